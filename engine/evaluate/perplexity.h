@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// Perplexity in four published protocols, bits per byte, and KL divergence against a baseline in the same process.
+// Sources: engines.md C.2 (llama.cpp), C.3 (KL divergence), C.4 (Hugging Face).
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/run/engine.h"
+
+namespace winnow {
+
+enum class PerplexityMode : uint8_t { llama, llamaStride, hfDoc, hfExact };
+std::string_view perplexityModeName(PerplexityMode mode);  // llama, llama-stride, hf-doc, hf-exact
+std::optional<PerplexityMode> findPerplexityMode(std::string_view name);
+
+struct PerplexityRequest {
+  PerplexityMode mode = PerplexityMode::llama;
+  int context = 512;
+  int chunks = 0;  // 0 = all
+  int stride = 0;  // llama-stride, hf-*: 0 = context / 2 (llama-stride), 512 capped at context (hf)
+  // First half of each window is prefill, the policy fires at its end, the second half is fed token by token and scored
+  // (the baseline likewise). nullopt = on exactly when a cache method is on.
+  std::optional<bool> stepwise;
+};
+
+struct PerplexityWindow {
+  int index = 0;
+  int64_t firstToken = 0;
+  int count = 0;          // predictions scored
+  double nllSum = 0;
+  double nllSquaredSum = 0;
+  double kldSum = 0;      // 0 without a baseline
+  int sameTop = 0;
+};
+
+struct DivergenceSummary {
+  double mean = 0, median = 0, p99 = 0, max = 0;
+  double top1 = 0;            // share of predictions with the same most likely token
+  double meanStderr = 0;
+  double p90 = 0, p95 = 0, p999 = 0;
+  double rmsDeltaP = 0;       // of the correct token's probability
+  double meanLnRatio = 0;     // ln ppl - ln ppl(base)
+};
+
+struct PerplexityResult {
+  std::string protocol;  // "llama c=512" ..., stored with the number; includes "stepwise" when it was
+  double perplexity = 0, stderror = 0;
+  double nllSum = 0;
+  int64_t count = 0;
+  int chunks = 0;
+  double bitsPerByte = 0;
+  double seconds = 0;
+  std::vector<PerplexityWindow> windows;
+  std::vector<float> nllByPosition;  // mean NLL of each scored position within the window
+  std::optional<DivergenceSummary> kld;
+  double basePerplexity = 0;  // with a baseline
+};
+
+// `session` under its configuration; `baseline` (same vocabulary) null for none. Errors: text shorter than one window
+// (badInput, says how many tokens there are and how many are needed), cancelled (with the windows so far lost).
+// onWindow is called after each window with the running result, so that partial results can be shown and stored.
+Result<PerplexityResult> measurePerplexity(Session& session, Session* baseline, const Tokenizer& tokenizer, const std::string& text,
+                                           const PerplexityRequest& request, const Progress& progress,
+                                           const std::function<void(const PerplexityWindow&)>& onWindow = {});
+
+}  // namespace winnow

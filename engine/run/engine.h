@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// Engine: one opened model with its weight versions. Session: one sequence running on it with its cache and configuration.
+// Sessions of one engine share equal weight versions, so a baseline beside a changed configuration costs only what differs.
+#pragma once
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/core/memory.h"
+#include "engine/core/progress.h"
+#include "engine/core/result.h"
+#include "engine/cpu/ops.h"
+#include "engine/knobs/knobs.h"
+#include "engine/model/model.h"
+#include "engine/plan/plan.h"
+#include "engine/text/tokenizer.h"
+
+namespace winnow {
+
+struct EngineOptions {
+  std::string device = "auto";        // auto, cpu, cuda. cuda without one: Error resources that says what is missing
+  int threads = 0;                    // 0 = one per core the process may use
+  std::optional<cpu::Isa> isa;        // for tests; default the best
+};
+
+struct SessionOptions {
+  int context = 0;      // tokens; 0 = min(trained context, 4096). Beyond the trained length: RoPE warns (note()), learned positions refuse
+  int threads = 0;      // 0 = the engine's
+  bool background = false;  // SCHED_IDLE: for quality probes beside generation
+  int maxBatch = 512;   // prefill micro-batch, tokens
+};
+
+// A condition a person should see, with the token index where it happened.
+struct EngineEvent {
+  enum class Kind : uint8_t { epoch, published, evicted, fallback, warning } kind{};
+  int64_t token = 0;        // tokens fed since reset() when it took effect
+  std::string code;         // "kv.policy", "weights.published", "context.beyond_trained"
+  std::string text;         // for a person
+  std::string cause;        // epoch: user, undo, redo, preset, sweep, fallback
+  std::vector<Adjustment> changes;  // epoch: knob, old value, new value (requested = old, effective = new), reason if clamped
+};
+
+struct OpTime {
+  int32_t op;     // index in the plan
+  int64_t ns;
+  int64_t bytes;  // weight and cache bytes declared by the op
+  int64_t flops;
+};
+
+struct CacheStats {
+  int64_t liveTokens = 0;       // mean over (layer, kv head) pairs that own keys or values, rounded
+  int64_t evictedTokens = 0;    // tokens fed - liveTokens
+  int64_t allocatedBytes = 0;   // pages * page bytes
+  int64_t liveBytes = 0;        // kept tokens * bytes
+};
+
+// Occupancy of the cache for a map: which original positions each (layer, kv head) still holds.
+struct HeadPositions {
+  int layer, kvHead;
+  bool ownsKeys;                  // false: a follower
+  std::vector<int32_t> positions;  // ascending
+};
+
+class Session;
+
+class Engine {
+ public:
+  static Result<std::shared_ptr<Engine>> create(std::shared_ptr<const Model> model, const EngineOptions& options);
+  ~Engine();
+
+  const Model& model() const;
+  std::shared_ptr<const Model> modelPointer() const;
+  std::shared_ptr<const Tokenizer> tokenizer() const;  // null when the file has no vocabulary
+  std::string deviceDescription() const;               // "CPU: 2 threads, avx512+vnni+bf16"
+  int threads() const;
+  const Ledger& ledger() const;  // weights of all versions and all sessions
+
+  // Prepares the weights the configuration needs (blocking, with progress), then a session on them.
+  Result<std::unique_ptr<Session>> createSession(const Config& config, const SessionOptions& options, const Progress& progress);
+
+  // What createSession plus a run of `tokens` tokens would use, by the allocating code on a planning ledger.
+  Result<MemoryByTag> plan(const Config& config, const SessionOptions& options, int tokens) const;
+
+ private:
+  friend class Session;
+  Engine();
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// All members are for one thread (the engine thread) unless marked [any thread].
+class Session {
+ public:
+  ~Session();
+
+  // ---- configuration ----
+  // Adopted at the next boundary: before the next prefill chunk or token. Weight changes are adopted when the background
+  // converter has published them; until then effective() keeps the old weights and pending() is true. [any thread]
+  void request(const Config& config, const std::string& cause = "user");
+  // Adopts what can be adopted now, without a token (so that an idle session answers). Called by prefill and step.
+  void adopt();
+  std::shared_ptr<const Effective> effective() const;  // [any thread] what runs now
+  bool pending() const;                                 // [any thread] a weight version is being prepared
+  double pendingFraction() const;                       // [any thread]
+  Status finishPending(const Progress& progress);       // blocks until prepared and adopts
+  // A wider cache setting (or new weights) was adopted after the cache was written under another one: results mix until
+  // rebuildCache() or reset(). DESIGN §2.
+  bool cacheMixed() const;                              // [any thread]
+  Status rebuildCache(const Progress& progress);        // feeds the tokens again under the present configuration
+  double rebuildCostMs() const;                         // estimate from measured prefill speed; 0 = unknown
+
+  // ---- running ----
+  void reset();  // empty cache, position 0
+  // Feeds tokens; logits() is the last token's afterwards. With onLogits every position's logits are given in order, in
+  // slices [count, vocab] of consecutive tokens.
+  using LogitsSink = std::function<void(int first, int count, const float* logits /* [count, vocab] */)>;
+  Status prefill(std::span<const int32_t> tokens, const Progress& progress, const LogitsSink& onLogits = {});
+  Status step(int32_t token);                  // one token of decode
+  std::span<const float> logits() const;       // [vocab] of the last token
+  int64_t position() const;                    // tokens fed
+  const std::vector<int32_t>& tokens() const;  // those fed since reset
+  int context() const;
+  // StreamingLLM-type policies fire at their interval; this fires the policy now (end of a prefill in stepwise scoring).
+  void applyPolicyNow();
+
+  // ---- observation ----
+  void observeOps(bool on);
+  std::span<const OpTime> opTimes() const;     // of the last step or prefill chunk; empty when off
+  std::vector<EngineEvent> takeEvents();       // since the last call
+  MemoryByTag memory() const;                  // [any thread] this session's cache and activations plus the weights it reads
+  CacheStats cache() const;
+  std::vector<HeadPositions> occupancy() const;
+  const Plan& plan() const;
+  uint64_t logitsHash() const;                 // folds the logits of every step since reset
+  cpu::Context& cpuContext();                  // for scoring of logits with the same kernels
+  int64_t weightBytesPerToken() const;         // bytes a decode step reads from weights
+  int64_t kvBytesPerToken() const;             // and from the cache at its present length
+
+ private:
+  friend class Engine;
+  Session();
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace winnow

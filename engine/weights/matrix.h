@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// A weight matrix as kernels read it, y[rows] = W[rows][cols] x[cols]. Two shapes of storage:
+//
+// * Plain (f32, f16, bf16): row-major, either mapped from the file or in a Buffer.
+// * Packed (integers of 2..8 bits, group-wise): tiles of 16 rows so that a dword of 4 consecutive k-values of each row sits
+//   in one lane and no horizontal sum is needed (engines.md B.5, quantization_and_kv.md 7.2). Codes are unsigned; symmetric
+//   codes carry the offset 2^(bits-1). value = scale * code + min, min = -scale * 2^(bits-1) when symmetric (not stored).
+//   Per tile and per 32 k-values (the last chunk of a row is padded with code 0 and x counts as 0 there):
+//     8 bit   8 sub-blocks of 64 bytes, byte[p][4r+b] = q[r][4p+b]
+//     4 bit   4 sub-blocks of 64 bytes, byte[p][4r+b] = q[r][4p+b] | q[r][16+4p+b] << 4
+//     2 bit   2 sub-blocks of 64 bytes, byte[p][4r+b] = q[r][4p+b] | q[r][8+4p+b] << 2 | q[r][16+4p+b] << 4 | q[r][24+4p+b] << 6
+//     3 bit   2-bit plane, then a plane of bit 2: 1 sub-block of 64 bytes, bit p of byte[4r+b] = q[r][4p+b] >> 2 & 1
+//     5 bit   4-bit plane, then a plane of bit 4 (as above, q >> 4 & 1)
+//     6 bit   4-bit plane, then a 2-bit plane of q >> 4
+//   Scales and mins are f16, [tile][group][16]; a group is 32, 64, 128 values or the whole row, the last may be short.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "engine/core/memory.h"
+
+namespace winnow {
+
+enum class Storage : uint8_t { f32, f16, bf16, packed };
+
+struct WeightFormat {
+  Storage storage = Storage::f32;
+  uint8_t bits = 32;      // packed: 2, 3, 4, 5, 6, 8
+  uint16_t group = 0;     // packed: 32, 64, 128; 0 = the whole row
+  bool symmetric = true;  // packed
+  bool operator==(const WeightFormat&) const = default;
+
+  std::string describe() const;  // "bf16", "4 bit g32 sym"
+  static constexpr int kTileRows = 16, kChunk = 32;
+  int groupCols(int cols) const { return group == 0 ? cols : group; }
+  int groups(int cols) const { return group == 0 ? 1 : (cols + group - 1) / group; }
+  static int chunks(int cols) { return (cols + kChunk - 1) / kChunk; }
+  size_t codeBytes(int rows, int cols) const;   // packed codes of the whole matrix
+  size_t scaleBytes(int rows, int cols) const;  // scales alone; mins are as many bytes when !symmetric
+  size_t bytes(int rows, int cols) const;       // all of it
+};
+
+struct Matrix {
+  WeightFormat format;
+  int rows = 0, cols = 0;
+  const void* data = nullptr;        // plain: [rows][cols]; packed: codes
+  const uint16_t* scales = nullptr;  // f16 [tile][group][16]
+  const uint16_t* mins = nullptr;    // f16 [tile][group][16], null when symmetric
+  // Owners; empty when the data is mapped.
+  Buffer codes, scaleBuffer, minBuffer;
+
+  size_t bytes() const { return format.bytes(rows, cols); }
+  bool mapped() const { return codes.bytes() == 0; }
+
+  // Allocates (or, under a planning ledger, counts) and leaves the values to the caller.
+  static Matrix allocate(Ledger& ledger, const WeightFormat& format, int rows, int cols);
+};
+
+// Writes codes q [16][cols] (row-major, unsigned, rows past the end zero) into tile `tile` of the matrix.
+void packTile(Matrix& matrix, int tile, const uint8_t* q);
+// And back: the codes of a tile, [16][cols].
+void unpackTile(const Matrix& matrix, int tile, uint8_t* q);
+// One row as f32, any storage. Slow and simple: reference, embedding look-up, statistics.
+void dequantizeRow(const Matrix& matrix, int row, float* out);
+
+}  // namespace winnow

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// A plan: a model, settings, axes and experiments (DESIGN §6). Expanded into points before it starts, so that cancel, crash
+// and "go on another evening" are one code path: run what is to do.
+#pragma once
+#include <QString>
+#include <QStringList>
+#include <optional>
+#include <variant>
+#include <vector>
+
+#include "engine/attribute/attribute.h"
+#include "engine/core/result.h"
+#include "engine/evaluate/perplexity.h"
+#include "engine/knobs/knobs.h"
+#include "engine/run/sampler.h"
+
+namespace winnow {
+
+struct GenerateSpec {
+  QString prompt;
+  int tokens = 64;
+  bool chat = false, ignoreEos = false;
+  SamplerSettings sampler;
+};
+struct EvaluateSpec {
+  QString textPath;              // file; or textInline
+  QString textInline;
+  PerplexityMode mode = PerplexityMode::llama;
+  int context = 512, chunks = 0;
+  std::optional<bool> stepwise;
+  bool againstBaseline = true;   // KL divergence against every knob at its default
+  QString againstModel;          // or against another model with the same vocabulary
+};
+struct BenchSpec {
+  std::vector<int> prompt = {512}, generate = {128}, depth = {0};
+  int repetitions = 5;
+  QString textPath;              // real text instead of random ids
+};
+struct AttributeSpec {
+  QString context, question, response;  // response empty = generate
+  QString contextPath;
+  QString method = QStringLiteral("loo");
+  SourceUnit unit = SourceUnit::sentence;
+  int responseTokens = 48;
+};
+
+using Experiment = std::variant<GenerateSpec, EvaluateSpec, BenchSpec, AttributeSpec>;
+
+struct PlanFile {
+  QString name, path, model;     // model: "starter" or a path (resolved against the plan's folder)
+  std::vector<std::pair<QString, KnobValue>> set;
+  struct Axis {
+    QString knob;
+    std::vector<KnobValue> values;
+  };
+  std::vector<Axis> axes;
+  std::vector<Experiment> experiments;
+  int repeats = 1;
+
+  // Unknown keys, unknown knobs, values out of range and empty axes are errors that name the key's path ("axes.weights.bits[1]").
+  static Result<PlanFile> read(const QString& path);
+  static Result<PlanFile> parse(const QByteArray& json, const QString& folder);
+  QByteArray toJson() const;
+  struct Point {
+    Config config;
+    int experiment = 0;
+    int repeat = 0;
+  };
+  std::vector<Point> points() const;  // repeats outermost, so that drift hits all points alike
+};
+
+}  // namespace winnow

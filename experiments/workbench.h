@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// Workbench: everything a person does with the engine, behind one QObject. It owns the engine thread and the open session
+// file. Panels and the CLI talk to it alone. All slots return at once; answers come as queued signals carrying values.
+// One job runs at a time (generate, evaluate, bench, attribute, plan); knob changes act on the running job.
+#pragma once
+#include <QObject>
+#include <QString>
+#include <memory>
+#include <vector>
+
+#include "engine/attribute/attribute.h"
+#include "engine/evaluate/bench.h"
+#include "engine/evaluate/perplexity.h"
+#include "engine/run/engine.h"
+#include "engine/run/sampler.h"
+#include "experiments/plan_file.h"
+#include "storage/session_file.h"
+
+namespace winnow {
+
+struct ModelInfo {
+  QString path, name, format, architecture, types, device, tokenizer, chatFormat;
+  ModelConfig config;
+  qint64 fileBytes = 0;
+  bool randomWeights = false;    // the synthesized starter: shown as 'random weights'
+  QStringList notes;
+};
+
+struct GenerateRequest {
+  QString prompt;
+  int tokens = 128;
+  bool chat = false;
+  bool ignoreEos = false;
+  SamplerSettings sampler;
+  QString name;
+};
+
+// One generated (or prompt) token as panels draw it.
+struct TokenPoint {
+  qint64 index = 0;              // in the sequence, prompt included
+  qint32 id = 0;
+  bool prompt = false;
+  QString text;                  // whole characters; may be empty while a character is incomplete
+  double ms = 0;                 // 0 for prompt tokens but the first, which carries the whole prefill
+  double seconds = 0;            // since the run began
+  double nll = -1;               // nats; < 0 = unknown (first token)
+  double entropy = -1;
+  int epoch = 0;
+  qint64 kvLive = 0, kvEvicted = 0;
+  MemoryByTag memory{};
+  std::vector<std::pair<QString, double>> opMs;  // category -> ms, when ops are observed
+};
+
+struct EpochPoint {              // a marker on every time axis
+  int epoch = 0;
+  qint64 token = 0;
+  QString label;                 // "weights.bits 16 → 4"
+  QString cause;
+  bool clamped = false;          // effective differs from requested
+  QString reason;
+};
+
+// Live quality: the probe text under the present configuration, and the divergence from the 16-bit baseline.
+struct QualityPoint {
+  int epoch = 0;
+  qint64 token = 0;
+  double perplexity = 0, stderror = 0;
+  double kld = 0, top1 = 1;
+  int windows = 0;
+  QString protocol;
+  bool running = false;
+};
+
+struct JobState {
+  enum class Kind { none, load, generate, evaluate, bench, attribute, plan, rebuild } kind = Kind::none;
+  bool running = false;
+  double fraction = -1;          // < 0 = unknown
+  double secondsLeft = -1;
+  QString what;
+  storage::Id run = -1;          // in the session file
+};
+
+struct LogLine {
+  qint64 utcMs = 0;
+  QString level, code, text;     // info notice warning error
+};
+
+class Workbench : public QObject {
+  Q_OBJECT
+ public:
+  explicit Workbench(const EngineOptions& options, QObject* parent = nullptr);
+  ~Workbench() override;         // stops the job, leaves the engine at the next token, flushes the session file
+
+  // ---- model ----
+  void openModel(const QString& path, int context = 0);   // "starter" = the bundled (or synthesized) one
+  void closeModel();
+  bool hasModel() const;
+  ModelInfo model() const;
+
+  // ---- session file ----
+  bool openSession(const QString& path, QString* error, storage::OpenReport* report = nullptr);
+  bool createSession(const QString& path, QString* error);
+  bool saveSessionAs(const QString& path, QString* error);
+  void closeSession();
+  std::shared_ptr<storage::SessionFile> session() const;  // null before one is open; an unsaved session lives in the temp folder
+  bool sessionIsTemporary() const;
+
+  // ---- knobs: the GUI's requested configuration; applied live to the running job's session ----
+  Config requested() const;
+  void setKnob(const QString& name, const KnobValue& value, const QString& cause = QStringLiteral("user"));
+  void setConfig(const Config& config, const QString& cause);
+  Effective effective() const;
+  bool weightsPending() const;
+  double weightsPendingFraction() const;
+  bool cacheMixed() const;
+  double rebuildCostMs() const;
+  void rebuildCache();
+  MemoryByTag planMemory(const Config& config) const;      // cost preview, milliseconds
+
+  // ---- jobs ----
+  void generate(const GenerateRequest& request);
+  void evaluate(const EvaluateSpec& spec);
+  void bench(const BenchSpec& spec);
+  void attribute(const AttributeSpec& spec);
+  void runPlan(const PlanFile& plan, bool resume);
+  void stop();                    // within one token or window; keeps partial results
+  JobState job() const;
+  void setProbe(const QString& text, int context, int windows);  // live quality; empty = off
+  void observeOps(bool on);
+
+ Q_SIGNALS:
+  void modelChanged();                         // opened, closed
+  void modelFailed(const QString& message, const QString& hint);
+  void sessionChanged();
+  void runsChanged();                          // a run began, ended, was renamed
+  void jobChanged(const winnow::JobState& state);
+  void jobFailed(const QString& message, const QString& hint);
+  void generationStarted(const winnow::GenerateRequest& request);
+  void tokensArrived(const std::vector<winnow::TokenPoint>& points);   // batched at display rate
+  void epochBegan(const winnow::EpochPoint& epoch);
+  void effectiveChanged();                     // effective(), weightsPending(), cacheMixed()
+  void qualityChanged(const winnow::QualityPoint& point);
+  void evaluateProgress(const winnow::PerplexityResult& partial);
+  void evaluateFinished(const winnow::PerplexityResult& result);
+  void benchFinished(const winnow::BenchResult& result);
+  void attributionChanged(const winnow::AttributeResult& result);      // partial and final (complete)
+  void occupancyChanged(const std::vector<winnow::HeadPositions>& heads, qint64 position);
+  void logged(const winnow::LogLine& line);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace winnow

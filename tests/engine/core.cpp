@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "tests/support/check.h"
+
+#include <atomic>
+
+#include "engine/core/memory.h"
+#include "engine/core/published.h"
+#include "engine/core/threads.h"
+
+using namespace winnow;
+
+TEST(ledger_balances_and_keeps_the_peak) {
+  Ledger ledger;
+  {
+    Buffer a(ledger, MemoryTag::kv, 1000);
+    Buffer b(ledger, MemoryTag::weights, 5 << 20);  // mapped
+    EXPECT_EQ(ledger.bytes(MemoryTag::kv), 1000);
+    EXPECT_EQ(ledger.total(), 1000 + (5 << 20));
+    Buffer c = std::move(b);
+    EXPECT_EQ(ledger.total(), 1000 + (5 << 20));
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(a.data()) % 64, uintptr_t{0});
+    bool zero = true;
+    for (int i = 0; i < 5 << 20; ++i) zero &= c.as<char>()[i] == 0;
+    EXPECT(zero);
+  }
+  EXPECT_EQ(ledger.total(), 0);
+  EXPECT_EQ(ledger.peak(), 1000 + (5 << 20));
+}
+
+TEST(planning_ledger_counts_without_memory) {
+  Ledger plan(true);
+  Buffer huge(plan, MemoryTag::weights, size_t{1} << 50);
+  EXPECT(huge.data() == nullptr);
+  EXPECT_EQ(plan.total(), int64_t{1} << 50);
+}
+
+TEST(pool_runs_every_thread_once_per_call) {
+  for (int threads = 1; threads <= 5; ++threads) {
+    ThreadPool pool(threads);
+    std::atomic<int> calls{0};
+    std::vector<std::atomic<int>> per(static_cast<size_t>(threads));
+    for (int round = 0; round < 500; ++round)
+      pool.run([&](int thread, int n) {
+        EXPECT_EQ(n, threads);
+        ++per[static_cast<size_t>(thread)];
+        ++calls;
+      });
+    EXPECT_EQ(calls.load(), 500 * threads);
+    for (auto& p : per) EXPECT_EQ(p.load(), 500);
+  }
+}
+
+TEST(split_covers_everything_once) {
+  for (int64_t n : {0, 1, 7, 16, 17, 1000})
+    for (int threads : {1, 2, 3, 8}) {
+      int64_t next = 0;
+      for (int t = 0; t < threads; ++t) {
+        const auto range = ThreadPool::split(n, 16, t, threads);
+        EXPECT_EQ(range.begin, next);
+        next = range.end;
+      }
+      EXPECT_EQ(next, n);
+    }
+}
+
+TEST(published_value_is_what_was_set) {
+  Published<int> p;
+  EXPECT(p.get() == nullptr);
+  p.set(std::make_shared<int>(7));
+  EXPECT_EQ(*p.get(), 7);
+}
