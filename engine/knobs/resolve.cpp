@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// From what was asked to what runs. Shorthands are spelled out in both records; every other difference carries a reason.
+#include <algorithm>
+
+#include "engine/knobs/knobs.h"
+
+namespace winnow {
+namespace {
+
+// weights.bits=4 alone is round-to-nearest, and so on (DESIGN §3). Defaults that depend on the model become numbers.
+Config spelledOut(Config config, const ModelConfig& model) {
+  if (config.integer("weights.bits") < 16 && config.text("weights.method") == "none") config = config.with("weights.method", std::string("rtn"));
+  if (config.text("weights.method") != "none" && config.text("weights.symmetric") == "auto")
+    config = config.with("weights.symmetric", std::string(config.integer("weights.bits") <= 3 ? "false" : "true"));
+  if (config.real("prune.ratio") > 0 && config.text("prune.method") == "none") config = config.with("prune.method", std::string("magnitude"));
+  if (config.real("kv.budget") != 1.0 && config.text("kv.policy") == "full") config = config.with("kv.policy", std::string("streaming"));
+  if (config.integer("share.block") > 1 && config.text("share.method") == "none") config = config.with("share.method", std::string("echoatt"));
+  if (config.text("share.method") != "none") {
+    if (config.integer("share.first") < 0) config = config.with("share.first", int64_t{std::max(2, model.layers / 8)});
+    if (config.integer("share.last") < 0) config = config.with("share.last", int64_t{std::max(1, model.layers / 16)});
+  }
+  return config;
+}
+
+class Resolver {
+ public:
+  Resolver(const Config& requested, const ModelConfig& model) : model_(model) {
+    effective_.requested = spelledOut(requested, model);
+    effective_.config = effective_.requested;
+  }
+
+  Effective run() {
+    quantization();
+    sharing();
+    for (const Knob& knob : Schema::instance().knobs()) {
+      if (!knob.refuses) continue;
+      if (const auto reason = knob.refuses(model_, effective_.config.get(knob.name))) adjust(knob.name, knob.defaultValue, *reason);
+    }
+    return std::move(effective_);
+  }
+
+ private:
+  void adjust(const std::string& knob, const KnobValue& value, const std::string& reason) {
+    effective_.adjustments.push_back({knob, effective_.requested.get(knob), value, reason});
+    effective_.config = effective_.config.with(knob, value);
+  }
+
+  void quantization() {
+    const Config& config = effective_.config;
+    if (config.text("weights.method") != "none" && config.integer("weights.bits") == 16)
+      adjust("weights.method", std::string("none"), "16 bits keep the file's own type: choose weights.bits below 16 to quantize.");
+  }
+
+  void sharing() {
+    const Config& config = effective_.config;
+    if (config.text("share.method") == "none" || config.integer("share.block") <= 1) return;
+    const int64_t inner = model_.layers - config.integer("share.first") - config.integer("share.last");
+    if (inner < 2)
+      adjust("share.block", int64_t{1},
+             "of " + std::to_string(model_.layers) + " layers " + std::to_string(std::max<int64_t>(inner, 0)) +
+                 " lie between share.first and share.last: two are needed to share.");
+  }
+
+  const ModelConfig& model_;
+  Effective effective_;
+};
+
+}  // namespace
+
+Effective resolve(const Config& requested, const ModelConfig& model) { return Resolver(requested, model).run(); }
+
+}  // namespace winnow
