@@ -10,6 +10,7 @@
 #include <QToolButton>
 #include <QWheelEvent>
 
+#include "panels/knobs/budget_editor.h"
 #include "panels/knobs/segmented_editor.h"
 #include "panels/knobs/slider_editor.h"
 
@@ -148,6 +149,7 @@ KnobEditor* makeKnobEditor(const Knob& knob, QWidget* parent) {
       }
       [[fallthrough]];
     case KnobType::real:
+      if (knob.name == "kv.budget") return new BudgetEditor(knob, parent);
       if (knob.type != KnobType::enumeration) return new SliderEditor(knob, parent);
       [[fallthrough]];
     case KnobType::text:

@@ -14,6 +14,7 @@ class KnobEditor : public QWidget {
   using QWidget::QWidget;
   virtual void setValue(const KnobValue& value) = 0;  // shows it, reports nothing
   virtual KnobValue value() const = 0;
+  virtual void setModel(const ModelConfig&) {}        // ranges that depend on the model
   virtual QWidget* control() = 0;                     // the focusable part, named knob.<name>
 
  Q_SIGNALS:

@@ -15,7 +15,7 @@
 #include "panels/knobs/knob_editor.h"
 #include "panels/knobs/knob_row.h"
 #include "panels/knobs/throttle.h"
-#include "panels/theme/format.h"
+#include "experiments/format.h"
 
 namespace winnow {
 
@@ -34,6 +34,7 @@ struct KnobPanel::Group : QWidget {
     head->setSizePolicy(QSizePolicy::Expanding, QSizePolicy::Fixed);
     head->setMinimumHeight(28);
     head->setObjectName(QStringLiteral("group.") + name);
+    head->setProperty("group", true);
     QFont strong = head->font();
     strong.setBold(true);
     head->setFont(strong);
@@ -160,6 +161,8 @@ void KnobPanel::setModel(const std::optional<ModelConfig>& model, const QString&
   model_ = model;
   whyNot_ = whyNot;
   undo_.clear();
+  if (model_)
+    for (KnobRow* row : rows_) row->editor()->setModel(*model_);
   refreshRows();
   refreshCost();
 }
@@ -180,7 +183,7 @@ void KnobPanel::setEffective(const Effective& effective, bool pending, double) {
 void KnobPanel::setCacheMixed(bool mixed, double rebuildMs) {
   mixedBar_->setVisible(mixed);
   if (!mixed) return;
-  mixedText_->setText(rebuildMs > 0 ? tr("The cache mixes configurations. Recomputing takes about %1.").arg(Format::time(rebuildMs / 1e3))
+  mixedText_->setText(rebuildMs > 0 ? tr("The cache mixes configurations. Recomputing takes about %1.").arg(Format().milliseconds(rebuildMs))
                                     : tr("The cache mixes configurations."));
 }
 
@@ -233,28 +236,37 @@ QString KnobPanel::blockedReason(const Knob& knob) const {
   return {};
 }
 
+void KnobPanel::refreshRow(KnobRow* row, const Effective& target) {
+  const Knob& knob = row->knob();
+  row->show(requested_.get(knob.name));
+  row->setBlocked(blockedReason(knob));
+  const auto of = [&](const std::vector<Adjustment>& all) {
+    const auto found = std::find_if(all.begin(), all.end(), [&](const Adjustment& a) { return a.knob == knob.name; });
+    return found == all.end() ? nullptr : &*found;
+  };
+  const KnobValue& running = effective_.config.get(knob.name);
+  const KnobValue& wanted = target.config.get(knob.name);
+  if (!model_) {
+    row->setState(KnobState::applied, {}, {});
+  } else if (const Adjustment* clamp = of(running == wanted ? target.adjustments : effective_.adjustments);
+             clamp && (running == wanted || !pending_)) {
+    row->setState(KnobState::adjusted, QString::fromStdString(clamp->reason), running);
+  } else if (running != wanted) {
+    row->setState(KnobState::pending, {}, {});
+  } else {
+    // A value that follows from others is told, as it is what runs.
+    const bool follows = running != requested_.get(knob.name) && blockedReason(knob).isEmpty();
+    row->setState(KnobState::applied, {}, follows ? std::optional<KnobValue>(running) : std::nullopt);
+  }
+}
+
 void KnobPanel::refreshRows() {
+  const Effective target = model_ ? resolve(requested_, *model_) : Effective{};
   for (Group* group : groups_) {
     int changed = 0;
     for (KnobRow* row : group->members) {
-      const Knob& knob = row->knob();
-      const KnobValue& asked = requested_.get(knob.name);
-      row->show(asked);
-      changed += asked != knob.defaultValue;
-      const auto adjustment = std::find_if(effective_.adjustments.begin(), effective_.adjustments.end(),
-                                           [&](const Adjustment& a) { return a.knob == knob.name; });
-      const bool answered = effective_.requested.get(knob.name) == asked || effective_.config.get(knob.name) == asked;
-      if (!model_) {
-        row->setState(KnobState::applied, {}, {});
-      } else if (!answered || (pending_ && knob.apply == Apply::prepareWeights && effective_.config.get(knob.name) != asked &&
-                               adjustment == effective_.adjustments.end())) {
-        row->setState(KnobState::pending, {}, {});
-      } else if (adjustment != effective_.adjustments.end()) {
-        row->setState(KnobState::adjusted, QString::fromStdString(adjustment->reason), adjustment->effective);
-      } else {
-        row->setState(KnobState::applied, {}, {});
-      }
-      row->setBlocked(blockedReason(knob));
+      refreshRow(row, target);
+      changed += requested_.get(row->knob().name) != row->knob().defaultValue;
     }
     group->head->setText(changed > 0 ? tr("%1 (%n changed)", nullptr, changed).arg(group->title) : group->title);
   }
@@ -289,7 +301,7 @@ void KnobPanel::showCost(const Config& candidate, const QString& label) {
   if (!planner_ || !model_) return;
   const auto total = [](const MemoryByTag& tags) { return std::accumulate(tags.begin(), tags.end(), int64_t{0}); };
   const int64_t now = total(planner_(effective_.config)), then = total(planner_(candidate));
-  QString text = now == then ? tr("Memory plan %1").arg(Format::bytes(now)) : tr("Memory plan %1 → %2").arg(Format::bytes(now), Format::bytes(then));
+  QString text = now == then ? tr("Memory plan %1").arg(Format().bytes(static_cast<double>(now))) : tr("Memory plan %1 → %2").arg(Format().bytes(static_cast<double>(now)), Format().bytes(static_cast<double>(then)));
   if (!label.isEmpty()) text = QStringLiteral("%1: %2").arg(label, text);
   cost_->setText(text);
 }

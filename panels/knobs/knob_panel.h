@@ -51,6 +51,7 @@ class KnobPanel : public QWidget {
   struct Group;
   void build();
   void edited(KnobRow* row, const KnobValue& value);
+  void refreshRow(KnobRow* row, const Effective& target);
   void refreshRows();
   void filter(const QString& words);
   void showCost(const Config& candidate, const QString& label);

@@ -13,12 +13,15 @@
 #include <QVBoxLayout>
 
 #include "panels/knobs/knob_editor.h"
+#include "panels/theme/theme.h"
 
 namespace winnow {
 namespace {
 
-bool dark(const QPalette& palette) { return palette.color(QPalette::Window).lightness() < 128; }
-QColor amber(const QPalette& palette) { return dark(palette) ? QColor(0xF3, 0xC7, 0x7A) : QColor(0xB0, 0x6A, 0x00); }
+// The notice colours, told apart by the palette alone: rows need nothing else of the theme.
+QColor amber(const QPalette& palette) {
+  return Theme::builtIn(palette.color(QPalette::Window).lightness() < 128).noticeText;
+}
 QColor soft(const QPalette& palette) { return palette.color(QPalette::PlaceholderText); }
 
 }  // namespace
@@ -167,11 +170,12 @@ void KnobRow::show(const KnobValue& value) {
 void KnobRow::setState(KnobState state, const QString& reason, const std::optional<KnobValue>& effective) {
   dot_->setState(state, editor_->value() != knob_.defaultValue);
   reason_ = reason;
-  if (state == KnobState::adjusted && effective) {
+  if (effective) {
     QPalette colours = note_->palette();
-    colours.setColor(QPalette::WindowText, amber(palette()));
+    colours.setColor(QPalette::WindowText, state == KnobState::adjusted ? amber(palette()) : soft(palette()));
     note_->setPalette(colours);
-    note_->setText(tr("Running %1: %2").arg(knobValueText(knob_, *effective), reason));
+    const QString value = knobValueText(knob_, *effective);
+    note_->setText(state == KnobState::adjusted ? tr("Running %1: %2").arg(value, reason) : tr("In effect: %1").arg(value));
     note_->show();
   } else {
     note_->hide();

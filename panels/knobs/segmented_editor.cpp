@@ -21,7 +21,7 @@ SegmentedEditor::SegmentedEditor(const Knob& knob, QWidget* parent)
     const QString text = QString::fromStdString(choices_[i]);
     button->setText(text);
     button->setCheckable(true);
-    button->setProperty("segment", i == 0 ? QStringLiteral("first") : i + 1 == choices_.size() ? QStringLiteral("last") : QStringLiteral("middle"));
+    button->setProperty("segment", choices_.size() == 1 ? QStringLiteral("only") : i == 0 ? QStringLiteral("first") : i + 1 == choices_.size() ? QStringLiteral("last") : QStringLiteral("middle"));
     button->setSizePolicy(QSizePolicy::Expanding, QSizePolicy::Fixed);
     button->setMinimumHeight(24);
     button->setFocusPolicy(Qt::NoFocus);
