@@ -66,6 +66,7 @@ struct RoleShape {
   int64_t rows, cols;  // rows == 1 for vectors
 };
 RoleShape roleShape(const ModelConfig& config, TensorRole role);
+std::string ggufTensorName(TensorRole role, int layer);  // "blk.3.attn_q.weight"; q, k and v apart
 
 Result<std::shared_ptr<const Model>> openGguf(const std::string& path);
 Result<VocabData> openGgufVocab(const std::string& path);

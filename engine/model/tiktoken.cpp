@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // Lists of tiktoken ranks: one "BASE64 RANK" a line. The list names no merges; each token's last merge is found by building the
 // token out of its bytes with the tokens that rank before it.
-#include <array>
 #include <charconv>
 #include <limits>
 #include <unordered_map>
 
 #include "engine/model/message.h"
+#include "engine/model/synthetic_vocab.h"
 #include "engine/model/tokenizer_model.h"
 #include "engine/model/vocab.h"
 
@@ -36,20 +36,6 @@ bool fromBase64(std::string_view text, std::string& out) {
     }
   }
   return !out.empty();
-}
-
-// GPT-2's alphabet: printable bytes stand for themselves, the others follow from U+0100 on.
-std::array<std::string, 256> byteAlphabet() {
-  std::array<std::string, 256> out;
-  int next = 256;
-  for (int b = 0; b < 256; ++b) {
-    const bool itself = (b >= 0x21 && b <= 0x7e) || (b >= 0xa1 && b <= 0xac) || (b >= 0xae && b <= 0xff);
-    const int code = itself ? b : next++;
-    std::string& text = out[static_cast<size_t>(b)];
-    if (code < 0x80) text += static_cast<char>(code);
-    else text = {static_cast<char>(0xc0 | code >> 6), static_cast<char>(0x80 | (code & 0x3f))};
-  }
-  return out;
 }
 
 using Ranks = std::unordered_map<std::string, int>;
