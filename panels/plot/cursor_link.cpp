@@ -52,7 +52,7 @@ void AxisLink::extendTo(double first, double last) {
 void AxisLink::reset() {
   any_ = false;
   mode_ = Mode::fit;
-  lower_ = 0;
+  first_ = last_ = lower_ = 0;
   upper_ = 32;
   Q_EMIT changed();
 }

@@ -38,6 +38,7 @@ class AxisLink : public QObject {
   explicit AxisLink(QObject* parent = nullptr) : QObject(parent) {}
   double lower() const { return lower_; }
   double upper() const { return upper_; }
+  double last() const { return last_; }  // the newest x
   Mode mode() const { return mode_; }
   void setMode(Mode mode);
   void setRange(double lower, double upper);  // by a person: the mode becomes fixed

@@ -27,13 +27,22 @@ class UnitTicker : public QCPAxisTicker {
   }
   QString getTickLabel(double tick, const QLocale&, QChar, int) override {
     const Format format;
-    if (unit_ == QLatin1String("B")) return tick == 0 ? QStringLiteral("0") : format.bytes(tick);
+    if (unit_ == QLatin1String("B")) return tick == 0 ? QStringLiteral("0") : wholeBytes(tick);
     const double step = std::fabs(step_);
     const int decimals = step > 0 && step < 1 ? static_cast<int>(std::ceil(-std::log10(step) - 1e-9)) : 0;
     return format.fixed(std::fabs(tick) < step * 1e-6 ? 0 : tick, std::min(decimals + (step * std::pow(10, decimals) != std::round(step * std::pow(10, decimals))), 6));
   }
 
  private:
+  // Ticks are multiples of a power of two: "1.5 GiB", not "1.50 GiB".
+  static QString wholeBytes(double bytes) {
+    static constexpr const char* units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+    int unit = 0;
+    while (unit < 4 && std::fabs(bytes) >= 1024) bytes /= 1024, ++unit;
+    int decimals = 0;
+    while (decimals < 3 && bytes * std::pow(10, decimals) != std::round(bytes * std::pow(10, decimals))) ++decimals;
+    return Format().fixed(bytes, decimals) + Format::thinSpace + QLatin1String(units[unit]);
+  }
   QString unit_;
   bool whole_;
   double step_ = 1;
@@ -92,8 +101,8 @@ void strokePolyline(QCPPainter* painter, const QPolygonF& points) {
 
 }  // namespace
 
-PaintedItem::PaintedItem(QCPAxisRect* rect, const QString& layer, Paint paint)
-    : QCPLayerable(rect->parentPlot(), layer), rect_(rect), paint_(std::move(paint)) {}
+PaintedItem::PaintedItem(QCPAxisRect* rect, const QString& layer, int margin, Paint paint)
+    : QCPLayerable(rect->parentPlot(), layer), rect_(rect), margin_(margin), paint_(std::move(paint)) {}
 
 PreparedLine prepareLine(const BucketSeries& series, double lower, double upper, double pixels) {
   PreparedLine line;
@@ -212,15 +221,17 @@ void drawMarker(QPainter* painter, const QPointF& at, const SeriesStyle& style, 
 }
 
 void drawEstimates(QCPPainter* painter, const AxisPair& axes, std::span<const Estimate> estimates, const SeriesStyle& style, const QColor& background,
-                   bool joined) {
+                   const double* holdUntil) {
   QPen pen = style.pen();
   painter->setBrush(Qt::NoBrush);
-  for (size_t i = 1; joined && i < estimates.size(); ++i) {
-    const QPointF a = axes.pixel(estimates[i - 1].x, estimates[i - 1].y), b = axes.pixel(estimates[i].x, estimates[i].y);
+  for (size_t i = 0; holdUntil && i < estimates.size(); ++i) {
+    const QPointF a = axes.pixel(estimates[i].x, estimates[i].y);
+    const bool last = i + 1 == estimates.size();
+    const QPointF b = last ? axes.pixel(std::max(*holdUntil, estimates[i].x), estimates[i].y) : axes.pixel(estimates[i + 1].x, estimates[i + 1].y);
     pen.setStyle(estimates[i].preliminary ? Qt::DotLine : Qt::SolidLine);
     painter->setPen(pen);
-    painter->drawLine(a, QPointF(b.x(), a.y()));  // it holds until the next change
-    painter->drawLine(QPointF(b.x(), a.y()), b);
+    painter->drawLine(a, QPointF(b.x(), a.y()));
+    if (!last) painter->drawLine(QPointF(b.x(), a.y()), b);
   }
   pen.setStyle(Qt::SolidLine);
   for (const Estimate& e : estimates) {
@@ -235,7 +246,7 @@ void drawEstimates(QCPPainter* painter, const AxisPair& axes, std::span<const Es
   }
 }
 
-void drawEpochs(QCPPainter* painter, const AxisPair& axes, std::span<const ChartMarker> markers, const Theme& theme, const QFont& font) {
+void drawEpochs(QCPPainter* painter, const AxisPair& axes, std::span<const ChartMarker> markers, const Theme& theme, const QFont& font, bool labels) {
   const QRectF area = axes.x->axisRect()->rect();
   std::vector<MarkerInput> inputs;
   for (const ChartMarker& m : markers)
@@ -247,6 +258,7 @@ void drawEpochs(QCPPainter* painter, const AxisPair& axes, std::span<const Chart
   painter->setPen(pen);
   for (const MarkerInput& m : inputs) painter->drawLine(QPointF(std::round(m.pixel), area.top()), QPointF(std::round(m.pixel), area.bottom()));
   painter->setAntialiasing(true);
+  if (!labels) return;
   const QFontMetricsF metrics(font);
   painter->setFont(font);
   for (const MarkerGroup& g : layoutMarkers(inputs, area.left(), area.right(), [&](const QString& s) { return metrics.horizontalAdvance(s) + 10; })) {

@@ -17,15 +17,16 @@ namespace winnow {
 class PaintedItem : public QCPLayerable {
  public:
   using Paint = std::function<void(QCPPainter*)>;
-  PaintedItem(QCPAxisRect* rect, const QString& layer, Paint paint);
+  PaintedItem(QCPAxisRect* rect, const QString& layer, int margin, Paint paint);  // margin: pixels it may reach beyond
 
  protected:
   void applyDefaultAntialiasingHint(QCPPainter* painter) const override { painter->setAntialiasing(true); }
-  QRect clipRect() const override { return rect_->rect().adjusted(-1, -1, 1, 1); }
+  QRect clipRect() const override { return rect_->rect().adjusted(-margin_, -margin_, margin_, margin_); }
   void draw(QCPPainter* painter) override { paint_(painter); }
 
  private:
   QCPAxisRect* rect_;
+  int margin_;
   Paint paint_;
 };
 
@@ -56,11 +57,12 @@ void drawLine(QCPPainter* painter, const AxisPair& axes, const PreparedLine& lin
 // One layer of a stack between two outlines of equal x. `hatched` marks memory that is mapped, not owned.
 void drawStackLayer(QCPPainter* painter, const AxisPair& axes, std::span<const QPointF> bottom, std::span<const QPointF> top, const SeriesStyle& style,
                     bool hatched);
+// holdUntil: joined, each holding until the next and the last until this x; null: points alone.
 void drawEstimates(QCPPainter* painter, const AxisPair& axes, std::span<const Estimate> estimates, const SeriesStyle& style, const QColor& background,
-                   bool joined);
+                   const double* holdUntil);
 void drawMarker(QPainter* painter, const QPointF& at, const SeriesStyle& style, double radius, const QColor* fill = nullptr);
-// Vertical epoch lines with labels at the top edge.
-void drawEpochs(QCPPainter* painter, const AxisPair& axes, std::span<const ChartMarker> markers, const Theme& theme, const QFont& font);
+// Vertical epoch lines, with labels at the top edge if asked.
+void drawEpochs(QCPPainter* painter, const AxisPair& axes, std::span<const ChartMarker> markers, const Theme& theme, const QFont& font, bool labels);
 
 // A band of the line's colour and stripes over it.
 QBrush hatchBrush(const SeriesStyle& style);

@@ -43,6 +43,13 @@ void LegendEntry::setValue(const QString& value) {
   update();
 }
 
+void LegendEntry::forgetValue() {
+  value_.clear();
+  valueWidth_ = 0;
+  updateGeometry();
+  update();
+}
+
 QSize LegendEntry::sizeHint() const {
   const int value = valueWidth_ > 0 ? valueWidth_ + padding : 0;
   return {padding * 3 + swatchWidth + fontMetrics().horizontalAdvance(text()) + value, std::max(24, fontMetrics().height() + 6)};

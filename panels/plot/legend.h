@@ -15,6 +15,7 @@ class LegendEntry : public QCheckBox {
   LegendEntry(const QString& name, const SeriesStyle& style, bool area, bool hatched, QWidget* parent);
   void setStyleColors(const Theme& theme, const SeriesStyle& style);
   void setValue(const QString& value);  // empty = none
+  void forgetValue();                   // and the room kept for it
   QSize sizeHint() const override;
   QSize minimumSizeHint() const override { return sizeHint(); }
 

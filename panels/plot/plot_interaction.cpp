@@ -171,10 +171,10 @@ void PlotWidget::showTable() {
 }
 
 void PlotWidget::copy() {
-  auto* data = new QMimeData;
-  data->setImageData(grab().toImage());
-  data->setText(toTabSeparated(chart()));
-  QApplication::clipboard()->setMimeData(data);
+  auto* content = new QMimeData;
+  content->setImageData(grab().toImage());
+  content->setText(toTabSeparated(chart()));
+  QApplication::clipboard()->setMimeData(content);
 }
 
 }  // namespace winnow

@@ -19,9 +19,10 @@ PlotScene::PlotScene(ChartAxis x, ChartAxis y, QWidget* parent) : plot_(new QCus
   rect->setRangeDrag(Qt::Horizontal);
   rect->setAutoMargins(QCP::msNone);
   plot_->layer(QStringLiteral("overlay"))->setMode(QCPLayer::lmBuffered);
-  new PaintedItem(rect, QStringLiteral("main"), [this](QCPPainter* p) { drawBelow(p); });
-  new PaintedItem(rect, QStringLiteral("axes"), [this](QCPPainter* p) { drawAbove(p); });
-  new PaintedItem(rect, QStringLiteral("overlay"), [this](QCPPainter* p) {
+  new PaintedItem(rect, QStringLiteral("background"), 0, [this](QCPPainter* p) { drawShade(p); });
+  new PaintedItem(rect, QStringLiteral("main"), 1, [this](QCPPainter* p) { drawBelow(p); });
+  new PaintedItem(rect, QStringLiteral("axes"), 8, [this](QCPPainter* p) { drawAbove(p); });
+  new PaintedItem(rect, QStringLiteral("overlay"), 6, [this](QCPPainter* p) {
     drawMeasure(p);
     drawCursor(p);
   });
@@ -56,11 +57,15 @@ void PlotScene::reserveMargins() {
   plot_->xAxis->setLabel(xTitleShown_ ? x_.title : QString());
 }
 
-void PlotScene::replot(double lower, double upper) {
+void PlotScene::replot(double lower, double upper, double newest) {
+  newest_ = newest;
   const QSignalBlocker blocker(plot_->xAxis);  // the link tells the others, not the axis
   plot_->xAxis->setRange(lower, upper);
   setTicker(plot_->xAxis, x_, std::clamp(plot_->width() / 110, 2, 10));
   setTicker(plot_->yAxis, y_, std::clamp(plot_->height() / 38, 2, 6));
+  const bool labels = hasData();  // an empty plot is a frame and a sentence
+  for (QCPAxis* axis : {plot_->xAxis, plot_->yAxis}) axis->setTickLabels(labels);
+  plot_->yAxis->grid()->setVisible(labels);
   prepare(lower, upper);
   scaleValues();
   plot_->replot();
@@ -131,8 +136,27 @@ void PlotScene::scaleValues() {
     const double low = std::isfinite(smallest) ? smallest : 0.1;
     plot_->yAxis->setRange(low / 1.15, std::max(upper, low * 2) * 1.6);
   } else {
-    plot_->yAxis->setRange(base, base + (upper - base) * (markers_.empty() ? 1.1 : 1.28));  // room for the epoch labels
+    plot_->yAxis->setRange(base, base + (upper - base) * (markers_.empty() || !markerLabelsShown_ ? 1.12 : 1.28));  // room for the epoch labels
   }
+}
+
+void PlotScene::setShaded(double until, const QString& label) {
+  shadedUntil_ = until;
+  shadeLabel_ = label;
+}
+
+void PlotScene::drawShade(QCPPainter* painter) {
+  if (shadedUntil_ <= 0) return;
+  const QRectF area = plot_->axisRect()->rect();
+  const double left = std::max(area.left(), plot_->xAxis->coordToPixel(0)), right = std::min(area.right(), plot_->xAxis->coordToPixel(shadedUntil_));
+  if (right <= left) return;
+  const QRectF shade(left, area.top(), right - left, area.height());
+  painter->setPen(Qt::NoPen);
+  painter->setBrush(theme_.window);
+  painter->drawRect(shade);
+  painter->setFont(font_);
+  painter->setPen(theme_.textSecondary);
+  if (QFontMetricsF(font_).horizontalAdvance(shadeLabel_) + 8 <= shade.width()) painter->drawText(shade, Qt::AlignCenter, shadeLabel_);
 }
 
 void PlotScene::drawBelow(QCPPainter* painter) {
@@ -151,8 +175,8 @@ void PlotScene::drawBelow(QCPPainter* painter) {
 
 void PlotScene::drawAbove(QCPPainter* painter) {
   for (const PlotSeries& s : series_)
-    if (s.visible) drawEstimates(painter, axes(), s.estimates, theme_.style(s.options.slot), theme_.plot, true);
-  drawEpochs(painter, axes(), markers_, theme_, font_);
+    if (s.visible) drawEstimates(painter, axes(), s.estimates, theme_.style(s.options.slot), theme_.plot, &newest_);
+  drawEpochs(painter, axes(), markers_, theme_, font_, markerLabelsShown_);
   if (outliers_ > 0) drawOutliers(painter);
 }
 

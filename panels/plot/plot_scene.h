@@ -31,7 +31,9 @@ class PlotScene {
   void setTheme(const Theme& theme, double fontScale);
   void setLogarithmic(bool on);
   void setXTitleShown(bool shown);
-  void replot(double lower, double upper);        // decimates, scales the value axis, draws
+  void setMarkerLabelsShown(bool shown) { markerLabelsShown_ = shown; }
+  void setShaded(double until, const QString& label);  // the prompt: no token of it was generated
+  void replot(double lower, double upper, double newest);  // decimates, scales the value axis, draws
   void showCursor(std::optional<double> x);       // the overlay alone
   void showMeasure(std::optional<QCPRange> range, const QString& text);  // likewise
   size_t markerLabels() const;
@@ -45,6 +47,7 @@ class PlotScene {
   void prepareStacks(double lower, double upper, double pixels);
   void scaleValues();
   void reserveMargins();
+  void drawShade(QCPPainter* painter);
   void drawBelow(QCPPainter* painter);
   void drawAbove(QCPPainter* painter);
   void drawOutliers(QCPPainter* painter);
@@ -53,7 +56,9 @@ class PlotScene {
 
   QCustomPlot* plot_;  // owned by the parent widget
   ChartAxis x_, y_;
-  bool xTitleShown_ = true;
+  bool xTitleShown_ = true, markerLabelsShown_ = true;
+  double shadedUntil_ = 0;
+  QString shadeLabel_;
   Theme theme_;
   QFont font_;
   std::vector<PlotSeries> series_;
@@ -63,6 +68,7 @@ class PlotScene {
   std::optional<QCPRange> measured_;
   QString measureText_;
   int outliers_ = 0;
+  double newest_ = 0;  // x up to which the last estimate holds
 };
 
 }  // namespace winnow

@@ -151,11 +151,12 @@ void PlotWidget::clearData() {
     s.data.clear();
     s.estimates.clear();
     s.anything = false;
-    d.entries[i]->setValue({});
+    d.entries[i]->forgetValue();
     if (s.options.hiddenWhileZero) d.entries[i]->hide();
   }
   d.legend->refresh();
   d.scene->markers().clear();
+  d.scene->setShaded(0, {});
   d.markerDetails.clear();
   d.note->clear();
   changed();
@@ -182,6 +183,16 @@ void PlotWidget::setNoteWarning(bool warning) {
 
 void PlotWidget::setXTitleShown(bool shown) {
   impl_->scene->setXTitleShown(shown);
+  changed();
+}
+
+void PlotWidget::setMarkerLabelsShown(bool shown) {
+  impl_->scene->setMarkerLabelsShown(shown);
+  changed();
+}
+
+void PlotWidget::setShaded(double until, const QString& label) {
+  impl_->scene->setShaded(until, label);
   changed();
 }
 
@@ -215,7 +226,7 @@ bool PlotWidget::isShown() const { return isVisible() && !window()->isMinimized(
 void PlotWidget::replotNow() {
   Impl& d = *impl_;
   ++d.replots;
-  d.scene->replot(d.context.axis->lower(), d.context.axis->upper());
+  d.scene->replot(d.context.axis->lower(), d.context.axis->upper(), d.context.axis->last());
   const bool empty = !d.scene->hasData();
   d.empty->setVisible(empty);
   if (empty) d.empty->setGeometry(d.scene->plot()->rect().adjusted(16, 0, -16, -16));

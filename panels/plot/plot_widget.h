@@ -53,6 +53,8 @@ class PlotWidget : public QWidget, public Replottable {
   void setNote(const QString& note);      // right of the title: the summary, or what it waits for
   void setNoteWarning(bool warning);
   void setXTitleShown(bool shown);        // in a stack only the last has it
+  void setMarkerLabelsShown(bool shown);  // and only the first the names of the changes
+  void setShaded(double until, const QString& label);  // the prompt's part of the axis
   void setSeriesVisible(int series, bool visible);
   bool isSeriesVisible(int series) const;
   void setLogarithmic(bool on);
