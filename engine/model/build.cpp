@@ -96,6 +96,16 @@ SourceTensor* ModelBuilder::source(const std::string& name) {
   return it == index_.end() ? nullptr : &sources[it->second];
 }
 
+void ModelBuilder::setSources(std::vector<SourceTensor> tensors) {
+  sources.clear();
+  index_.clear();
+  for (SourceTensor& t : tensors) addSource(std::move(t));
+}
+void ModelBuilder::dropSource(const std::string& name) {
+  if (SourceTensor* t = source(name)) t->used = true;
+  index_.erase(name);
+}
+
 Status ModelBuilder::checkConfig() const {
   const ModelConfig& c = model->config_;
   const std::string& path = model->path_;

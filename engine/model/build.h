@@ -44,6 +44,8 @@ struct ModelBuilder {
   void addFile(std::shared_ptr<const MappedFile> file);
   void addSource(SourceTensor tensor);
   SourceTensor* source(const std::string& name);
+  void setSources(std::vector<SourceTensor> tensors);  // instead of those there are
+  void dropSource(const std::string& name);            // known and not needed
 
   // Fills model->tensors_, counts parameters, notes tensors that nothing uses.
   Status mapTensors(const TensorNaming& naming);
@@ -64,11 +66,13 @@ struct RoleShape {
   int64_t rows, cols;  // rows == 1 for vectors
 };
 RoleShape roleShape(const ModelConfig& config, TensorRole role);
+std::string ggufTensorName(TensorRole role, int layer);  // "blk.3.attn_q.weight"; q, k and v apart
 
 Result<std::shared_ptr<const Model>> openGguf(const std::string& path);
 Result<VocabData> openGgufVocab(const std::string& path);
-#ifdef WINNOW_HUGGINGFACE_READER
+#ifdef WINNOW_HAS_HUGGINGFACE
 Result<std::shared_ptr<const Model>> openHuggingFace(const std::string& path);
+Result<VocabData> openHuggingFaceVocab(const std::string& where);  // a folder, or a file in it
 #endif
 
 // "llama, qwen2, qwen3, gpt2"

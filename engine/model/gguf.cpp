@@ -90,6 +90,9 @@ std::string supportedTensorTypes() {
     if (type.type) out += (out.empty() ? "" : ", ") + std::string(type.name);
   return out;
 }
+uint32_t ggufTensorTypeId(DType type) {
+  return std::find_if(std::begin(kTensorTypes), std::end(kTensorTypes), [&](const TensorType& t) { return t.type == type; })->id;
+}
 bool GgufValue::isInteger() const {
   return type != GgufType::f32 && type != GgufType::f64 && type != GgufType::boolean && type != GgufType::string && type != GgufType::array;
 }

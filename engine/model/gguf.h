@@ -70,5 +70,6 @@ class GgufFile {
 
 std::string ggufTensorTypeName(uint32_t typeId);  // "IQ4_XS", or "type 77" when unknown
 std::string supportedTensorTypes();               // "F32, F16, ..."
+uint32_t ggufTensorTypeId(DType type);
 
 }  // namespace winnow

@@ -127,7 +127,9 @@ Status readConfig(const GgufFile& file, ModelBuilder& builder) {
   return Done{};
 }
 
-std::string ggufName(const std::string&, TensorRole role, int layer) {
+}  // namespace
+
+std::string ggufTensorName(TensorRole role, int layer) {
   constexpr std::array<std::string_view, static_cast<size_t>(TensorRole::count)> names = {
       "token_embd.weight", "position_embd.weight", "output_norm.weight", "output_norm.bias", "output.weight",
       "attn_norm.weight", "attn_norm.bias", "attn_q.weight", "attn_k.weight", "attn_v.weight", "attn_output.weight",
@@ -137,6 +139,10 @@ std::string ggufName(const std::string&, TensorRole role, int layer) {
   const std::string name(names[static_cast<size_t>(role)]);
   return layer < 0 ? name : "blk." + std::to_string(layer) + "." + name;
 }
+
+namespace {
+
+std::string ggufName(const std::string&, TensorRole role, int layer) { return ggufTensorName(role, layer); }
 std::string ggufFusedQkv(int layer, bool bias) { return "blk." + std::to_string(layer) + (bias ? ".attn_qkv.bias" : ".attn_qkv.weight"); }
 
 Status readVocab(const GgufFile& file, ModelBuilder& builder) {

@@ -10,6 +10,7 @@
 #include "engine/model/build.h"
 #include "engine/model/decode.h"
 #include "engine/model/message.h"
+#include "engine/model/tokenizer_model.h"
 
 namespace winnow {
 
@@ -128,15 +129,28 @@ Result<std::shared_ptr<const Model>> Model::open(const std::string& path) {
   std::error_code error;
   const bool folder = fs::is_directory(path, error);
   if (folder || fs::path(path).extension() == ".safetensors") {
-#ifdef WINNOW_HUGGINGFACE_READER
+#ifdef WINNOW_HAS_HUGGINGFACE
     return openHuggingFace(path);
 #else
-    return badInput(path, ": this build reads GGUF files only");
+    return badInput(path, ": this build reads GGUF files only; the Hugging Face reader needs nlohmann-json when building");
 #endif
   }
   return openGguf(path);
 }
 
-Result<VocabData> Model::openVocab(const std::string& path) { return openGgufVocab(path); }
+Result<VocabData> Model::openVocab(const std::string& path) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  const std::string extension = fs::path(path).extension().string();
+  if (fs::is_directory(path, error) || extension == ".json" || extension == ".safetensors") {
+#ifdef WINNOW_HAS_HUGGINGFACE
+    return openHuggingFaceVocab(path);
+#else
+    return badInput(path, ": this build has no Hugging Face reader, which needs nlohmann-json when building");
+#endif
+  }
+  if (extension == ".model") return openTokenizerModel(path);
+  return openGgufVocab(path);
+}
 
 }  // namespace winnow

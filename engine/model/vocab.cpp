@@ -17,10 +17,10 @@ PreDefaults preDefaults(const std::string& pre) {
 }
 
 void collectEndOfGeneration(VocabData& vocab, const std::vector<int>& more) {
-  constexpr std::array<std::string_view, 17> endings = {
+  constexpr std::array<std::string_view, 20> endings = {
       "<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|flush|>", "<|calls|>", "<end_of_turn>", "<|endoftext|>",
       "<|end_of_text|>", "<|eom_id|>", "<EOT>", "_<EOT>", "<|end_of_sentence|>", "<\xef\xbd\x9c" "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>",
-      "<end_of_utterance>", "[EOT]"};
+      "<end_of_utterance>", "[EOT]", "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>"};
   std::vector<int>& out = vocab.endOfGeneration;
   out.insert(out.end(), more.begin(), more.end());
   if (vocab.eos >= 0) out.push_back(vocab.eos);
