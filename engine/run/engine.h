@@ -26,7 +26,7 @@ struct EngineOptions {
   std::string device = "auto";        // auto, cpu, cuda. cuda without one: Error resources that says what is missing
   int threads = 0;                    // 0 = one per core the process may use
   std::optional<cpu::Isa> isa;        // for tests; default the best
-  std::string calibrationSample;      // text file measured when calibration.text is empty
+  std::string calibrationSample = {}; // text file measured when calibration.text is empty
 };
 
 struct SessionOptions {

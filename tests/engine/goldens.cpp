@@ -2,10 +2,10 @@
 // Greedy tokens that llama.cpp c392e50 generates with the f32 models (shared data, REFERENCE.md): 64 of them, identical.
 #include <algorithm>
 
-#include "engine/run/engine.h"
-#include "tests/support/check.h"
+#include "tests/support/engine.h"
 
 using namespace winnow;
+using namespace winnow::test;
 
 namespace {
 
@@ -51,35 +51,14 @@ const std::vector<Golden>& goldens() {
   return all;
 }
 
-std::shared_ptr<Engine> openEngine(const std::string& relative, int threads) {
-  auto model = Model::open(test::sharedData(relative));
-  if (!model) throw std::runtime_error(model.error().message);
-  EngineOptions options;
-  options.threads = threads;
-  auto engine = Engine::create(*model, options);
-  if (!engine) throw std::runtime_error(engine.error().message);
-  return *engine;
-}
-
-int32_t best(std::span<const float> logits) { return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin()); }
-
 }  // namespace
 
 TEST(greedy_tokens_equal_those_of_llama_cpp) {
   for (const Golden& golden : goldens()) {
-    const auto engine = openEngine(golden.model, 2);
-    SessionOptions options;
-    options.context = 256;
-    auto session = engine->createSession(Config(), options, {});
-    EXPECT(session.ok());
-    if (!session) return;
-    Session& s = **session;
-    EXPECT(s.prefill(golden.promptIds, {}).ok());
-    std::vector<int32_t> ids;
-    for (size_t i = 0; i < golden.ids.size(); ++i) {
-      ids.push_back(best(s.logits()));
-      EXPECT(s.step(ids.back()).ok());
-    }
+    const auto engine = openEngine(golden.model);
+    const auto session = makeSession(engine);
+    ok(session->prefill(golden.promptIds, {}));
+    const std::vector<int32_t> ids = generate(*session, static_cast<int>(golden.ids.size()));
     const auto differs = std::mismatch(ids.begin(), ids.end(), golden.ids.begin()).first - ids.begin();
     EXPECT(ids == golden.ids, golden.model, golden.prompt, "first difference at token", differs);
 #ifdef WINNOW_HAS_TEXT
