@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// Norms, rotary positions, activations, f16 stores.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <numbers>
+
+#include "engine/core/check.h"
+#include "engine/cpu/context.h"
+
+namespace winnow::cpu {
+namespace {
+
+// Rows of a small call are not worth a fork-join (a microsecond or two). The result is the same either way.
+constexpr int64_t kAloneFloats = 8192;
+
+template <class Body>
+void eachRow(Context& context, int64_t rows, int64_t floatsPerRow, Body body) {
+  if (rows * floatsPerRow <= kAloneFloats) {
+    for (int64_t i = 0; i < rows; ++i) body(i);
+    return;
+  }
+  context.pool().run([&](int thread, int threads) {
+    const auto range = ThreadPool::split(rows, 1, thread, threads);
+    for (int64_t i = range.begin; i < range.end; ++i) body(i);
+  });
+}
+
+}  // namespace
+
+void rmsNorm(Context& context, const float* x, const float* weight, float eps, int tokens, int n, float* out) {
+  const KernelTable& k = context.impl().kernels;
+  eachRow(context, tokens, n, [&](int64_t t) { k.rmsNorm(x + t * n, weight, eps, n, out + t * n); });
+}
+
+void layerNorm(Context& context, const float* x, const float* weight, const float* bias, float eps, int tokens, int n, float* out) {
+  const KernelTable& k = context.impl().kernels;
+  eachRow(context, tokens, n, [&](int64_t t) { k.layerNorm(x + t * n, weight, bias, eps, n, out + t * n); });
+}
+
+void headNorm(Context& context, float* x, int64_t stride, const float* weight, float eps, int tokens, int heads, int headDim) {
+  const KernelTable& k = context.impl().kernels;
+  eachRow(context, int64_t{tokens} * heads, headDim, [&](int64_t i) {
+    float* head = x + i / heads * stride + i % heads * headDim;
+    k.rmsNorm(head, weight, eps, headDim, head);
+  });
+}
+
+std::vector<float> ropeFrequencies(const RopeConfig& rope) {
+  CHECK(rope.dims >= 0 && rope.dims % 2 == 0, rope.dims);
+  std::vector<float> out;
+  for (int c = 0; c < rope.dims / 2; ++c) {
+    double f = std::pow(static_cast<double>(rope.base), -2.0 * c / rope.dims);
+    if (rope.scaling == RopeScaling::linear) f /= rope.factor;
+    if (rope.scaling == RopeScaling::llama3) {
+      const double context = rope.originalContext, wave = 2 * std::numbers::pi / f;
+      if (wave > context / rope.lowFreqFactor) {
+        f /= rope.factor;
+      } else if (wave >= context / rope.highFreqFactor) {
+        const double smooth = (context / wave - rope.lowFreqFactor) / (rope.highFreqFactor - rope.lowFreqFactor);
+        f = (1 - smooth) * f / rope.factor + smooth * f;
+      }
+    }
+    out.push_back(static_cast<float>(f));
+  }
+  return out;
+}
+
+namespace {
+
+void prepareRotations(Context::Impl& impl, const float* frequencies, int half, const int32_t* positions, int tokens) {
+  const size_t pairs = static_cast<size_t>(half), n = static_cast<size_t>(tokens);
+  if (impl.ropeFrequencies.size() == pairs && impl.ropePositions.size() == n &&
+      std::memcmp(impl.ropeFrequencies.data(), frequencies, pairs * 4) == 0 &&
+      std::memcmp(impl.ropePositions.data(), positions, n * 4) == 0)
+    return;
+  impl.ropeFrequencies.assign(frequencies, frequencies + pairs);
+  impl.ropePositions.assign(positions, positions + n);
+  impl.ropeCos.resize(n * pairs);
+  impl.ropeSin.resize(n * pairs);
+  for (size_t t = 0; t < n; ++t)
+    for (size_t c = 0; c < pairs; ++c) {
+      // In double: at position 100 000 the rounding of an f32 product would turn the fastest pair by 0.004.
+      const double angle = static_cast<double>(positions[t]) * static_cast<double>(frequencies[c]);
+      impl.ropeCos[t * pairs + c] = static_cast<float>(std::cos(angle));
+      impl.ropeSin[t * pairs + c] = static_cast<float>(std::sin(angle));
+    }
+}
+
+}  // namespace
+
+void rope(Context& context, float* x, int64_t stride, const float* frequencies, int dims, const int32_t* positions, int tokens, int heads,
+          int headDim) {
+  CHECK(dims % 2 == 0 && dims <= headDim, dims, headDim);
+  if (dims == 0 || tokens == 0) return;
+  Context::Impl& impl = context.impl();
+  const int half = dims / 2;
+  prepareRotations(impl, frequencies, half, positions, tokens);
+  eachRow(context, int64_t{tokens} * heads, headDim, [&](int64_t i) {
+    impl.kernels.rotate(x + i / heads * stride + i % heads * headDim, impl.ropeCos.data() + i / heads * half, impl.ropeSin.data() + i / heads * half,
+                        half);
+  });
+}
+
+void activate(Context& context, Activation kind, float* gate, const float* up, int64_t count) {
+  const KernelTable& k = context.impl().kernels;
+  const Squash squash = kind == Activation::silu ? Squash::silu : kind == Activation::geluTanh ? Squash::geluTanh : Squash::geluErf;
+  constexpr int64_t kBlock = 1024;
+  eachRow(context, (count + kBlock - 1) / kBlock, kBlock, [&](int64_t i) {
+    const int64_t begin = i * kBlock;
+    k.squash(squash, gate + begin, up ? up + begin : nullptr, std::min(kBlock, count - begin));
+  });
+}
+
+void storeHalf(const float* src, int64_t count, uint16_t* dst) { bestKernels().toHalf(src, count, dst); }
+
+}  // namespace winnow::cpu
