@@ -116,7 +116,7 @@ class LeaveOneOut {
     ids.insert(ids.end(), response.begin(), response.end() - 1);  // the last token is predicted, not fed
     nll.assign(response.size(), 0);
     session_.reset();
-    const int vocab = session_.vocabulary();
+    const int vocab = session_.vocab();
     const Status fed = feed(ids, batch, [&](int position, int count, const float* logits) {
       const int skip = std::max(0, first - position);
       if (skip >= count) return;

@@ -61,7 +61,7 @@ class Bench {
   int32_t token(int64_t position) {
     if (request_.realText) return text_[static_cast<size_t>(position) % text_.size()];
     if (position == 0 && bos_ >= 0) return bos_;
-    return static_cast<int32_t>(random_() % static_cast<uint32_t>(session_.vocabulary()));
+    return static_cast<int32_t>(random_() % static_cast<uint32_t>(session_.vocab()));
   }
   std::vector<int32_t> tokens(int64_t from, int count) {
     std::vector<int32_t> out(static_cast<size_t>(count));

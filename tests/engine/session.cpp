@@ -108,7 +108,7 @@ TEST(sharing_frees_keys_at_the_next_token) {
   session->adopt();
   const CacheStats after = session->cache();
   EXPECT_EQ(after.allocatedBytes, before.allocatedBytes * 7 / 8);
-  EXPECT_EQ(session->memory()[static_cast<size_t>(MemoryTag::kv)], after.allocatedBytes);
+  EXPECT_EQ(bytes(session->memory(), MemoryTag::kv), after.allocatedBytes);
   int followers = 0;
   for (const HeadPositions& head : session->occupancy()) followers += !head.ownsKeys;
   EXPECT_EQ(followers, engine->model().config().kvHeads);
