@@ -11,6 +11,7 @@ namespace winnow::cpu {
 namespace {
 
 constexpr KernelTable kTable = {
+    .tokenBlock = kTokenBlock,
     .plain = {plainProduct<PlainFloat<kF32>, 4>, plainProduct<PlainFloat<kF16>, 2>, plainProduct<PlainFloat<kBf16>, 2>},
     .packed = WINNOW_PACKED_TABLE(PackedFloat),
     .packedInt8 = WINNOW_PACKED_TABLE(PackedInt8),
