@@ -41,8 +41,8 @@ Status copyTo(Db& db, const std::vector<Task>& waiting, const std::string& path,
       copy.pragma("foreign_keys", "ON", "1");
       Transaction transaction(copy);
       copy.run("DELETE FROM owner");
-      Outcome outcome;
-      for (const Task& task : waiting) applyTask(copy, task, outcome);
+      std::map<Id, Lost> refused;
+      applyTasks(copy, waiting, {}, refused);
       transaction.commit();
     }
     syncPath(partial, O_RDONLY);
@@ -89,7 +89,7 @@ class Session final : public SessionFile {
       if (json->empty()) *json = "{}";
     if (complete.divergenceJson.empty()) complete.divergenceJson = "[]";
     const size_t bytes = 2048 + run.prompt.size() + run.specJson.size();
-    post({Weight::essential, start.id, 1, bytes, false, [start, complete](Db& db, Outcome& o) {
+    post({Weight::essential, start.id, 1, bytes, false, false, [start, complete](Db& db, Outcome& o) {
             insertRun(db, start, complete);
             ++o.written;
           }});
@@ -120,7 +120,7 @@ class Session final : public SessionFile {
   }
   void finishRun(Id run, RunStatus status, const std::string& error) override {
     const int64_t now = utcMicroseconds();
-    Task task{Weight::essential, run, 1, 256, true, {}};
+    Task task{Weight::essential, run, 1, 256, true, false, {}};
     task.apply = [=](Db& db, Outcome& o) {
       storage::finishRun(db, run, status, error, now);
       ++o.written;
@@ -249,7 +249,7 @@ class Session final : public SessionFile {
   }
   template <class Work>
   void essential(Id run, Work work, size_t bytes = 0) {
-    post({Weight::essential, run, 1, 512 + bytes, false, [work = std::move(work)](Db& db, Outcome& o) {
+    post({Weight::essential, run, 1, 512 + bytes, false, false, [work = std::move(work)](Db& db, Outcome& o) {
             work(db);
             ++o.written;
           }});
@@ -259,7 +259,7 @@ class Session final : public SessionFile {
     if (samples.empty()) return;
     const auto count = static_cast<int64_t>(samples.size());
     const size_t bytes = sampleBytes(samples) + more;
-    post({weight, run, count, bytes, false,
+    post({weight, run, count, bytes, false, true,
           [run, insert, samples = std::move(samples)](Db& db, Outcome& o) { insert(db, run, samples, o); }});
   }
 

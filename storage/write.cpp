@@ -42,7 +42,7 @@ void eachRow(const Rows& rows, Outcome& outcome, Insert insert) {
       insert(row);
       ++outcome.written;
     } catch (const SqlError& error) {
-      if (error.primary() != SQLITE_CONSTRAINT) throw;
+      if (!rowAtFault(error)) throw;
       ++outcome.refused;
       outcome.why = error.what();
     }
@@ -168,6 +168,11 @@ void jsonText(std::string& out, std::string_view text) {
 
 }  // namespace
 
+bool rowAtFault(const SqlError& error) {
+  const int code = error.primary();
+  return code == SQLITE_CONSTRAINT || code == SQLITE_MISMATCH || code == SQLITE_TOOBIG || code == SQLITE_RANGE;
+}
+
 std::string numberText(double value) {
   char text[32];
   const auto end = std::to_chars(text, text + sizeof text, value);
@@ -213,8 +218,10 @@ void insertTokens(Db& db, Id run, const std::vector<TokenSample>& samples, Outco
     insert.bind(run, s.index, !s.prefill, s.token, s.tNs, s.durationNs, s.nll, s.entropy, s.kvLive, s.kvEvicted, s.kvBytes, s.epoch, blob(s.piece))
         .run();
   });
-  if (outcome.written > before) db.run("UPDATE run SET n_tokens=n_tokens+? WHERE run_id=?", outcome.written - before, run);
+  outcome.tokens += outcome.written - before;
 }
+
+void countTokens(Db& db, Id run, int64_t tokens) { db.run("UPDATE run SET n_tokens=n_tokens+? WHERE run_id=?", tokens, run); }
 
 void insertMemory(Db& db, Id run, const std::vector<MemorySample>& samples, Outcome& outcome) {
   Statement& insert = db.cached("INSERT INTO memory_sample VALUES(?,?,?,?) ON CONFLICT DO UPDATE SET bytes=excluded.bytes");
