@@ -181,7 +181,12 @@ class Session final : public SessionFile {
       return Error{Problem::refused, "'" + target + "' exists already", "Choose another name: nothing is overwritten."};
     if (writer_)
       return writer_->call([&](Db& db, std::vector<Task>& waiting) { return copyTo(db, waiting, target, options_.vfs); }, "copy");
-    return read<Done>([&](Db& db) -> Result<Done> { return copyTo(db, {}, target, options_.vfs); });
+    return read<Done>([&](Db& db) -> Result<Done> {
+      db.exec("PRAGMA query_only = OFF");  // it forbids VACUUM INTO too; the connection itself can't write here
+      Status status = copyTo(db, {}, target, options_.vfs);
+      db.exec("PRAGMA query_only = ON");
+      return status;
+    });
   }
   Status close() override {
     {
@@ -233,7 +238,9 @@ class Session final : public SessionFile {
   }
 
  private:
-  Error noRun(Id id) const { return {Problem::notFound, "there is no run " + std::to_string(id) + " in '" + path_ + "'", "List the runs."}; }
+  Error noRun(Id id) const {
+    return {Problem::notFound, "there is no run " + std::to_string(id) + " in '" + path_ + "'", "List the runs."};
+  }
   std::optional<Error> refusal() const {
     if (readOnly_) return Error{Problem::readOnly, "'" + path_ + "' is open for reading only", "Save a copy to go on in."};
     if (writer_->closed()) return Error{Problem::refused, "the session is closed", ""};
@@ -255,7 +262,8 @@ class Session final : public SessionFile {
           }});
   }
   template <class Sample>
-  void rows(Weight weight, Id run, std::vector<Sample> samples, void (*insert)(Db&, Id, const std::vector<Sample>&, Outcome&), size_t more = 0) {
+  void rows(Weight weight, Id run, std::vector<Sample> samples, void (*insert)(Db&, Id, const std::vector<Sample>&, Outcome&),
+            size_t more = 0) {
     if (samples.empty()) return;
     const auto count = static_cast<int64_t>(samples.size());
     const size_t bytes = sampleBytes(samples) + more;
@@ -306,7 +314,8 @@ class Session final : public SessionFile {
 
 }  // namespace
 
-Result<std::shared_ptr<SessionFile>> openSession(const std::string& path, SessionFile::Mode mode, OpenReport* report, const SessionOptions& options) {
+Result<std::shared_ptr<SessionFile>> openSession(const std::string& path, SessionFile::Mode mode, OpenReport* report,
+                                                 const SessionOptions& options) {
   OpenReport own;
   OpenReport& found = report ? *report : own;
   found = {};

@@ -76,7 +76,11 @@ int64_t applyTasks(Db& db, const std::vector<Task>& tasks, std::map<Id, Lost> lo
 }
 
 Writer::Writer(std::unique_ptr<Db> db, std::unique_ptr<Ownership> ownership, std::string path, const SessionOptions& options)
-    : db_(std::move(db)), ownership_(std::move(ownership)), path_(std::move(path)), options_(options), nextHeartbeat_(Clock::now() + kHeartbeat) {
+    : db_(std::move(db)),
+      ownership_(std::move(ownership)),
+      path_(std::move(path)),
+      options_(options),
+      nextHeartbeat_(Clock::now() + kHeartbeat) {
   thread_ = std::thread([this] { loop(); });
 }
 
@@ -279,7 +283,8 @@ int64_t Writer::commitBatch(const std::map<Id, Lost>& lost, std::map<Id, Lost>& 
 }
 
 std::string Writer::movedProblem() {
-  return db_->moved() ? "'" + path_ + "' was deleted, moved or replaced while it was open; the session lives on in the deleted file" : std::string();
+  return db_->moved() ? "'" + path_ + "' was deleted, moved or replaced while it was open; the session lives on in the deleted file"
+                      : std::string();
 }
 
 // Requests see either nothing waiting, or what the disk refuses.

@@ -228,7 +228,8 @@ void CrashTest::hostileSchema() {
   tampered("CREATE TRIGGER spy AFTER INSERT ON run BEGIN DELETE FROM prompt; END");
   tampered("DROP TRIGGER run_frozen");
   tampered("DROP TABLE prompt");
-  tampered("DROP TABLE ppl_window; CREATE VIEW ppl_window AS WITH RECURSIVE x(n) AS (SELECT 1 UNION ALL SELECT n+1 FROM x) SELECT n FROM x");
+  tampered(
+      "DROP TABLE ppl_window; CREATE VIEW ppl_window AS WITH RECURSIVE x(n) AS (SELECT 1 UNION ALL SELECT n+1 FROM x) SELECT n FROM x");
   tampered("ALTER TABLE run ADD COLUMN more TEXT");
   // What a person adds for their own queries is welcome.
   QFile::remove(QString::fromStdString(path));

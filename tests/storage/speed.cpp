@@ -88,7 +88,8 @@ void SpeedTest::tenThousandRuns() {
   const std::string path = folder / "s.winnow";
   Session session = opened(path, Mode::create);
   std::vector<Metric> metrics;
-  for (const char* name : {"perplexity", "kld_mean", "ms_per_token", "memory_peak", "prefill_ms", "top1", "bits_per_byte", "tokens", "a", "b"})
+  for (const char* name :
+       {"perplexity", "kld_mean", "ms_per_token", "memory_peak", "prefill_ms", "top1", "bits_per_byte", "tokens", "a", "b"})
     metrics.push_back({name, "u", "lower", 3, 1.5, 0.1});
   for (int i = 0; i < 10'000; ++i) {
     NewRun run = newRun();
