@@ -268,7 +268,7 @@ void KnobPanel::refreshRows() {
       refreshRow(row, target);
       changed += requested_.get(row->knob().name) != row->knob().defaultValue;
     }
-    group->head->setText(changed > 0 ? tr("%1 (%n changed)", nullptr, changed).arg(group->title) : group->title);
+    group->head->setText(changed > 0 ? tr("%1 (%2 changed)").arg(group->title).arg(changed) : group->title);
   }
   resetAll_->setEnabled(model_.has_value() && !requested_.changed().empty());
 }
