@@ -127,6 +127,7 @@ class Session {
   int64_t position() const;                    // tokens fed
   const std::vector<int32_t>& tokens() const;  // those fed since reset
   int context() const;
+  int vocab() const;                      // entries of logits()
   // StreamingLLM-type policies fire at their interval; this fires the policy now (end of a prefill in stepwise scoring).
   void applyPolicyNow();
 
@@ -140,6 +141,14 @@ class Session {
   const Plan& plan() const;
   uint64_t logitsHash() const;                 // folds the logits of every step since reset
   cpu::Context& cpuContext();                  // for scoring of logits with the same kernels
+  // What most matrix products of the present configuration are made of, for the roofline beside them.
+  struct MatmulKind {
+    Storage storage;
+    cpu::ActivationMode mode;
+    int bits;
+  };
+  MatmulKind matmulKind() const;
+  double flopsPerToken() const;                // of matrix products in a forward of one token, attention apart
   int64_t weightBytesPerToken() const;         // bytes a decode step reads from weights
   int64_t kvBytesPerToken() const;             // and from the cache at its present length
 
