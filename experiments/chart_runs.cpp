@@ -3,6 +3,7 @@
 
 #include <QCoreApplication>
 #include <QDateTime>
+#include <QFileInfo>
 #include <algorithm>
 #include <cmath>
 #include <map>
@@ -140,16 +141,21 @@ void nameRows(std::vector<Group>& groups) {
     }
     QStringList parts;
     for (const auto& [name, value] : g.row.runs.front().effective)
-      if (differs(name) && !implied(name)) parts << text(name) + u' ' + text(value);
-    if (parts.isEmpty() && !g.row.runs.front().effective.empty())
-      for (const auto& [name, value] : g.row.runs.front().effective)
-        if (!implied(name)) parts << text(name) + u' ' + text(value);
-    g.row.name = parts.isEmpty() ? (g.row.runs.size() == 1 ? runName(g.row.runs.front()) : tr("defaults")) : parts.join(QStringLiteral(" · "));
+      if ((differs(name) || groups.size() == 1) && !implied(name)) parts << text(name) + u' ' + text(value);
+    const bool othersDiffer = std::any_of(values.begin(), values.end(), [&](const auto& v) { return differs(v.first); });
+    g.row.name = !parts.isEmpty() ? parts.join(QStringLiteral(" · ")) : othersDiffer ? tr("defaults") : runName(g.row.runs.front());
   }
   std::map<QString, int> seen;  // equal names get the run's number
   for (const Group& g : groups) ++seen[g.row.name];
   for (Group& g : groups)
     if (seen[g.row.name] > 1) g.row.name += QStringLiteral(" #%1").arg(g.row.runs.front().id);
+}
+
+QString settings(const std::map<std::string, std::string>& config) {
+  if (config.empty()) return tr("every knob at its default");
+  QStringList parts;
+  for (const auto& [name, value] : config) parts << text(name) + u'=' + text(value);
+  return parts.join(u' ');
 }
 
 }  // namespace
@@ -311,6 +317,29 @@ QString captionOf(const std::vector<RunSummary>& runs) {
     parts << date + QStringLiteral(" UTC");
   }
   return parts.join(QStringLiteral(". ")) + u'.';
+}
+
+Result<std::vector<std::pair<QString, QString>>> reproducibilityOf(storage::SessionFile& session, const std::vector<RunSummary>& runs) {
+  std::vector<std::pair<QString, QString>> out;
+  out.emplace_back(tr("Session"), QFileInfo(text(session.path())).fileName());
+  QStringList machines, programs;
+  for (const RunSummary& run : runs) {
+    QStringList lines{QStringLiteral("%1 · %2").arg(text(run.uuid), text(std::string(runStatusName(run.status))))};
+    lines << tr("model %1, %2").arg(text(run.model), text(run.modelPath));
+    lines << tr("asked for: %1").arg(settings(run.requested));
+    if (run.requested != run.effective) lines << tr("ran with: %1").arg(settings(run.effective));
+    lines << tr("seed %1, repeat %2").arg(run.seed).arg(run.repeat);
+    out.emplace_back(tr("Run %1, %2").arg(run.id).arg(runName(run)), lines.join(u'\n'));
+    auto e = session.environment(run.id);
+    if (!e) continue;  // a run without a machine record is still worth its row
+    const QString machine = tr("%1, %2 cores, %3 GiB, %4 %5").arg(text(e->cpuModel)).arg(e->coresPhysical).arg(static_cast<double>(e->ramBytes) / 1073741824.0, 0, 'f', 1).arg(text(e->os), text(e->kernel));
+    const QString program = QStringLiteral("Winnow %1 (%2), %3, %4").arg(text(e->appVersion), text(e->sourceRevision), text(e->compiler), text(e->buildFlags));
+    if (!machines.contains(machine)) machines << machine;
+    if (!programs.contains(program)) programs << program;
+  }
+  if (!machines.isEmpty()) out.emplace_back(tr("Machine"), machines.join(u'\n'));
+  if (!programs.isEmpty()) out.emplace_back(tr("Measured by"), programs.join(u'\n'));
+  return out;
 }
 
 }  // namespace winnow

@@ -47,7 +47,9 @@ QStringList comparisonNotes(const std::vector<ConfigurationFigures>& rows);
 // Runs, model, device, protocol and date in one line.
 QString captionOf(const std::vector<storage::RunSummary>& runs);
 
-// A knob's value as a person writes it.
+// What somebody needs to repeat the runs: identity, configuration asked for and got, machine, program, seed.
+Result<std::vector<std::pair<QString, QString>>> reproducibilityOf(storage::SessionFile& session, const std::vector<storage::RunSummary>& runs);
+
 QString memoryTagTitle(const std::string& tag);  // "weights_mapped" -> "weights, mapped"
 
 }  // namespace winnow

@@ -40,6 +40,7 @@ Banner::Banner(QWidget* parent) : QFrame(parent) {
 void Banner::show(Tone tone, const QString& message, const QString& hint) {
   message_ = message;
   hint_ = hint;
+  tone_ = tone;
   setProperty("role", tone == Tone::error ? QStringLiteral("error") : QStringLiteral("notice"));
   style()->unpolish(this);
   style()->polish(this);

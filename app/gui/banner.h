@@ -16,9 +16,11 @@ class Banner : public QFrame {
   void show(Tone tone, const QString& message, const QString& hint);
   void clear() { hide(); }
   QString message() const { return message_; }
+  Tone tone() const { return tone_; }
 
  private:
   QString message_, hint_;
+  Tone tone_ = Tone::notice;
   QLabel* text_ = nullptr;
   QToolButton* copy_ = nullptr;
 };

@@ -26,6 +26,7 @@
 #include "panels/runs/runs_view.h"
 #include "panels/start/start_page.h"
 #include "panels/text/prompt_panel.h"
+#include "panels/text/wording.h"
 
 namespace winnow {
 namespace {
@@ -39,7 +40,7 @@ MainWindow::MainWindow(ThemeManager* themes, Workbench* workbench, Settings* set
   setDockOptions(AnimatedDocks | AllowNestedDocks | AllowTabbedDocks);
   setTabPosition(Qt::AllDockWidgetAreas, QTabWidget::North);
   setCorner(Qt::BottomLeftCorner, Qt::LeftDockWidgetArea);
-  setCorner(Qt::BottomRightCorner, Qt::RightDockWidgetArea);
+  setCorner(Qt::BottomRightCorner, Qt::BottomDockWidgetArea);
   buildCentre();
   buildDocks();
   chips_ = new StatusChips(statusBar(), workbench_, machine_);
@@ -123,6 +124,7 @@ void MainWindow::buildDocks() {
   events_ = new EventsPanel(this);
   QDockWidget* events = dock(tr("Events"), QStringLiteral("dock.events"), events_, Qt::BottomDockWidgetArea);
   tabifyDockWidget(text, events);
+  for (QDockWidget* each : {text, events}) each->setTitleBarWidget(new QWidget(each));  // the tab says it already
   text->raise();
 }
 
@@ -138,7 +140,7 @@ void MainWindow::defaultLayout() {
   tabifyDockWidget(docks_[2], docks_[3]);
   docks_[2]->raise();
   if (width() < 1200) docks_[1]->hide();  // the centre needs the room
-  resizeDocks({docks_[0], docks_[1]}, {width() < 1200 ? 292 : 320, 264}, Qt::Horizontal);
+  resizeDocks({docks_[0], docks_[1]}, {width() < 1200 ? 300 : 328, 264}, Qt::Horizontal);
   resizeDocks({docks_[2]}, {height() < 800 ? 210 : 270}, Qt::Vertical);
 }
 
@@ -162,6 +164,7 @@ void MainWindow::leaveStartPage() {
   const bool known = !layoutBeforeStart_.isEmpty() && restoreState(layoutBeforeStart_, kLayoutVersion);
   if (!known) defaultLayout();
   layoutBeforeStart_.clear();
+  prompt_->focusPrompt();
   updateActions();
 }
 
@@ -195,7 +198,7 @@ void MainWindow::closeEvent(QCloseEvent* event) {
   const auto session = workbench_->session();
   const bool unsaved = session && workbench_->sessionIsTemporary() && !runs_->model()->runs().empty();
   if (unsaved && settings_->askToSave()) {  // closing would delete the runs
-    QMessageBox ask(QMessageBox::Question, tr("Keep this session?"), tr("This session has %n run(s) and is not saved in a file.", nullptr, static_cast<int>(runs_->model()->runs().size())),
+    QMessageBox ask(QMessageBox::Question, tr("Keep this session?"), plural(static_cast<qint64>(runs_->model()->runs().size()), tr("This session has %1 run and is not saved in a file."), tr("This session has %1 runs and is not saved in a file.")),
                     QMessageBox::Save | QMessageBox::Discard | QMessageBox::Cancel, this);
     ask.setInformativeText(tr("Without saving, its runs are deleted."));
     const int answer = ask.exec();

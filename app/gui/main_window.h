@@ -102,6 +102,7 @@ class MainWindow : public QMainWindow {
   void loadText(const QString& path);
   QString readText(const QString& path);
   void refreshRecent();
+  QString runsText() const;
   void saveBytes(const QString& purpose, const QString& suggestion, const QString& filter, const std::function<QByteArray(const QString&)>& make);
 
   // main_window_jobs.cpp: what the workbench says

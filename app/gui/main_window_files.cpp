@@ -14,6 +14,7 @@
 #include "panels/attribution/attribution_view.h"
 #include "panels/runs/runs_view.h"
 #include "panels/text/prompt_panel.h"
+#include "panels/text/wording.h"
 
 namespace winnow {
 namespace {
@@ -62,13 +63,16 @@ bool MainWindow::openSession(const QString& path) {
   leaveStartPage();
   showView(runsTab);
   refreshRuns();
-  settings_->addSession(path, tr("%n run(s)", nullptr, static_cast<int>(runs_->model()->runs().size())));
+  settings_->addSession(path, runsText());
   if (report.readOnly)
     banner_->show(Banner::Tone::notice, tr("%1 is open for reading only: %2").arg(QFileInfo(path).fileName(), QString::fromStdString(report.readOnlyReason)), {});
   else if (!report.interrupted.empty())
-    banner_->show(Banner::Tone::notice, tr("%n run(s) of this session were interrupted when the program ended; what was measured is kept.", nullptr, static_cast<int>(report.interrupted.size())), {});
+    banner_->show(Banner::Tone::notice, plural(static_cast<qint64>(report.interrupted.size()), tr("%1 run of this session was interrupted when the program ended; what was measured is kept."),
+                         tr("%1 runs of this session were interrupted when the program ended; what was measured is kept.")), {});
   return true;
 }
+
+QString MainWindow::runsText() const { return plural(static_cast<qint64>(runs_->model()->runs().size()), tr("%1 run"), tr("%1 runs")); }
 
 void MainWindow::chooseModel() {
   const QString path = QFileDialog::getOpenFileName(this, tr("Open model"), settings_->folder(QStringLiteral("model")),
@@ -130,7 +134,7 @@ bool MainWindow::saveSession() {
     return false;
   }
   settings_->setFolder(QStringLiteral("session"), path);
-  settings_->addSession(path, tr("%n run(s)", nullptr, static_cast<int>(runs_->model()->runs().size())));
+  settings_->addSession(path, runsText());
   return true;
 }
 

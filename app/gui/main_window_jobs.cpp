@@ -19,6 +19,7 @@
 #include "panels/start/start_page.h"
 #include "panels/text/prompt_panel.h"
 #include "panels/text/token_flow.h"
+#include "panels/text/wording.h"
 
 namespace winnow {
 
@@ -38,7 +39,7 @@ void MainWindow::connectWorkbench() {
   connect(workbench_, &Workbench::jobChanged, this, &MainWindow::jobChanged);
   connect(workbench_, &Workbench::jobFailed, this, &MainWindow::fail);
   connect(workbench_, &Workbench::generationStarted, this, [this](const GenerateRequest& request) {
-    banner_->clear();
+    if (banner_->tone() == Banner::Tone::error) banner_->clear();
     prompt_->begin(request);
   });
   connect(workbench_, &Workbench::tokensArrived, this, [this](const std::vector<TokenPoint>& points) {
@@ -249,7 +250,7 @@ void MainWindow::openRun(qint64 run) {
 void MainWindow::deleteRuns(const std::vector<qint64>& runs) {
   const auto session = workbench_->session();
   if (!session || runs.empty()) return;
-  const auto answer = QMessageBox::question(this, tr("Delete runs"), tr("Delete %n run(s) and everything measured in them?", nullptr, static_cast<int>(runs.size())),
+  const auto answer = QMessageBox::question(this, tr("Delete runs"), plural(static_cast<qint64>(runs.size()), tr("Delete %1 run and everything measured in it?"), tr("Delete %1 runs and everything measured in them?")),
                                             QMessageBox::Yes | QMessageBox::Cancel, QMessageBox::Cancel);
   if (answer != QMessageBox::Yes) return;
   if (const auto done = session->deleteRuns(std::vector<storage::Id>(runs.begin(), runs.end())); !done) fail(QString::fromStdString(done.error().message), {});

@@ -19,6 +19,7 @@
 #include <QVBoxLayout>
 
 #include "experiments/format.h"
+#include "panels/text/wording.h"
 
 static void registerTexts() { Q_INIT_RESOURCE(texts); }
 
@@ -250,7 +251,7 @@ void EvaluateDialog::showResult(const PerplexityResult& result, bool final) {
   const Format format;
   const QString dash = Format::missing();
   const bool based = result.kld.has_value();
-  const QStringList cells{final ? configurationText() : tr("%1 (%n window(s) so far)", nullptr, static_cast<int>(result.windows.size())).arg(configurationText()),
+  const QStringList cells{final ? configurationText() : tr("%1 (%2 so far)").arg(configurationText(), plural(static_cast<qint64>(result.windows.size()), tr("%1 window"), tr("%1 windows"))),
                           result.count > 0 ? format.perplexity(result.perplexity, 1.96 * result.stderror) : dash,
                           based ? format.perplexity(result.basePerplexity) : dash,
                           based ? format.nats(result.kld->mean) : dash,

@@ -8,6 +8,7 @@
 #include <numeric>
 
 #include "experiments/format.h"
+#include "panels/text/wording.h"
 
 namespace winnow {
 
@@ -25,7 +26,7 @@ StatusChips::StatusChips(QStatusBar* bar, Workbench* workbench, const MachineInf
   connect(weights_, &QToolButton::clicked, this, &StatusChips::weightsClicked);
   connect(session_, &QToolButton::clicked, this, &StatusChips::sessionClicked);
   device_->setToolTip(machine.line() + QLatin1Char('\n') + machine.details());
-  device_->setText(tr("CPU · %n thread(s)", nullptr, machine.threads));
+  device_->setText(plural(machine.threads, tr("CPU · %1 thread"), tr("CPU · %1 threads")));
   timer_.setInterval(500);
   connect(&timer_, &QTimer::timeout, this, &StatusChips::tick);
   timer_.start();
@@ -93,7 +94,7 @@ void StatusChips::tick() {
   else if (state.lastCommitUs > 0)
     text = tr("%1 · saved %2 ago").arg(name, format.duration(std::max(0.0, static_cast<double>(QDateTime::currentMSecsSinceEpoch()) * 1e6 - static_cast<double>(state.lastCommitUs) * 1e3)));
   else text = name;
-  if (state.dropped > 0) text += QStringLiteral(" · ") + tr("%n sample(s) dropped", nullptr, static_cast<int>(state.dropped));
+  if (state.dropped > 0) text += QStringLiteral(" · ") + plural(state.dropped, tr("%1 sample dropped"), tr("%1 samples dropped"));
   session_->setText(text);
   session_->setToolTip(workbench_->sessionIsTemporary() ? tr("Kept in a temporary file until you save it. Click to save.") : QString::fromStdString(session->path()));
 }
