@@ -230,6 +230,12 @@ int64_t KvCache::liveBytes() const {
   return sum;
 }
 
+void KvCache::swap(KvCache& other) noexcept {
+  std::swap(tracking_, other.tracking_);
+  std::swap(sumStride_, other.sumStride_);
+  layers_.swap(other.layers_);
+}
+
 void KvCache::clear() {
   for (Layer& layer : layers_) {
     layer.ownsKeys = true;

@@ -55,6 +55,7 @@ class KvCache {
   int64_t allocatedBytes() const;
   int64_t liveBytes() const;
   int64_t readBytes(int layer, bool keys) const;  // live bytes of a layer's values, and of its keys
+  void swap(KvCache& other) noexcept;             // of the same model and context
   void clear();                                   // no slots, no pages; followers own keys again
 
  private:

@@ -1,14 +1,19 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
+// Attention. One query: work is cut into (kv head, chunk of kDecodeChunk slots), partial results are merged in slot order; the
+// chunk is a constant, so the result depends on the length alone. Several queries: (kv head, block of queries), an online
+// softmax over pages; taps are a second pass over (kv head, page) once the sums are known, so they leave `out` as it is, and each
+// column is summed by one thread in query order.
 #include <algorithm>
 #include <cmath>
-#include <vector>
 
 #include "engine/core/check.h"
-#include "engine/core/dtype.h"
 #include "engine/cpu/context.h"
 
 namespace winnow::cpu {
 namespace {
+
+constexpr int kDecodeChunk = 256;
+constexpr int kRowsPerBlock = 96;  // queries times heads of a group in one block, about
 
 // Slots [first, end) that query i of a head sees.
 struct Visible {
@@ -21,62 +26,307 @@ Visible visible(const AttendArgs& args, const KvHead& kv, int query) {
   return {static_cast<int>(std::upper_bound(kv.positions, kv.positions + end, oldest) - kv.positions), end};
 }
 
-void attendHead(const AttendArgs& args, int head, int query, float* p) {
-  const int kvHead = head / (args.heads / args.kvHeads), n = args.headDim;
-  const KvHead& kv = args.kv[kvHead];
-  const Visible seen = visible(args, kv, query);
-  float* kept = args.probabilities ? args.probabilities + (int64_t{head} * args.queries + query) * args.probabilityStride : nullptr;
-  if (args.reuse) {
-    std::copy_n(args.reuse + (int64_t{head} * args.queries + query) * args.probabilityStride, seen.end, p);
-  } else {
-    const float* q = args.q + query * args.qStride + int64_t{head} * n;
-    float largest = -INFINITY;
-    for (int s = 0; s < seen.end; ++s) {
-      if (s < seen.first) {
-        p[s] = 0;
-        continue;
-      }
-      const uint16_t* k = kv.keys[s / args.pageTokens] + int64_t{s % args.pageTokens} * n;
-      float dot = 0;
-      for (int c = 0; c < n; ++c) dot += q[c] * f16ToFloat(k[c]);
-      p[s] = dot * args.scale;
-      largest = std::max(largest, p[s]);
+const float* reuseRow(const AttendArgs& args, int head, int query) {
+  return args.reuse + (int64_t{head} * args.queries + query) * args.probabilityStride;
+}
+float* probabilityRow(const AttendArgs& args, int head, int query) {
+  return args.probabilities + (int64_t{head} * args.queries + query) * args.probabilityStride;
+}
+HeadPages pagesOf(const AttendArgs& args, int kvHead) {
+  return {args.kv[kvHead].keys, args.kv[kvHead].values, args.pageTokens, args.headDim};
+}
+int longestOf(const AttendArgs& args) {
+  int longest = 0;
+  for (int h = 0; h < args.kvHeads; ++h) longest = std::max(longest, args.kv[h].tokens);
+  return longest;
+}
+
+// --- one query ---------------------------------------------------------------------------------------------------------
+
+class Decode {
+ public:
+  Decode(Context::Impl& impl, const AttendArgs& args)
+      : k_(impl.kernels), args_(args), group_(args.heads / args.kvHeads), longest_(longestOf(args)),
+        chunks_((longest_ + kDecodeChunk - 1) / kDecodeChunk) {
+    stride_ = chunks_ * kDecodeChunk;
+    scores_ = impl.scores.need<float>(static_cast<size_t>(args.heads) * static_cast<size_t>(stride_));
+    partial_ = impl.partial.need<float>(static_cast<size_t>(args.heads) * static_cast<size_t>(chunks_) * static_cast<size_t>(args.headDim));
+    states_ = impl.states.need<float>(static_cast<size_t>(args.heads) * static_cast<size_t>(chunks_) * 2);
+  }
+
+  int items() const { return args_.kvHeads * chunks_; }
+
+  void chunk(int item) const {
+    const int kvHead = item / chunks_, c = item % chunks_, n = args_.headDim;
+    const Visible seen = visible(args_, args_.kv[kvHead], 0);
+    const int begin = std::max(c * kDecodeChunk, seen.first), end = std::min((c + 1) * kDecodeChunk, seen.end);
+    if (begin >= end) return;
+    const HeadPages pages = pagesOf(args_, kvHead);
+    const int firstHead = kvHead * group_;
+    float* out = partialOf(firstHead, c);
+    if (args_.reuse) {
+      k_.weighValues(pages, reuseRow(args_, firstHead, 0) + begin, args_.probabilityStride, group_, begin, end, out);
+      return;
     }
-    double sum = 0;
-    for (int s = seen.first; s < seen.end; ++s) sum += p[s] = std::exp(p[s] - largest);
-    const float inverse = static_cast<float>(1.0 / sum);
-    for (int s = seen.first; s < seen.end; ++s) p[s] *= inverse;
+    float* s = scores_ + int64_t{firstHead} * stride_ + begin;
+    k_.scores(pages, args_.q + int64_t{firstHead} * n, group_, args_.scale, begin, end, s, stride_);
+    for (int g = 0; g < group_; ++g) {
+      float* state = stateOf(firstHead + g, c);
+      k_.softmaxPart(s + g * stride_, end - begin, &state[0], &state[1]);
+    }
+    k_.weighValues(pages, s, stride_, group_, begin, end, out);
   }
-  float* out = args.out + query * args.outStride + int64_t{head} * n;
-  std::fill_n(out, n, 0.0f);
-  for (int s = 0; s < seen.end; ++s) {
-    const uint16_t* v = kv.values[s / args.pageTokens] + int64_t{s % args.pageTokens} * n;
-    for (int c = 0; c < n; ++c) out[c] += p[s] * f16ToFloat(v[c]);
+
+  // Merges the chunks of a kv head's group in slot order and serves the taps.
+  void merge(int kvHead) const {
+    const Visible seen = visible(args_, args_.kv[kvHead], 0);
+    const int first = seen.first / kDecodeChunk, last = (seen.end - 1) / kDecodeChunk;
+    for (int head = kvHead * group_; head < (kvHead + 1) * group_; ++head) {
+      float largest = -INFINITY, sum = 0;
+      for (int c = first; c <= last && !args_.reuse; ++c) largest = std::max(largest, stateOf(head, c)[0]);
+      for (int c = first; c <= last && !args_.reuse; ++c) sum += stateOf(head, c)[1] * std::exp(stateOf(head, c)[0] - largest);
+      float* out = args_.out + int64_t{head} * args_.headDim;
+      std::fill_n(out, args_.headDim, 0.0f);
+      for (int c = first; c <= last; ++c) k_.addScaled(out, partialOf(head, c), args_.headDim, factor(head, c, largest, sum));
+      tap(kvHead, head, seen, largest, sum);
+    }
   }
-  if (kept) {
-    std::copy_n(p, seen.end, kept);
-    std::fill(kept + seen.end, kept + args.probabilityStride, 0.0f);
+
+ private:
+  float factor(int head, int c, float largest, float sum) const {
+    return args_.reuse ? 1.0f : std::exp(stateOf(head, c)[0] - largest) / sum;
   }
-  if (args.columnSums)
-    for (int s = 0; s < seen.end; ++s) args.columnSums[kvHead * args.columnStride + s] += p[s];
+
+  void tap(int kvHead, int head, Visible seen, float largest, float sum) const {
+    if (!args_.columnSums && !args_.probabilities) return;
+    float* row = args_.probabilities ? probabilityRow(args_, head, 0) : nullptr;
+    if (row) std::fill_n(row, args_.probabilityStride, 0.0f);
+    for (int c = seen.first / kDecodeChunk; c <= (seen.end - 1) / kDecodeChunk; ++c) {
+      const int begin = std::max(c * kDecodeChunk, seen.first), end = std::min((c + 1) * kDecodeChunk, seen.end);
+      const float* p = args_.reuse ? reuseRow(args_, head, 0) : scores_ + int64_t{head} * stride_;
+      const float scale = factor(head, c, largest, sum);
+      if (row)
+        for (int s = begin; s < end; ++s) row[s] = p[s] * scale;
+      if (args_.columnSums) k_.addScaled(args_.columnSums + kvHead * args_.columnStride + begin, p + begin, end - begin, scale);
+    }
+  }
+
+  float* stateOf(int head, int c) const { return states_ + (int64_t{head} * chunks_ + c) * 2; }
+  // [kvHead][chunk][group][headDim]
+  float* partialOf(int head, int c) const {
+    return partial_ + ((int64_t{head / group_} * chunks_ + c) * group_ + head % group_) * args_.headDim;
+  }
+
+  const KernelTable& k_;
+  const AttendArgs& args_;
+  int group_, longest_, chunks_;
+  int64_t stride_;  // of scores
+  float* scores_;   // [heads, stride]: exp(score - largest of the chunk)
+  float* partial_;
+  float* states_;   // [heads, chunks]: largest score, sum
+};
+
+// --- several queries ---------------------------------------------------------------------------------------------------
+
+class Prefill {
+ public:
+  Prefill(Context::Impl& impl, int threads, const AttendArgs& args)
+      : k_(impl.kernels), args_(args), group_(args.heads / args.kvHeads), padded_((args.headDim + 15) / 16 * 16), width_((args.pageTokens + 15) / 16 * 16) {
+    blockQueries_ = std::clamp(kRowsPerBlock / group_, 1, args.queries);
+    blocks_ = (args.queries + blockQueries_ - 1) / blockQueries_;
+    const size_t rows = static_cast<size_t>(blockQueries_ * group_), n = static_cast<size_t>(padded_), w = static_cast<size_t>(width_);
+    perThread_ = 2 * rows * n + rows * w + 2 * n * w;
+    work_ = impl.threads.need<float>(perThread_ * static_cast<size_t>(threads));
+    states_ = impl.states.need<float>(static_cast<size_t>(args.heads) * static_cast<size_t>(args.queries) * 2);
+  }
+
+  int items() const { return args_.kvHeads * blocks_; }
+  int pages() const { return (longestOf(args_) + args_.pageTokens - 1) / args_.pageTokens; }
+  bool taps() const { return args_.columnSums || args_.probabilities; }
+
+  void block(int item, int thread) const {
+    const Work w = work(thread);
+    const Block b = blockOf(item / blocks_, item % blocks_);
+    copyQueries(b, w.q);
+    std::fill_n(w.out, b.rows * padded_, 0.0f);
+    for (int r = 0; r < b.rows; ++r) {
+      stateOf(b, r)[0] = -INFINITY;
+      stateOf(b, r)[1] = 0;
+    }
+    const int last = visible(args_, *b.kv, b.firstQuery + b.queries - 1).end;
+    for (int page = visible(args_, *b.kv, b.firstQuery).first / args_.pageTokens; page * args_.pageTokens < last; ++page) {
+      const int begin = page * args_.pageTokens, count = std::min(args_.pageTokens, b.kv->tokens - begin);
+      if (args_.reuse) {
+        copyReused(b, begin, count, w.p);
+      } else {
+        k_.transposeKeys(b.kv->keys[page], args_.headDim, count, width_, w.keys);
+        k_.smallProduct(w.q, padded_, w.keys, width_, b.rows, args_.headDim, width_, w.p, width_, false);
+        for (int r = 0; r < b.rows; ++r) softmaxRow(b, r, begin, count, w);
+      }
+      k_.widenValues(b.kv->values[page], args_.headDim, count, padded_, w.values);
+      k_.smallProduct(w.p, width_, w.values, padded_, b.rows, count, padded_, w.out, padded_, true);
+    }
+    for (int r = 0; r < b.rows; ++r) {
+      const float factor = args_.reuse ? 1.0f : 1.0f / stateOf(b, r)[1];
+      float* out = args_.out + b.queryOf(r) * args_.outStride + int64_t{b.headOf(r)} * args_.headDim;
+      for (int c = 0; c < args_.headDim; ++c) out[c] = w.out[r * padded_ + c] * factor;
+    }
+  }
+
+  // Probabilities of one page for all queries, from the sums block() left.
+  void tap(int kvHead, int page, int thread) const {
+    const int begin = page * args_.pageTokens, count = std::min(args_.pageTokens, args_.kv[kvHead].tokens - begin);
+    if (count <= 0) return;
+    const Work w = work(thread);
+    if (!args_.reuse) k_.transposeKeys(args_.kv[kvHead].keys[page], args_.headDim, count, width_, w.keys);
+    for (int i = 0; i < blocks_; ++i) {
+      const Block b = blockOf(kvHead, i);
+      if (args_.reuse) {
+        copyReused(b, begin, count, w.p);
+      } else {
+        copyQueries(b, w.q);
+        k_.smallProduct(w.q, padded_, w.keys, width_, b.rows, args_.headDim, width_, w.p, width_, false);
+      }
+      for (int r = 0; r < b.rows; ++r) tapRow(b, r, begin, count, w.p + r * width_);
+    }
+  }
+
+  void clearProbabilities(int head) const {  // what lies beyond the pages of a head
+    const int tokens = args_.kv[head / group_].tokens;
+    for (int i = 0; i < args_.queries; ++i)
+      std::fill(probabilityRow(args_, head, i) + tokens, probabilityRow(args_, head, i) + args_.probabilityStride, 0.0f);
+  }
+
+ private:
+  struct Block {
+    const KvHead* kv;
+    int firstHead, firstQuery, queries, rows;  // row r: query r % queries of head r / queries
+    int headOf(int r) const { return firstHead + r / queries; }
+    int queryOf(int r) const { return firstQuery + r % queries; }
+  };
+  struct Work {
+    float *q, *out;         // [rows, padded]
+    float* p;               // [rows, width]
+    float *keys, *values;   // [headDim, width], [width, padded]
+  };
+
+  Block blockOf(int kvHead, int i) const {
+    const int first = i * blockQueries_, queries = std::min(blockQueries_, args_.queries - first);
+    return {&args_.kv[kvHead], kvHead * group_, first, queries, queries * group_};
+  }
+  Work work(int thread) const {
+    const int64_t rows = int64_t{blockQueries_} * group_;
+    float* base = work_ + perThread_ * static_cast<size_t>(thread);
+    return {base, base + rows * padded_, base + 2 * rows * padded_, base + 2 * rows * padded_ + rows * width_,
+            base + 2 * rows * padded_ + rows * width_ + int64_t{padded_} * width_};
+  }
+  float* stateOf(const Block& b, int r) const { return states_ + (int64_t{b.headOf(r)} * args_.queries + b.queryOf(r)) * 2; }
+
+  void copyQueries(const Block& b, float* q) const {
+    if (args_.reuse) return;
+    for (int r = 0; r < b.rows; ++r) {
+      const float* from = args_.q + b.queryOf(r) * args_.qStride + int64_t{b.headOf(r)} * args_.headDim;
+      for (int c = 0; c < args_.headDim; ++c) q[r * padded_ + c] = from[c] * args_.scale;
+    }
+  }
+
+  // Visible slots of a row inside the page at `begin`, relative to it.
+  Visible inside(const Block& b, int r, int begin, int count) const {
+    const Visible seen = visible(args_, *b.kv, b.queryOf(r));
+    return {std::clamp(seen.first - begin, 0, count), std::clamp(seen.end - begin, 0, count)};
+  }
+
+  void copyReused(const Block& b, int begin, int count, float* p) const {
+    for (int r = 0; r < b.rows; ++r) {
+      const Visible in = inside(b, r, begin, count);
+      const float* from = reuseRow(args_, b.headOf(r), b.queryOf(r)) + begin;
+      std::fill_n(p + r * width_, width_, 0.0f);
+      for (int s = in.first; s < in.end; ++s) p[r * width_ + s] = from[s];
+    }
+  }
+
+  // Scores of a row become weights relative to its largest score so far; what was summed before is scaled to match.
+  void softmaxRow(const Block& b, int r, int begin, int count, const Work& w) const {
+    const Visible in = inside(b, r, begin, count);
+    float* p = w.p + r * width_;
+    float* state = stateOf(b, r);
+    std::fill_n(p, in.first, 0.0f);
+    std::fill(p + std::max(in.first, in.end), p + width_, 0.0f);
+    if (in.first >= in.end) return;
+    float largest = state[0];
+    for (int s = in.first; s < in.end; ++s) largest = std::max(largest, p[s]);
+    if (largest > state[0]) {
+      const float factor = std::exp(state[0] - largest);  // 0 at first
+      k_.scaleRow(w.out + r * padded_, padded_, factor);
+      state[1] *= factor;
+      state[0] = largest;
+    }
+    k_.probabilities(p + in.first, in.end - in.first, largest, 1.0f, p + in.first);
+    float sum = 0;
+    for (int s = in.first; s < in.end; ++s) sum += p[s];
+    state[1] += sum;
+  }
+
+  void tapRow(const Block& b, int r, int begin, int count, float* p) const {
+    const Visible in = inside(b, r, begin, count);
+    const int seen = std::max(in.end - in.first, 0);
+    const float* state = stateOf(b, r);
+    if (!args_.reuse && seen > 0) k_.probabilities(p + in.first, seen, state[0], 1.0f / state[1], p + in.first);
+    if (args_.columnSums && seen > 0)
+      k_.addScaled(args_.columnSums + (b.kv - args_.kv) * args_.columnStride + begin + in.first, p + in.first, seen, 1.0f);
+    if (!args_.probabilities) return;
+    float* row = probabilityRow(args_, b.headOf(r), b.queryOf(r)) + begin;
+    std::fill_n(row, count, 0.0f);
+    if (seen > 0) std::copy_n(p + in.first, seen, row + in.first);
+  }
+
+  const KernelTable& k_;
+  const AttendArgs& args_;
+  int group_, padded_, width_, blockQueries_, blocks_;
+  size_t perThread_;
+  float* work_;
+  float* states_;  // [heads, queries]: largest score, sum
+};
+
+void check(const AttendArgs& args) {
+  CHECK(args.kvHeads > 0 && args.heads % args.kvHeads == 0, args.heads, args.kvHeads);
+  CHECK(args.queries > 0 && args.pageTokens > 0 && args.headDim > 0, args.queries, args.pageTokens, args.headDim);
+  CHECK(args.reuse || args.q);
+  CHECK(!(args.reuse || args.probabilities) || args.probabilityStride >= longestOf(args), args.probabilityStride);
+  for (int h = 0; h < args.kvHeads; ++h) {
+    CHECK(args.kv[h].tokens >= args.queries, h, args.kv[h].tokens, args.queries);
+    CHECK(args.slidingWindow <= 0 || args.kv[h].positions, h);
+  }
+}
+
+template <class Body>
+void parallel(Context& context, int64_t items, Body body) {
+  context.pool().run([&](int thread, int threads) {
+    const auto range = ThreadPool::split(items, 1, thread, threads);
+    for (int64_t i = range.begin; i < range.end; ++i) body(static_cast<int>(i), thread);
+  });
 }
 
 }  // namespace
 
 void attend(Context& context, const AttendArgs& args) {
-  CHECK(args.kvHeads > 0 && args.heads % args.kvHeads == 0, args.heads, args.kvHeads);
-  int longest = 0;
-  for (int h = 0; h < args.kvHeads; ++h) {
-    CHECK(args.kv[h].tokens >= args.queries, h, args.kv[h].tokens, args.queries);
-    longest = std::max(longest, args.kv[h].tokens);
+  check(args);
+  Context::Impl& impl = context.impl();
+  if (args.queries == 1) {
+    const Decode decode(impl, args);
+    parallel(context, decode.items(), [&](int item, int) { decode.chunk(item); });
+    parallel(context, args.kvHeads, [&](int kvHead, int) { decode.merge(kvHead); });
+    return;
   }
-  const int group = args.heads / args.kvHeads;
-  float* work = context.impl().attention.need<float>(static_cast<size_t>(longest) * static_cast<size_t>(context.pool().threads()));
+  const Prefill prefill(impl, context.pool().threads(), args);
+  // Late blocks see more slots: dealing them out in turn keeps the threads level.
   context.pool().run([&](int thread, int threads) {
-    const auto range = ThreadPool::split(args.kvHeads, 1, thread, threads);
-    for (int64_t h = range.begin * group; h < range.end * group; ++h)
-      for (int query = 0; query < args.queries; ++query) attendHead(args, static_cast<int>(h), query, work + int64_t{thread} * longest);
+    for (int item = thread; item < prefill.items(); item += threads) prefill.block(item, thread);
   });
+  if (!prefill.taps()) return;
+  const int pages = prefill.pages();
+  parallel(context, int64_t{args.kvHeads} * pages, [&](int item, int thread) { prefill.tap(item / pages, item % pages, thread); });
+  if (args.probabilities) parallel(context, args.heads, [&](int head, int) { prefill.clearProbabilities(head); });
 }
 
 }  // namespace winnow::cpu

@@ -10,7 +10,7 @@ namespace winnow::cpu {
 Context::Context(ThreadPool& pool, Isa isa) : pool_(pool), isa_(isa), impl_(std::make_unique<Impl>()) {
   const auto isas = availableIsas();
   CHECK(std::find(isas.begin(), isas.end(), isa) != isas.end(), isaName(isa));
-  impl_->features = detectFeatures();
+  impl_->kernels = kernelsFor(isa);
 }
 
 Context::~Context() = default;

@@ -36,10 +36,9 @@ class Scratch {
 };
 
 struct Context::Impl {
-  CpuFeatures features;
-  Scratch x;        // prepared activations of a matmul
-  Scratch threads;  // per-thread work space
-  Scratch attention;
+  KernelTable kernels;
+  Scratch rows, blocked, bf16, pairs, sums, int8, scales, corrections, rowScales, rowSums;  // forms of x in a matmul
+  Scratch scores, partial, states, threads;  // attention
   // Rotations of the last call of rope: every layer and both q and k ask for the same ones.
   std::vector<float> ropeFrequencies;
   std::vector<int32_t> ropePositions;

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #pragma once
+#include "engine/cpu/kernels.h"
+#include "engine/cpu/ops.h"
 
 namespace winnow::cpu {
 
@@ -8,6 +10,9 @@ struct CpuFeatures {
   bool avx512 = false;  // F, BW, DQ, VL
   bool vnni = false, bf16 = false;
 };
-CpuFeatures detectFeatures();
+const CpuFeatures& detectFeatures();
+
+KernelTable kernelsFor(Isa isa);   // with VNNI and BF16 laid over AVX-512 where present
+const KernelTable& bestKernels();  // of bestIsa(), for work outside a Context
 
 }  // namespace winnow::cpu

@@ -5,61 +5,35 @@
 #include "engine/cpu/context.h"
 
 namespace winnow::cpu {
-namespace {
-
-struct Row {
-  int32_t best = 0;
-  float largest = 0;
-  double sum = 0;       // of exp(x - largest)
-  double weighted = 0;  // of exp(x - largest) * (x - largest)
-  double logSum() const { return largest + std::log(sum); }
-};
-
-Row reduce(const float* x, int vocab) {
-  Row row;
-  row.largest = x[0];
-  for (int i = 1; i < vocab; ++i)
-    if (x[i] > row.largest) {
-      row.largest = x[i];
-      row.best = i;
-    }
-  for (int i = 0; i < vocab; ++i) {
-    const double d = static_cast<double>(x[i]) - row.largest, e = std::exp(d);
-    row.sum += e;
-    row.weighted += e * d;
-  }
-  return row;
-}
-
-}  // namespace
-
 void scoreLogits(Context& context, const float* logits, int64_t stride, int vocab, const int32_t* targets, int tokens, TokenScore* out) {
+  const KernelTable& k = context.impl().kernels;
   context.pool().run([&](int thread, int threads) {
     const auto range = ThreadPool::split(tokens, 1, thread, threads);
     for (int64_t t = range.begin; t < range.end; ++t) {
       const float* x = logits + t * stride;
-      const Row row = reduce(x, vocab);
-      out[t] = {row.logSum() - x[targets[t]], std::log(row.sum) - row.weighted / row.sum, row.best};
+      LogitsRow row;
+      k.logits(x, vocab, &row);
+      const double logSum = std::log(row.sum);
+      out[t] = {logSum - (static_cast<double>(x[targets[t]]) - row.largest), logSum - row.weighted / row.sum, row.best};
     }
   });
 }
 
 void compareLogits(Context& context, const float* base, const float* other, int64_t stride, int vocab, const int32_t* targets, int tokens,
                    Divergence* out) {
+  const KernelTable& k = context.impl().kernels;
   context.pool().run([&](int thread, int threads) {
     const auto range = ThreadPool::split(tokens, 1, thread, threads);
     for (int64_t t = range.begin; t < range.end; ++t) {
       const float *p = base + t * stride, *q = other + t * stride;
-      const Row a = reduce(p, vocab), b = reduce(q, vocab);
-      double sum = 0;  // of exp(p - max p) * ((p - max p) - (q - max q))
-      for (int i = 0; i < vocab; ++i) {
-        const double dp = static_cast<double>(p[i]) - a.largest, dq = static_cast<double>(q[i]) - b.largest;
-        sum += std::exp(dp) * (dp - dq);
-      }
-      const double kld = sum / a.sum + (std::log(b.sum) - std::log(a.sum));
+      LogitsRow a, b;
+      k.logits(p, vocab, &a);
+      k.logits(q, vocab, &b);
+      // The divergence is never negative; rounding could make it so where the rows nearly agree.
+      const double kld = k.divergence(p, a.largest, q, b.largest, vocab) / a.sum + std::log(b.sum / a.sum);
       const int32_t target = targets[t];
-      out[t] = {std::max(kld, 0.0), a.best == b.best, static_cast<float>(std::exp(p[target] - a.logSum())),
-                static_cast<float>(std::exp(q[target] - b.logSum()))};
+      out[t] = {std::max(kld, 0.0), a.best == b.best, static_cast<float>(std::exp(static_cast<double>(p[target]) - a.largest) / a.sum),
+                static_cast<float>(std::exp(static_cast<double>(q[target]) - b.largest) / b.sum)};
     }
   });
 }

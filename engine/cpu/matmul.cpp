@@ -1,65 +1,209 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
+// Chooses a kernel per target by format, mode and instruction set (never by the number of tokens: one token and many give the
+// same bits), puts x into the forms those kernels take, and splits the tiles of all targets over the threads.
 #include <algorithm>
-#include <cmath>
+#include <array>
 
 #include "engine/core/check.h"
-#include "engine/core/dtype.h"
 #include "engine/cpu/context.h"
 
 namespace winnow::cpu {
 namespace {
 
-// x as the mode says, back in f32.
-void roundActivations(const float* x, int cols, ActivationMode mode, float* out) {
-  switch (mode) {
-    case ActivationMode::f32: std::copy_n(x, cols, out); break;
-    case ActivationMode::f16:
-      for (int k = 0; k < cols; ++k) out[k] = f16ToFloat(floatToF16(x[k]));
-      break;
-    case ActivationMode::bf16:
-      for (int k = 0; k < cols; ++k) out[k] = bf16ToFloat(floatToBf16(x[k]));
-      break;
-    case ActivationMode::int8:
-      for (int begin = 0; begin < cols; begin += 32) {
-        const int end = std::min(begin + 32, cols);
-        float largest = 0;
-        for (int k = begin; k < end; ++k) largest = std::max(largest, std::fabs(x[k]));
-        const float scale = largest / 127.0f, inverse = scale > 0 ? 1.0f / scale : 0.0f;
-        for (int k = begin; k < end; ++k) out[k] = scale * std::nearbyintf(x[k] * inverse);
-      }
-      break;
+// rows: f32 for plain matrices; tiles: f32 for packed ones, in blocks of tokens like pairs and int8.
+enum class Form : uint8_t { rows, tiles, bf16, pairs, int8 };
+
+struct Route {
+  MatmulKernel kernel;
+  Form form;
+};
+
+Route routeOf(const KernelTable& k, const WeightFormat& format, ActivationMode mode) {
+  if (format.storage != Storage::packed) {
+    if (format.storage == Storage::bf16 && mode == ActivationMode::bf16 && k.plainBf16) return {k.plainBf16, Form::bf16};
+    return {k.plain[static_cast<int>(format.storage)], Form::rows};
   }
+  if (mode == ActivationMode::int8) return {k.packedInt8[format.bits], Form::int8};
+  // 8-bit codes take eight instructions to become bf16 pairs, so pairs only pay with one term of x.
+  if (k.packedPairs[format.bits] && (format.bits < 8 || mode == ActivationMode::bf16)) return {k.packedPairs[format.bits], Form::pairs};
+  return {k.packed[format.bits], Form::tiles};
 }
+
+int termsOf(ActivationMode mode) { return mode == ActivationMode::bf16 ? 1 : mode == ActivationMode::f16 ? 2 : 3; }
+
+constexpr int kMaxTargets = 8;
+
+// The forms of x of one call and the kernels that use them.
+class Product {
+ public:
+  Product(Context::Impl& impl, std::span<const MatmulTarget> targets, const float* x, int64_t xStride, int tokens, ActivationMode mode)
+      : impl_(impl), targets_(targets), x_(x), xStride_(xStride), tokens_(tokens), mode_(mode), cols_(targets[0].w->cols),
+        chunks_(WeightFormat::chunks(cols_)) {
+    CHECK(targets.size() <= kMaxTargets, targets.size());
+    for (size_t i = 0; i < targets.size(); ++i) {
+      const Matrix& w = *targets[i].w;
+      CHECK(w.cols == cols_ && w.data, w.cols, cols_);
+      CHECK(mode != ActivationMode::int8 || w.format.storage == Storage::packed);
+      routes_[i] = routeOf(impl.kernels, w.format, mode);
+      need_[static_cast<size_t>(routes_[i].form)] = true;
+      needSums_ |= w.mins != nullptr;
+      tiles_ += (w.rows + 15) / 16;
+    }
+    reserve();
+  }
+
+  int tiles() const { return tiles_; }
+  bool prepares() const { return rows_ || blocked_ || bf16_ || pairs_ || int8_ || needSums_; }
+
+  // The forms of token t.
+  void prepare(int t) {
+    const KernelTable& k = impl_.kernels;
+    const float* x = x_ + t * xStride_;
+    const int round = mode_ == ActivationMode::f16 ? 1 : mode_ == ActivationMode::bf16 ? 2 : 0;
+    const TokenBlock block = tokenBlockOf(t, tokens_, k.tokenBlock);
+    const int64_t chunk = int64_t{block.first} * chunks_ + (t - block.first);  // of sums and scales; they lie block.size apart
+    const auto place = [&](int64_t perChunk) { return chunk * perChunk; };
+    if (rows_) k.roundRow(round, x, cols_, 32, rows_ + t * rowStride_);
+    if (blocked_) k.roundRow(round, x, cols_, 32 * block.size, blocked_ + place(32));
+    if (bf16_) k.bf16Row(x, cols_, bf16_ + t * rowStride_);
+    if (pairs_) k.pairsRow(round, x, cols_, terms_, int64_t{16} * terms_ * block.size, pairs_ + place(16 * terms_));
+    if (int8_) return quantize(t, block.size, chunk);
+    if (needSums_) k.chunkSums(rows_ ? rows_ + t * rowStride_ : x, cols_, block.size, sums_ + chunk);
+  }
+
+  // Tiles [begin, end) of all targets laid end to end.
+  void multiply(int64_t begin, int64_t end) const {
+    int64_t first = 0;
+    for (size_t i = 0; i < targets_.size(); ++i) {
+      const int64_t tiles = (targets_[i].w->rows + 15) / 16;
+      const int64_t a = std::max(begin - first, int64_t{0}), b = std::min(end - first, tiles);
+      if (a < b) routes_[i].kernel(job(i), static_cast<int>(a) * 16, std::min(static_cast<int>(b) * 16, targets_[i].w->rows));
+      first += tiles;
+    }
+  }
+
+ private:
+  bool needs(Form form) const { return need_[static_cast<size_t>(form)]; }
+
+  void reserve() {
+    const size_t n = static_cast<size_t>(tokens_), perToken = n * static_cast<size_t>(chunks_);
+    // Rows of a power of two bytes would all fall into the same sets of the L1 cache.
+    rowStride_ = chunks_ * 32 + 32;
+    terms_ = termsOf(mode_);
+    const bool rounds = mode_ == ActivationMode::f16 || mode_ == ActivationMode::bf16, single = tokens_ == 1 && !rounds;
+    if ((needs(Form::rows) && !single) || (needSums_ && rounds)) rows_ = impl_.rows.need<float>(n * static_cast<size_t>(rowStride_));
+    if (needs(Form::tiles) && !(single && cols_ % 32 == 0)) blocked_ = impl_.blocked.need<float>(perToken * 32);
+    if (needs(Form::bf16)) bf16_ = impl_.bf16.need<uint16_t>(n * static_cast<size_t>(rowStride_));
+    if (needs(Form::pairs)) pairs_ = impl_.pairs.need<uint32_t>(perToken * 16 * static_cast<size_t>(terms_));
+    if (needSums_) sums_ = impl_.sums.need<float>(perToken);
+    if (!needs(Form::int8)) return;
+    int8_ = impl_.int8.need<int8_t>(perToken * 32);
+    scales_ = impl_.scales.need<float>(perToken);
+    for (const MatmulTarget& target : targets_) addOffset(offsetOf(target.w->format));
+    int32_t* corrections = impl_.corrections.need<int32_t>(perToken * static_cast<size_t>(offsets_));
+    for (int o = 0; o < offsets_; ++o) corrections_[static_cast<size_t>(o)] = corrections + static_cast<size_t>(o) * perToken;
+    rowScales_ = impl_.rowScales.need<float>(perToken);
+    rowSums_ = impl_.rowSums.need<int32_t>(perToken);
+  }
+
+  void quantize(int t, int blockSize, int64_t chunk) {
+    float* scales = rowScales_ + int64_t{t} * chunks_;
+    int32_t* sums = rowSums_ + int64_t{t} * chunks_;
+    impl_.kernels.quantizeRow(x_ + t * xStride_, cols_, int64_t{32} * blockSize, int8_ + chunk * 32, scales, sums);
+    for (int c = 0; c < chunks_; ++c, chunk += blockSize) {
+      scales_[chunk] = scales[c];
+      for (int o = 0; o < offsets_; ++o) corrections_[static_cast<size_t>(o)][chunk] = -offset_[static_cast<size_t>(o)] * sums[c];
+      if (needSums_) sums_[chunk] = scales[c] * static_cast<float>(sums[c]);
+    }
+  }
+
+  static int offsetOf(const WeightFormat& format) { return format.symmetric ? 1 << (format.bits - 1) : 0; }
+  int offsetIndex(int offset) const {
+    int o = 0;
+    while (o < offsets_ && offset_[static_cast<size_t>(o)] != offset) ++o;
+    return o;
+  }
+  void addOffset(int offset) {
+    if (offsetIndex(offset) == offsets_) offset_[static_cast<size_t>(offsets_++)] = offset;
+  }
+
+  MatmulJob job(size_t i) const {
+    const MatmulTarget& target = targets_[i];
+    const Matrix& w = *target.w;
+    MatmulJob job;
+    job.w = w.data;
+    job.rows = w.rows;
+    job.cols = w.cols;
+    job.tokens = tokens_;
+    job.y = target.y;
+    job.yStride = target.yStride;
+    job.bias = target.bias;
+    job.accumulate = target.accumulate;
+    if (w.format.storage == Storage::packed) {
+      job.scales = w.scales;
+      job.mins = w.mins;
+      job.groups = w.format.groups(w.cols);
+      job.groupChunks = w.format.group == 0 ? chunks_ : w.format.group / 32;
+      job.offset = offsetOf(w.format);
+      job.xSums = sums_;
+    }
+    const auto x = [&](const void* p, int64_t stride) {
+      job.x = p;
+      job.xStride = stride;
+    };
+    switch (routes_[i].form) {
+      case Form::rows: rows_ ? x(rows_, rowStride_) : x(x_, xStride_); break;
+      case Form::tiles: x(blocked_ ? blocked_ : x_, int64_t{chunks_} * 32); break;
+      case Form::bf16: x(bf16_, rowStride_); break;
+      case Form::pairs: x(pairs_, int64_t{chunks_} * 16 * terms_); break;
+      case Form::int8: x(int8_, int64_t{chunks_} * 32); break;
+    }
+    job.terms = terms_;
+    job.xScales = scales_;
+    if (int8_) job.xCorrections = corrections_[static_cast<size_t>(offsetIndex(job.offset))];
+    return job;
+  }
+
+  Context::Impl& impl_;
+  std::span<const MatmulTarget> targets_;
+  const float* x_;
+  int64_t xStride_;
+  int tokens_;
+  ActivationMode mode_;
+  int cols_, chunks_, tiles_ = 0, terms_ = 0;
+  std::array<Route, kMaxTargets> routes_{};
+  std::array<bool, 5> need_{};
+  bool needSums_ = false;
+  int64_t rowStride_ = 0;
+  float *rows_ = nullptr, *blocked_ = nullptr, *sums_ = nullptr;  // null: not needed, or x serves as it is
+  uint16_t* bf16_ = nullptr;
+  uint32_t* pairs_ = nullptr;
+  int8_t* int8_ = nullptr;
+  float *scales_ = nullptr, *rowScales_ = nullptr;
+  int32_t* rowSums_ = nullptr;
+  std::array<int32_t*, kMaxTargets> corrections_{};  // by distinct offset
+  std::array<int, kMaxTargets> offset_{};
+  int offsets_ = 0;
+};
 
 }  // namespace
 
 void matmul(Context& context, std::span<const MatmulTarget> targets, const float* x, int64_t xStride, int tokens, ActivationMode mode) {
   if (targets.empty() || tokens == 0) return;
-  const int cols = targets[0].w->cols;
-  for (const MatmulTarget& target : targets) {
-    CHECK(target.w->cols == cols, target.w->cols, cols);
-    CHECK(mode != ActivationMode::int8 || target.w->format.storage == Storage::packed);
-  }
-  Context::Impl& impl = context.impl();
-  const size_t n = static_cast<size_t>(cols);
-  float* prepared = impl.x.need<float>(n * static_cast<size_t>(tokens));
-  float* rows = impl.threads.need<float>(n * static_cast<size_t>(context.pool().threads()));
-  for (int t = 0; t < tokens; ++t) roundActivations(x + t * xStride, cols, mode, prepared + static_cast<size_t>(t) * n);
-  context.pool().run([&](int thread, int threads) {
-    float* row = rows + static_cast<size_t>(thread) * n;
-    for (const MatmulTarget& target : targets) {
-      const auto range = ThreadPool::split(target.w->rows, WeightFormat::kTileRows, thread, threads);
-      for (int64_t r = range.begin; r < range.end; ++r) {
-        dequantizeRow(*target.w, static_cast<int>(r), row);
-        for (int t = 0; t < tokens; ++t) {
-          const float* in = prepared + static_cast<size_t>(t) * n;
-          float sum = 0;
-          for (int k = 0; k < cols; ++k) sum += row[k] * in[k];
-          float* y = target.y + t * target.yStride + r;
-          *y = sum + (target.bias ? target.bias[r] : 0.0f) + (target.accumulate ? *y : 0.0f);
-        }
-      }
+  Product product(context.impl(), targets, x, xStride, tokens, mode);
+  if (product.prepares()) {
+    if (tokens < 8) {
+      for (int t = 0; t < tokens; ++t) product.prepare(t);
+    } else {
+      context.pool().run([&](int thread, int threads) {
+        const auto range = ThreadPool::split(tokens, 1, thread, threads);
+        for (int64_t t = range.begin; t < range.end; ++t) product.prepare(static_cast<int>(t));
+      });
     }
+  }
+  context.pool().run([&](int thread, int threads) {
+    const auto range = ThreadPool::split(product.tiles(), 1, thread, threads);
+    product.multiply(range.begin, range.end);
   });
 }
 

@@ -1,54 +1,48 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // Norms, rotary positions, activations, f16 stores.
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <numbers>
 
 #include "engine/core/check.h"
-#include "engine/core/dtype.h"
 #include "engine/cpu/context.h"
 
 namespace winnow::cpu {
 namespace {
 
-void rmsNormRow(const float* x, const float* weight, float eps, int n, float* out) {
-  double sum = 0;
-  for (int i = 0; i < n; ++i) sum += static_cast<double>(x[i]) * x[i];
-  const float scale = static_cast<float>(1.0 / std::sqrt(sum / n + eps));
-  for (int i = 0; i < n; ++i) out[i] = x[i] * scale * weight[i];
+// Rows of a small call are not worth a fork-join (a microsecond or two). The result is the same either way.
+constexpr int64_t kAloneFloats = 8192;
+
+template <class Body>
+void eachRow(Context& context, int64_t rows, int64_t floatsPerRow, Body body) {
+  if (rows * floatsPerRow <= kAloneFloats) {
+    for (int64_t i = 0; i < rows; ++i) body(i);
+    return;
+  }
+  context.pool().run([&](int thread, int threads) {
+    const auto range = ThreadPool::split(rows, 1, thread, threads);
+    for (int64_t i = range.begin; i < range.end; ++i) body(i);
+  });
 }
 
 }  // namespace
 
 void rmsNorm(Context& context, const float* x, const float* weight, float eps, int tokens, int n, float* out) {
-  context.pool().run([&](int thread, int threads) {
-    const auto range = ThreadPool::split(tokens, 1, thread, threads);
-    for (int64_t t = range.begin; t < range.end; ++t) rmsNormRow(x + t * n, weight, eps, n, out + t * n);
-  });
+  const KernelTable& k = context.impl().kernels;
+  eachRow(context, tokens, n, [&](int64_t t) { k.rmsNorm(x + t * n, weight, eps, n, out + t * n); });
 }
 
 void layerNorm(Context& context, const float* x, const float* weight, const float* bias, float eps, int tokens, int n, float* out) {
-  context.pool().run([&](int thread, int threads) {
-    const auto range = ThreadPool::split(tokens, 1, thread, threads);
-    for (int64_t t = range.begin; t < range.end; ++t) {
-      const float* in = x + t * n;
-      double mean = 0, variance = 0;
-      for (int i = 0; i < n; ++i) mean += in[i];
-      mean /= n;
-      for (int i = 0; i < n; ++i) variance += (in[i] - mean) * (in[i] - mean);
-      const float scale = static_cast<float>(1.0 / std::sqrt(variance / n + eps)), center = static_cast<float>(mean);
-      for (int i = 0; i < n; ++i) out[t * n + i] = (in[i] - center) * scale * weight[i] + (bias ? bias[i] : 0.0f);
-    }
-  });
+  const KernelTable& k = context.impl().kernels;
+  eachRow(context, tokens, n, [&](int64_t t) { k.layerNorm(x + t * n, weight, bias, eps, n, out + t * n); });
 }
 
 void headNorm(Context& context, float* x, int64_t stride, const float* weight, float eps, int tokens, int heads, int headDim) {
-  context.pool().run([&](int thread, int threads) {
-    const auto range = ThreadPool::split(int64_t{tokens} * heads, 1, thread, threads);
-    for (int64_t i = range.begin; i < range.end; ++i) {
-      float* head = x + i / heads * stride + i % heads * headDim;
-      rmsNormRow(head, weight, eps, headDim, head);
-    }
+  const KernelTable& k = context.impl().kernels;
+  eachRow(context, int64_t{tokens} * heads, headDim, [&](int64_t i) {
+    float* head = x + i / heads * stride + i % heads * headDim;
+    k.rmsNorm(head, weight, eps, headDim, head);
   });
 }
 
@@ -102,38 +96,22 @@ void rope(Context& context, float* x, int64_t stride, const float* frequencies, 
   Context::Impl& impl = context.impl();
   const int half = dims / 2;
   prepareRotations(impl, frequencies, half, positions, tokens);
-  context.pool().run([&](int thread, int threads) {
-    const auto range = ThreadPool::split(int64_t{tokens} * heads, 1, thread, threads);
-    for (int64_t i = range.begin; i < range.end; ++i) {
-      float* head = x + i / heads * stride + i % heads * headDim;
-      const float *cosines = impl.ropeCos.data() + i / heads * half, *sines = impl.ropeSin.data() + i / heads * half;
-      for (int c = 0; c < half; ++c) {
-        const float a = head[c], b = head[c + half];
-        head[c] = a * cosines[c] - b * sines[c];
-        head[c + half] = a * sines[c] + b * cosines[c];
-      }
-    }
+  eachRow(context, int64_t{tokens} * heads, headDim, [&](int64_t i) {
+    impl.kernels.rotate(x + i / heads * stride + i % heads * headDim, impl.ropeCos.data() + i / heads * half, impl.ropeSin.data() + i / heads * half,
+                        half);
   });
 }
 
 void activate(Context& context, Activation kind, float* gate, const float* up, int64_t count) {
-  context.pool().run([&](int thread, int threads) {
-    const auto range = ThreadPool::split(count, 64, thread, threads);
-    for (int64_t i = range.begin; i < range.end; ++i) {
-      const float x = gate[i];
-      float y = 0;
-      switch (kind) {
-        case Activation::silu: y = x / (1.0f + std::exp(-x)); break;
-        case Activation::geluTanh: y = 0.5f * x * (1.0f + std::tanh(0.7978845608f * (x + 0.044715f * x * x * x))); break;
-        case Activation::geluErf: y = 0.5f * x * (1.0f + std::erf(x * 0.7071067812f)); break;
-      }
-      gate[i] = up ? y * up[i] : y;
-    }
+  const KernelTable& k = context.impl().kernels;
+  const Squash squash = kind == Activation::silu ? Squash::silu : kind == Activation::geluTanh ? Squash::geluTanh : Squash::geluErf;
+  constexpr int64_t kBlock = 1024;
+  eachRow(context, (count + kBlock - 1) / kBlock, kBlock, [&](int64_t i) {
+    const int64_t begin = i * kBlock;
+    k.squash(squash, gate + begin, up ? up + begin : nullptr, std::min(kBlock, count - begin));
   });
 }
 
-void storeHalf(const float* src, int64_t count, uint16_t* dst) {
-  for (int64_t i = 0; i < count; ++i) dst[i] = floatToF16(src[i]);
-}
+void storeHalf(const float* src, int64_t count, uint16_t* dst) { bestKernels().toHalf(src, count, dst); }
 
 }  // namespace winnow::cpu

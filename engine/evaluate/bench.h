@@ -41,7 +41,7 @@ struct BenchResult {
   std::string protocol;  // "llama-bench random" or "llama-bench real text"
 };
 
-// One warm-up, then the repetitions; roofline measured before, between and after tests and the median taken.
-Result<BenchResult> runBench(Session& session, const BenchRequest& request, const Progress& progress);
+// `tokenizer` gives BOS and reads `text`; null feeds random ids alone. One warm-up, then the repetitions; roofline measured before, between and after tests and the median taken.
+Result<BenchResult> runBench(Session& session, const Tokenizer* tokenizer, const BenchRequest& request, const Progress& progress);
 
 }  // namespace winnow

@@ -27,13 +27,13 @@ uint16_t halfBits(const std::byte* p) { return static_cast<uint16_t>(at(p, 0) | 
 
 // f16 in integer steps: the compiler vectorizes it, and subnormals are exact even when the processor flushes them.
 float halfToFloat(uint16_t h) {
-  const uint32_t magnitude = (h & 0x7fffu) << 13;
-  const float normal = std::bit_cast<float>(magnitude + (112u << 23));
-  const float tiny = std::bit_cast<float>(magnitude + (113u << 23)) - std::bit_cast<float>(113u << 23);
-  const float special = std::bit_cast<float>(magnitude | 0x7f800000u);
-  const uint32_t exponent = h & 0x7c00u;
-  const float value = exponent == 0 ? tiny : exponent == 0x7c00u ? special : normal;
-  return std::bit_cast<float>(std::bit_cast<uint32_t>(value) | (h & 0x8000u) << 16);
+  const uint32_t magnitude = (h & 0x7fffu) << 13, exponent = h & 0x7c00u;
+  const uint32_t normal = magnitude + (112u << 23), special = magnitude | 0x7f800000u;
+  const uint32_t tiny = std::bit_cast<uint32_t>(std::bit_cast<float>(magnitude + (113u << 23)) - std::bit_cast<float>(113u << 23));
+  // Masks by arithmetic: with comparisons GCC makes branches of them.
+  const uint32_t isTiny = 0u - ((exponent - 1) >> 31), isSpecial = 0u - ((exponent + 0x400) >> 15);
+  const uint32_t bits = (tiny & isTiny) | (special & isSpecial) | (normal & ~(isTiny | isSpecial));
+  return std::bit_cast<float>(bits | (h & 0x8000u) << 16);
 }
 float halfAt(const std::byte* p) { return halfToFloat(halfBits(p)); }
 

@@ -241,7 +241,7 @@ int64_t Forward::logitsOf(const Step& step) {
   float* last = buffers_.logits.as<float>();
   if (!step.in.sink) return step.in.wantLogits ? compute(step.n - 1, 1, last) : 0;
   // Slices of about 16 MiB: enough rows to read the head once for many tokens.
-  const int slice = static_cast<int>(std::clamp<int64_t>((int64_t{4} << 20) / vocab, 16, batch_));
+  const int slice = static_cast<int>(std::min<int64_t>(std::max<int64_t>((int64_t{4} << 20) / vocab, 16), batch_));
   if (sinkLogits_.bytes() == 0) sinkLogits_ = Buffer(ledger_, MemoryTag::activations, floats(slice, vocab));
   int64_t ns = 0;
   for (int first = 0; first < step.n; first += slice) {

@@ -309,7 +309,7 @@ void AttributionView::refreshScores() {
   flow_->setScoreScale(static_cast<float>(largest), static_cast<float>(result_.noiseFloor));
   flow_->setScores(scores);
   const Format format;
-  QString text = tr("%1 of %n source(s)", nullptr, static_cast<int>(result_.sources.size())).arg(evaluated);
+  QString text = tr("%1 of %2 sources").arg(evaluated).arg(result_.sources.size());
   if (result_.forwards > 0) text += QStringLiteral(" · ") + tr("%1 passes, %2").arg(format.count(result_.forwards), format.milliseconds(result_.ms));
   text += QStringLiteral(" · ") + tr("noise floor %1").arg(format.nats(result_.noiseFloor));
   if (!result_.complete && !(job_.running && job_.kind == JobState::Kind::attribute)) text += QStringLiteral(" · ") + tr("partial");

@@ -24,9 +24,12 @@ BudgetEditor::BudgetEditor(const Knob& knob, QWidget* parent) : KnobEditor(paren
   spin_->setAccessibleName(title);
   spin_->setKeyboardTracking(false);
   spin_->setAlignment(Qt::AlignRight);
+  spin_->setFixedWidth(76);
+  slider_->setMinimumWidth(48);
   unit_ = new QComboBox(this);
   unit_->setObjectName(knobObjectName(knob) + QStringLiteral(".unit"));
   unit_->setAccessibleName(tr("%1: share or number of tokens").arg(title));
+  unit_->setFixedWidth(90);
   unit_->addItem(tr("%"));
   unit_->addItem(tr("tokens"));
   row->addWidget(slider_, 1);

@@ -59,6 +59,7 @@ struct KnobPanel::Group : QWidget {
 KnobPanel::KnobPanel(const Schema& schema, QWidget* parent) : QWidget(parent), schema_(schema) {
   setObjectName(QStringLiteral("knobs"));
   setAccessibleName(tr("Knobs"));
+  setMinimumWidth(296);
   throttle_ = new Throttle(150, this);
   whyNot_ = tr("no model is open");
   build();
@@ -268,7 +269,7 @@ void KnobPanel::refreshRows() {
       refreshRow(row, target);
       changed += requested_.get(row->knob().name) != row->knob().defaultValue;
     }
-    group->head->setText(changed > 0 ? tr("%1 (%n changed)", nullptr, changed).arg(group->title) : group->title);
+    group->head->setText(changed > 0 ? tr("%1 (%2 changed)").arg(group->title).arg(changed) : group->title);
   }
   resetAll_->setEnabled(model_.has_value() && !requested_.changed().empty());
 }

@@ -13,6 +13,7 @@
 #include <QVBoxLayout>
 
 #include "panels/knobs/knob_editor.h"
+#include "panels/text/wording.h"
 #include "panels/theme/theme.h"
 
 namespace winnow {
@@ -63,7 +64,7 @@ void StateDot::paintEvent(QPaintEvent*) {
 ApplyBadge::ApplyBadge(Apply apply, QWidget* parent) : QWidget(parent), text_(word(apply)) {
   setToolTip(meaning(apply));
   setAccessibleName(meaning(apply));
-  setFixedSize(sizeHint());
+  setSizePolicy(QSizePolicy::Fixed, QSizePolicy::Fixed);
 }
 
 QString ApplyBadge::word(Apply apply) {
@@ -87,8 +88,7 @@ QString ApplyBadge::meaning(Apply apply) {
 }
 
 QSize ApplyBadge::sizeHint() const {
-  QFont small = font();
-  small.setPointSizeF(small.pointSizeF() * 0.85);
+  const QFont small = scaledFont(font(), 0.85);
   const QFontMetrics metrics(small);
   return {metrics.horizontalAdvance(text_) + 12, metrics.height() + 4};
 }
@@ -96,9 +96,7 @@ QSize ApplyBadge::sizeHint() const {
 void ApplyBadge::paintEvent(QPaintEvent*) {
   QPainter painter(this);
   painter.setRenderHint(QPainter::Antialiasing);
-  QFont small = font();
-  small.setPointSizeF(small.pointSizeF() * 0.85);
-  painter.setFont(small);
+  painter.setFont(scaledFont(font(), 0.85));
   QColor line = soft(palette());
   painter.setPen(QPen(line, 1));
   painter.drawRoundedRect(QRectF(rect()).adjusted(0.5, 0.5, -0.5, -0.5), 4, 4);
@@ -112,6 +110,9 @@ KnobRow::KnobRow(const Knob& knob, QWidget* parent) : QWidget(parent), knob_(kno
   reset_ = new QToolButton(this);
   reset_->setText(QStringLiteral("↺"));
   reset_->setAutoRaise(true);
+  QSizePolicy kept = reset_->sizePolicy();
+  kept.setRetainSizeWhenHidden(true);
+  reset_->setSizePolicy(kept);
   reset_->setFixedSize(24, 24);
   reset_->setObjectName(knobObjectName(knob) + QStringLiteral(".reset"));
   reset_->setAccessibleName(tr("Reset %1 to its default").arg(QString::fromStdString(knob.title)));
@@ -162,7 +163,7 @@ KnobRow::KnobRow(const Knob& knob, QWidget* parent) : QWidget(parent), knob_(kno
 
 void KnobRow::show(const KnobValue& value) {
   editor_->setValue(value);
-  reset_->setVisible(true);
+  reset_->setVisible(value != knob_.defaultValue);
   reset_->setEnabled(value != knob_.defaultValue && blocked_.isEmpty());
   dot_->setState(dot_->state(), value != knob_.defaultValue);
 }

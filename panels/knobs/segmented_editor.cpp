@@ -23,7 +23,7 @@ SegmentedEditor::SegmentedEditor(const Knob& knob, QWidget* parent)
     button->setCheckable(true);
     button->setProperty("segment", choices_.size() == 1 ? QStringLiteral("only") : i == 0 ? QStringLiteral("first") : i + 1 == choices_.size() ? QStringLiteral("last") : QStringLiteral("middle"));
     button->setSizePolicy(QSizePolicy::Expanding, QSizePolicy::Fixed);
-    button->setMinimumHeight(24);
+    button->setMinimumSize(20, 24);
     button->setFocusPolicy(Qt::NoFocus);
     button->setObjectName(knobObjectName(knob) + QLatin1Char('.') + text);
     button->setAccessibleName(QStringLiteral("%1: %2 %3").arg(QString::fromStdString(knob.title), text, QString::fromStdString(knob.unit)).trimmed());

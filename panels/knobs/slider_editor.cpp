@@ -29,7 +29,8 @@ SliderEditor::SliderEditor(const Knob& knob, QWidget* parent) : KnobEditor(paren
   spin_->setSingleStep(knob.step > 0 ? knob.step : 1);
   spin_->setKeyboardTracking(false);
   spin_->setGroupSeparatorShown(false);
-  spin_->setMinimumWidth(92);
+  spin_->setFixedWidth(knob.unit.empty() ? 84 : 120);
+  slider_->setMinimumWidth(48);
   spin_->setAlignment(Qt::AlignRight);
   if (!knob.unit.empty()) spin_->setSuffix(QStringLiteral(" ") + QString::fromStdString(knob.unit));
   row->addWidget(slider_, 1);

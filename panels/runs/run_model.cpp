@@ -8,6 +8,7 @@
 #include <set>
 
 #include "experiments/format.h"
+#include "panels/text/wording.h"
 
 namespace winnow {
 namespace {
@@ -94,8 +95,8 @@ QString RunModel::statusText(const storage::RunSummary& run) {
     case RunStatus::queued: return tr("queued");
     case RunStatus::running: return tr("running");
     case RunStatus::failed: return tr("failed");
-    case RunStatus::cancelled: return tr("stopped after %n token(s)", nullptr, static_cast<int>(run.tokens));
-    case RunStatus::interrupted: return tr("interrupted after %n token(s)", nullptr, static_cast<int>(run.tokens));
+    case RunStatus::cancelled: return plural(run.tokens, tr("stopped after %1 token"), tr("stopped after %1 tokens"));
+    case RunStatus::interrupted: return plural(run.tokens, tr("interrupted after %1 token"), tr("interrupted after %1 tokens"));
     case RunStatus::done: break;
   }
   const bool adjusted = run.divergenceJson.size() > 2;

@@ -14,6 +14,8 @@
 #include <QTableView>
 #include <QVBoxLayout>
 
+#include "panels/text/wording.h"
+
 namespace winnow {
 namespace {
 
@@ -165,7 +167,7 @@ void RunsView::setRuns(std::vector<storage::RunSummary> runs, bool readOnly) {
 
 void RunsView::updateCount() {
   const int shown = filter_.rowCount(), all = model_.rowCount();
-  count_->setText(shown == all ? tr("%n run(s)", nullptr, all) : tr("%1 of %n run(s)", nullptr, all).arg(shown));
+  count_->setText(shown == all ? plural(all, tr("%1 run"), tr("%1 runs")) : tr("%1 of %2 runs").arg(shown).arg(all));
 }
 
 std::vector<qint64> RunsView::selected() const {

@@ -12,6 +12,7 @@
 #include <QVBoxLayout>
 
 #include "experiments/format.h"
+#include "panels/text/wording.h"
 
 namespace winnow {
 namespace {
@@ -219,7 +220,8 @@ void StartPage::setMachine(const QString& line, const QString& details) {
 
 void StartPage::setInterrupted(int runs, int tokens) {
   interrupted_->setVisible(runs > 0);
-  interruptedText_->setText(tr("%n run(s) were interrupted when the program ended last time; ", nullptr, runs) + tr("%n token(s) were recovered.", nullptr, tokens));
+  interruptedText_->setText(tr("%1, %2 recovered.").arg(plural(runs, tr("%1 run was interrupted when the program ended last time"), tr("%1 runs were interrupted when the program ended last time")),
+                                       plural(tokens, tr("%1 token"), tr("%1 tokens"))));
 }
 
 void StartPage::setLoading(const QString& what, double fraction) {

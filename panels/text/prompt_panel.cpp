@@ -4,6 +4,8 @@
 #include <QCheckBox>
 #include <QComboBox>
 #include <QDoubleSpinBox>
+#include <QFormLayout>
+#include <QFrame>
 #include <QHBoxLayout>
 #include <QKeyEvent>
 #include <QLabel>
@@ -11,10 +13,11 @@
 #include <QPushButton>
 #include <QSpinBox>
 #include <QSplitter>
+#include <QToolButton>
 #include <QVBoxLayout>
 
+#include "experiments/format.h"
 #include "panels/text/flow_legend.h"
-#include "panels/text/flow_layout.h"
 
 namespace winnow {
 namespace {
@@ -28,19 +31,12 @@ FlowToken flowToken(const TokenPoint& point) {
   return token;
 }
 
-QWidget* labelled(const QString& label, QWidget* field, const QString& tip) {
-  auto* box = new QWidget(field->parentWidget());
-  auto* row = new QHBoxLayout(box);
-  row->setContentsMargins(0, 0, 0, 0);
-  row->setSpacing(4);
-  auto* text = new QLabel(label, box);
-  text->setBuddy(field);
-  row->addWidget(text);
-  row->addWidget(field);
+void row(QFormLayout* form, const QString& label, QWidget* field, const QString& tip) {
+  form->addRow(label, field);
   field->setToolTip(tip);
   field->setAccessibleName(label);
   field->setAccessibleDescription(tip);
-  return box;
+  field->setMinimumWidth(120);
 }
 
 QDoubleSpinBox* real(QWidget* parent, const QString& name, double low, double high, double step, double value) {
@@ -93,7 +89,7 @@ PromptPanel::PromptPanel(CursorLink* cursor, QWidget* parent) : QWidget(parent),
 QWidget* PromptPanel::buildPrompt() {
   auto* left = new QWidget(this);
   auto* column = new QVBoxLayout(left);
-  column->setContentsMargins(0, 0, 0, 0);
+  column->setContentsMargins(0, 0, 6, 0);
   column->setSpacing(6);
   prompt_ = new QPlainTextEdit(left);
   prompt_->setObjectName(QStringLiteral("prompt"));
@@ -105,7 +101,7 @@ QWidget* PromptPanel::buildPrompt() {
   prompt_->setAcceptDrops(false);  // the window takes files
   prompt_->installEventFilter(this);
   column->addWidget(prompt_, 1);
-  column->addWidget(buildSettings(left));
+  buildSettings();
   auto* buttons = new QHBoxLayout;
   generate_ = new QPushButton(tr("Generate"), left);
   generate_->setObjectName(QStringLiteral("generate"));
@@ -116,14 +112,11 @@ QWidget* PromptPanel::buildPrompt() {
   stop_->setMinimumHeight(28);
   chat_ = new QCheckBox(tr("Chat"), left);
   chat_->setObjectName(QStringLiteral("chat"));
-  ignoreEnd_ = new QCheckBox(tr("Ignore end"), left);
-  ignoreEnd_->setObjectName(QStringLiteral("ignoreEnd"));
-  ignoreEnd_->setToolTip(tr("Go on after the end token"));
   buttons->addWidget(generate_);
   buttons->addWidget(stop_);
-  buttons->addSpacing(8);
+  buttons->addWidget(tokens_);
+  buttons->addWidget(sampling_);
   buttons->addWidget(chat_);
-  buttons->addWidget(ignoreEnd_);
   buttons->addStretch(1);
   column->addLayout(buttons);
   connect(generate_, &QPushButton::clicked, this, [this] { Q_EMIT generateRequested(request()); });
@@ -132,33 +125,75 @@ QWidget* PromptPanel::buildPrompt() {
   return left;
 }
 
-QWidget* PromptPanel::buildSettings(QWidget* parent) {
-  auto* box = new QWidget(parent);
-  auto* flow = new FlowLayout(box, 10, 4);
+// Length in the row; the rest in a popup whose button says what is set.
+void PromptPanel::buildSettings() {
   const SamplerSettings defaults;
-  tokens_ = whole(box, QStringLiteral("tokens"), 1, 1000000, 128);
-  temperature_ = real(box, QStringLiteral("temperature"), 0, 5, 0.1, static_cast<double>(defaults.temperature));
-  topK_ = whole(box, QStringLiteral("topK"), 0, 100000, defaults.topK);
-  topP_ = real(box, QStringLiteral("topP"), 0.01, 1, 0.05, static_cast<double>(defaults.topP));
-  minP_ = real(box, QStringLiteral("minP"), 0, 1, 0.01, static_cast<double>(defaults.minP));
-  penalty_ = real(box, QStringLiteral("penalty"), 0.5, 3, 0.05, static_cast<double>(defaults.repetitionPenalty));
-  seed_ = whole(box, QStringLiteral("seed"), 0, 2147483647, static_cast<int>(defaults.seed));
+  tokens_ = whole(this, QStringLiteral("tokens"), 1, 1000000, 128);
+  tokens_->setSuffix(tr(" tokens"));
+  tokens_->setToolTip(tr("New tokens at most"));
+  tokens_->setAccessibleName(tr("Tokens"));
+  sampling_ = new QToolButton(this);
+  sampling_->setObjectName(QStringLiteral("sampling"));
+  sampling_->setProperty("segment", QStringLiteral("only"));
+  sampling_->setMinimumHeight(28);
+  sampling_->setToolTip(tr("Temperature, top-k, top-p, min-p, penalty, seed"));
+  popup_ = new QFrame(this, Qt::Popup);
+  popup_->setObjectName(QStringLiteral("sampling.popup"));
+  popup_->setFrameShape(QFrame::StyledPanel);
+  auto* form = new QFormLayout(popup_);
+  form->setContentsMargins(14, 12, 14, 12);
+  temperature_ = real(popup_, QStringLiteral("temperature"), 0, 5, 0.1, static_cast<double>(defaults.temperature));
+  topK_ = whole(popup_, QStringLiteral("topK"), 0, 100000, defaults.topK);
+  topP_ = real(popup_, QStringLiteral("topP"), 0.01, 1, 0.05, static_cast<double>(defaults.topP));
+  minP_ = real(popup_, QStringLiteral("minP"), 0, 1, 0.01, static_cast<double>(defaults.minP));
+  penalty_ = real(popup_, QStringLiteral("penalty"), 0.5, 3, 0.05, static_cast<double>(defaults.repetitionPenalty));
+  seed_ = whole(popup_, QStringLiteral("seed"), 0, 2147483647, static_cast<int>(defaults.seed));
+  ignoreEnd_ = new QCheckBox(tr("Go on after the end token"), popup_);
+  ignoreEnd_->setObjectName(QStringLiteral("ignoreEnd"));
   topK_->setSpecialValueText(tr("off"));
-  temperature_->setSpecialValueText(tr("greedy"));
-  flow->addWidget(labelled(tr("Tokens"), tokens_, tr("New tokens at most")));
-  flow->addWidget(labelled(tr("Temperature"), temperature_, tr("0 takes the most likely token each time")));
-  flow->addWidget(labelled(tr("Top-k"), topK_, tr("Draw among the k most likely tokens")));
-  flow->addWidget(labelled(tr("Top-p"), topP_, tr("Draw among the tokens that make up this probability; 1 is off")));
-  flow->addWidget(labelled(tr("Min-p"), minP_, tr("Drop tokens below this share of the likeliest one's probability; 0 is off")));
-  flow->addWidget(labelled(tr("Penalty"), penalty_, tr("Repetition penalty over the last 64 tokens; 1 is off")));
-  flow->addWidget(labelled(tr("Seed"), seed_, tr("Same seed, same configuration: same tokens")));
-  return box;
+  minP_->setSpecialValueText(tr("off"));
+  temperature_->setSpecialValueText(tr("0 (greedy)"));
+  row(form, tr("Temperature"), temperature_, tr("0 takes the most likely token each time"));
+  row(form, tr("Top-k"), topK_, tr("Draw among the k most likely tokens"));
+  row(form, tr("Top-p"), topP_, tr("Draw among the tokens that make up this probability; 1 is off"));
+  row(form, tr("Min-p"), minP_, tr("Drop tokens below this share of the likeliest one's probability"));
+  row(form, tr("Penalty"), penalty_, tr("Repetition penalty over the last 64 tokens; 1 is off"));
+  row(form, tr("Seed"), seed_, tr("Same seed, same configuration: same tokens"));
+  form->addRow(ignoreEnd_);
+  for (QDoubleSpinBox* each : {temperature_, topP_, minP_, penalty_}) connect(each, &QDoubleSpinBox::valueChanged, this, &PromptPanel::updateSampling);
+  for (QSpinBox* each : {topK_, seed_}) connect(each, &QSpinBox::valueChanged, this, &PromptPanel::updateSampling);
+  connect(sampling_, &QToolButton::clicked, this, [this] {
+    popup_->adjustSize();
+    popup_->move(sampling_->mapToGlobal(QPoint(0, -popup_->sizeHint().height() - 4)));
+    popup_->show();
+    temperature_->setFocus(Qt::PopupFocusReason);
+  });
+  updateSampling();
+}
+
+void PromptPanel::updateSampling() {
+  const SamplerSettings s = sampler();
+  const Format format;
+  QStringList parts;
+  if (s.temperature == 0) {
+    parts << tr("Greedy");
+  } else {
+    parts << tr("Temperature %1").arg(format.significant(static_cast<double>(s.temperature), 2));
+    if (s.topK > 0) parts << tr("top-k %1").arg(s.topK);
+    if (s.topP < 1) parts << tr("top-p %1").arg(format.significant(static_cast<double>(s.topP), 2));
+    if (s.minP > 0) parts << tr("min-p %1").arg(format.significant(static_cast<double>(s.minP), 2));
+  }
+  if (s.repetitionPenalty != 1) parts << tr("penalty %1").arg(format.significant(static_cast<double>(s.repetitionPenalty), 3));
+  if (s.temperature > 0) parts << tr("seed %1").arg(s.seed);
+  const QString all = parts.join(QStringLiteral(" · "));
+  sampling_->setText(QStringLiteral("  %1  ").arg(parts.size() > 3 ? parts.mid(0, 2).join(QStringLiteral(" · ")) + QStringLiteral(" …") : all));
+  sampling_->setAccessibleName(tr("Sampling: %1").arg(all));
 }
 
 QWidget* PromptPanel::buildOutput() {
   auto* right = new QWidget(this);
   auto* column = new QVBoxLayout(right);
-  column->setContentsMargins(0, 0, 0, 0);
+  column->setContentsMargins(6, 0, 0, 0);
   column->setSpacing(4);
   auto* bar = new QHBoxLayout;
   title_ = new QLabel(tr("Output"), right);
@@ -219,18 +254,24 @@ void PromptPanel::updateButtons() {
 void PromptPanel::setPrompt(const QString& text) { prompt_->setPlainText(text); }
 QString PromptPanel::prompt() const { return prompt_->toPlainText(); }
 
+SamplerSettings PromptPanel::sampler() const {
+  SamplerSettings sampler;
+  sampler.temperature = static_cast<float>(temperature_->value());
+  sampler.topK = topK_->value();
+  sampler.topP = static_cast<float>(topP_->value());
+  sampler.minP = static_cast<float>(minP_->value());
+  sampler.repetitionPenalty = static_cast<float>(penalty_->value());
+  sampler.seed = static_cast<uint64_t>(seed_->value());
+  return sampler;
+}
+
 GenerateRequest PromptPanel::request() const {
   GenerateRequest request;
   request.prompt = prompt();
   request.tokens = tokens_->value();
   request.chat = chat_->isChecked();
   request.ignoreEos = ignoreEnd_->isChecked();
-  request.sampler.temperature = static_cast<float>(temperature_->value());
-  request.sampler.topK = topK_->value();
-  request.sampler.topP = static_cast<float>(topP_->value());
-  request.sampler.minP = static_cast<float>(minP_->value());
-  request.sampler.repetitionPenalty = static_cast<float>(penalty_->value());
-  request.sampler.seed = static_cast<uint64_t>(seed_->value());
+  request.sampler = sampler();
   return request;
 }
 

@@ -10,6 +10,7 @@
 class QCheckBox;
 class QComboBox;
 class QDoubleSpinBox;
+class QFrame;
 class QLabel;
 class QPlainTextEdit;
 class QPushButton;
@@ -31,6 +32,7 @@ class PromptPanel : public QWidget {
   void setPrompt(const QString& text);
   QString prompt() const;
   GenerateRequest request() const;
+  SamplerSettings sampler() const;
   void begin(const GenerateRequest& request);            // clears the output
   void addTokens(const std::vector<TokenPoint>& points);
   void addEpoch(const EpochPoint& epoch);
@@ -49,7 +51,8 @@ class PromptPanel : public QWidget {
 
  private:
   QWidget* buildPrompt();
-  QWidget* buildSettings(QWidget* parent);
+  void buildSettings();
+  void updateSampling();
   QWidget* buildOutput();
   void updateButtons();
 
@@ -68,6 +71,8 @@ class PromptPanel : public QWidget {
   QSpinBox* seed_ = nullptr;
   QCheckBox* chat_ = nullptr;
   QCheckBox* ignoreEnd_ = nullptr;
+  QToolButton* sampling_ = nullptr;
+  QFrame* popup_ = nullptr;
   QComboBox* colour_ = nullptr;
   QLabel* title_ = nullptr;
   FlowLegend* legend_ = nullptr;

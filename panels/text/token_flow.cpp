@@ -6,6 +6,9 @@
 #include <QScrollBar>
 #include <cmath>
 
+#include "panels/text/token_flow_accessible.h"
+#include "panels/text/wording.h"
+
 namespace winnow {
 namespace {
 
@@ -16,6 +19,7 @@ constexpr int kMarkerLimit = 220;  // px; longer labels are elided
 }  // namespace
 
 TokenFlow::TokenFlow(QWidget* parent) : QAbstractScrollArea(parent) {
+  installTokenFlowAccessibility();
   setFocusPolicy(Qt::StrongFocus);
   setHorizontalScrollBarPolicy(Qt::ScrollBarAlwaysOff);
   viewport()->setMouseTracking(true);
@@ -279,8 +283,7 @@ void TokenFlow::drawMarker(QPainter& painter, const Fragment& fragment, int y, i
   painter.setBrush(palette().color(QPalette::Base));
   painter.drawRoundedRect(pill, 4, 4);
   painter.fillRect(QRectF(pill.left() - 1, y, 2.5, height - 1), accent);
-  QFont small = font();
-  small.setPointSizeF(small.pointSizeF() * 0.9);
+  const QFont small = scaledFont(font(), 0.9);
   painter.setFont(small);
   painter.setPen(palette().color(QPalette::Text));
   const QString label = QFontMetrics(small).elidedText(markers_[static_cast<size_t>(fragment.begin)].label, Qt::ElideRight, static_cast<int>(pill.width()) - 8);

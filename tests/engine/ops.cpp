@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// Matrix products: every format, mode, instruction set and odd shape against a reference in double.
+//
+// The bound. Every term of a sum passes through at most n roundings of relative size u = 2^-24: the product (twice, when the
+// instruction set has no fma), the running sum of its lane (at most cols / 4 terms, or 32 * 3 terms and then one per chunk when packed),
+// the horizontal sum (4), scale, bias, accumulation. So |error| <= n u sum |w| |x|, n = cols / 4 + 120. With a minimum, w = s q + m is
+// summed as two parts, each of which may be larger than w: |s q| + |m| <= |w| + 2 |m|.
+#include "tests/engine/ops/harness.h"
+
+#include "engine/core/dtype.h"
+#include "engine/quantize/method.h"
+
+using namespace winnow;
+using namespace winnow::cpu;
+using namespace winnow::test;
+
+namespace {
+
+constexpr int kTokens = 17;
+
+struct Weights {  // a matrix whose buffers all end at guard pages
+  Ledger ledger;
+  Matrix m;
+  Guarded<uint8_t> data;
+  Guarded<uint16_t> scales, mins;
+  Weights(const WeightFormat& format, int rows, int cols, const std::vector<float>& w)
+      : m(Matrix::allocate(ledger, format, rows, cols)), data(m.codes.bytes()), scales(m.scaleBuffer.bytes() / 2), mins(m.minBuffer.bytes() / 2) {
+    if (format.storage == Storage::packed) {
+      for (int r = 0; r < rows; r += 16)
+        findQuantizeMethod("rtn")->quantizeRows(w.data() + static_cast<size_t>(r) * static_cast<size_t>(cols), r, std::min(16, rows - r), m);
+    } else {
+      for (size_t i = 0; i < w.size(); ++i) {
+        if (format.storage == Storage::f32) m.codes.as<float>()[i] = w[i];
+        if (format.storage == Storage::f16) m.codes.as<uint16_t>()[i] = floatToF16(w[i]);
+        if (format.storage == Storage::bf16) m.codes.as<uint16_t>()[i] = floatToBf16(w[i]);
+      }
+    }
+    std::memcpy(data.data(), m.data, data.size());
+    m.data = data.data();
+    if (m.scales) {
+      std::memcpy(scales.data(), m.scales, scales.size() * 2);
+      m.scales = scales.data();
+    }
+    if (m.mins) {
+      std::memcpy(mins.data(), m.mins, mins.size() * 2);
+      m.mins = mins.data();
+    }
+  }
+};
+
+float rounded(float x, ActivationMode mode) {
+  if (mode == ActivationMode::f16) return f16ToFloat(floatToF16(x));
+  if (mode == ActivationMode::bf16) return bf16ToFloat(floatToBf16(x));
+  return x;
+}
+
+// x as the mode defines it.
+std::vector<double> activations(const float* x, int cols, ActivationMode mode) {
+  std::vector<double> out(static_cast<size_t>(cols));
+  for (int k = 0; k < cols; ++k) out[static_cast<size_t>(k)] = rounded(x[k], mode);
+  if (mode != ActivationMode::int8) return out;
+  for (int begin = 0; begin < cols; begin += 32) {
+    float largest = 0;
+    const int end = std::min(begin + 32, cols);
+    for (int k = begin; k < end; ++k) largest = std::max(largest, std::fabs(x[k]));
+    const float scale = largest / 127.0f;
+    for (int k = begin; k < end; ++k) out[static_cast<size_t>(k)] = scale == 0 ? 0.0 : static_cast<double>(scale) * std::nearbyintf(x[k] / scale);
+  }
+  return out;
+}
+
+struct Reference {
+  std::vector<double> y, bound;  // [tokens][rows]
+};
+
+Reference reference(const Matrix& m, const Guarded<float>& x, const std::vector<float>& bias, ActivationMode mode) {
+  Reference out;
+  std::vector<std::vector<float>> rows;
+  std::vector<float> row(static_cast<size_t>(m.cols));
+  for (int r = 0; r < m.rows; ++r) {
+    dequantizeRow(m, r, row.data());
+    rows.push_back(row);
+  }
+  for (int t = 0; t < kTokens; ++t) {
+    const auto xt = activations(x.data() + t * m.cols, m.cols, mode);
+    for (int r = 0; r < m.rows; ++r) {
+      double sum = bias[static_cast<size_t>(r)], magnitude = std::fabs(sum);
+      for (int k = 0; k < m.cols; ++k) {
+        const double w = rows[static_cast<size_t>(r)][static_cast<size_t>(k)], v = xt[static_cast<size_t>(k)];
+        double size = std::fabs(w);
+        if (m.mins) size += 2 * std::fabs(f16ToFloat(m.mins[(r / 16 * m.format.groups(m.cols) + k / m.format.groupCols(m.cols)) * 16 + r % 16]));
+        sum += w * v;
+        magnitude += size * std::fabs(v);
+      }
+      out.y.push_back(sum);
+      out.bound.push_back(std::ldexp((m.cols / 4 + 120) * magnitude, -24) + 1e-37);
+    }
+  }
+  return out;
+}
+
+const char* modeName(ActivationMode mode) {
+  const char* names[] = {"f32", "f16", "bf16", "int8"};
+  return names[static_cast<int>(mode)];
+}
+
+std::vector<WeightFormat> formats() {
+  std::vector<WeightFormat> all = {{Storage::f32, 32, 0, true}, {Storage::f16, 16, 0, true}, {Storage::bf16, 16, 0, true}};
+  for (uint8_t bits : {2, 3, 4, 5, 6, 8})
+    for (bool symmetric : {true, false})
+      for (uint16_t group : {32, 64, 128, 0}) all.push_back({Storage::packed, bits, group, symmetric});
+  return all;
+}
+
+void runShape(const WeightFormat& format, int rows, int cols) {
+  static const auto one = machines(1), two = machines(2), three = machines(3);
+  std::vector<float> values(static_cast<size_t>(rows) * static_cast<size_t>(cols)), bias(static_cast<size_t>(rows));
+  fillNormal(values.data(), values.size(), static_cast<uint32_t>(rows * 1000 + cols), 0.1f);
+  fillNormal(bias.data(), bias.size(), 7);
+  if (format.storage == Storage::packed && !format.symmetric)
+    for (size_t i = 0; i < values.size(); ++i) values[i] += 0.3f;
+  const Weights weights(format, rows, cols, values);
+  const Guarded<float> x(static_cast<size_t>(kTokens * cols));
+  fillNormal(x.data(), x.size(), 11);
+  for (ActivationMode mode : {ActivationMode::f32, ActivationMode::f16, ActivationMode::bf16, ActivationMode::int8}) {
+    if (mode == ActivationMode::int8 && format.storage != Storage::packed) continue;
+    const Reference ref = reference(weights.m, x, bias, mode);
+    for (size_t i = 0; i < one.size(); ++i) {
+      const auto product = [&](Machine& machine, int tokens, int firstToken = 0) {
+        Output y(tokens, rows, 3);
+        const MatmulTarget target{&weights.m, y.data(), y.stride(), bias.data(), false};
+        matmul(machine.context, {&target, 1}, x.data() + firstToken * cols, cols, tokens, mode);
+        return y;
+      };
+      const std::string name = format.describe() + " " + modeName(mode) + " " + isaName(one[i]->context.isa());
+      Output all = product(*one[i], kTokens);
+      EXPECT(all.intact(), name, rows, cols);
+      double worst = 0;
+      for (int t = 0; t < kTokens; ++t)
+        for (int r = 0; r < rows; ++r) {
+          const size_t at = static_cast<size_t>(t * rows + r);
+          worst = std::max(worst, std::fabs(static_cast<double>(all.row(t)[r]) - ref.y[at]) / ref.bound[at]);
+        }
+      EXPECT(worst <= 1, name, rows, cols, worst);
+      EXPECT(product(*two[i], kTokens) == all, name, rows, cols);
+      EXPECT(product(*three[i], kTokens) == all, name, rows, cols);
+      // One token, two and five give the bits of seventeen.
+      for (int tokens : {1, 2, 5}) {
+        Output some = product(*one[i], tokens, 3);
+        EXPECT(some.intact(), name, rows, cols, tokens);
+        for (int t = 0; t < tokens; ++t) EXPECT(std::memcmp(some.row(t), all.row(t + 3), static_cast<size_t>(rows) * 4) == 0, name, rows, cols, tokens, t);
+        if (tokens == 1) EXPECT(product(*three[i], 1, 3) == some, name, rows, cols);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+TEST(matmul_within_the_bound_for_every_format) {
+  for (const WeightFormat& format : formats())
+    for (int cols : {31, 32, 172, 256, 1000}) runShape(format, 33, cols);
+}
+
+TEST(matmul_with_every_number_of_rows) {
+  for (int rows = 1; rows <= 32; ++rows)
+    for (const WeightFormat& format : {WeightFormat{}, WeightFormat{Storage::bf16, 16, 0, true}, WeightFormat{Storage::packed, 4, 32, true},
+                                       WeightFormat{Storage::packed, 8, 64, false}})
+      runShape(format, rows, 45);
+}
+
+TEST(matmul_joins_targets_and_accumulates) {
+  std::vector<float> w(64 * 172);
+  fillNormal(w.data(), w.size(), 5, 0.1f);
+  const auto part = [&](int rows) { return std::vector<float>(w.begin(), w.begin() + rows * 172); };
+  const Weights q({Storage::packed, 4, 32, true}, 40, 172, part(40)), k({Storage::packed, 8, 128, false}, 19, 172, part(19)),
+      v({Storage::bf16, 16, 0, true}, 33, 172, part(33)), u({Storage::f32, 32, 0, true}, 5, 172, part(5));
+  const Matrix* matrices[] = {&q.m, &k.m, &v.m, &u.m};
+  const Guarded<float> x(3 * 172);
+  fillNormal(x.data(), x.size(), 8);
+  for (int threads : {1, 2, 3})
+    for (auto& machine : machines(threads))
+      for (ActivationMode mode : {ActivationMode::f32, ActivationMode::f16, ActivationMode::bf16, ActivationMode::int8}) {
+        const int count = mode == ActivationMode::int8 ? 2 : 4;
+        std::vector<Output> together, alone;
+        std::vector<MatmulTarget> targets;
+        for (int i = 0; i < count; ++i) together.emplace_back(3, matrices[i]->rows, 1, 0.5f), alone.emplace_back(3, matrices[i]->rows, 1);
+        for (int i = 0; i < count; ++i) targets.push_back({matrices[i], together[static_cast<size_t>(i)].data(), together[static_cast<size_t>(i)].stride(), nullptr, true});
+        matmul(machine->context, targets, x.data(), 172, 3, mode);
+        for (int i = 0; i < count; ++i) {
+          Output& y = alone[static_cast<size_t>(i)];
+          const MatmulTarget target{matrices[i], y.data(), y.stride(), nullptr, false};
+          matmul(machine->context, {&target, 1}, x.data(), 172, 3, mode);
+          EXPECT(together[static_cast<size_t>(i)].intact());
+          for (int t = 0; t < 3; ++t)
+            for (int r = 0; r < matrices[i]->rows; ++r) EXPECT_EQ(together[static_cast<size_t>(i)].row(t)[r], y.row(t)[r] + 0.5f);
+        }
+      }
+}
+
+// int8 sums are integers, so the only difference between instruction sets is that of a handful of roundings per chunk.
+TEST(int8_survives_extreme_activations) {
+  std::vector<float> w(16 * 64);
+  fillNormal(w.data(), w.size(), 5);
+  const Weights weights({Storage::packed, 8, 32, true}, 16, 64, w);
+  for (float size : {0.0f, 1e-44f, 1e-40f, 1e30f}) {
+    std::vector<float> x(64, size);
+    for (auto& machine : machines(1)) {
+      Output y(1, 16, 1);
+      const MatmulTarget target{&weights.m, y.data(), y.stride(), nullptr, false};
+      matmul(machine->context, {&target, 1}, x.data(), 64, 1, ActivationMode::int8);
+      std::vector<float> row(64);
+      for (int r = 0; r < 16; ++r) {
+        dequantizeRow(weights.m, r, row.data());
+        double sum = 0, magnitude = 0;
+        for (float v : row) sum += v, magnitude += std::fabs(v);
+        EXPECT_NEAR(y.row(0)[r], sum * size, magnitude * size * (1.0 / 127 + 1e-6) + magnitude * 1e-43);
+      }
+    }
+  }
+}
+
+TEST(plain_weights_refuse_int8) {
+  std::vector<float> w(32, 1), x(32, 1), y(1);
+  const Weights weights({Storage::f32, 32, 0, true}, 1, 32, w);
+  Machine machine(Isa::scalar, 1);
+  const MatmulTarget target{&weights.m, y.data(), 1, nullptr, false};
+  bool refused = false;
+  try {
+    matmul(machine.context, {&target, 1}, x.data(), 32, 1, ActivationMode::int8);
+  } catch (const std::logic_error&) {
+    refused = true;
+  }
+  EXPECT(refused);
+}
