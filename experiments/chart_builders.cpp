@@ -148,6 +148,7 @@ Result<Chart> buildLatency(storage::SessionFile& session, const RunList& runs, b
   if (!sampled) return sampled.error();
   limitTo(*sampled, mostLines, chosen, chart);
   RunList shown = runsOf(*sampled);
+  QStringList prefills;
   if (!sampled->empty()) {
     Chart::Panel panel;
     panel.x = tokenAxis();
@@ -166,7 +167,7 @@ Result<Chart> buildLatency(storage::SessionFile& session, const RunList& runs, b
         series.y.push_back(static_cast<double>(t.durationNs) / 1e6);
       }
       if (prompt > 0)
-        chart.notes << tr("%1: prefill of %2 tokens apart, %3 ms.").arg(series.name).arg(prompt).arg(QString::number(static_cast<double>(prefillNs) / 1e6, 'f', 1));
+        prefills << tr("%1 tokens in %2 ms (%3)").arg(prompt).arg(QString::number(static_cast<double>(prefillNs) / 1e6, 'f', 1), series.name);
       panel.series.push_back(std::move(series));
     }
     if (sampled->size() == 1)
@@ -187,6 +188,7 @@ Result<Chart> buildLatency(storage::SessionFile& session, const RunList& runs, b
   }
   if (chart.panels.empty()) return nothing(tr("no run has generated a token"), tr("The latency chart shows runs of the kinds generate and bench."));
   chart.caption = captionOf(shown);
+  if (!prefills.isEmpty()) chart.caption += tr(" Prefill apart: %1.").arg(prefills.join(QStringLiteral(", ")));
   return chart;
 }
 

@@ -141,11 +141,9 @@ void nameRows(std::vector<Group>& groups) {
     }
     QStringList parts;
     for (const auto& [name, value] : g.row.runs.front().effective)
-      if (differs(name) && !implied(name)) parts << text(name) + u' ' + text(value);
-    if (parts.isEmpty() && !g.row.runs.front().effective.empty())
-      for (const auto& [name, value] : g.row.runs.front().effective)
-        if (!implied(name)) parts << text(name) + u' ' + text(value);
-    g.row.name = parts.isEmpty() ? (g.row.runs.size() == 1 ? runName(g.row.runs.front()) : tr("defaults")) : parts.join(QStringLiteral(" · "));
+      if ((differs(name) || groups.size() == 1) && !implied(name)) parts << text(name) + u' ' + text(value);
+    const bool othersDiffer = std::any_of(values.begin(), values.end(), [&](const auto& v) { return differs(v.first); });
+    g.row.name = !parts.isEmpty() ? parts.join(QStringLiteral(" · ")) : othersDiffer ? tr("defaults") : runName(g.row.runs.front());
   }
   std::map<QString, int> seen;  // equal names get the run's number
   for (const Group& g : groups) ++seen[g.row.name];

@@ -127,6 +127,7 @@ class Session {
   int64_t position() const;                    // tokens fed
   const std::vector<int32_t>& tokens() const;  // those fed since reset
   int context() const;
+  int vocab() const;                      // entries of logits()
   // StreamingLLM-type policies fire at their interval; this fires the policy now (end of a prefill in stepwise scoring).
   void applyPolicyNow();
 

@@ -206,5 +206,6 @@ std::span<const float> Session::logits() const { return impl_->forward.logits();
 int64_t Session::position() const { return impl_->fed; }
 const std::vector<int32_t>& Session::tokens() const { return impl_->tokens; }
 int Session::context() const { return impl_->context; }
+int Session::vocab() const { return impl_->model.vocab; }
 
 }  // namespace winnow

@@ -27,7 +27,7 @@ bool sharesNames(const Chart& chart) {
 }
 
 bool sideBySide(const Chart& chart) {
-  return std::any_of(chart.panels.begin(), chart.panels.end(), [](const Chart::Panel& p) { return p.kind == Chart::Kind::bars; });
+  return !chart.panels.empty() && chart.panels.front().kind == Chart::Kind::bars;
 }
 
 double heightOf(const Chart::Panel& panel) {
@@ -87,6 +87,7 @@ void paintPanels(const Page& page, const QRectF& area, const Chart& chart) {
   const double available = area.height() - gap * static_cast<double>(n - 1);
   double y = area.top();
   for (const Chart::Panel& p : chart.panels) {
+    look.namesWidth = p.kind == Chart::Kind::bars ? nameColumnWidth(p, page.small, area.width() * 0.4) : 0;
     const double h = std::floor(available * heightOf(p) / wanted);
     paintPanel(page.painter, QRectF(area.left(), y, area.width(), h), p, look);
     y += h + gap;
@@ -103,8 +104,8 @@ void paintChart(QPaintDevice* device, const QSizeF& size, const Chart& chart, co
   painter.setRenderHint(QPainter::TextAntialiasing);
   const QRectF target = painter.viewport();
   painter.scale(target.width() / size.width(), target.height() / size.height());
-  painter.setAntialiasing(true);
   painter.fillRect(QRectF(QPointF(0, 0), size), style.theme.plot);
+  painter.setAntialiasing(true);  // shifts by half a pixel on pixel devices
   Page page{&painter, &style, present(interfaceFont(style.fontScale * 12 / 13)), present(interfaceFont(style.fontScale * 11 / 13)),
             present(interfaceFont(style.fontScale)), present(interfaceFont(style.fontScale * 17 / 13))};
   page.heading.setWeight(QFont::DemiBold);

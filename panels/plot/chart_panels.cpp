@@ -41,7 +41,7 @@ void render(QCustomPlot& plot, QCPPainter* painter, const QRectF& area) {
 }
 
 QString axisTitle(const ChartAxis& axis) {
-  if (axis.unit.isEmpty() || axis.unit == QLatin1String("B") || axis.unit == axis.title || axis.unit == QLatin1String("perplexity")) return axis.title;
+  if (axis.unit.isEmpty() || axis.unit == QLatin1String("B") || axis.unit == axis.title || axis.unit == QLatin1String("token") || axis.unit == QLatin1String("perplexity")) return axis.title;
   return QStringLiteral("%1 (%2)").arg(axis.title, axis.unit);
 }
 
@@ -176,7 +176,8 @@ void paintStack(QCPPainter* painter, const QRectF& area, const Chart::Panel& pan
   const AxisPair axes{plot->xAxis, plot->yAxis};
   new PaintedItem(plot->axisRect(), QStringLiteral("main"), 1, [&](QCPPainter* p) {
     for (size_t s = 0; s < tops.size(); ++s)
-      drawStackLayer(p, axes, s == 0 ? base : tops[s - 1], tops[s], theme.style(slotOf(panel, s)), isMapped(panel.series[s]));
+      fillStackLayer(p, axes, s == 0 ? base : tops[s - 1], tops[s], theme.style(slotOf(panel, s)), isMapped(panel.series[s]));
+    for (size_t s = 0; s < tops.size(); ++s) drawStackEdge(p, axes, tops[s], theme.style(slotOf(panel, s)));
     drawEpochs(p, axes, panel.markers, theme, look.small, true);
   });
   render(*plot, painter, area);
@@ -279,8 +280,14 @@ void drawPointLabels(QCPPainter* p, const QRectF& within, const AxisPair& axes, 
   std::vector<QRectF> taken;
   for (const ChartSeries& s : panel.series)
     for (size_t i = 0; i < s.x.size(); ++i) taken.push_back(QRectF(axes.pixel(s.x[i], s.y[i]) - QPointF(5, 5), QSizeF(10, 10)));
+  std::vector<QRectF> steps;  // the frontier's line, two thin boxes a step
+  const ChartSeries& frontier = panel.series.front();
+  for (size_t i = 1; i < frontier.x.size(); ++i) {
+    const QPointF a = axes.pixel(frontier.x[i - 1], frontier.y[i - 1]), b = axes.pixel(frontier.x[i], frontier.y[i]), corner(b.x(), a.y());
+    for (const auto& [from, to] : {std::pair(a, corner), std::pair(corner, b)}) steps.push_back(QRectF(from, to).normalized().adjusted(-1, -1, 1, 1));
+  }
+  taken.insert(taken.end(), steps.begin(), steps.end());
   p->setFont(look.small);
-  p->setPen(look.style->theme.text);
   for (const ChartSeries& s : panel.series)
     for (size_t i = 0; i < s.labels.size(); ++i) {
       const QPointF at = axes.pixel(s.x[i], s.y[i]);
@@ -292,6 +299,10 @@ void drawPointLabels(QCPPainter* p, const QRectF& within, const AxisPair& axes, 
         const QRectF box(place, size);
         if (!within.contains(box) || std::any_of(taken.begin(), taken.end(), [&](const QRectF& t) { return t.intersects(box); })) continue;
         taken.push_back(box);
+        p->setPen(Qt::NoPen);
+        p->setBrush(look.style->theme.plot);
+        p->drawRect(box);
+        p->setPen(look.style->theme.text);
         p->drawText(box, Qt::AlignLeft | Qt::AlignVCenter, s.labels[i]);
         break;
       }

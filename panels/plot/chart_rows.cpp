@@ -23,6 +23,12 @@ std::vector<size_t> rowsShown(const ChartSeries& s, size_t room) {
   return rows;
 }
 
+double textColumn(const ChartSeries& s, const QFontMetricsF& metrics) {
+  double width = 160;
+  for (const QString& label : s.labels) width = std::max(width, metrics.horizontalAdvance(label) + 40);
+  return width;
+}
+
 }  // namespace
 
 void paintAttribution(QCPPainter* painter, const QRectF& area, const Chart::Panel& panel, const PanelLook& look) {
@@ -39,7 +45,7 @@ void paintAttribution(QCPPainter* painter, const QRectF& area, const Chart::Pane
     if (std::isfinite(y)) largest = std::max(largest, std::fabs(y));
   if (largest == 0) largest = 1;
   const bool negative = std::any_of(s.y.begin(), s.y.end(), [&](double y) { return y < -0.03 * largest; });
-  const double value = small.horizontalAdvance(QStringLiteral("−88.8 nat")) + 10, textWidth = std::floor(area.width() * 0.56);
+  const double value = small.horizontalAdvance(QStringLiteral("−88.8 nat")) + 10, textWidth = std::floor(std::min(area.width() * 0.56, textColumn(s, metrics)));
   const double left = area.left() + textWidth + 12, right = area.right() - value;
   const double zero = negative ? left + value + (right - left - value) * 0.3 : left;
   const double unit = std::min((right - zero) / largest, negative ? (zero - left - value) / largest : std::numeric_limits<double>::infinity());

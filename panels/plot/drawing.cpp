@@ -166,38 +166,41 @@ QBrush hatchBrush(const SeriesStyle& style) {
   return QBrush(tile);
 }
 
-void drawStackLayer(QCPPainter* painter, const AxisPair& axes, std::span<const QPointF> bottom, std::span<const QPointF> top, const SeriesStyle& style,
+// Memory holds until it changes: steps, not slopes.
+static QPolygonF stepped(const AxisPair& axes, std::span<const QPointF> from) {
+  QPolygonF out;
+  for (size_t i = 0; i < from.size(); ++i) {
+    const QPointF p = axes.pixel(from[i].x(), from[i].y());
+    if (i > 0) out << QPointF(p.x(), out.last().y());
+    out << p;
+  }
+  return out;
+}
+
+void fillStackLayer(QCPPainter* painter, const AxisPair& axes, std::span<const QPointF> bottom, std::span<const QPointF> top, const SeriesStyle& style,
                     bool hatched) {
   if (top.empty()) return;
-  QPolygonF area, edge;
-  const auto step = [&](QPolygonF& to, std::span<const QPointF> from) {
-    for (size_t i = 0; i < from.size(); ++i) {
-      const QPointF p = axes.pixel(from[i].x(), from[i].y());
-      if (i > 0) to << QPointF(p.x(), to.last().y());
-      to << p;
-    }
-  };
-  step(edge, top);
-  QPolygonF lower;
-  step(lower, bottom);
-  area = edge;
+  QPolygonF area = stepped(axes, top);
+  const QPolygonF lower = stepped(axes, bottom);
   std::for_each(lower.crbegin(), lower.crend(), [&](const QPointF& p) { area << p; });
   painter->setAntialiasing(false);
   painter->setPen(Qt::NoPen);
   painter->setBrush(style.band);
   painter->drawPolygon(area);
-  if (hatched && vectorized(painter)) {
+  if (hatched) {
     QColor stripe = style.line;
     stripe.setAlphaF(0.45f);
-    painter->setBrush(QBrush(stripe, Qt::BDiagPattern));
-    painter->drawPolygon(area);
-  } else if (hatched) {
-    painter->setBrush(hatchBrush(style));
+    painter->setBrush(vectorized(painter) ? QBrush(stripe, Qt::BDiagPattern) : hatchBrush(style));
     painter->drawPolygon(area);
   }
+  painter->setAntialiasing(true);
+}
+
+void drawStackEdge(QCPPainter* painter, const AxisPair& axes, std::span<const QPointF> top, const SeriesStyle& style) {
+  painter->setAntialiasing(false);
   painter->setPen(QPen(style.line, 1.4));
   painter->setBrush(Qt::NoBrush);
-  strokePolyline(painter, edge);
+  strokePolyline(painter, stepped(axes, top));
   painter->setAntialiasing(true);
 }
 

@@ -163,9 +163,11 @@ void PlotScene::drawBelow(QCPPainter* painter) {
   if (prepared_.size() != series_.size()) return;
   for (size_t i = 0; i < series_.size(); ++i) {
     const SeriesStyle& style = theme_.style(series_[i].options.slot);
-    if (!prepared_[i].top.empty()) drawStackLayer(painter, axes(), prepared_[i].bottom, prepared_[i].top, style, series_[i].options.hatched);
+    if (!prepared_[i].top.empty()) fillStackLayer(painter, axes(), prepared_[i].bottom, prepared_[i].top, style, series_[i].options.hatched);
     drawBand(painter, axes(), prepared_[i].line, style);
   }
+  for (size_t i = 0; i < series_.size(); ++i)
+    if (!prepared_[i].top.empty()) drawStackEdge(painter, axes(), prepared_[i].top, theme_.style(series_[i].options.slot));
   for (size_t i = 0; i < series_.size(); ++i)
     if (!prepared_[i].line.points.empty()) {
       const SeriesStyle& style = theme_.style(series_[i].options.slot);

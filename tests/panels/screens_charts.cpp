@@ -7,8 +7,10 @@
 #include <random>
 
 #include "panels/export/chart_export.h"
+#include "panels/export/export_dialog.h"
 #include "panels/live/live_view.h"
 #include "panels/plot/chart_view.h"
+#include "panels/plot/compare_view.h"
 #include "tests/support/chart_session.h"
 
 using namespace winnow;
@@ -104,6 +106,31 @@ class ScreensCharts : public QObject {
     play(view, 20000, 512);
     settle(stage.clock);
     keep(view, QStringLiteral("live-long-%1").arg(QString::fromLatin1(QTest::currentDataTag())));
+  }
+  void compare_data() { liveView_data(); }
+  void compare() {
+    QFETCH(bool, dark);
+    QFETCH(QSize, size);
+    test::ChartSession session;
+    session.fill();
+    Stage stage;
+    stage.themes.setMode(dark ? ThemeManager::Mode::dark : ThemeManager::Mode::light);
+    stage.themes.applyTo(qApp);
+    CompareView view(&stage.themes);
+    view.resize(size);
+    view.show();
+    keep(view, QStringLiteral("compare-empty-%1").arg(QString::fromLatin1(QTest::currentDataTag())));
+    view.setSession(session.file);
+    std::vector<storage::Id> runs = session.evaluations;
+    runs.insert(runs.end(), session.benches.begin(), session.benches.end());
+    view.setRuns(runs);
+    QTest::qWait(50);
+    keep(view, QStringLiteral("compare-%1").arg(QString::fromLatin1(QTest::currentDataTag())));
+    ExportDialog dialog(*view.chart(), &stage.themes, {});
+    dialog.resize(size.boundedTo(QSize(960, 600)));
+    dialog.show();
+    QTest::qWait(200);
+    keep(dialog, QStringLiteral("export-%1").arg(QString::fromLatin1(QTest::currentDataTag())));
   }
   void charts_data() {
     QTest::addColumn<QString>("name");

@@ -2,7 +2,6 @@
 // Short ways to engines and sessions on the shared models.
 #pragma once
 #include <algorithm>
-#include <initializer_list>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -34,8 +33,8 @@ inline std::shared_ptr<Engine> openEngine(const std::string& relative, int threa
   return value(Engine::create(value(Model::open(sharedData(relative))), options));
 }
 
-using Settings = std::initializer_list<std::pair<const char*, const char*>>;
-inline Config configure(Settings settings, Config config = Config()) {
+using Settings = std::vector<std::pair<const char*, const char*>>;
+inline Config configure(const Settings& settings, Config config = Config()) {
   for (const auto& [name, text] : settings) config = value(config.parsed(name, text));
   return config;
 }
