@@ -110,6 +110,9 @@ KnobRow::KnobRow(const Knob& knob, QWidget* parent) : QWidget(parent), knob_(kno
   reset_ = new QToolButton(this);
   reset_->setText(QStringLiteral("↺"));
   reset_->setAutoRaise(true);
+  QSizePolicy kept = reset_->sizePolicy();
+  kept.setRetainSizeWhenHidden(true);
+  reset_->setSizePolicy(kept);
   reset_->setFixedSize(24, 24);
   reset_->setObjectName(knobObjectName(knob) + QStringLiteral(".reset"));
   reset_->setAccessibleName(tr("Reset %1 to its default").arg(QString::fromStdString(knob.title)));
@@ -160,7 +163,7 @@ KnobRow::KnobRow(const Knob& knob, QWidget* parent) : QWidget(parent), knob_(kno
 
 void KnobRow::show(const KnobValue& value) {
   editor_->setValue(value);
-  reset_->setVisible(true);
+  reset_->setVisible(value != knob_.defaultValue);
   reset_->setEnabled(value != knob_.defaultValue && blocked_.isEmpty());
   dot_->setState(dot_->state(), value != knob_.defaultValue);
 }

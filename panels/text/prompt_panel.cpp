@@ -172,7 +172,7 @@ void PromptPanel::buildSettings() {
 }
 
 void PromptPanel::updateSampling() {
-  const SamplerSettings s = request().sampler;
+  const SamplerSettings s = sampler();
   const Format format;
   QStringList parts;
   if (s.temperature == 0) {
@@ -254,18 +254,24 @@ void PromptPanel::updateButtons() {
 void PromptPanel::setPrompt(const QString& text) { prompt_->setPlainText(text); }
 QString PromptPanel::prompt() const { return prompt_->toPlainText(); }
 
+SamplerSettings PromptPanel::sampler() const {
+  SamplerSettings sampler;
+  sampler.temperature = static_cast<float>(temperature_->value());
+  sampler.topK = topK_->value();
+  sampler.topP = static_cast<float>(topP_->value());
+  sampler.minP = static_cast<float>(minP_->value());
+  sampler.repetitionPenalty = static_cast<float>(penalty_->value());
+  sampler.seed = static_cast<uint64_t>(seed_->value());
+  return sampler;
+}
+
 GenerateRequest PromptPanel::request() const {
   GenerateRequest request;
   request.prompt = prompt();
   request.tokens = tokens_->value();
   request.chat = chat_->isChecked();
   request.ignoreEos = ignoreEnd_->isChecked();
-  request.sampler.temperature = static_cast<float>(temperature_->value());
-  request.sampler.topK = topK_->value();
-  request.sampler.topP = static_cast<float>(topP_->value());
-  request.sampler.minP = static_cast<float>(minP_->value());
-  request.sampler.repetitionPenalty = static_cast<float>(penalty_->value());
-  request.sampler.seed = static_cast<uint64_t>(seed_->value());
+  request.sampler = sampler();
   return request;
 }
 

@@ -32,6 +32,7 @@ class PromptPanel : public QWidget {
   void setPrompt(const QString& text);
   QString prompt() const;
   GenerateRequest request() const;
+  SamplerSettings sampler() const;
   void begin(const GenerateRequest& request);            // clears the output
   void addTokens(const std::vector<TokenPoint>& points);
   void addEpoch(const EpochPoint& epoch);

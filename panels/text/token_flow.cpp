@@ -6,6 +6,7 @@
 #include <QScrollBar>
 #include <cmath>
 
+#include "panels/text/token_flow_accessible.h"
 #include "panels/text/wording.h"
 
 namespace winnow {
@@ -18,6 +19,7 @@ constexpr int kMarkerLimit = 220;  // px; longer labels are elided
 }  // namespace
 
 TokenFlow::TokenFlow(QWidget* parent) : QAbstractScrollArea(parent) {
+  installTokenFlowAccessibility();
   setFocusPolicy(Qt::StrongFocus);
   setHorizontalScrollBarPolicy(Qt::ScrollBarAlwaysOff);
   viewport()->setMouseTracking(true);

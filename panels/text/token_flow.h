@@ -46,6 +46,7 @@ class TokenFlow : public QAbstractScrollArea {
   void setGroup(int group, bool scrollTo);       // lit group; -1 = none. Emits nothing.
   QString text() const;
   QString selectedText() const;
+  std::pair<int, int> selectedTokens() const;    // first and last; -1 = none
   int tokenAt(const QPoint& viewportPoint) const;
   QRect tokenRect(int token) const;              // in the viewport; empty when not laid out
   int lines() const { return static_cast<int>(lineStart_.size()); }

@@ -28,6 +28,11 @@ QString TokenFlow::selectedText() const {
   return out;
 }
 
+std::pair<int, int> TokenFlow::selectedTokens() const {
+  if (anchor_ < 0 || caret_ < 0) return {-1, -1};
+  return std::minmax(anchor_, caret_);
+}
+
 void TokenFlow::copy() {
   const QString chosen = selectedText();
   QApplication::clipboard()->setText(chosen.isEmpty() ? text() : chosen);
