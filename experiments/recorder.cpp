@@ -11,6 +11,7 @@
 #include <QSysInfo>
 #include <chrono>
 #include <thread>
+#include <utility>
 
 #include "engine/cpu/ops.h"
 #include "winnow_build_info.h"
@@ -115,12 +116,6 @@ storage::ModelRecord modelRecord(const Model& model) {
   m.context = c.context;
   m.vocab = c.vocab;
   return m;
-}
-
-Error fromStorageError(const storage::Error& error) {
-  using storage::Problem;
-  const bool input = error.problem == Problem::notASession || error.problem == Problem::newer || error.problem == Problem::damaged || error.problem == Problem::notFound;
-  return {input ? ErrorCode::badInput : ErrorCode::failed, error.message, error.hint};
 }
 
 RunRecorder::RunRecorder(std::shared_ptr<storage::SessionFile> file, const Engine& engine, const Effective& effective, storage::NewRun run)

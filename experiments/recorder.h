@@ -16,7 +16,6 @@ std::string divergenceJson(const Effective& effective);
 storage::EnvironmentRecord environmentRecord();
 storage::DeviceRecord deviceRecord(const Engine& engine);
 storage::ModelRecord modelRecord(const Model& model);
-Error fromStorageError(const storage::Error& error);
 
 class RunRecorder {
  public:

@@ -9,6 +9,7 @@
 #include "app/cli/command.h"
 #include "engine/model/synthesize.h"
 #include "experiments/chart_data.h"
+#include "experiments/chart_runs.h"
 #include "panels/export/chart_export.h"
 #include "storage/session_file.h"
 
@@ -16,13 +17,6 @@ namespace winnow::cli {
 namespace {
 
 QString text(const std::string& s) { return QString::fromStdString(s); }
-
-// Storage tells what kind of problem it is; the exit code follows from it.
-Error fromStorage(const storage::Error& error) {
-  using storage::Problem;
-  const bool input = error.problem == Problem::notASession || error.problem == Problem::newer || error.problem == Problem::damaged || error.problem == Problem::notFound;
-  return {input ? ErrorCode::badInput : ErrorCode::failed, error.message, error.hint};
-}
 
 QJsonObject runJson(const storage::RunSummary& run) {
   const auto settings = [](const std::map<std::string, std::string>& values) {

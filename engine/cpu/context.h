@@ -37,8 +37,8 @@ class Scratch {
 
 struct Context::Impl {
   KernelTable kernels;
-  Scratch rounded, bf16, pairs, sums, int8, scales, intSums, corrections;  // forms of x in a matmul
-  Scratch scores, partial, states, threads;                               // attention
+  Scratch rows, blocked, bf16, pairs, sums, int8, scales, corrections, rowScales, rowSums;  // forms of x in a matmul
+  Scratch scores, partial, states, threads;  // attention
   // Rotations of the last call of rope: every layer and both q and k ask for the same ones.
   std::vector<float> ropeFrequencies;
   std::vector<int32_t> ropePositions;

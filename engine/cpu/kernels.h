@@ -15,11 +15,13 @@ struct MatmulJob {
   const uint16_t* mins = nullptr;    // the same, or null
   int groups = 0, groupChunks = 0;   // groupChunks: chunks of 32 values per group
   int offset = 0;                    // subtracted from every code
-  const void* x = nullptr;           // tokens rows
-  int64_t xStride = 0;               // elements (floats, bf16, int8; dwords for pairs)
-  const float* xSums = nullptr;      // [tokens, chunks] sum of 32 x; needed with mins
-  const float* xScales = nullptr;    // int8: [tokens, chunks]
-  const int32_t* xCorrections = nullptr;  // int8: [tokens, chunks] -offset * sum of 32 integers
+  // Plain: [tokens, xStride]. Packed: blocks of tokens (TokenBlock), each [chunks][block tokens][values of a chunk], so that a kernel
+  // reaches all its tokens from one address. The three below are [block][chunks][block tokens].
+  const void* x = nullptr;
+  int64_t xStride = 0;                    // elements per token
+  const float* xSums = nullptr;           // sum of 32 x; needed with mins
+  const float* xScales = nullptr;         // int8
+  const int32_t* xCorrections = nullptr;  // int8: -offset * sum of 32 integers
   int terms = 0;                     // pairs: bf16 terms x is split into
   int tokens = 0;
   float* y = nullptr;
@@ -30,6 +32,19 @@ struct MatmulJob {
 };
 // Rows [begin, end); begin is a multiple of 16.
 using MatmulKernel = void (*)(const MatmulJob&, int begin, int end);
+
+// Tokens of a packed product go in blocks of `largest` (a power of two), the rest in blocks of its halves.
+struct TokenBlock {
+  int first, size;
+};
+inline TokenBlock tokenBlockOf(int token, int tokens, int largest) {
+  int first = 0;
+  for (int size = largest;; size /= 2) {
+    const int end = first + (tokens - first) / size * size;
+    if (token < end) return {first + (token - first) / size * size, size};
+    first = end;
+  }
+}
 
 // Rotations, exponentials and friends over one row.
 enum class Squash : uint8_t { silu, geluTanh, geluErf };
@@ -48,6 +63,7 @@ struct HeadPages {
 };
 
 struct KernelTable {
+  int tokenBlock;  // of the packed kernels
   // x as floats, zero to a multiple of 32 columns for packed matrices.
   MatmulKernel plain[3];             // by Storage: f32, f16, bf16
   MatmulKernel packed[kPackedBits];  // dequantized to f32
@@ -57,12 +73,13 @@ struct KernelTable {
   MatmulKernel plainBf16;
   MatmulKernel packedPairs[kPackedBits];
 
-  // Preparation of one row of x. `mode`: 0 as it is, 1 to f16, 2 to bf16, back in f32. Writes padded columns, zero beyond cols.
-  void (*roundRow)(int mode, const float* x, int cols, int padded, float* out);
-  void (*chunkSums)(const float* x, int cols, float* sums);  // sums of 32, the last may be short
-  void (*quantizeRow)(const float* x, int cols, int8_t* out, float* scales, int32_t* sums);
-  void (*bf16Row)(const float* x, int cols, int padded, uint16_t* out);
-  void (*pairsRow)(const float* x /* rounded */, int cols, int terms, uint32_t* out);
+  // Preparation of one row of x. `mode`: 0 as it is, 1 to f16, 2 to bf16, back in f32. Chunks of 32 are `stride` elements apart, the
+  // last is filled up with zeros.
+  void (*roundRow)(int mode, const float* x, int cols, int64_t stride, float* out);
+  void (*chunkSums)(const float* x, int cols, int64_t stride, float* sums);  // of 32 values; chunks of x lie 32 apart
+  void (*quantizeRow)(const float* x, int cols, int64_t stride, int8_t* out, float* scales, int32_t* sums);
+  void (*bf16Row)(const float* x, int cols, uint16_t* out);
+  void (*pairsRow)(int mode, const float* x, int cols, int terms, int64_t stride, uint32_t* out);
 
   void (*rmsNorm)(const float* x, const float* weight, float eps, int n, float* out);
   void (*layerNorm)(const float* x, const float* weight, const float* bias, float eps, int n, float* out);
@@ -95,6 +112,11 @@ struct KernelTable {
   // Round to nearest of one row, codes to q and one scale (and min) per group at stride 16; see quantize/rtn.cpp.
   void (*rtnRow)(const float* w, int cols, int group, int bits, bool symmetric, uint8_t* q, uint16_t* scales, uint16_t* mins);
 
+  // Independent multiply-adds in registers; each returns the number of multiply-adds it did. Null where there is no such instruction.
+  int64_t (*peakFloat)(int rounds, float* keep);
+  int64_t (*peakInt8)(int rounds, float* keep);
+  int64_t (*peakBf16)(int rounds, float* keep);
+
   uint64_t (*readStream)(const void* data, int64_t bytes);  // bytes a multiple of 256
 };
 
@@ -103,13 +125,15 @@ const KernelTable* scalarKernels();
 const KernelTable* avx2Kernels();
 const KernelTable* avx512Kernels();
 struct VnniKernels {
+  int64_t (*peakInt8)(int rounds, float* keep);
   MatmulKernel packedInt8[kPackedBits];
 };
 struct Bf16Kernels {
+  int64_t (*peakBf16)(int rounds, float* keep);
   MatmulKernel plainBf16;
   MatmulKernel packedPairs[kPackedBits];
-  void (*bf16Row)(const float* x, int cols, int padded, uint16_t* out);
-  void (*pairsRow)(const float* x, int cols, int terms, uint32_t* out);
+  void (*bf16Row)(const float* x, int cols, uint16_t* out);
+  void (*pairsRow)(int mode, const float* x, int cols, int terms, int64_t stride, uint32_t* out);
 };
 const VnniKernels* vnniKernels();
 const Bf16Kernels* bf16Kernels();

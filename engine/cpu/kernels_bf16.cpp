@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// Products with vdpbf16ps. Codes of up to 8 bits less their offset are exact in bf16 (8 significant bits), and a float is the
-// sum of at most three bf16 terms (an f16 of two): integer code times x is then exact, added up in f32. vpermw turns codes
-// of up to 5 bits straight into bf16, two to a lane: half the instructions of the way over f32.
+// Products with vdpbf16ps. Codes of up to 8 bits less their offset are exact in bf16 (8 significant bits), and an f16 (11 bits) is
+// the sum of two bf16 terms: code times x is then exact and added up in f32. vpermw turns codes of up to 5 bits straight into
+// bf16, two to a lane: half the instructions of the way over f32. An f32 would take three terms, which is no faster than fma.
 #if defined(__AVX512BF16__)
 #include "engine/cpu/packed.h"
+#include "engine/cpu/peak.h"
 #include "engine/cpu/plain.h"
 
 namespace winnow::cpu {
@@ -91,15 +92,15 @@ INLINE void codePairs(const uint8_t* chunk, const Lookup& table, Vf minus, __m51
 }
 
 template <int Bits, int Terms, int T, int p>
-INLINE void pairDwords(const uint8_t* code, const Lookup& table, Vf minus, const int32_t* x, int64_t stride, V16 (&a)[2][T]) {
+INLINE void pairDwords(const uint8_t* code, const Lookup& table, Vf minus, const int32_t* x, V16 (&a)[2][T]) {
   __m512i even, odd;
   codePairs<Bits, p>(code, table, minus, even, odd);
   UNROLL for (int t = 0; t < T; ++t) UNROLL for (int i = 0; i < Terms; ++i) {
-    const int32_t* xt = x + t * stride + i * 16 + 2 * p;
+    const int32_t* xt = x + (t * Terms + i) * 16 + 2 * p;
     a[0][t].v[0].v = dot2(a[0][t].v[0].v, even, _mm512_set1_epi32(xt[0]));
     a[1][t].v[0].v = dot2(a[1][t].v[0].v, odd, _mm512_set1_epi32(xt[1]));
   }
-  if constexpr (p < 7) pairDwords<Bits, Terms, T, p + 1>(code, table, minus, x, stride, a);
+  if constexpr (p < 7) pairDwords<Bits, Terms, T, p + 1>(code, table, minus, x, a);
 }
 
 template <int Terms>
@@ -115,7 +116,7 @@ struct PackedPairs {
       eachChunk<Bits, T>(job, tile, firstToken, total, [&](const uint8_t* code, int c, const V16& scale) INLINE_LAMBDA {
         V16 a[2][T];
         UNROLL for (int t = 0; t < T; ++t) a[0][t] = a[1][t] = set16(0);
-        pairDwords<Bits, Terms, T, 0>(code, table, minus, x + c * 16 * Terms, job.xStride, a);
+        pairDwords<Bits, Terms, T, 0>(code, table, minus, x + c * 16 * Terms * T, a);
         UNROLL for (int t = 0; t < T; ++t) total[t] = fma(add(a[0][t], a[1][t]), scale, total[t]);
       });
       storeTile<T>(job, tile, firstToken, total);
@@ -126,38 +127,51 @@ struct PackedPairs {
 template <int Bits>
 void pairsProduct(const MatmulJob& job, int begin, int end) {
   if (job.terms == 1) return packedProduct<PackedPairs<1>::Kernel, Bits>(job, begin, end);
-  if (job.terms == 2) return packedProduct<PackedPairs<2>::Kernel, Bits>(job, begin, end);
-  packedProduct<PackedPairs<3>::Kernel, Bits>(job, begin, end);
+  packedProduct<PackedPairs<2>::Kernel, Bits>(job, begin, end);
 }
 
-void bf16Row(const float* x, int cols, int padded, uint16_t* out) {
-  for (int i = 0; i < padded; i += 16) {
-    const int n = cols - i < 0 ? 0 : cols - i < 16 ? cols - i : 16;
-    const __m512i u = _mm512_castps_si512(roundToBf16(loadPart(x + i, n)).v);
+void bf16Row(const float* x, int cols, uint16_t* out) {
+  for (int i = 0; i < cols; i += 16) {
+    const __m512i u = _mm512_castps_si512(roundToBf16(loadPart(x + i, cols - i < 16 ? cols - i : 16)).v);
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + i), _mm512_cvtepi32_epi16(_mm512_srli_epi32(u, 16)));
   }
 }
 
-void pairsRow(const float* x, int cols, int terms, uint32_t* out) {
+void pairsRow(int mode, const float* x, int cols, int terms, int64_t stride, uint32_t* out) {
   uint16_t order[32];  // word w of a chunk: dword pair w / 4, even or odd values, first or second of them
   for (int w = 0; w < 32; ++w) order[w] = static_cast<uint16_t>(w / 4 * 4 + (w >> 1 & 1) + 2 * (w & 1));
   const __m512i permutation = _mm512_loadu_si512(order);
-  for (int c = 0; c < cols; c += 32) {
+  for (int c = 0; c < cols; c += 32, out += stride) {
     const int n = cols - c;
     Vf rest[2] = {loadPart(x + c, n < 16 ? n : 16), loadPart(x + c + 16, n <= 16 ? 0 : n < 32 ? n - 16 : 16)};
-    for (int i = 0; i < terms; ++i, out += 16) {
+    if (mode == 1) {
+      rest[0] = roundToHalf(rest[0]);
+      rest[1] = roundToHalf(rest[1]);
+    }
+    for (int i = 0; i < terms; ++i) {
       const Vf a = roundToBf16(rest[0]), b = roundToBf16(rest[1]);
       rest[0] = sub(rest[0], a);
       rest[1] = sub(rest[1], b);
       const __m256i low = _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_castps_si512(a.v), 16));
       const __m256i high = _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_castps_si512(b.v), 16));
       const __m512i words = _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
-      _mm512_storeu_si512(out, _mm512_permutexvar_epi16(permutation, words));
+      _mm512_storeu_si512(out + i * 16, _mm512_permutexvar_epi16(permutation, words));
     }
   }
 }
 
+int64_t peakBf16(int rounds, float* keep) {
+  Vf a[kChains];
+  UNROLL for (int j = 0; j < kChains; ++j) a[j] = set1(*keep);
+  const __m512i x = _mm512_set1_epi32(static_cast<int>(*keep) * 0x3f003f00), y = x;
+  runChains(a, rounds, [&](Vf v) INLINE_LAMBDA { return Vf{dot2(v.v, x, y)}; });
+  UNROLL for (int j = 1; j < kChains; ++j) a[0] = add(a[0], a[j]);
+  *keep = hsum(a[0]);
+  return int64_t{rounds} * kChains * 32;
+}
+
 constexpr Bf16Kernels kBf16Table = {
+    .peakBf16 = peakBf16,
     .plainBf16 = plainProduct<PlainBf16, 2>,
     .packedPairs = {nullptr, nullptr, pairsProduct<2>, pairsProduct<3>, pairsProduct<4>, pairsProduct<5>, pairsProduct<6>, nullptr, pairsProduct<8>},
     .bf16Row = bf16Row,

@@ -3,6 +3,7 @@
 #pragma once
 #include "engine/cpu/attention.h"
 #include "engine/cpu/packed.h"
+#include "engine/cpu/peak.h"
 #include "engine/cpu/plain.h"
 #include "engine/cpu/pointwise.h"
 #include "engine/cpu/rounding.h"
@@ -11,6 +12,7 @@ namespace winnow::cpu {
 namespace {
 
 constexpr KernelTable kTable = {
+    .tokenBlock = kTokenBlock,
     .plain = {plainProduct<PlainFloat<kF32>, 4>, plainProduct<PlainFloat<kF16>, 2>, plainProduct<PlainFloat<kBf16>, 2>},
     .packed = WINNOW_PACKED_TABLE(PackedFloat),
     .packedInt8 = WINNOW_PACKED_TABLE(PackedInt8),
@@ -39,6 +41,9 @@ constexpr KernelTable kTable = {
     .scaleRow = scaleRow,
     .addScaled = addScaled,
     .rtnRow = rtnRow,
+    .peakFloat = peakFloat,
+    .peakInt8 = peakInt8,
+    .peakBf16 = nullptr,
     .readStream = readStream,
 };
 

@@ -10,7 +10,8 @@
 namespace winnow::cpu {
 namespace {
 
-enum class Form : uint8_t { rounded, bf16, pairs, int8 };
+// rows: f32 for plain matrices; tiles: f32 for packed ones, in blocks of tokens like pairs and int8.
+enum class Form : uint8_t { rows, tiles, bf16, pairs, int8 };
 
 struct Route {
   MatmulKernel kernel;
@@ -20,15 +21,16 @@ struct Route {
 Route routeOf(const KernelTable& k, const WeightFormat& format, ActivationMode mode) {
   if (format.storage != Storage::packed) {
     if (format.storage == Storage::bf16 && mode == ActivationMode::bf16 && k.plainBf16) return {k.plainBf16, Form::bf16};
-    return {k.plain[static_cast<int>(format.storage)], Form::rounded};
+    return {k.plain[static_cast<int>(format.storage)], Form::rows};
   }
   if (mode == ActivationMode::int8) return {k.packedInt8[format.bits], Form::int8};
-  // 8-bit codes take eight instructions to become bf16 pairs, so pairs only pay with one term of x.
-  if (k.packedPairs[format.bits] && (format.bits < 8 || mode == ActivationMode::bf16)) return {k.packedPairs[format.bits], Form::pairs};
-  return {k.packed[format.bits], Form::rounded};
+  // As bf16 pairs: one term of x in mode bf16, two in f16. 8-bit codes take eight instructions to become pairs: worth it for one term.
+  const bool pairs = mode == ActivationMode::bf16 || (mode == ActivationMode::f16 && format.bits < 8);
+  if (pairs && k.packedPairs[format.bits]) return {k.packedPairs[format.bits], Form::pairs};
+  return {k.packed[format.bits], Form::tiles};
 }
 
-int termsOf(ActivationMode mode) { return mode == ActivationMode::bf16 ? 1 : mode == ActivationMode::f16 ? 2 : 3; }
+int termsOf(ActivationMode mode) { return mode == ActivationMode::bf16 ? 1 : 2; }
 
 constexpr int kMaxTargets = 8;
 
@@ -36,13 +38,13 @@ constexpr int kMaxTargets = 8;
 class Product {
  public:
   Product(Context::Impl& impl, std::span<const MatmulTarget> targets, const float* x, int64_t xStride, int tokens, ActivationMode mode)
-      : impl_(impl), targets_(targets), x_(x), xStride_(xStride), tokens_(tokens), mode_(mode), cols_(targets[0].w->cols) {
+      : impl_(impl), targets_(targets), x_(x), xStride_(xStride), tokens_(tokens), mode_(mode), cols_(targets[0].w->cols),
+        chunks_(WeightFormat::chunks(cols_)) {
     CHECK(targets.size() <= kMaxTargets, targets.size());
     for (size_t i = 0; i < targets.size(); ++i) {
       const Matrix& w = *targets[i].w;
-      CHECK(w.cols == cols_, w.cols, cols_);
+      CHECK(w.cols == cols_ && w.data, w.cols, cols_);
       CHECK(mode != ActivationMode::int8 || w.format.storage == Storage::packed);
-      CHECK(w.data != nullptr);
       routes_[i] = routeOf(impl.kernels, w.format, mode);
       need_[static_cast<size_t>(routes_[i].form)] = true;
       needSums_ |= w.mins != nullptr;
@@ -52,28 +54,22 @@ class Product {
   }
 
   int tiles() const { return tiles_; }
-  bool prepares() const { return !direct_ || needSums_ || need_[1] || need_[2] || need_[3]; }
+  bool prepares() const { return rows_ || blocked_ || bf16_ || pairs_ || int8_ || needSums_; }
 
+  // The forms of token t.
   void prepare(int t) {
     const KernelTable& k = impl_.kernels;
     const float* x = x_ + t * xStride_;
-    const float* used = x;  // what the products see
-    const size_t chunk = static_cast<size_t>(t) * static_cast<size_t>(chunks());
-    if (!direct_) {
-      k.roundRow(mode_ == ActivationMode::f16 ? 1 : mode_ == ActivationMode::bf16 ? 2 : 0, x, cols_, chunks() * 32, rounded_ + t * stride_);
-      used = rounded_ + t * stride_;
-    }
-    if (need_[static_cast<size_t>(Form::bf16)]) k.bf16Row(x, cols_, chunks() * 32, bf16_ + t * stride_);
-    if (need_[static_cast<size_t>(Form::pairs)]) k.pairsRow(used, cols_, termsOf(mode_), pairs_ + t * pairsStride_);
-    if (need_[static_cast<size_t>(Form::int8)]) {
-      k.quantizeRow(x, cols_, int8_ + t * stride_, scales_ + chunk, intSums_ + chunk);
-      for (int c = 0; c < chunks(); ++c) {
-        for (int o = 0; o < offsets_; ++o) corrections_[o][chunk + static_cast<size_t>(c)] = -offset_[o] * intSums_[chunk + static_cast<size_t>(c)];
-        if (needSums_) sums_[chunk + static_cast<size_t>(c)] = scales_[chunk + static_cast<size_t>(c)] * static_cast<float>(intSums_[chunk + static_cast<size_t>(c)]);
-      }
-    } else if (needSums_) {
-      k.chunkSums(used, cols_, sums_ + chunk);
-    }
+    const int round = mode_ == ActivationMode::f16 ? 1 : mode_ == ActivationMode::bf16 ? 2 : 0;
+    const TokenBlock block = tokenBlockOf(t, tokens_, k.tokenBlock);
+    const int64_t chunk = int64_t{block.first} * chunks_ + (t - block.first);  // of sums and scales; they lie block.size apart
+    const auto place = [&](int64_t perChunk) { return chunk * perChunk; };
+    if (rows_) k.roundRow(round, x, cols_, 32, rows_ + t * rowStride_);
+    if (blocked_) k.roundRow(round, x, cols_, 32 * block.size, blocked_ + place(32));
+    if (bf16_) k.bf16Row(x, cols_, bf16_ + t * rowStride_);
+    if (pairs_) k.pairsRow(round, x, cols_, terms_, int64_t{16} * terms_ * block.size, pairs_ + place(16 * terms_));
+    if (int8_) return quantize(t, block.size, chunk);
+    if (needSums_) k.chunkSums(rows_ ? rows_ + t * rowStride_ : x, cols_, block.size, sums_ + chunk);
   }
 
   // Tiles [begin, end) of all targets laid end to end.
@@ -88,36 +84,48 @@ class Product {
   }
 
  private:
-  int chunks() const { return WeightFormat::chunks(cols_); }
+  bool needs(Form form) const { return need_[static_cast<size_t>(form)]; }
 
   void reserve() {
-    const size_t n = static_cast<size_t>(tokens_), perToken = static_cast<size_t>(chunks());
-    const bool alone = tokens_ == 1 && mode_ == ActivationMode::f32 && cols_ % 32 == 0;
-    direct_ = mode_ == ActivationMode::int8 || (alone && !need_[2]) || (need_[1] && !need_[0] && !need_[2] && !needSums_);
+    const size_t n = static_cast<size_t>(tokens_), perToken = n * static_cast<size_t>(chunks_);
     // Rows of a power of two bytes would all fall into the same sets of the L1 cache.
-    stride_ = chunks() * 32 + 32;
-    if (!direct_) rounded_ = impl_.rounded.need<float>(n * static_cast<size_t>(stride_));
-    if (need_[static_cast<size_t>(Form::bf16)]) bf16_ = impl_.bf16.need<uint16_t>(n * static_cast<size_t>(stride_));
-    pairsStride_ = chunks() * 16 * termsOf(mode_) + 16;
-    if (need_[static_cast<size_t>(Form::pairs)]) pairs_ = impl_.pairs.need<uint32_t>(n * static_cast<size_t>(pairsStride_));
-    if (needSums_) sums_ = impl_.sums.need<float>(n * perToken);
-    if (!need_[static_cast<size_t>(Form::int8)]) return;
-    stride_ += 32;  // 64 bytes of int8
-    int8_ = impl_.int8.need<int8_t>(n * static_cast<size_t>(stride_));
-    scales_ = impl_.scales.need<float>(n * perToken);
-    intSums_ = impl_.intSums.need<int32_t>(n * perToken);
-    for (const MatmulTarget& target : targets_) offsetIndex(offsetOf(target.w->format), true);
-    int32_t* corrections = impl_.corrections.need<int32_t>(n * perToken * static_cast<size_t>(offsets_));
-    for (int o = 0; o < offsets_; ++o) corrections_[o] = corrections + static_cast<size_t>(o) * n * perToken;
+    rowStride_ = chunks_ * 32 + 32;
+    terms_ = termsOf(mode_);
+    const bool rounds = mode_ == ActivationMode::f16 || mode_ == ActivationMode::bf16, single = tokens_ == 1 && !rounds;
+    if ((needs(Form::rows) && !single) || (needSums_ && rounds)) rows_ = impl_.rows.need<float>(n * static_cast<size_t>(rowStride_));
+    if (needs(Form::tiles) && !(single && cols_ % 32 == 0)) blocked_ = impl_.blocked.need<float>(perToken * 32);
+    if (needs(Form::bf16)) bf16_ = impl_.bf16.need<uint16_t>(n * static_cast<size_t>(rowStride_));
+    if (needs(Form::pairs)) pairs_ = impl_.pairs.need<uint32_t>(perToken * 16 * static_cast<size_t>(terms_));
+    if (needSums_) sums_ = impl_.sums.need<float>(perToken);
+    if (!needs(Form::int8)) return;
+    int8_ = impl_.int8.need<int8_t>(perToken * 32);
+    scales_ = impl_.scales.need<float>(perToken);
+    for (const MatmulTarget& target : targets_) addOffset(offsetOf(target.w->format));
+    int32_t* corrections = impl_.corrections.need<int32_t>(perToken * static_cast<size_t>(offsets_));
+    for (int o = 0; o < offsets_; ++o) corrections_[static_cast<size_t>(o)] = corrections + static_cast<size_t>(o) * perToken;
+    rowScales_ = impl_.rowScales.need<float>(perToken);
+    rowSums_ = impl_.rowSums.need<int32_t>(perToken);
+  }
+
+  void quantize(int t, int blockSize, int64_t chunk) {
+    float* scales = rowScales_ + int64_t{t} * chunks_;
+    int32_t* sums = rowSums_ + int64_t{t} * chunks_;
+    impl_.kernels.quantizeRow(x_ + t * xStride_, cols_, int64_t{32} * blockSize, int8_ + chunk * 32, scales, sums);
+    for (int c = 0; c < chunks_; ++c, chunk += blockSize) {
+      scales_[chunk] = scales[c];
+      for (int o = 0; o < offsets_; ++o) corrections_[static_cast<size_t>(o)][chunk] = -offset_[static_cast<size_t>(o)] * sums[c];
+      if (needSums_) sums_[chunk] = scales[c] * static_cast<float>(sums[c]);
+    }
   }
 
   static int offsetOf(const WeightFormat& format) { return format.symmetric ? 1 << (format.bits - 1) : 0; }
-  int offsetIndex(int offset, bool add = false) {
-    for (int o = 0; o < offsets_; ++o)
-      if (offset_[o] == offset) return o;
-    CHECK(add);
-    offset_[offsets_] = offset;
-    return offsets_++;
+  int offsetIndex(int offset) const {
+    int o = 0;
+    while (o < offsets_ && offset_[static_cast<size_t>(o)] != offset) ++o;
+    return o;
+  }
+  void addOffset(int offset) {
+    if (offsetIndex(offset) == offsets_) offset_[static_cast<size_t>(offsets_++)] = offset;
   }
 
   MatmulJob job(size_t i) const {
@@ -136,30 +144,24 @@ class Product {
       job.scales = w.scales;
       job.mins = w.mins;
       job.groups = w.format.groups(w.cols);
-      job.groupChunks = w.format.group == 0 ? chunks() : w.format.group / 32;
+      job.groupChunks = w.format.group == 0 ? chunks_ : w.format.group / 32;
       job.offset = offsetOf(w.format);
       job.xSums = sums_;
     }
-    job.x = rounded_ ? rounded_ : x_;
-    job.xStride = rounded_ ? stride_ : xStride_;
+    const auto x = [&](const void* p, int64_t stride) {
+      job.x = p;
+      job.xStride = stride;
+    };
     switch (routes_[i].form) {
-      case Form::rounded: break;
-      case Form::bf16:
-        job.x = bf16_;
-        job.xStride = stride_;
-        break;
-      case Form::pairs:
-        job.x = pairs_;
-        job.xStride = pairsStride_;
-        job.terms = termsOf(mode_);
-        break;
-      case Form::int8:
-        job.x = int8_;
-        job.xStride = stride_;
-        job.xScales = scales_;
-        job.xCorrections = corrections_[const_cast<Product*>(this)->offsetIndex(job.offset)];
-        break;
+      case Form::rows: rows_ ? x(rows_, rowStride_) : x(x_, xStride_); break;
+      case Form::tiles: x(blocked_ ? blocked_ : x_, int64_t{chunks_} * 32); break;
+      case Form::bf16: x(bf16_, rowStride_); break;
+      case Form::pairs: x(pairs_, int64_t{chunks_} * 16 * terms_); break;
+      case Form::int8: x(int8_, int64_t{chunks_} * 32); break;
     }
+    job.terms = terms_;
+    job.xScales = scales_;
+    if (int8_) job.xCorrections = corrections_[static_cast<size_t>(offsetIndex(job.offset))];
     return job;
   }
 
@@ -169,17 +171,18 @@ class Product {
   int64_t xStride_;
   int tokens_;
   ActivationMode mode_;
-  int cols_, tiles_ = 0;
+  int cols_, chunks_, tiles_ = 0, terms_ = 0;
   std::array<Route, kMaxTargets> routes_{};
-  std::array<bool, 4> need_{};
-  bool needSums_ = false, direct_ = false;  // direct: x is read where it is
-  int64_t stride_ = 0, pairsStride_ = 0;
-  float *rounded_ = nullptr, *sums_ = nullptr, *scales_ = nullptr;
+  std::array<bool, 5> need_{};
+  bool needSums_ = false;
+  int64_t rowStride_ = 0;
+  float *rows_ = nullptr, *blocked_ = nullptr, *sums_ = nullptr;  // null: not needed, or x serves as it is
   uint16_t* bf16_ = nullptr;
   uint32_t* pairs_ = nullptr;
   int8_t* int8_ = nullptr;
-  int32_t* intSums_ = nullptr;
-  std::array<int32_t*, kMaxTargets> corrections_{};
+  float *scales_ = nullptr, *rowScales_ = nullptr;
+  int32_t* rowSums_ = nullptr;
+  std::array<int32_t*, kMaxTargets> corrections_{};  // by distinct offset
   std::array<int, kMaxTargets> offset_{};
   int offsets_ = 0;
 };

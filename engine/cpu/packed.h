@@ -64,27 +64,27 @@ INLINE void eachChunk(const MatmulJob& job, int tile, int firstToken, V16 (&tota
       const V16 min = loadHalf16(mins + g * 16);
       const int first = g * job.groupChunks;
       for (int t = 0; t < T; ++t) {
-        const float* sums = job.xSums + static_cast<int64_t>(firstToken + t) * chunks;
-        for (int i = first; i < end; ++i) total[t] = fma(min, set1(sums[i]), total[t]);
+        const float* sums = job.xSums + static_cast<int64_t>(firstToken) * chunks + t;
+        for (int i = first; i < end; ++i) total[t] = fma(min, set1(sums[i * T]), total[t]);
       }
     }
   }
 }
 
 template <int Bits, int T, int p>
-INLINE void accumulateDwords(const uint8_t* code, const float* x, int64_t stride, Vf minus, V16 (&a)[2][T]) {
+INLINE void accumulateDwords(const uint8_t* code, const float* x, Vf minus, V16 (&a)[2][T]) {
   const I16 d = codeDwords<Bits, p>(code);
   const V16 w0 = byteToFloat<0>(d, minus), w1 = byteToFloat<1>(d, minus);
   UNROLL for (int t = 0; t < T; ++t) {
-    a[0][t] = fma(w0, set1(x[t * stride + 4 * p]), a[0][t]);
-    a[1][t] = fma(w1, set1(x[t * stride + 4 * p + 1]), a[1][t]);
+    a[0][t] = fma(w0, set1(x[t * 32 + 4 * p]), a[0][t]);
+    a[1][t] = fma(w1, set1(x[t * 32 + 4 * p + 1]), a[1][t]);
   }
   const V16 w2 = byteToFloat<2>(d, minus), w3 = byteToFloat<3>(d, minus);
   UNROLL for (int t = 0; t < T; ++t) {
-    a[0][t] = fma(w2, set1(x[t * stride + 4 * p + 2]), a[0][t]);
-    a[1][t] = fma(w3, set1(x[t * stride + 4 * p + 3]), a[1][t]);
+    a[0][t] = fma(w2, set1(x[t * 32 + 4 * p + 2]), a[0][t]);
+    a[1][t] = fma(w3, set1(x[t * 32 + 4 * p + 3]), a[1][t]);
   }
-  if constexpr (p < 7) accumulateDwords<Bits, T, p + 1>(code, x, stride, minus, a);
+  if constexpr (p < 7) accumulateDwords<Bits, T, p + 1>(code, x, minus, a);
 }
 
 template <int Bits, int T>
@@ -97,7 +97,7 @@ struct PackedFloat {
     eachChunk<Bits, T>(job, tile, firstToken, total, [&](const uint8_t* code, int c, const V16& scale) INLINE_LAMBDA {
       V16 a[2][T];
       UNROLL for (int t = 0; t < T; ++t) a[0][t] = a[1][t] = set16(0);
-      accumulateDwords<Bits, T, 0>(code, x + c * 32, job.xStride, minus, a);
+      accumulateDwords<Bits, T, 0>(code, x + c * 32 * T, minus, a);
       UNROLL for (int t = 0; t < T; ++t) total[t] = fma(add(a[0][t], a[1][t]), scale, total[t]);
     });
     storeTile<T>(job, tile, firstToken, total);
@@ -105,34 +105,33 @@ struct PackedFloat {
 };
 
 template <int Bits, int T, int p>
-INLINE void dotDwords(const uint8_t* code, const int32_t* x, int64_t stride, I16 (&a)[T]) {
+INLINE void dotDwords(const uint8_t* code, const int32_t* x, I16 (&a)[T]) {
   const I16 d = codeDwords<Bits, p>(code);
-  UNROLL for (int t = 0; t < T; ++t) a[t] = dot4(a[t], d, x[t * stride + p]);
-  if constexpr (p < 7) dotDwords<Bits, T, p + 1>(code, x, stride, a);
+  UNROLL for (int t = 0; t < T; ++t) a[t] = dot4(a[t], d, x[t * 8 + p]);
+  if constexpr (p < 7) dotDwords<Bits, T, p + 1>(code, x, a);
 }
 
 template <int Bits, int T>
 struct PackedInt8 {
   static void block(const MatmulJob& job, int tile, int firstToken) {
     const int chunks = job.chunks();
-    const int64_t stride = job.xStride / 4;
-    const int32_t* x = static_cast<const int32_t*>(job.x) + firstToken * stride;
+    const int32_t* x = static_cast<const int32_t*>(job.x) + firstToken * (job.xStride / 4);
     const float* scales = job.xScales + static_cast<int64_t>(firstToken) * chunks;
     const int32_t* corrections = job.xCorrections + static_cast<int64_t>(firstToken) * chunks;
     V16 total[T];
     UNROLL for (int t = 0; t < T; ++t) total[t] = set16(0);
     eachChunk<Bits, T>(job, tile, firstToken, total, [&](const uint8_t* code, int c, const V16& scale) INLINE_LAMBDA {
       I16 a[T];
-      UNROLL for (int t = 0; t < T; ++t) a[t] = setInt16(corrections[t * chunks + c]);
-      dotDwords<Bits, T, 0>(code, x + c * 8, stride, a);
-      UNROLL for (int t = 0; t < T; ++t) total[t] = fma(mul(toFloat(a[t]), set1(scales[t * chunks + c])), scale, total[t]);
+      UNROLL for (int t = 0; t < T; ++t) a[t] = setInt16(corrections[c * T + t]);
+      dotDwords<Bits, T, 0>(code, x + c * 8 * T, a);
+      UNROLL for (int t = 0; t < T; ++t) total[t] = fma(mul(toFloat(a[t]), set1(scales[c * T + t])), scale, total[t]);
     });
     storeTile<T>(job, tile, firstToken, total);
   }
 };
 
-// All tokens in blocks of 8, 4, 2, 1 (AVX-512; less where registers are fewer). Tiles come in blocks that stay in the L2 cache
-// while the tokens pass.
+// Tiles come in blocks that stay in the L2 cache while the tokens pass, in blocks as tokenBlockOf says: 8 where there are 32
+// registers, 4 and 2 where there are 16.
 constexpr int kTokenBlock = kLanes == 16 ? 8 : kLanes == 8 ? 4 : 2;
 
 template <template <int, int> class Kernel, int Bits>
@@ -143,17 +142,16 @@ void packedProduct(const MatmulJob& job, int begin, int end) {
   const int lastTile = (end + 15) / 16;
   for (int first = begin / 16; first < lastTile; first += blockTiles) {
     const int last = first + blockTiles < lastTile ? first + blockTiles : lastTile;
-    int t = 0;
-    if constexpr (kTokenBlock >= 8)
-      for (; t + 8 <= job.tokens; t += 8)
-        for (int tile = first; tile < last; ++tile) Kernel<Bits, 8>::block(job, tile, t);
-    if constexpr (kTokenBlock >= 4)
-      for (; t + 4 <= job.tokens; t += 4)
-        for (int tile = first; tile < last; ++tile) Kernel<Bits, 4>::block(job, tile, t);
-    for (; t + 2 <= job.tokens; t += 2)
-      for (int tile = first; tile < last; ++tile) Kernel<Bits, 2>::block(job, tile, t);
-    for (; t < job.tokens; ++t)
-      for (int tile = first; tile < last; ++tile) Kernel<Bits, 1>::block(job, tile, t);
+    for (int t = 0; t < job.tokens;) {
+      const int size = tokenBlockOf(t, job.tokens, kTokenBlock).size;
+      for (int tile = first; tile < last; ++tile) {
+        if (kTokenBlock >= 8 && size == 8) Kernel<Bits, kTokenBlock >= 8 ? 8 : 1>::block(job, tile, t);
+        if (kTokenBlock >= 4 && size == 4) Kernel<Bits, kTokenBlock >= 4 ? 4 : 1>::block(job, tile, t);
+        if (size == 2) Kernel<Bits, 2>::block(job, tile, t);
+        if (size == 1) Kernel<Bits, 1>::block(job, tile, t);
+      }
+      t += size;
+    }
   }
 }
 

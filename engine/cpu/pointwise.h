@@ -17,27 +17,28 @@ INLINE void eachBlock(int64_t n, Body body) {
 INLINE Vf loadUpTo(const float* p, int n) { return n == kLanes ? load(p) : loadPart(p, n); }
 INLINE void storeUpTo(float* p, Vf a, int n) { n == kLanes ? store(p, a) : storePart(p, a, n); }
 
-void roundRow(int mode, const float* x, int cols, int padded, float* out) {
-  eachBlock(cols, [&](int64_t i, int n) INLINE_LAMBDA {
-    Vf v = loadUpTo(x + i, n);
-    if (mode == 1) v = roundToHalf(v);
-    if (mode == 2) v = roundToBf16(v);
-    storeUpTo(out + i, v, n);
-  });
-  for (int i = cols; i < padded; ++i) out[i] = 0;
+void roundRow(int mode, const float* x, int cols, int64_t stride, float* out) {
+  for (int c = 0; c < cols; c += 32, out += stride)
+    for (int i = 0; i < 32; i += kLanes) {
+      const int left = cols - c - i;
+      Vf v = left >= kLanes ? load(x + c + i) : loadPart(x + c + i, left < 0 ? 0 : left);
+      if (mode == 1) v = roundToHalf(v);
+      if (mode == 2) v = roundToBf16(v);
+      store(out + i, v);
+    }
 }
 
-void chunkSums(const float* x, int cols, float* sums) {
-  for (int c = 0; c < cols; c += 32) {
+void chunkSums(const float* x, int cols, int64_t stride, float* sums) {
+  for (int c = 0; c < cols; c += 32, sums += stride) {
     Vf s = set1(0);
     eachBlock(cols - c < 32 ? cols - c : 32, [&](int64_t i, int n) INLINE_LAMBDA { s = add(s, loadUpTo(x + c + i, n)); });
-    sums[c / 32] = hsum(s);
+    *sums = hsum(s);
   }
 }
 
 // Scale = max|x| / 127 per 32 values, integers x / scale to nearest even; 0 where the scale is 0 or not finite.
-void quantizeRow(const float* x, int cols, int8_t* out, float* scales, int32_t* sums) {
-  for (int c = 0; c < cols; c += 32) {
+void quantizeRow(const float* x, int cols, int64_t stride, int8_t* out, float* scales, int32_t* sums) {
+  for (int c = 0; c < cols; c += 32, out += stride) {
     const int count = cols - c < 32 ? cols - c : 32;
     Vf largest = set1(0);
     eachBlock(count, [&](int64_t i, int n) INLINE_LAMBDA { largest = vmax(largest, absolute(loadUpTo(x + c + i, n))); });
@@ -49,7 +50,7 @@ void quantizeRow(const float* x, int cols, int8_t* out, float* scales, int32_t* 
       const int n = count - i < 0 ? 0 : count - i < kLanes ? count - i : kLanes;
       // A subnormal scale is coarse: the quotient can pass 127.
       const Vf q = n > 0 && usable ? vmax(vmin(roundEven(div(loadPart(x + c + i, n), set1(scale))), set1(127)), set1(-127)) : set1(0);
-      storeInt8(out + c + i, q);
+      storeInt8(out + i, q);
       sum += static_cast<int32_t>(hsum(q));
     }
     sums[c / 32] = sum;

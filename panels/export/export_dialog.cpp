@@ -48,7 +48,7 @@ ExportDialog::ExportDialog(Chart chart, ThemeManager* themes, ExportMemory memor
   preview_->setMinimumSize(320, 240);
   preview_->setSizePolicy(QSizePolicy::Ignored, QSizePolicy::Ignored);
   preview_->setAccessibleName(tr("Preview"));
-  preview_->setProperty("card", true);
+  preview_->setProperty("role", QStringLiteral("preview"));
   facts_ = new QLabel(this);
   facts_->setProperty("role", QStringLiteral("secondary"));
   left->addWidget(preview_, 1);
@@ -72,9 +72,10 @@ QWidget* ExportDialog::buildControls() {
   auto* form = new QFormLayout;
   form->setVerticalSpacing(10);
   form->setHorizontalSpacing(12);
-  form->setFieldGrowthPolicy(QFormLayout::ExpandingFieldsGrow);
+  form->setFieldGrowthPolicy(QFormLayout::AllNonFixedFieldsGrow);
   const auto row = [&](const QString& label, QWidget* field) {
     field->setAccessibleName(QString(label).remove(u'&'));
+    field->setSizePolicy(QSizePolicy::Expanding, QSizePolicy::Fixed);
     form->addRow(label, field);
   };
   format_ = new QComboBox(side);

@@ -38,10 +38,10 @@ class ComparisonModel : public QAbstractTableModel {
     if (role != Qt::DisplayRole) return {};
     switch (section) {
       case name: return CompareView::tr("Run");
-      case time: return CompareView::tr("Time per token, p50 [95 %]");
+      case time: return CompareView::tr("Time per token, p50");
       case memory: return CompareView::tr("Peak memory");
-      case quality: return CompareView::tr("Perplexity [95 %]");
-      default: return CompareView::tr("Against baseline");
+      case quality: return CompareView::tr("Perplexity");
+      default: return CompareView::tr("Change");
     }
   }
 
@@ -262,6 +262,10 @@ void CompareView::showTable() {
   notes_->setVisible(!notes.isEmpty());
   notes_->setText(notes.join(u'\n'));
   table_->resizeColumnsToContents();
+  QFont bold = interfaceFont(themes_->fontScale());  // the header's, which the view does not measure
+  bold.setWeight(QFont::DemiBold);
+  for (int c = 0; c < ComparisonModel::columns; ++c)
+    table_->setColumnWidth(c, std::max(table_->columnWidth(c), QFontMetrics(bold).horizontalAdvance(model_->headerData(c, Qt::Horizontal, Qt::DisplayRole).toString()) + 24));
   table_->setFixedHeight(table_->horizontalHeader()->sizeHint().height() + count * 30 + 6 + (count > 0 ? 12 : 0));
 }
 

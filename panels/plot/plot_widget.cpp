@@ -22,6 +22,7 @@ PlotWidget::PlotWidget(const PlotContext& context, const QString& id, const QStr
   setProperty("card", true);
   setAttribute(Qt::WA_StyledBackground);
   setFocusPolicy(Qt::StrongFocus);
+  installPlotAccessibility();
   setAccessibleName(title);
   setObjectName(QStringLiteral("plot-") + id);
   d.scene = std::make_unique<PlotScene>(x, y, this);
@@ -293,11 +294,11 @@ QString PlotWidget::summary(int index) const {
   return tr("%1, %Ln points, median %2", nullptr, static_cast<int>(s.data.size())).arg(s.options.name, format.value(middle, unit));
 }
 
-void PlotWidget::updateDescription() {
+QString PlotWidget::description() const {
   QStringList parts;
   for (int i = 0; i < seriesCount(); ++i) parts << summary(i);
   if (!impl_->markerDetails.isEmpty()) parts << tr("changes: %1").arg(impl_->markerDetails.join(QStringLiteral(", ")));
-  setAccessibleDescription(parts.join(QStringLiteral("; ")));
+  return parts.join(QStringLiteral("; "));
 }
 
 Chart PlotWidget::chart() const {

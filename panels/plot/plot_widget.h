@@ -62,6 +62,7 @@ class PlotWidget : public QWidget, public Replottable {
 
   Chart chart() const;                    // what is shown, as data
   QString summary(int series) const;      // "latency, 512 points, median 20.3 ms"
+  QString description() const;            // all series and changes: what a screen reader says
   int seriesCount() const;
   int replots() const;                    // so far
   size_t markerLabels() const;            // drawn at the last replot, after collapsing
@@ -99,8 +100,9 @@ class PlotWidget : public QWidget, public Replottable {
   void step(int tokens);
   void measure(double to);
   void showMarkerDetail(const QPoint& at);
-  void updateDescription();
   std::unique_ptr<Impl> impl_;
 };
+
+void installPlotAccessibility();  // by every plot; a no-op after the first
 
 }  // namespace winnow
