@@ -44,7 +44,7 @@ std::string processorField(const QByteArray& key) {
 storage::ConfigRecord configRecord(const Config& config) {
   storage::ConfigRecord record;
   QJsonObject canonical;
-  for (const auto& [name, value] : config.values()) {
+  for (const auto& [name, value] : config.changed()) {
     const Knob& knob = *Schema::instance().find(name);
     storage::KnobSetting setting{name, std::string(knobTypeName(knob.type)), knob.unit, {}};
     if (const bool* b = std::get_if<bool>(&value))

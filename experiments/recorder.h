@@ -11,7 +11,7 @@
 
 namespace winnow {
 
-storage::ConfigRecord configRecord(const Config& config);
+storage::ConfigRecord configRecord(const Config& config);  // what differs from the defaults
 std::string divergenceJson(const Effective& effective);
 storage::EnvironmentRecord environmentRecord();
 storage::DeviceRecord deviceRecord(const Engine& engine);

@@ -232,7 +232,7 @@ std::string fixed(double value, int digits) {
   return text;
 }
 
-void printTable(const std::vector<std::vector<std::string>>& rows) {
+void printTable(const std::vector<std::vector<std::string>>& rows, bool heading) {
   std::vector<size_t> width;
   for (const auto& row : rows) {
     width.resize(std::max(width.size(), row.size()));
@@ -241,7 +241,7 @@ void printTable(const std::vector<std::vector<std::string>>& rows) {
   for (const auto& row : rows) {
     for (size_t i = 0; i < row.size(); ++i) {
       const size_t pad = width[i] - static_cast<size_t>(QString::fromStdString(row[i]).size());
-      const bool number = !row[i].empty() && (std::isdigit(static_cast<unsigned char>(row[i][0])) || row[i][0] == '-');
+      const bool number = heading && !row[i].empty() && (std::isdigit(static_cast<unsigned char>(row[i][0])) || row[i][0] == '-');
       if (number) std::fputs(std::string(pad, ' ').c_str(), stdout);
       std::fputs(row[i].c_str(), stdout);
       if (i + 1 < row.size()) std::fputs(std::string((number ? 0 : pad) + 2, ' ').c_str(), stdout);

@@ -50,8 +50,8 @@ QJsonObject configJson(const Effective& effective);     // requested, effective,
 QJsonObject memoryJson(const MemoryByTag& memory);      // bytes by tag
 std::string bytesText(int64_t bytes);                   // 7.40 GiB
 
-// Columns aligned; numbers to the right.
-void printTable(const std::vector<std::vector<std::string>>& rows);
+// Columns aligned. With a heading (the first row), cells that begin with a digit go to the right.
+void printTable(const std::vector<std::vector<std::string>>& rows, bool heading = false);
 std::string fixed(double value, int digits);
 
 int runDoctor(const Invocation&);

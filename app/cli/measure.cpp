@@ -149,7 +149,7 @@ int runBench(const Invocation& invocation) {
   std::vector<std::vector<std::string>> rows{{"Test", "tokens/s", "± sd", "ms/token p50", "p5", "p95", "of roofline"}};
   for (const BenchTest& t : result->tests)
     rows.push_back({t.name, fixed(t.tokensPerSecond, 2), fixed(t.stddev, 2), fixed(t.medianMs, 3), fixed(t.p5Ms, 3), fixed(t.p95Ms, 3), t.share > 0 ? fixed(100 * t.share, 0) + " %" : "-"});
-  printTable(rows);
+  printTable(rows, true);
   std::printf("%s; roofline of this run: read %.1f GB/s, matrix product %.0f GFLOP/s; %s\n", (*engine)->deviceDescription().c_str(), result->readGbs, result->gemmGflops, result->protocol.c_str());
   return 0;
 }
@@ -175,7 +175,7 @@ int printAttribution(const Invocation& invocation, const AttributeResult& r) {
   std::vector<std::vector<std::string>> rows{{"nats", "probability", "source"}};
   for (const Source* s : ranked)
     rows.push_back({s->score ? fixed(*s->score, 3) : "-", s->score ? (std::fabs(*s->score) < r.noiseFloor ? "noise" : "×" + fixed(std::exp(*s->score), 2)) : "-", s->text});
-  printTable(rows);
+  printTable(rows, true);
   std::printf("\n%s: %lld forwards, %lld tokens, %.0f ms%s\n", r.method.c_str(), static_cast<long long>(r.forwards), static_cast<long long>(r.forwardTokens), r.ms, r.complete ? "" : " (stopped, partial)");
   return 0;
 }

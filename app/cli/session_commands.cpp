@@ -79,7 +79,7 @@ int runSessions(const Invocation& invocation) {
                     metricText(run, "ms_per_token", 3), metricText(run, "perplexity", 4), metricText(run, "kld_mean", 5),
                     memory == run.metrics.end() ? "-" : bytesText(static_cast<int64_t>(memory->second.value)), run.name});
   }
-  printTable(rows);
+  printTable(rows, true);
   return 0;
 }
 
