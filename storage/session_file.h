@@ -29,7 +29,8 @@ struct WriterState {           // [any thread]
 class SessionFile {
  public:
   enum class Mode { create, open, openOrCreate, readOnly };
-  // Errors (badInput): not a session file, damaged, a newer version that can't be read; (failed): I/O, locked.
+  // Errors say what kind they are (Problem). create refuses an existing file; openOrCreate takes an empty one as new.
+  // Read-only is no error: the report says why.
   static Result<std::shared_ptr<SessionFile>> open(const std::string& path, Mode mode, OpenReport* report = nullptr);
   virtual ~SessionFile() = default;
 
@@ -37,6 +38,7 @@ class SessionFile {
   virtual bool readOnly() const = 0;
 
   // ---- writing: queued in order, returns at once. Ids are assigned by the caller-side counter, valid immediately. ----
+  // finishRun comes last: a finished run takes no more samples, metrics or output (refused, counted in writerState().dropped).
   virtual Result<Id> beginRun(const NewRun& run) = 0;
   virtual void updateEffective(Id run, const ConfigRecord& effective, const std::string& divergenceJson) = 0;
   virtual void addTokens(Id run, std::vector<TokenSample> samples) = 0;
@@ -60,7 +62,7 @@ class SessionFile {
   virtual Result<int> deleteRuns(const std::vector<Id>& runs) = 0;   // waits
   virtual Status flush() = 0;                      // waits until everything queued is committed
   virtual WriterState writerState() const = 0;
-  virtual Status saveCopy(const std::string& path) = 0;   // VACUUM INTO
+  virtual Status saveCopy(const std::string& path) = 0;   // VACUUM INTO, and what waits for the disk; never onto an existing file
   virtual Status close() = 0;                      // flush, checkpoint, one single file
 
   // ---- reading (own read-only connection; sees what is committed) ----
