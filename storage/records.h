@@ -6,6 +6,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -16,10 +17,11 @@ using Id = int64_t;
 struct KnobSetting {
   std::string name, type, unit;                       // type: boolean integer real enumeration text path
   std::variant<double, std::string> value;            // booleans are 0/1
+  std::string apply = {};                             // next_token rebuild_cache prepare_weights reload; may be empty
 };
 
 struct ConfigRecord {
-  std::string canonicalJson;  // {"weights.bits":4,...}: identity
+  std::string canonicalJson;  // {"weights.bits":4,...}: identity; "" = made from the settings
   std::vector<KnobSetting> settings;
 };
 
@@ -111,7 +113,7 @@ struct Metric {  // summary numbers of a run: "perplexity", "ms_per_token", "mem
   std::string name, unit, better;    // lower higher none
   int64_t n = 0;
   double value = 0;                  // mean, or the number itself
-  std::optional<double> sd, p50, p95, ciLow, ciHigh;
+  std::optional<double> sd = {}, p50 = {}, p95 = {}, ciLow = {}, ciHigh = {};
 };
 struct AttributionSource {
   int id = 0;

@@ -19,6 +19,7 @@ std::string_view memoryTagName(MemoryTag tag) {
 }
 
 void Ledger::post(MemoryTag tag, int64_t bytes) {
+  if (parent_) parent_->post(tag, bytes);
   now_[static_cast<size_t>(tag)].fetch_add(bytes, std::memory_order_relaxed);
   const int64_t total = total_.fetch_add(bytes, std::memory_order_relaxed) + bytes;
   int64_t peak = peak_.load(std::memory_order_relaxed);

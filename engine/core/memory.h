@@ -26,7 +26,8 @@ using MemoryByTag = std::array<int64_t, static_cast<size_t>(MemoryTag::count)>;
 
 class Ledger {
  public:
-  explicit Ledger(bool planning = false) : planning_(planning) {}
+  // What is posted here is posted to the parent as well, which must live longer.
+  explicit Ledger(bool planning = false, Ledger* parent = nullptr) : planning_(planning), parent_(parent) {}
   Ledger(const Ledger&) = delete;
   Ledger& operator=(const Ledger&) = delete;
 
@@ -39,6 +40,7 @@ class Ledger {
 
  private:
   bool planning_;
+  Ledger* parent_;
   std::array<std::atomic<int64_t>, static_cast<size_t>(MemoryTag::count)> now_{};
   std::atomic<int64_t> total_{0}, peak_{0};
 };

@@ -2,6 +2,7 @@
 // pp (prompt processing) and tg (text generation) at a depth, as llama-bench defines them (engines.md C.1), plus medians,
 // p5/p95 and the roofline measured in the same run with the same threads.
 #pragma once
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -42,6 +43,8 @@ struct BenchResult {
 };
 
 // One warm-up, then the repetitions; roofline measured before, between and after tests and the median taken.
-Result<BenchResult> runBench(Session& session, const BenchRequest& request, const Progress& progress);
+// onRepetition is called after each recorded repetition. The session is left reset.
+Result<BenchResult> runBench(const Engine& engine, Session& session, const BenchRequest& request, const Progress& progress,
+                             const std::function<void(const BenchTest&, int repetition)>& onRepetition = {});
 
 }  // namespace winnow

@@ -20,12 +20,19 @@ struct PerplexityRequest {
   PerplexityMode mode = PerplexityMode::llama;
   int context = 512;
   int chunks = 0;  // 0 = all
-  int stride = 0;  // llama-stride, hf-*: 0 = context / 2 (llama-stride), 512 capped at context (hf)
+  // llama-stride, hf-*: 0 = context / 2 (llama-stride), 512 capped at context (hf). As llama.cpp does it, llama-stride's windows are
+  // context + stride / 2 tokens long: the session's context must hold windowTokens(request).
+  int stride = 0;
   // First half of each window is prefill, the policy fires at its end, the second half is fed token by token and scored
   // (the baseline likewise). nullopt = on exactly when a cache method is on.
   std::optional<bool> stepwise;
 };
 
+int effectiveStride(const PerplexityRequest& request);
+int windowTokens(const PerplexityRequest& request);  // context a session needs
+
+// exp(nllSum / count) over windows is the protocol's perplexity in every mode. (hf-doc weights each window after the first one
+// too small; its sums carry that weight.)
 struct PerplexityWindow {
   int index = 0;
   int64_t firstToken = 0;
@@ -46,7 +53,7 @@ struct DivergenceSummary {
 };
 
 struct PerplexityResult {
-  std::string protocol;  // "llama c=512" ..., stored with the number; includes "stepwise" when it was
+  std::string protocol;  // "llama c=512 chunks=20", stored with the number; includes "stepwise" when it was
   double perplexity = 0, stderror = 0;
   double nllSum = 0;
   int64_t count = 0;
@@ -58,6 +65,16 @@ struct PerplexityResult {
   std::optional<DivergenceSummary> kld;
   double basePerplexity = 0;  // with a baseline
 };
+
+// One place for the sums of windows, so that running results, stored windows and the final number agree.
+struct WindowSums {
+  double nll = 0, nllSquared = 0, kld = 0;
+  int64_t count = 0, sameTop = 0;
+  void add(const PerplexityWindow& window);
+  double perplexity() const;
+  double stderror() const;  // perplexity * sqrt((E[nll^2] - E[nll]^2) / (count - 1)), as llama.cpp prints it
+};
+double quantileOf(std::vector<float> values, double fraction);  // linear interpolation at fraction * (n - 1)
 
 // `session` under its configuration; `baseline` (same vocabulary) null for none. Errors: text shorter than one window
 // (badInput, says how many tokens there are and how many are needed), cancelled (with the windows so far lost).

@@ -5,6 +5,7 @@
 #pragma once
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace winnow {
 
@@ -20,7 +21,11 @@ struct RopeConfig {
   float factor = 1.0f;                        // linear and llama3
   float lowFreqFactor = 1.0f, highFreqFactor = 4.0f;  // llama3
   int originalContext = 0;                    // llama3
+  // Divisors of the frequencies, dims / 2 of them, as a file gives them (the form llama3 scaling has in GGUF); empty = none.
+  std::vector<float> frequencyFactors{};
 };
+// Radians per position of each rotated pair [dims / 2], with all of the above applied. The one place that knows the formulas.
+std::vector<float> ropeFrequencies(const RopeConfig& rope);
 
 struct ModelConfig {
   std::string architecture;  // llama, qwen2, qwen3, gpt2 (Mistral is llama)

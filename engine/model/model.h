@@ -36,6 +36,7 @@ struct MasterTensor {
   int64_t firstStoredCol = 0;   // the same when transposed
   bool transposed = false;      // stored [in][out]
   int unpermuteHeads = 0;       // > 0: rows are interleaved for RoPE pairs in this many heads; decode un-permutes
+  int unpermuteDims = 0;        // how many components of each head are permuted so (the rotated ones)
 
   // True when rows can be used in place: contiguous, not transposed, not permuted, aligned to the element.
   bool direct() const { return !transposed && unpermuteHeads == 0; }

@@ -13,14 +13,14 @@
 namespace winnow {
 
 struct NamedShape {
-  std::string name;         // "0.1b", "0.5b", "1b", "3b", "8b", and "starter"
+  std::string name;         // "starter", "0.1b", "0.3b", "0.5b", "1b", "3b", "8b"
   std::string modelledOn;   // the public model whose dimensions these are
   ModelConfig config;
 };
 const std::vector<NamedShape>& namedShapes();
 
-// Writes a GGUF v3 with random weights N(0, 1/sqrt(fan_in)) from `seed`, type f32|bf16|q8_0|q4_0 (matrices; norms stay f32),
-// and a byte-level BPE vocabulary padded to config.vocab. Written to a temporary name and renamed.
+// Writes a GGUF v3 with random weights N(0, 1/sqrt(fan_in)) from `seed`, type f32|f16|bf16|q8_0|q4_0 (matrices; norms
+// and biases stay f32), and a byte-level BPE vocabulary padded to config.vocab. Written to a temporary name and renamed.
 Status synthesize(const NamedShape& shape, std::string_view type, uint64_t seed, const std::string& path, const Progress& progress);
 
 }  // namespace winnow

@@ -26,13 +26,15 @@ struct EngineOptions {
   std::string device = "auto";        // auto, cpu, cuda. cuda without one: Error resources that says what is missing
   int threads = 0;                    // 0 = one per core the process may use
   std::optional<cpu::Isa> isa;        // for tests; default the best
+  std::string calibrationSample = {}; // text file measured when calibration.text is empty
 };
 
 struct SessionOptions {
   int context = 0;      // tokens; 0 = min(trained context, 4096). Beyond the trained length: RoPE warns (note()), learned positions refuse
   int threads = 0;      // 0 = the engine's
-  bool background = false;  // SCHED_IDLE: for quality probes beside generation
+  bool background = false;  // low priority, on a thread of its own (calls wait for it): for quality probes beside generation
   int maxBatch = 512;   // prefill micro-batch, tokens
+  int64_t probabilityBytes = int64_t{256} << 20;  // of attention sharing, per micro-batch; above that followers recompute them
 };
 
 // A condition a person should see, with the token index where it happened.
@@ -67,6 +69,7 @@ struct HeadPositions {
 };
 
 class Session;
+struct EngineCore;
 
 class Engine {
  public:
@@ -87,10 +90,8 @@ class Engine {
   Result<MemoryByTag> plan(const Config& config, const SessionOptions& options, int tokens) const;
 
  private:
-  friend class Session;
-  Engine();
-  struct Impl;
-  std::unique_ptr<Impl> impl_;
+  explicit Engine(std::shared_ptr<EngineCore> core);
+  std::shared_ptr<EngineCore> core_;  // sessions hold it too
 };
 
 // All members are for one thread (the engine thread) unless marked [any thread].
@@ -117,7 +118,8 @@ class Session {
   // ---- running ----
   void reset();  // empty cache, position 0
   // Feeds tokens; logits() is the last token's afterwards. With onLogits every position's logits are given in order, in
-  // slices [count, vocab] of consecutive tokens.
+  // slices [count, vocab] of consecutive tokens; `first` counts from the first token of this call. Cancelled (Error cancelled), the
+  // tokens fed so far stay.
   using LogitsSink = std::function<void(int first, int count, const float* logits /* [count, vocab] */)>;
   Status prefill(std::span<const int32_t> tokens, const Progress& progress, const LogitsSink& onLogits = {});
   Status step(int32_t token);                  // one token of decode
@@ -125,6 +127,7 @@ class Session {
   int64_t position() const;                    // tokens fed
   const std::vector<int32_t>& tokens() const;  // those fed since reset
   int context() const;
+  int vocab() const;                      // entries of logits()
   // StreamingLLM-type policies fire at their interval; this fires the policy now (end of a prefill in stepwise scoring).
   void applyPolicyNow();
 
@@ -142,9 +145,9 @@ class Session {
   int64_t kvBytesPerToken() const;             // and from the cache at its present length
 
  private:
-  friend class Engine;
-  Session();
+  friend struct EngineCore;
   struct Impl;
+  explicit Session(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };
 

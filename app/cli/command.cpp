@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "app/cli/command.h"
+
+#include <unistd.h>
+
+#include <QJsonArray>
+#include <QJsonDocument>
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <fstream>
+#include <iostream>
+#include <iterator>
+
+#include "experiments/model_source.h"
+
+namespace winnow::cli {
+
+std::span<const Command> commands() {
+  static const Option context{"--context", "N", "tokens of context", false};
+  static const std::vector<Command> all = {
+      {{"doctor", "", 0, 0, "What this machine and this build can do, what is missing and what that means.", {}}, runDoctor},
+      {{"knobs", "[MODEL]", 0, 1, "Everything that can be changed while a model runs.", {}}, runKnobs},
+      {{"info", "MODEL", 1, 1, "What a model file holds.", {}}, runInfo},
+      {{"plan", "MODEL", 1, 1, "Memory by tag before loading, counted by the code that allocates it.",
+        {{"--context", "N", "tokens the cache will hold (default: the model's own, at most 4096)", false}}},
+       runPlan},
+      {{"tokenize", "MODEL", 1, 1, "Token ids and pieces of a text; a vocabulary-only GGUF or a tokenizer folder will do.",
+        {{"--text", "FILE|-", "the text, read byte for byte", false}, {"--no-special", "", "add no begin and end tokens", false}}},
+       runTokenize},
+      {{"generate", "MODEL", 1, 1, "Generates text and measures every token.",
+        {{"--prompt", "TEXT", "what to continue", false},
+         {"-n", "N", "new tokens (default 64)", false},
+         {"--chat", "", "wrap the prompt in the model's chat template", false},
+         {"--temperature", "T", "0 = greedy (default)", false},
+         {"--top-k", "K", "0 = off", false},
+         {"--top-p", "P", "1 = off", false},
+         {"--min-p", "P", "0 = off", false},
+         {"--repetition-penalty", "R", "1 = off", false},
+         {"--seed", "N", "of the sampler (default 1)", false},
+         {"--ignore-eos", "", "go on after the end token", false},
+         context}},
+       runGenerate},
+      {{"perplexity", "MODEL", 1, 1, "Perplexity of a text by a published protocol; KL divergence against a baseline.",
+        {{"--text", "FILE|-", "the text", false},
+         {"--context", "N", "tokens per window (default 512)", false},
+         {"--mode", "llama|llama-stride|hf-doc|hf-exact", "the protocol (default llama)", false},
+         {"--chunks", "N", "windows (default: all)", false},
+         {"--stride", "N", "of llama-stride and hf-*", false},
+         {"--against", "baseline|MODEL", "also measure the divergence from it", false},
+         {"--stepwise", "", "feed the second half of each window token by token (the default with a cache method)", false}}},
+       runPerplexity},
+      {{"bench", "MODEL", 1, 1, "Tokens per second of prompt processing and generation, as llama-bench defines them, beside the roofline.",
+        {{"-p", "N,..", "prompt lengths, 0 = none (default 512)", false},
+         {"-n", "N,..", "generated lengths, 0 = none (default 128)", false},
+         {"-d", "N,..", "depths (default 0)", false},
+         {"-r", "N", "repetitions (default 5)", false},
+         {"--text", "FILE", "real text instead of random tokens", false},
+         {"--batch", "1", "sequences at once", false}}},
+       runBench},
+      {{"attribute", "MODEL", 1, 1, "Which parts of a context made the answer.",
+        {{"--context", "FILE", "the text to attribute to", false},
+         {"--question", "TEXT", "asked after the context", false},
+         {"--response", "TEXT", "the answer (default: generated greedily)", false},
+         {"--method", "loo", "leave-one-out", false},
+         {"--unit", "sentence|paragraph", "what is left out (default sentence)", false},
+         {"-n", "N", "tokens to generate without --response (default 48)", false}}},
+       runAttribute},
+      {{"run", "PLAN.json", 1, 1, "Runs the experiments and sweeps of a plan into a session file.",
+        {{"--session", "FILE.winnow", "created if it is not there", false}, {"--resume", "", "go on with what is to do", false}}},
+       runRun},
+      {{"sessions", "FILE.winnow", 1, 1, "The runs of a session file with their summaries.", {}}, runSessions},
+      {{"export", "FILE.winnow", 1, 1, "A chart of a session as a file.",
+        {{"--chart", "NAME", "latency memory perplexity comparison pareto attribution kv", false},
+         {"--runs", "IDS", "1,2,5 (default: all that fit)", false},
+         {"--out", "FILE", ".png .svg .pdf .csv .json .html", false},
+         {"--theme", "light|dark", "(default light)", false}}},
+       runExport},
+      {{"synthesize", "", 0, 0, "Writes a model of a real shape with random weights, for speed work.",
+        {{"--shape", "NAME", "0.1b 0.3b 0.5b 1b 3b 8b", false},
+         {"--type", "f32|bf16|f16|q8_0|q4_0", "of the matrices (default bf16)", false},
+         {"--out", "FILE.gguf", "", false},
+         {"--seed", "N", "(default 1)", false}}},
+       runSynthesize},
+  };
+  return all;
+}
+
+Progress Invocation::progress() const {
+  Progress progress;
+  progress.stop = stop_;
+  if (isatty(STDERR_FILENO))
+    progress.report = [last = std::chrono::steady_clock::time_point()](double fraction, std::string_view what) mutable {
+      const auto now = std::chrono::steady_clock::now();
+      if (now - last < std::chrono::milliseconds(100) && fraction < 1) return;
+      last = now;
+      std::fprintf(stderr, "\r\033[K%3.0f %% %.*s", fraction * 100, static_cast<int>(what.size()), what.data());
+      if (fraction >= 1) std::fputs("\r\033[K", stderr);
+    };
+  return progress;
+}
+
+int Invocation::fail(const Error& error) const {
+  std::fprintf(stderr, "winnow-cli: %s%s%s\n", error.message.c_str(), error.hint.empty() ? "" : " ", error.hint.c_str());
+  if (json())
+    print({{"error", QJsonObject{{"code", static_cast<int>(error.code)}, {"message", QString::fromStdString(error.message)}, {"hint", QString::fromStdString(error.hint)}}}});
+  return static_cast<int>(error.code);
+}
+
+int Invocation::print(const QJsonObject& object) const {
+  const QByteArray text = QJsonDocument(object).toJson(QJsonDocument::Compact);
+  std::fwrite(text.constData(), 1, static_cast<size_t>(text.size()), stdout);
+  std::fputc('\n', stdout);
+  return std::fflush(stdout) == 0 ? 0 : 1;
+}
+
+void Invocation::warn(const std::string& text) const { std::fprintf(stderr, "winnow-cli: warning: %s\n", text.c_str()); }
+
+Result<Config> Invocation::config() const {
+  Config config;
+  for (const std::string& setting : arguments_.all("--set")) {
+    const size_t equals = setting.find('=');
+    if (equals == std::string::npos) return Error{ErrorCode::usage, "--set " + setting + ": expected knob=value.", "For example --set weights.bits=4."};
+    Result<Config> next = config.parsed(setting.substr(0, equals), setting.substr(equals + 1));
+    if (!next) return next.error();
+    config = std::move(*next);
+  }
+  return config;
+}
+
+Result<EngineOptions> Invocation::engineOptions() const {
+  EngineOptions options;
+  options.device = arguments_.text("--device", "auto");
+  if (options.device != "auto" && options.device != "cpu" && options.device != "cuda")
+    return Error{ErrorCode::usage, "--device " + options.device + ": expected auto, cpu or cuda.", ""};
+  const Result<int64_t> threads = arguments_.integer("--threads", 0, 1, 1024);
+  if (!threads) return threads.error();
+  options.threads = static_cast<int>(*threads);
+  return options;
+}
+
+Result<std::shared_ptr<Engine>> Invocation::openEngine(const std::string& name) const {
+  const Result<EngineOptions> options = engineOptions();
+  if (!options) return options.error();
+  const Result<ModelSource> source = resolveModel(name, progress());
+  if (!source) return source.error();
+  if (source->randomWeights) warn("the starter has random weights: its text means nothing.");
+  auto model = Model::open(source->path);
+  if (!model) return model.error();
+  for (const std::string& note : (*model)->notes()) warn(note);
+  return Engine::create(std::move(*model), *options);
+}
+
+Result<std::unique_ptr<Session>> Invocation::openSession(Engine& engine, int context) const {
+  const Result<Config> requested = config();
+  if (!requested) return requested.error();
+  SessionOptions options;
+  options.context = context;
+  auto session = engine.createSession(*requested, options, progress());
+  if (!session) return session;
+  const auto effective = (*session)->effective();
+  std::string reasons;
+  for (const Adjustment& adjustment : effective->adjustments)
+    reasons += (reasons.empty() ? "" : "; ") + adjustment.knob + " is " + toText(adjustment.effective) + ", not " + toText(adjustment.requested) + ": " + adjustment.reason;
+  if (!reasons.empty()) {
+    if (arguments_.has("--strict")) return Error{ErrorCode::badInput, reasons, "--strict was given."};
+    warn(reasons);
+  }
+  for (const EngineEvent& event : (*session)->takeEvents())
+    if (event.kind == EngineEvent::Kind::warning) warn(event.text);
+  return session;
+}
+
+Result<std::string> readText(const std::string& path) {
+  if (path == "-") return std::string(std::istreambuf_iterator<char>(std::cin), {});
+  std::ifstream in(path, std::ios::binary);
+  if (!in) return Error{ErrorCode::badInput, path + " can't be opened.", "Check the path and its permissions."};
+  std::string text(std::istreambuf_iterator<char>(in), {});
+  if (in.bad()) return Error{ErrorCode::badInput, path + " can't be read: is it a folder?", ""};
+  return text;
+}
+
+QJsonObject configJson(const Effective& effective) {
+  const auto object = [](const Config& config) {
+    QJsonObject out;
+    for (const auto& [name, value] : config.values()) {
+      QJsonValue json;
+      std::visit([&](const auto& v) {
+        using T = std::decay_t<decltype(v)>;
+        if constexpr (std::is_same_v<T, std::string>)
+          json = QString::fromStdString(v);
+        else if constexpr (std::is_same_v<T, int64_t>)
+          json = static_cast<qint64>(v);
+        else
+          json = v;
+      }, value);
+      out[QString::fromStdString(name)] = json;
+    }
+    return out;
+  };
+  QJsonObject reasons;
+  for (const Adjustment& adjustment : effective.adjustments) reasons[QString::fromStdString(adjustment.knob)] = QString::fromStdString(adjustment.reason);
+  return {{"requested", object(effective.requested)}, {"effective", object(effective.config)}, {"reasons", reasons}};
+}
+
+QJsonObject memoryJson(const MemoryByTag& memory) {
+  QJsonObject out;
+  int64_t total = 0;
+  for (size_t i = 0; i < memory.size(); ++i) {
+    const std::string_view name = memoryTagName(static_cast<MemoryTag>(i));
+    out[QString::fromUtf8(name.data(), static_cast<qsizetype>(name.size()))] = static_cast<qint64>(memory[i]);
+    total += memory[i];
+  }
+  out["total"] = static_cast<qint64>(total);
+  return out;
+}
+
+std::string bytesText(int64_t bytes) {
+  const char* units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+  double value = static_cast<double>(bytes);
+  int unit = 0;
+  while (value >= 1024 && unit < 4) {
+    value /= 1024;
+    ++unit;
+  }
+  return fixed(value, unit == 0 || value >= 100 ? 0 : value >= 10 ? 1 : 2) + " " + units[unit];
+}
+
+std::string fixed(double value, int digits) {
+  char text[64];
+  std::snprintf(text, sizeof text, "%.*f", digits, value);
+  return text;
+}
+
+void printTable(const std::vector<std::vector<std::string>>& rows) {
+  std::vector<size_t> width;
+  for (const auto& row : rows) {
+    width.resize(std::max(width.size(), row.size()));
+    for (size_t i = 0; i < row.size(); ++i) width[i] = std::max(width[i], static_cast<size_t>(QString::fromStdString(row[i]).size()));
+  }
+  for (const auto& row : rows) {
+    for (size_t i = 0; i < row.size(); ++i) {
+      const size_t pad = width[i] - static_cast<size_t>(QString::fromStdString(row[i]).size());
+      const bool number = !row[i].empty() && (std::isdigit(static_cast<unsigned char>(row[i][0])) || row[i][0] == '-');
+      if (number) std::fputs(std::string(pad, ' ').c_str(), stdout);
+      std::fputs(row[i].c_str(), stdout);
+      if (i + 1 < row.size()) std::fputs(std::string((number ? 0 : pad) + 2, ' ').c_str(), stdout);
+    }
+    std::fputc('\n', stdout);
+  }
+}
+
+}  // namespace winnow::cli

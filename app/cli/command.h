@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// What all commands share: the registry, opening a model, reporting errors, progress, Ctrl-C.
+#pragma once
+#include <QJsonObject>
+#include <functional>
+#include <memory>
+#include <span>
+#include <stop_token>
+#include <string>
+#include <vector>
+
+#include "app/cli/arguments.h"
+#include "engine/run/engine.h"
+
+namespace winnow::cli {
+
+// One run of a command. Answers are exit codes (DESIGN §6), which are the numbers of ErrorCode.
+class Invocation {
+ public:
+  Invocation(std::string command, Arguments arguments, std::stop_token stop)
+      : command_(std::move(command)), arguments_(std::move(arguments)), stop_(std::move(stop)) {}
+
+  const Arguments& arguments() const { return arguments_; }
+  bool json() const { return arguments_.has("--json"); }
+  Progress progress() const;                  // a line on stderr, only when that is a terminal
+  int fail(const Error& error) const;         // one line on stderr; with --json also the error object
+  int print(const QJsonObject& object) const; // the object, and 0
+  void warn(const std::string& text) const;
+
+  Result<Config> config() const;              // --set
+  Result<EngineOptions> engineOptions() const;  // --device, --threads
+  Result<std::shared_ptr<Engine>> openEngine(const std::string& model) const;
+  // A session under --set, with --context when the command has it. Warns, or with --strict fails, where the engine differs.
+  Result<std::unique_ptr<Session>> openSession(Engine& engine, int context = 0) const;
+
+ private:
+  std::string command_;
+  Arguments arguments_;
+  std::stop_token stop_;
+};
+
+struct Command {
+  Usage usage;
+  int (*run)(const Invocation& invocation);
+};
+std::span<const Command> commands();
+
+Result<std::string> readText(const std::string& path);  // "-" = standard input, bytes verbatim
+QJsonObject configJson(const Effective& effective);     // requested, effective, reasons
+QJsonObject memoryJson(const MemoryByTag& memory);      // bytes by tag
+std::string bytesText(int64_t bytes);                   // 7.40 GiB
+
+// Columns aligned; numbers to the right.
+void printTable(const std::vector<std::vector<std::string>>& rows);
+std::string fixed(double value, int digits);
+
+int runDoctor(const Invocation&);
+int runKnobs(const Invocation&);
+int runInfo(const Invocation&);
+int runPlan(const Invocation&);
+int runTokenize(const Invocation&);
+int runGenerate(const Invocation&);
+int runPerplexity(const Invocation&);
+int runBench(const Invocation&);
+int runAttribute(const Invocation&);
+int runRun(const Invocation&);
+int runSessions(const Invocation&);
+int runExport(const Invocation&);
+int runSynthesize(const Invocation&);
+
+}  // namespace winnow::cli

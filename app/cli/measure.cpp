@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// Commands that measure: perplexity, bench, attribute.
+#include <QJsonArray>
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+
+#include "app/cli/command.h"
+#include "engine/attribute/attribute.h"
+#include "engine/evaluate/bench.h"
+#include "engine/evaluate/perplexity.h"
+
+namespace winnow::cli {
+namespace {
+
+QString text(const std::string& s) { return QString::fromStdString(s); }
+
+Error noTokenizer() { return {ErrorCode::badInput, "the model file holds no tokenizer: text can't be read.", "Use a file with its vocabulary."}; }
+
+// The session a divergence is measured against, and what keeps it alive.
+struct Baseline {
+  std::shared_ptr<Engine> engine;
+  std::unique_ptr<Session> session;
+};
+
+Result<Baseline> openBaseline(const Invocation& invocation, const std::shared_ptr<Engine>& engine, int context) {
+  Baseline baseline;
+  const std::string against = invocation.arguments().text("--against");
+  if (against.empty()) return baseline;
+  baseline.engine = engine;
+  if (against != "baseline") {
+    auto other = invocation.openEngine(against);
+    if (!other) return other.error();
+    baseline.engine = std::move(*other);
+    if (!baseline.engine->tokenizer() || baseline.engine->tokenizer()->vocab().tokens != engine->tokenizer()->vocab().tokens)
+      return Error{ErrorCode::badInput, against + " has another vocabulary: its predictions can't be compared token by token.", "Use a model with the same tokenizer."};
+  }
+  SessionOptions options;
+  options.context = context;
+  auto session = baseline.engine->createSession(Config(), options, invocation.progress());
+  if (!session) return session.error();
+  baseline.session = std::move(*session);
+  return baseline;
+}
+
+int printPerplexity(const Invocation& invocation, const PerplexityResult& r, Session& session) {
+  if (invocation.json()) {
+    QJsonObject object{{"perplexity", r.perplexity}, {"stderr", r.stderror}, {"nll_sum", r.nllSum}, {"count", static_cast<qint64>(r.count)}, {"chunks", r.chunks},
+                       {"bits_per_byte", r.bitsPerByte}, {"protocol", text(r.protocol)}, {"seconds", r.seconds}, {"memory", memoryJson(session.memory())},
+                       {"config", configJson(*session.effective())}};
+    if (r.kld)
+      object["kld"] = QJsonObject{{"mean", r.kld->mean}, {"median", r.kld->median}, {"p90", r.kld->p90}, {"p95", r.kld->p95}, {"p99", r.kld->p99}, {"p999", r.kld->p999},
+                                  {"max", r.kld->max}, {"top1", r.kld->top1}, {"mean_stderr", r.kld->meanStderr}, {"rms_delta_p", r.kld->rmsDeltaP},
+                                  {"mean_ln_ratio", r.kld->meanLnRatio}, {"base_perplexity", r.basePerplexity}};
+    return invocation.print(object);
+  }
+  std::vector<std::vector<std::string>> rows{{"Perplexity", fixed(r.perplexity, 4) + " ± " + fixed(r.stderror, 4)},
+                                             {"Protocol", r.protocol},
+                                             {"Predictions", std::to_string(r.count) + " in " + std::to_string(r.chunks) + " windows"},
+                                             {"Bits per byte", fixed(r.bitsPerByte, 4)}};
+  if (r.kld) {
+    rows.push_back({"Baseline", fixed(r.basePerplexity, 4)});
+    rows.push_back({"KL divergence", "mean " + fixed(r.kld->mean, 6) + " ± " + fixed(r.kld->meanStderr, 6) + ", median " + fixed(r.kld->median, 6) + ", 99 % " + fixed(r.kld->p99, 6) +
+                                         ", max " + fixed(r.kld->max, 6)});
+    rows.push_back({"Same top token", fixed(100 * r.kld->top1, 2) + " %"});
+  }
+  printTable(rows);
+  return 0;
+}
+
+}  // namespace
+
+int runPerplexity(const Invocation& invocation) {
+  const Arguments& arguments = invocation.arguments();
+  PerplexityRequest request;
+  const auto mode = findPerplexityMode(arguments.text("--mode", "llama"));
+  if (!mode) return invocation.fail({ErrorCode::usage, "--mode " + arguments.text("--mode") + ": expected llama, llama-stride, hf-doc or hf-exact.", ""});
+  const auto context = arguments.integer("--context", 512, 4, 1 << 20);
+  const auto chunks = arguments.integer("--chunks", 0, 1, 1 << 30);
+  const auto stride = arguments.integer("--stride", 0, 1, 1 << 20);
+  for (const auto* number : {&context, &chunks, &stride})
+    if (!*number) return invocation.fail(number->error());
+  if (!arguments.has("--text")) return invocation.fail({ErrorCode::usage, "perplexity needs --text FILE.", ""});
+  request.mode = *mode;
+  request.context = static_cast<int>(*context);
+  request.chunks = static_cast<int>(*chunks);
+  request.stride = static_cast<int>(*stride);
+  if (arguments.has("--stepwise")) request.stepwise = true;
+  const auto input = readText(arguments.text("--text"));
+  if (!input) return invocation.fail(input.error());
+  const auto engine = invocation.openEngine(arguments.positional()[0]);
+  if (!engine) return invocation.fail(engine.error());
+  if (!(*engine)->tokenizer()) return invocation.fail(noTokenizer());
+  // llama-stride widens its windows by half a stride (engines.md C.2).
+  const int window = request.context + (request.mode == PerplexityMode::llamaStride ? (request.stride > 0 ? request.stride : request.context / 2) / 2 : 0);
+  const auto session = invocation.openSession(**engine, window);
+  if (!session) return invocation.fail(session.error());
+  const auto baseline = openBaseline(invocation, *engine, window);
+  if (!baseline) return invocation.fail(baseline.error());
+  const auto result = measurePerplexity(**session, baseline->session.get(), *(*engine)->tokenizer(), *input, request, invocation.progress());
+  if (!result) return invocation.fail(result.error());
+  return printPerplexity(invocation, *result, **session);
+}
+
+int runBench(const Invocation& invocation) {
+  const Arguments& arguments = invocation.arguments();
+  BenchRequest request;
+  const auto prompt = arguments.integers("-p", {512}, 0, 1 << 20), generate = arguments.integers("-n", {128}, 0, 1 << 20), depth = arguments.integers("-d", {0}, 0, 1 << 20);
+  const auto batch = arguments.integers("--batch", {1}, 1, 1 << 10);
+  const auto repetitions = arguments.integer("-r", 5, 1, 1000);
+  for (const auto* list : {&prompt, &generate, &depth, &batch})
+    if (!*list) return invocation.fail(list->error());
+  if (!repetitions) return invocation.fail(repetitions.error());
+  if (*batch != std::vector<int>{1}) return invocation.fail({ErrorCode::usage, "--batch " + arguments.text("--batch") + ": the CPU engine decodes one sequence at a time.", "Use --batch 1."});
+  request.prompt = *prompt;
+  request.generate = *generate;
+  std::erase(request.prompt, 0);
+  std::erase(request.generate, 0);
+  request.depth = *depth;
+  request.repetitions = static_cast<int>(*repetitions);
+  if (arguments.has("--text")) {
+    auto input = readText(arguments.text("--text"));
+    if (!input) return invocation.fail(input.error());
+    request.realText = true;
+    request.text = std::move(*input);
+  }
+  const auto engine = invocation.openEngine(arguments.positional()[0]);
+  if (!engine) return invocation.fail(engine.error());
+  int longest = 1;
+  for (const auto* lengths : {&request.prompt, &request.generate})
+    for (int length : *lengths)
+      for (int d : request.depth) longest = std::max(longest, d + length);
+  const auto session = invocation.openSession(**engine, longest);
+  if (!session) return invocation.fail(session.error());
+  const auto result = runBench(**engine, **session, request, invocation.progress());
+  if (!result) return invocation.fail(result.error());
+  if (invocation.json()) {
+    QJsonArray tests;
+    for (const BenchTest& t : result->tests) {
+      QJsonArray rates;
+      for (const BenchRepetition& repetition : t.repetitions) rates.append(repetition.tokensPerSecond);
+      tests.append(QJsonObject{{"name", text(t.name)}, {"tokens_per_second", t.tokensPerSecond}, {"stddev", t.stddev}, {"median_ms", t.medianMs}, {"p5_ms", t.p5Ms},
+                               {"p95_ms", t.p95Ms}, {"share", t.share}, {"repetitions", rates}});
+    }
+    return invocation.print({{"tests", tests}, {"roofline", QJsonObject{{"read_gbs", result->readGbs}, {"gemm_gflops", result->gemmGflops}}}, {"decode_share", result->decodeShare},
+                             {"prefill_share", result->prefillShare}, {"protocol", text(result->protocol)}, {"device", text((*engine)->deviceDescription())},
+                             {"memory", memoryJson((*session)->memory())}, {"config", configJson(*(*session)->effective())}});
+  }
+  std::vector<std::vector<std::string>> rows{{"Test", "tokens/s", "± sd", "ms/token p50", "p5", "p95", "of roofline"}};
+  for (const BenchTest& t : result->tests)
+    rows.push_back({t.name, fixed(t.tokensPerSecond, 2), fixed(t.stddev, 2), fixed(t.medianMs, 3), fixed(t.p5Ms, 3), fixed(t.p95Ms, 3), t.share > 0 ? fixed(100 * t.share, 0) + " %" : "-"});
+  printTable(rows);
+  std::printf("%s; roofline of this run: read %.1f GB/s, matrix product %.0f GFLOP/s; %s\n", (*engine)->deviceDescription().c_str(), result->readGbs, result->gemmGflops, result->protocol.c_str());
+  return 0;
+}
+
+namespace {
+
+int printAttribution(const Invocation& invocation, const AttributeResult& r) {
+  if (invocation.json()) {
+    QJsonArray sources;
+    for (const Source& s : r.sources) {
+      QJsonArray perToken;
+      for (float score : s.perToken) perToken.append(score);
+      sources.append(QJsonObject{{"id", s.id}, {"text", text(s.text)}, {"start", static_cast<qint64>(s.start)}, {"end", static_cast<qint64>(s.end)},
+                                 {"score", s.score ? QJsonValue(*s.score) : QJsonValue(QJsonValue::Null)}, {"per_token", perToken}});
+    }
+    return invocation.print({{"response", text(r.response)}, {"sources", sources}, {"forwards", static_cast<qint64>(r.forwards)}, {"forward_tokens", static_cast<qint64>(r.forwardTokens)},
+                             {"ms", r.ms}, {"method", text(r.method)}, {"base_log_prob", r.baseLogProb}, {"noise_floor", r.noiseFloor}, {"complete", r.complete}});
+  }
+  std::printf("Response: %s\n\n", r.response.c_str());
+  std::vector<const Source*> ranked;
+  for (const Source& s : r.sources) ranked.push_back(&s);
+  std::ranges::stable_sort(ranked, [](const Source* a, const Source* b) { return a->score.value_or(-INFINITY) > b->score.value_or(-INFINITY); });
+  std::vector<std::vector<std::string>> rows{{"nats", "probability", "source"}};
+  for (const Source* s : ranked)
+    rows.push_back({s->score ? fixed(*s->score, 3) : "-", s->score ? (std::fabs(*s->score) < r.noiseFloor ? "noise" : "×" + fixed(std::exp(*s->score), 2)) : "-", s->text});
+  printTable(rows);
+  std::printf("\n%s: %lld forwards, %lld tokens, %.0f ms%s\n", r.method.c_str(), static_cast<long long>(r.forwards), static_cast<long long>(r.forwardTokens), r.ms, r.complete ? "" : " (stopped, partial)");
+  return 0;
+}
+
+}  // namespace
+
+int runAttribute(const Invocation& invocation) {
+  const Arguments& arguments = invocation.arguments();
+  AttributeRequest request;
+  request.method = arguments.text("--method", "loo");
+  if (request.method != "loo") return invocation.fail({ErrorCode::usage, "--method " + request.method + ": this build has loo (exact leave-one-out).", "Use --method loo."});
+  const std::string unit = arguments.text("--unit", "sentence");
+  if (unit != "sentence" && unit != "paragraph") return invocation.fail({ErrorCode::usage, "--unit " + unit + ": expected sentence or paragraph.", ""});
+  request.unit = unit == "sentence" ? SourceUnit::sentence : SourceUnit::paragraph;
+  const auto count = arguments.integer("-n", 48, 1, 4096);
+  if (!count) return invocation.fail(count.error());
+  request.responseTokens = static_cast<int>(*count);
+  for (const char* needed : {"--context", "--question"})
+    if (!arguments.has(needed)) return invocation.fail({ErrorCode::usage, std::string("attribute needs ") + needed + ".", "winnow-cli attribute --help"});
+  const auto input = readText(arguments.text("--context"));
+  if (!input) return invocation.fail(input.error());
+  request.context = *input;
+  request.question = arguments.text("--question");
+  if (arguments.has("--response")) request.response = arguments.text("--response");
+  const auto engine = invocation.openEngine(arguments.positional()[0]);
+  if (!engine) return invocation.fail(engine.error());
+  if (!(*engine)->tokenizer()) return invocation.fail(noTokenizer());
+  const auto session = invocation.openSession(**engine);
+  if (!session) return invocation.fail(session.error());
+  const Progress progress = invocation.progress();
+  const auto result = attribute(**session, *(*engine)->tokenizer(), request, progress);
+  if (!result) return invocation.fail(result.error());
+  const int code = printAttribution(invocation, *result);
+  return progress.stopped() ? static_cast<int>(ErrorCode::cancelled) : code;
+}
+
+}  // namespace winnow::cli

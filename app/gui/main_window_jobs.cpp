@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include <QBuffer>
+#include <QDateTime>
+#include <QMessageBox>
+#include <QTabWidget>
+#include <QTableView>
+
+#include "app/gui/action_registry.h"
+#include "app/gui/banner.h"
+#include "app/gui/main_window.h"
+#include "app/gui/measure_dialog.h"
+#include "app/gui/status_chips.h"
+#include "panels/attribution/attribution_view.h"
+#include "panels/events/events_panel.h"
+#include "panels/export/export_dialog.h"
+#include "panels/inspector/inspector.h"
+#include "panels/knobs/knob_panel.h"
+#include "panels/live/live_view.h"
+#include "panels/plot/compare_view.h"
+#include "panels/runs/runs_view.h"
+#include "panels/start/start_page.h"
+#include "panels/text/prompt_panel.h"
+#include "panels/text/token_flow.h"
+#include "panels/text/wording.h"
+
+namespace winnow {
+
+void MainWindow::connectWorkbench() {
+  live_->attach(workbench_);
+  connect(workbench_, &Workbench::modelChanged, this, &MainWindow::modelChanged);
+  connect(workbench_, &Workbench::modelFailed, this, [this](const QString& message, const QString& hint) {
+    start_->setLoading({}, 0);
+    fail(message, hint);
+  });
+  connect(workbench_, &Workbench::sessionChanged, this, [this] {
+    compare_->setSession(workbench_->session());
+    refreshTitle();
+    runsTimer_.start();
+    updateActions();
+  });
+  connect(workbench_, &Workbench::runsChanged, this, [this] { runsTimer_.start(); });
+  connect(workbench_, &Workbench::jobChanged, this, &MainWindow::jobChanged);
+  connect(workbench_, &Workbench::jobFailed, this, &MainWindow::fail);
+  connect(workbench_, &Workbench::generationStarted, this, [this](const GenerateRequest& request) {
+    if (banner_->tone() == Banner::Tone::error) banner_->clear();
+    prompt_->begin(request);
+  });
+  connect(workbench_, &Workbench::tokensArrived, this, [this](const std::vector<TokenPoint>& points) {
+    prompt_->addTokens(points);
+    chips_->addTokens(points);
+  });
+  connect(workbench_, &Workbench::epochBegan, this, [this](const EpochPoint& epoch) { prompt_->addEpoch(epoch); });
+  connect(workbench_, &Workbench::effectiveChanged, this, &MainWindow::effectiveChanged);
+  connect(workbench_, &Workbench::qualityChanged, this, [this](const QualityPoint& point) { inspector_->setQuality(point); });
+  connect(workbench_, &Workbench::attributionChanged, attribution_, &AttributionView::setResult);
+  connect(workbench_, &Workbench::logged, events_, &EventsPanel::add);
+}
+
+void MainWindow::connectPanels() {
+  connect(start_, &StartPage::openModelRequested, this, &MainWindow::chooseModel);
+  connect(start_, &StartPage::openSessionRequested, this, &MainWindow::chooseSession);
+  connect(start_, &StartPage::starterRequested, this, [this] { openModel(QStringLiteral("starter")); });
+  connect(start_, &StartPage::recentRequested, this, &MainWindow::openPath);
+  connect(start_, &StartPage::cancelRequested, workbench_, &Workbench::stop);
+  connect(start_, &StartPage::reviewRequested, this, [this] {
+    if (!interruptedSession_.isEmpty()) openSession(interruptedSession_);
+  });
+
+  knobs_->setPlanner([this](const Config& config) { return workbench_->hasModel() ? workbench_->planMemory(config) : MemoryByTag{}; });
+  connect(knobs_, &KnobPanel::configRequested, this, [this](const Config& config, const QString& cause) { workbench_->setConfig(config, cause); });
+  connect(knobs_, &KnobPanel::rebuildRequested, workbench_, &Workbench::rebuildCache);
+
+  connect(prompt_, &PromptPanel::generateRequested, workbench_, &Workbench::generate);
+  connect(prompt_, &PromptPanel::stopRequested, workbench_, &Workbench::stop);
+  connect(prompt_, &PromptPanel::tokenHovered, this, [this](int token) { inspector_->setToken(prompt_->pointAt(token)); });
+
+  connect(attribution_, &AttributionView::runRequested, workbench_, &Workbench::attribute);
+  connect(attribution_, &AttributionView::stopRequested, workbench_, &Workbench::stop);
+  connect(attribution_, &AttributionView::openTextRequested, this, &MainWindow::chooseText);
+  connect(attribution_, &AttributionView::exportTableRequested, this, [this](const QByteArray& csv, const QByteArray& json) {
+    saveBytes(QStringLiteral("export"), QStringLiteral("attribution.csv"), tr("CSV (*.csv);;JSON (*.json)"),
+              [csv, json](const QString& path) { return path.endsWith(QStringLiteral(".json")) ? json : csv; });
+  });
+  connect(attribution_, &AttributionView::exportPictureRequested, this, [this](const QPixmap& picture) {
+    saveBytes(QStringLiteral("export"), QStringLiteral("attribution.png"), tr("PNG (*.png)"), [picture](const QString&) {
+      QByteArray bytes;
+      QBuffer buffer(&bytes);
+      buffer.open(QIODevice::WriteOnly);
+      picture.save(&buffer, "PNG");
+      return bytes;
+    });
+  });
+
+  connect(runs_, &RunsView::openRequested, this, &MainWindow::openRun);
+  connect(runs_, &RunsView::compareRequested, this, &MainWindow::compareRuns);
+  connect(runs_, &RunsView::exportRequested, this, &MainWindow::exportRuns);
+  connect(runs_, &RunsView::deleteRequested, this, &MainWindow::deleteRuns);
+  connect(runs_, &RunsView::baselineRequested, this, [this](qint64 run) {
+    if (const auto session = workbench_->session()) session->setBaseline(run < 0 ? std::nullopt : std::optional<storage::Id>(run));
+    runsTimer_.start();
+  });
+  connect(runs_, &RunsView::renameRequested, this, [this](qint64 run, const QString& name) {
+    if (const auto session = workbench_->session()) session->setName(run, name.toStdString());
+    runsTimer_.start();
+  });
+  connect(runs_, &RunsView::notesRequested, this, [this](qint64 run, const QString& notes) {
+    if (const auto session = workbench_->session()) session->setNotes(run, notes.toStdString());
+    runsTimer_.start();
+  });
+  connect(runs_->table()->selectionModel(), &QItemSelectionModel::selectionChanged, this, &MainWindow::updateActions);
+  connect(live_, &LiveView::exportRequested, this, &MainWindow::exportChart);
+  connect(compare_, &CompareView::exportRequested, this, &MainWindow::exportChart);
+
+  connect(chips_, &StatusChips::memoryClicked, this, [this] { showView(liveTab); });
+  connect(chips_, &StatusChips::speedClicked, this, [this] { showView(liveTab); });
+  connect(chips_, &StatusChips::weightsClicked, this, [this] { knobs_->focusSearch(); });
+  connect(chips_, &StatusChips::sessionClicked, this, [this] { workbench_->sessionIsTemporary() ? static_cast<void>(saveSession()) : showView(runsTab); });
+  connect(chips_, &StatusChips::deviceClicked, this, &MainWindow::showAbout);
+}
+
+void MainWindow::fail(const QString& message, const QString& hint) {
+  banner_->show(Banner::Tone::error, message, hint);
+  events_->add({QDateTime::currentMSecsSinceEpoch(), QStringLiteral("error"), {}, hint.isEmpty() ? message : message + QLatin1Char(' ') + hint});
+}
+
+void MainWindow::modelChanged() {
+  const bool open = workbench_->hasModel();
+  start_->setLoading({}, 0);
+  std::optional<ModelInfo> info;
+  if (open) info = workbench_->model();
+  knobs_->setModel(open ? std::optional<ModelConfig>(info->config) : std::nullopt, tr("no model is open"));
+  knobs_->setRequested(workbench_->requested());
+  inspector_->setModel(info);
+  inspector_->setToken(nullptr);
+  inspector_->setQuality(std::nullopt);
+  prompt_->setModel(info);
+  attribution_->setModel(open);
+  if (open) {
+    leaveStartPage();
+    if (!loadingPath_.isEmpty() && loadingPath_ != QStringLiteral("starter")) settings_->addModel(loadingPath_);
+    if (info->randomWeights)
+      banner_->show(Banner::Tone::notice, tr("The starter model has random weights: its text means nothing. Speed, memory and every knob are real."),
+                    tr("Open a trained model with File, Open model."));
+    startProbe();
+  } else if (!workbench_->session() || runs_->model()->runs().empty()) {
+    showStartPage();
+  }
+  loadingPath_.clear();
+  effectiveChanged();
+  refreshTitle();
+  chips_->refresh();
+  updateActions();
+}
+
+void MainWindow::startProbe() {
+  const bool on = actions_->action(QStringLiteral("run.probe"))->isChecked();
+  if (!workbench_->hasModel()) return;
+  const int context = std::clamp(workbench_->model().config.context, 32, 256);
+  workbench_->setProbe(on ? sampleText() : QString(), context, 4);
+  if (!on) inspector_->setQuality(std::nullopt);
+}
+
+void MainWindow::jobChanged(const JobState& job) {
+  if (job.kind == JobState::Kind::load) start_->setLoading(job.running ? (job.what.isEmpty() ? tr("Opening") : job.what) : QString(), job.fraction);
+  const bool generating = job.running && job.kind == JobState::Kind::generate;
+  prompt_->setBusy(generating, job.running && !generating);
+  attribution_->setJob(job);
+  if (!job.running) runsTimer_.start();
+  chips_->refresh();
+  updateActions();
+}
+
+void MainWindow::effectiveChanged() {
+  const Effective effective = workbench_->effective();
+  const bool pending = workbench_->weightsPending();
+  knobs_->setEffective(effective, pending, workbench_->weightsPendingFraction());
+  knobs_->setCacheMixed(workbench_->cacheMixed(), workbench_->rebuildCostMs());
+  inspector_->setEffective(effective, pending, workbench_->weightsPendingFraction());
+  QString said;
+  for (const Adjustment& each : effective.adjustments)
+    said += tr("Asked for %1 = %2, the engine runs %3: %4 ")
+                .arg(QString::fromStdString(each.knob), QString::fromStdString(toText(each.requested)), QString::fromStdString(toText(each.effective)), QString::fromStdString(each.reason));
+  if (!said.isEmpty() && said != lastAdjustment_) banner_->show(Banner::Tone::notice, said.trimmed(), {});
+  if (said.isEmpty() && !lastAdjustment_.isEmpty()) banner_->clear();
+  lastAdjustment_ = said;
+  chips_->refresh();
+  updateActions();
+}
+
+void MainWindow::refreshRuns() {
+  if (closing_) return;
+  const auto session = workbench_->session();
+  if (!session) {
+    runs_->setRuns({}, false);
+  } else if (auto runs = session->runs()) {
+    runs_->setRuns(std::move(*runs), session->readOnly());
+  } else {
+    fail(QString::fromStdString(runs.error().message), QString::fromStdString(runs.error().hint));
+  }
+  updateActions();
+}
+
+void MainWindow::openRun(qint64 run) {
+  const auto session = workbench_->session();
+  if (!session) return;
+  const auto summary = session->run(run);
+  if (!summary) return fail(QString::fromStdString(summary.error().message), {});
+  if (summary->kind == storage::RunKind::attribute) {
+    const auto record = session->attribution(run);
+    if (record && *record) {
+      attribution_->showStored(**record);
+      showView(attributionTab);
+    }
+    return;
+  }
+  if (summary->kind != storage::RunKind::generate) return compareRuns({run});
+  const auto samples = session->tokens(run);
+  if (!samples) return fail(QString::fromStdString(samples.error().message), {});
+  std::vector<TokenPoint> points;
+  for (const storage::TokenSample& sample : *samples) {
+    TokenPoint point;
+    point.index = sample.index;
+    point.id = sample.token;
+    point.prompt = sample.prefill;
+    point.text = QString::fromStdString(sample.piece);
+    point.ms = static_cast<double>(sample.durationNs) / 1e6;
+    point.seconds = static_cast<double>(sample.tNs) / 1e9;
+    point.nll = sample.nll.value_or(-1);
+    point.entropy = sample.entropy.value_or(-1);
+    point.epoch = sample.epoch;
+    point.kvLive = sample.kvLive;
+    point.kvEvicted = sample.kvEvicted;
+    points.push_back(std::move(point));
+  }
+  std::vector<EpochPoint> epochs;
+  if (const auto events = session->knobEvents(run)) {
+    for (const storage::KnobEvent& event : *events) {
+      EpochPoint epoch;
+      epoch.epoch = event.epoch;
+      epoch.token = event.atToken;
+      epoch.label = QStringLiteral("%1 %2 → %3").arg(QString::fromStdString(event.knob), QString::fromStdString(event.oldValue), QString::fromStdString(event.newValue));
+      epoch.cause = QString::fromStdString(event.cause);
+      epoch.reason = QString::fromStdString(event.reason);
+      epoch.clamped = !event.reason.empty();
+      if (event.epoch > 0) epochs.push_back(epoch);
+    }
+  }
+  const QString name = summary->name.empty() ? tr("run %1").arg(run) : QString::fromStdString(summary->name);
+  prompt_->showStored(points, epochs, tr("Output of %1 (stored)").arg(name));
+  live_->clear();
+  live_->addTokens(points);
+  for (const EpochPoint& epoch : epochs) live_->addEpoch(epoch);
+  showView(liveTab);
+}
+
+void MainWindow::deleteRuns(const std::vector<qint64>& runs) {
+  const auto session = workbench_->session();
+  if (!session || runs.empty()) return;
+  const auto answer = QMessageBox::question(this, tr("Delete runs"), plural(static_cast<qint64>(runs.size()), tr("Delete %1 run and everything measured in it?"), tr("Delete %1 runs and everything measured in them?")),
+                                            QMessageBox::Yes | QMessageBox::Cancel, QMessageBox::Cancel);
+  if (answer != QMessageBox::Yes) return;
+  if (const auto done = session->deleteRuns(std::vector<storage::Id>(runs.begin(), runs.end())); !done) fail(QString::fromStdString(done.error().message), {});
+  refreshRuns();
+}
+
+void MainWindow::compareRuns(const std::vector<qint64>& runs) {
+  if (runs.empty()) return;
+  compare_->setRuns(std::vector<storage::Id>(runs.begin(), runs.end()));
+  showView(compareTab);
+}
+
+void MainWindow::exportRuns(const std::vector<qint64>& runs) {
+  const auto session = workbench_->session();
+  if (!session) return;
+  if (tabs_->currentWidget() == compare_) {  // what is on screen
+    if (const auto shown = compare_->chart()) return exportChart(*shown);
+  }
+  const auto chart = buildChart(*session, QStringLiteral("comparison"), std::vector<storage::Id>(runs.begin(), runs.end()));
+  if (!chart) return fail(QString::fromStdString(chart.error().message), QString::fromStdString(chart.error().hint));
+  exportChart(*chart);
+}
+
+void MainWindow::exportChart(const Chart& chart) {
+  ExportMemory memory;
+  memory.read = [this](const QString& key) { return settings_->choice(QStringLiteral("export/") + key); };
+  memory.write = [this](const QString& key, const QVariant& value) { settings_->setChoice(QStringLiteral("export/") + key, value); };
+  auto* dialog = new ExportDialog(chart, themes_, memory, this);
+  dialog->setObjectName(QStringLiteral("export"));
+  dialog->setAttribute(Qt::WA_DeleteOnClose);
+  connect(dialog, &ExportDialog::saved, this, [this](const QString& path) {
+    banner_->show(Banner::Tone::notice, tr("Saved %1").arg(path), {});
+    events_->add({QDateTime::currentMSecsSinceEpoch(), QStringLiteral("info"), QStringLiteral("export.saved"), tr("Saved %1").arg(path)});
+  });
+  dialog->open();
+}
+
+}  // namespace winnow

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// Evaluate and Bench: a form, progress with Stop, and a table that keeps the results of one measurement after another, so that
+// configurations can be held against each other while the window stays free.
+#pragma once
+#include <QDialog>
+
+#include "experiments/workbench.h"
+
+class QCheckBox;
+class QComboBox;
+class QFormLayout;
+class QLabel;
+class QLineEdit;
+class QProgressBar;
+class QPushButton;
+class QSpinBox;
+class QTableWidget;
+
+namespace winnow {
+
+class MeasureDialog : public QDialog {
+  Q_OBJECT
+ public:
+  MeasureDialog(Workbench* workbench, JobState::Kind kind, const QString& title, const QStringList& columns, QWidget* parent);
+  QTableWidget* results() const { return results_; }
+  void showError(const QString& message, const QString& hint);
+
+ protected:
+  virtual void start() = 0;
+  void addRow(const QStringList& cells, const QString& tip);
+  void setLastRow(const QStringList& cells, const QString& tip);  // replaces the row of the running measurement
+  QString configurationText() const;
+  QFormLayout* form_ = nullptr;
+  Workbench* workbench_;
+  bool rowOpen_ = false;   // a row of the running measurement is there
+
+ private:
+  void follow(const JobState& job);
+  JobState::Kind kind_;
+  QPushButton* start_ = nullptr;
+  QPushButton* stop_ = nullptr;
+  QProgressBar* progress_ = nullptr;
+  QLabel* status_ = nullptr;
+  QTableWidget* results_ = nullptr;
+};
+
+class EvaluateDialog : public MeasureDialog {
+  Q_OBJECT
+ public:
+  EvaluateDialog(Workbench* workbench, QWidget* parent);
+  EvaluateSpec spec() const;
+  void setTextFile(const QString& path);
+
+ protected:
+  void start() override;
+
+ private:
+  void showResult(const PerplexityResult& result, bool final);
+  QComboBox* text_ = nullptr;
+  QLineEdit* path_ = nullptr;
+  QComboBox* mode_ = nullptr;
+  QSpinBox* context_ = nullptr;
+  QSpinBox* chunks_ = nullptr;
+  QComboBox* stepwise_ = nullptr;
+  QCheckBox* baseline_ = nullptr;
+  int expected_ = 0;   // chunks, for the progress text
+};
+
+class BenchDialog : public MeasureDialog {
+  Q_OBJECT
+ public:
+  BenchDialog(Workbench* workbench, QWidget* parent);
+  BenchSpec spec() const;
+
+ protected:
+  void start() override;
+
+ private:
+  QSpinBox* prompt_ = nullptr;
+  QSpinBox* generate_ = nullptr;
+  QSpinBox* depth_ = nullptr;
+  QSpinBox* repetitions_ = nullptr;
+};
+
+QString sampleText();  // comes with the program
+
+}  // namespace winnow

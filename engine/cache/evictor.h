@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// Runs the chosen policy over a cache: when, how much, and that layers sharing attention keep the same slots.
+#pragma once
+#include <memory>
+#include <span>
+#include <string>
+
+#include "engine/cache/kv_cache.h"
+#include "engine/cache/registry.h"
+#include "engine/plan/plan.h"
+
+namespace winnow {
+
+class Config;
+
+struct EvictionSettings {
+  std::string policy = "full";
+  double budget = 1.0;
+  int sinks = 0;      // 0 where the policy has none
+  int interval = 16;  // tokens
+  bool operator==(const EvictionSettings&) const = default;
+  static EvictionSettings of(const Config& config);
+};
+
+class Evictor {
+ public:
+  Evictor();
+  void configure(const EvictionSettings& settings, KvCache& cache);
+  const EvictionSettings& settings() const { return settings_; }
+  bool evicts() const { return settings_.policy != "full"; }
+  bool needsColumnSums() const { return info_->needsColumnSums; }
+  int64_t kept(int64_t fed) const;  // slots of a head that stay after `fed` tokens
+
+  bool due(int64_t fed) const { return evicts() && fed - last_ >= settings_.interval; }
+  // Evicts down to kept(fed). Returns how many slots left, summed over heads and layers.
+  int64_t apply(KvCache& cache, std::span<const LayerSharing> sharing, int64_t fed, ThreadPool& pool);
+  void restart() { last_ = 0; }  // the cache was emptied
+
+ private:
+  const KvPolicyInfo* info_;
+  std::unique_ptr<KvPolicy> policy_;
+  EvictionSettings settings_;
+  int64_t last_ = 0;  // tokens fed when the policy last ran
+};
+
+// Layers that share attention hold the same slots: keeps what every layer of a group still has. Followers lose their keys.
+void unifyGroups(KvCache& cache, std::span<const LayerSharing> sharing);
+
+}  // namespace winnow

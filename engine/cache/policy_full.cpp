@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// Nothing is evicted. Also the budget arithmetic that all policies share.
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "engine/cache/policies.h"
+
+namespace winnow {
+
+int64_t keptTokens(double budget, int64_t fed, int sinks) {
+  const double share = budget <= 1.0 ? std::floor(budget * static_cast<double>(fed)) : std::floor(budget);
+  const int64_t wanted = std::max(static_cast<int64_t>(std::min(share, static_cast<double>(fed))), int64_t{sinks} + 1);
+  return std::min(wanted, fed);
+}
+
+namespace {
+class Full final : public KvPolicy {
+ public:
+  void select(const KvSlots& slots, const KvRequest&, std::vector<int32_t>& kept) const override {
+    kept.resize(slots.positions.size());
+    std::iota(kept.begin(), kept.end(), 0);
+  }
+};
+}  // namespace
+
+std::unique_ptr<KvPolicy> makeFull() { return std::make_unique<Full>(); }
+
+}  // namespace winnow

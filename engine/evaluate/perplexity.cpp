@@ -1,0 +1,330 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "engine/evaluate/perplexity.h"
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cmath>
+#include <utility>
+
+#include "engine/cpu/ops.h"
+#include "engine/evaluate/windows.h"
+
+namespace winnow {
+namespace {
+
+constexpr std::array<std::pair<PerplexityMode, std::string_view>, 4> kModes = {{{PerplexityMode::llama, "llama"},
+                                                                               {PerplexityMode::llamaStride, "llama-stride"},
+                                                                               {PerplexityMode::hfDoc, "hf-doc"},
+                                                                               {PerplexityMode::hfExact, "hf-exact"}}};
+constexpr size_t kSliceBytes = 32u << 20;  // logits of one sequence held at a time when a baseline runs beside it
+
+int vocabOf(const Session& session) { return static_cast<int>(session.logits().size()); }
+
+bool cacheMethodOn(const Config& config) { return config.text("kv.policy") != "full" || config.text("share.method") != "none"; }
+
+std::string protocolName(const PerplexityRequest& request, size_t chunks, bool stepwise) {
+  std::string name = std::string(perplexityModeName(request.mode)) + " c=" + std::to_string(request.context);
+  if (request.mode != PerplexityMode::llama) name += " s=" + std::to_string(effectiveStride(request));
+  name += " chunks=" + std::to_string(chunks);
+  if (stepwise) name += " stepwise";
+  return name;
+}
+
+// The scored predictions of one window, in order.
+struct Scored {
+  std::vector<double> nll;
+  double baseNll = 0;
+  std::vector<float> kld;
+  double squaredDeltaP = 0;
+  int sameTop = 0;
+};
+
+class Evaluation {
+ public:
+  Evaluation(Session& session, Session* baseline, bool stepwise, const Progress& progress)
+      : session_(session), baseline_(baseline), stepwise_(stepwise) {
+    inner_.stop = progress.stop;
+  }
+
+  // tokens: the window's, BOS already in place.
+  Result<Scored> window(std::span<const int32_t> tokens, int firstScored) {
+    scored_ = {};
+    session_.reset();
+    if (baseline_) baseline_->reset();
+    const auto prefix = tokens.first(static_cast<size_t>(firstScored));
+    const auto rest = tokens.subspan(prefix.size(), tokens.size() - 1 - prefix.size());
+    const auto targets = tokens.subspan(prefix.size() + 1);
+    if (!prefix.empty()) {
+      if (Status fed = feed(prefix); !fed) return fed.error();
+    }
+    Status done = stepwise_ ? step(rest, targets) : slices(rest, targets);
+    if (!done) return done.error();
+    return std::move(scored_);
+  }
+
+ private:
+  Status feed(std::span<const int32_t> prefix) {
+    for (Session* session : {&session_, baseline_}) {
+      if (!session) continue;
+      if (Status fed = session->prefill(prefix, inner_); !fed) return fed;
+      if (stepwise_) session->applyPolicyNow();
+    }
+    return Done{};
+  }
+
+  Status step(std::span<const int32_t> rest, std::span<const int32_t> targets) {
+    for (size_t i = 0; i < rest.size(); ++i) {
+      if (inner_.stopped()) return Error{ErrorCode::cancelled, "Cancelled.", ""};
+      if (Status stepped = session_.step(rest[i]); !stepped) return stepped;
+      const auto logits = session_.logits();
+      if (baseline_) {
+        if (Status stepped = baseline_->step(rest[i]); !stepped) return stepped;
+      }
+      score(logits.data(), baseline_ ? baseline_->logits().data() : nullptr, static_cast<int>(logits.size()), targets.subspan(i, 1));
+    }
+    return Done{};
+  }
+
+  // The same slices with and without a baseline, so that its presence changes no digit.
+  Status slices(std::span<const int32_t> rest, std::span<const int32_t> targets) {
+    size_t at = 0;
+    while (at < rest.size()) {
+      const size_t count = std::min(rest.size() - at, sliceTokens());
+      const auto piece = rest.subspan(at, count);
+      const auto pieceTargets = targets.subspan(at, count);
+      int64_t seen = 0;
+      vocab_ = 0;
+      Status fed = session_.prefill(piece, inner_, [&](int, int n, const float* logits) {
+        vocab_ = vocabOf(session_);
+        if (!baseline_)
+          score(logits, nullptr, vocab_, pieceTargets.subspan(static_cast<size_t>(seen), static_cast<size_t>(n)));
+        else
+          held_.insert(held_.end(), logits, logits + static_cast<size_t>(n) * static_cast<size_t>(vocab_));
+        seen += n;
+      });
+      if (!fed) return fed;
+      if (baseline_) {
+        seen = 0;
+        fed = baseline_->prefill(piece, inner_, [&](int, int n, const float* logits) {
+          score(held_.data() + static_cast<size_t>(seen) * static_cast<size_t>(vocab_), logits, vocab_,
+                pieceTargets.subspan(static_cast<size_t>(seen), static_cast<size_t>(n)));
+          seen += n;
+        });
+        held_.clear();
+        if (!fed) return fed;
+      }
+      at += count;
+    }
+    return Done{};
+  }
+
+  size_t sliceTokens() const {
+    return std::clamp<size_t>(kSliceBytes / (sizeof(float) * static_cast<size_t>(vocabOf(session_))), 16, 512);
+  }
+
+  void score(const float* logits, const float* base, int vocab, std::span<const int32_t> targets) {
+    const int n = static_cast<int>(targets.size());
+    scores_.resize(targets.size());
+    cpu::scoreLogits(session_.cpuContext(), logits, vocab, vocab, targets.data(), n, scores_.data());
+    for (const cpu::TokenScore& score : scores_) scored_.nll.push_back(score.nll);
+    if (!base) return;
+    cpu::scoreLogits(session_.cpuContext(), base, vocab, vocab, targets.data(), n, scores_.data());
+    for (const cpu::TokenScore& score : scores_) scored_.baseNll += score.nll;
+    divergences_.resize(targets.size());
+    cpu::compareLogits(session_.cpuContext(), base, logits, vocab, vocab, targets.data(), n, divergences_.data());
+    for (const cpu::Divergence& divergence : divergences_) {
+      scored_.kld.push_back(static_cast<float>(divergence.kld));
+      const double delta = static_cast<double>(divergence.otherP) - divergence.baseP;
+      scored_.squaredDeltaP += delta * delta;
+      scored_.sameTop += divergence.sameTop ? 1 : 0;
+    }
+  }
+
+  Session& session_;
+  Session* baseline_;
+  bool stepwise_;
+  Progress inner_;
+  Scored scored_;
+  int vocab_ = 0;
+  std::vector<float> held_;  // [slice, vocab]
+  std::vector<cpu::TokenScore> scores_;
+  std::vector<cpu::Divergence> divergences_;
+};
+
+// Sums over all windows that the final result needs beyond WindowSums.
+struct Totals {
+  WindowSums sums, baseSums;
+  double rawNll = 0, squaredDeltaP = 0;
+  int64_t predictions = 0, bytes = 0;
+  std::vector<float> kld;
+  std::vector<double> positionNll;
+  std::vector<int64_t> positionCount;
+};
+
+PerplexityWindow record(const EvaluationWindow& window, int index, const Scored& scored, Totals& totals, int firstPosition) {
+  double sum = 0, squared = 0;
+  for (size_t i = 0; i < scored.nll.size(); ++i) {
+    sum += scored.nll[i];
+    squared += scored.nll[i] * scored.nll[i];
+    const size_t position = static_cast<size_t>(window.firstScored - firstPosition) + i;
+    if (totals.positionNll.size() <= position) {
+      totals.positionNll.resize(position + 1);
+      totals.positionCount.resize(position + 1);
+    }
+    totals.positionNll[position] += scored.nll[i];
+    ++totals.positionCount[position];
+  }
+  const double scale = window.weight / static_cast<double>(scored.nll.size());
+  PerplexityWindow out;
+  out.index = index;
+  out.firstToken = window.begin;
+  out.count = static_cast<int>(window.weight);
+  out.nllSum = sum * scale;
+  out.nllSquaredSum = squared * scale;
+  for (const float kld : scored.kld) out.kldSum += kld;
+  out.sameTop = scored.sameTop;
+  totals.rawNll += sum;
+  totals.predictions += static_cast<int64_t>(scored.nll.size());
+  totals.squaredDeltaP += scored.squaredDeltaP;
+  totals.kld.insert(totals.kld.end(), scored.kld.begin(), scored.kld.end());
+  totals.sums.add(out);
+  PerplexityWindow base = out;
+  base.nllSum = scored.baseNll * scale;
+  totals.baseSums.add(base);
+  return out;
+}
+
+DivergenceSummary summarize(const Totals& totals) {
+  DivergenceSummary out;
+  const double n = static_cast<double>(totals.kld.size());
+  double squared = 0;
+  for (const float kld : totals.kld) {
+    out.mean += kld;
+    squared += static_cast<double>(kld) * kld;
+    out.max = std::max(out.max, static_cast<double>(kld));
+  }
+  out.mean /= n;
+  if (n > 1) out.meanStderr = std::sqrt(std::max(0.0, squared / n - out.mean * out.mean) / (n - 1));
+  std::vector<float> sorted = totals.kld;
+  std::sort(sorted.begin(), sorted.end());
+  out.median = quantileOf(sorted, 0.5);
+  out.p90 = quantileOf(sorted, 0.9);
+  out.p95 = quantileOf(sorted, 0.95);
+  out.p99 = quantileOf(sorted, 0.99);
+  out.p999 = quantileOf(sorted, 0.999);
+  out.top1 = static_cast<double>(totals.sums.sameTop) / n;
+  out.rmsDeltaP = std::sqrt(totals.squaredDeltaP / n);
+  out.meanLnRatio = (totals.sums.nll - totals.baseSums.nll) / static_cast<double>(totals.sums.count);
+  return out;
+}
+
+void finish(PerplexityResult& result, const Totals& totals, bool compared) {
+  result.perplexity = totals.sums.perplexity();
+  result.stderror = totals.sums.stderror();
+  result.nllSum = totals.sums.nll;
+  result.count = totals.sums.count;
+  result.chunks = static_cast<int>(result.windows.size());
+  if (totals.bytes > 0) result.bitsPerByte = totals.rawNll / std::log(2.0) / static_cast<double>(totals.bytes);
+  for (size_t i = 0; i < totals.positionNll.size(); ++i)
+    result.nllByPosition.push_back(static_cast<float>(totals.positionNll[i] / static_cast<double>(std::max<int64_t>(1, totals.positionCount[i]))));
+  if (!compared) return;
+  result.kld = summarize(totals);
+  result.basePerplexity = totals.baseSums.perplexity();
+}
+
+Status checkSessions(const Session& session, const Session* baseline, const Tokenizer& tokenizer, const PerplexityRequest& request) {
+  for (const Session* each : {&session, baseline}) {
+    if (!each) continue;
+    if (each->context() < windowTokens(request))
+      return Error{ErrorCode::badInput, "A window of " + std::to_string(windowTokens(request)) + " tokens does not fit a context of " +
+                                            std::to_string(each->context()) + ".", "Use a smaller --context."};
+    if (vocabOf(*each) < tokenizer.size())
+      return Error{ErrorCode::badInput, "The vocabulary has " + std::to_string(tokenizer.size()) + " tokens and the model " +
+                                            std::to_string(vocabOf(*each)) + " outputs.", ""};
+  }
+  if (baseline && vocabOf(*baseline) != vocabOf(session))
+    return Error{ErrorCode::badInput, "The baseline has " + std::to_string(vocabOf(*baseline)) + " outputs and the model " +
+                                          std::to_string(vocabOf(session)) + ".", "KL divergence needs two models of one vocabulary."};
+  return Done{};
+}
+
+}  // namespace
+
+std::string_view perplexityModeName(PerplexityMode mode) {
+  for (const auto& [value, name] : kModes)
+    if (value == mode) return name;
+  return "";
+}
+
+std::optional<PerplexityMode> findPerplexityMode(std::string_view name) {
+  for (const auto& [value, known] : kModes)
+    if (known == name) return value;
+  return std::nullopt;
+}
+
+void WindowSums::add(const PerplexityWindow& window) {
+  nll += window.nllSum;
+  nllSquared += window.nllSquaredSum;
+  kld += window.kldSum;
+  count += window.count;
+  sameTop += window.sameTop;
+}
+
+double WindowSums::perplexity() const { return count > 0 ? std::exp(nll / static_cast<double>(count)) : 0.0; }
+
+double WindowSums::stderror() const {
+  if (count < 2) return 0.0;
+  const double n = static_cast<double>(count), mean = nll / n;
+  return perplexity() * std::sqrt(std::max(0.0, nllSquared / n - mean * mean) / (n - 1));
+}
+
+double quantileOf(std::vector<float> values, double fraction) {
+  if (values.empty()) return 0.0;
+  std::sort(values.begin(), values.end());
+  const double at = fraction * static_cast<double>(values.size() - 1);
+  const size_t low = static_cast<size_t>(at), high = std::min(low + 1, values.size() - 1);
+  return values[low] + (at - static_cast<double>(low)) * (static_cast<double>(values[high]) - values[low]);
+}
+
+Result<PerplexityResult> measurePerplexity(Session& session, Session* baseline, const Tokenizer& tokenizer, const std::string& text,
+                                           const PerplexityRequest& request, const Progress& progress,
+                                           const std::function<void(const PerplexityWindow&)>& onWindow) {
+  const auto began = std::chrono::steady_clock::now();
+  if (Status checked = checkSessions(session, baseline, tokenizer, request); !checked) return checked.error();
+  progress(0.0, "tokenizing");
+  const std::vector<int32_t> tokens = tokenizer.encode(text, true);
+  const VocabData& vocab = tokenizer.vocab();
+  auto windows = evaluationWindows(request, static_cast<int64_t>(tokens.size()), vocab.addBos && vocab.bos >= 0);
+  if (!windows) return windows.error();
+
+  session.adopt();
+  const bool stepwise = request.stepwise.value_or(cacheMethodOn(session.effective()->config));
+  PerplexityResult result;
+  result.protocol = protocolName(request, windows->size(), stepwise);
+  int firstPosition = request.context;
+  for (const EvaluationWindow& window : *windows) firstPosition = std::min(firstPosition, window.firstScored);
+
+  Evaluation evaluation(session, baseline, stepwise, progress);
+  Totals totals;
+  std::vector<int32_t> fed;
+  for (size_t i = 0; i < windows->size(); ++i) {
+    const EvaluationWindow& window = (*windows)[i];
+    if (progress.stopped()) return Error{ErrorCode::cancelled, "Cancelled.", ""};
+    progress(static_cast<double>(i) / static_cast<double>(windows->size()), "window " + std::to_string(i + 1) + " of " + std::to_string(windows->size()));
+    fed.assign(tokens.begin() + window.begin, tokens.begin() + window.begin + window.length);
+    if (window.bosFirst) fed[0] = vocab.bos;
+    auto scored = evaluation.window(fed, window.firstScored);
+    if (!scored) return scored.error();
+    for (int position = window.firstScored; position + 1 < window.length; ++position)
+      totals.bytes += static_cast<int64_t>(tokenizer.piece(fed[static_cast<size_t>(position) + 1]).size());
+    result.windows.push_back(record(window, static_cast<int>(i), *scored, totals, firstPosition));
+    if (onWindow) onWindow(result.windows.back());
+  }
+  finish(result, totals, baseline != nullptr);
+  result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+  progress(1.0, "done");
+  return result;
+}
+
+}  // namespace winnow

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "engine/plan/plan.h"
+
+#include <array>
+#include <cstdio>
+
+#include "engine/core/check.h"
+
+namespace winnow {
+
+std::string_view opKindName(OpKind kind) {
+  constexpr std::array<std::string_view, 8> names = {"embed", "qkv", "v_only", "attend", "attend_reuse", "linear", "gate_up", "logits"};
+  return names[static_cast<size_t>(kind)];
+}
+
+std::vector<LayerSharing> noSharing(int layers) {
+  std::vector<LayerSharing> map(static_cast<size_t>(layers));
+  for (int layer = 0; layer < layers; ++layer) map[static_cast<size_t>(layer)] = {layer, layer};
+  return map;
+}
+
+Plan buildPlan(const ModelConfig& model, const std::vector<LayerSharing>& sharing) {
+  CHECK(static_cast<int>(sharing.size()) == model.layers, sharing.size(), model.layers);
+  std::vector<char> followed(sharing.size(), 0);
+  for (int layer = 0; layer < model.layers; ++layer) {
+    const LayerSharing& share = sharing[static_cast<size_t>(layer)];
+    CHECK(share.source == layer, "keys and values of another layer", layer, share.source);
+    CHECK(share.attnSource >= 0 && share.attnSource <= layer, layer, share.attnSource);
+    CHECK(sharing[static_cast<size_t>(share.attnSource)].attnSource == share.attnSource, "the leader follows another layer", layer);
+    if (share.attnSource != layer) followed[static_cast<size_t>(share.attnSource)] = 1;
+  }
+
+  Plan plan;
+  plan.sharing = sharing;
+  plan.ops.push_back({OpKind::embed});
+  for (int i = 0; i < model.layers; ++i) {
+    const auto layer = static_cast<int16_t>(i);
+    const auto leader = static_cast<int16_t>(sharing[static_cast<size_t>(i)].attnSource);
+    if (leader != layer) {
+      plan.ops.push_back({OpKind::vOnly, layer, leader});
+      plan.ops.push_back({OpKind::attendReuse, layer, leader});
+    } else {
+      plan.ops.push_back({OpKind::qkv, layer});
+      plan.ops.push_back({OpKind::attend, layer, -1, followed[static_cast<size_t>(i)] != 0});
+    }
+    plan.ops.push_back({OpKind::linear, layer});
+    plan.ops.push_back({OpKind::gateUp, layer});
+    plan.ops.push_back({OpKind::linear, layer, -1, false, true});
+  }
+  plan.ops.push_back({OpKind::logits});
+  return plan;
+}
+
+std::string Plan::print() const {
+  std::string out;
+  for (size_t i = 0; i < ops.size(); ++i) {
+    const Op& op = ops[i];
+    char line[96];
+    std::snprintf(line, sizeof line, "%4zu  ", i);
+    out += line;
+    if (op.layer >= 0) out += "layer " + std::to_string(op.layer) + "  ";
+    out += opKindName(op.kind);
+    if (op.kind == OpKind::linear) out += op.down ? " down" : " o";
+    if (op.keepProbabilities) out += ", keeps its probabilities";
+    if (op.leader >= 0) out += ", attention of layer " + std::to_string(op.leader);
+    out += '\n';
+  }
+  return out;
+}
+
+}  // namespace winnow

@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// From a request to what runs, at the boundary between two tokens. Weights wait for the converter; sharing that needs keys which were
+// never kept waits for the cache to be recomputed; the rest acts at once.
+#include <algorithm>
+
+#include "engine/core/check.h"
+#include "engine/run/session_impl.h"
+
+namespace winnow {
+namespace {
+
+bool isSharingKnob(std::string_view name) { return name.starts_with("share."); }
+
+// Knobs of a kind keep running as they do; each that was to change gets the reason.
+template <class Match>
+void holdBack(Effective& next, const Config& running, Match match, const std::string& reason) {
+  for (const auto& [name, value] : running.values()) {
+    if (!match(name) || next.config.get(name) == value) continue;
+    if (!reason.empty()) {
+      std::erase_if(next.adjustments, [&](const Adjustment& a) { return a.knob == name; });
+      next.adjustments.push_back({name, next.requested.get(name), value, reason});
+    }
+    next.config = next.config.with(name, value);
+  }
+}
+
+}  // namespace
+
+Session::Impl::Request Session::Impl::makeRequest(const Config& config, const std::string& cause) const {
+  Request made{resolve(config, model), {}, cause};
+  made.weights = weightTarget(*core->model, made.wanted.config, core->options.calibrationSample);
+  for (const Adjustment& adjustment : made.weights.adjustments) {
+    made.wanted.adjustments.push_back(adjustment);
+    made.wanted.config = made.wanted.config.with(adjustment.knob, adjustment.effective);
+  }
+  return made;
+}
+
+void Session::Impl::request(const Config& config, const std::string& cause) {
+  Request made = makeRequest(config, cause);
+  std::scoped_lock lock(mutex);
+  if (made.weights.key == weightsKey) {
+    if (job) job->cancel();
+    job.reset();
+  } else if (!job || job->target.key != made.weights.key || job->error()) {
+    if (job) job->cancel();
+    job = core->converter.submit(made.weights);
+  }
+  requested = std::move(made);
+}
+
+void Session::Impl::start(Request first, Weights set) {
+  current = std::move(first);
+  weights = std::move(set);
+  weightsKey = weights->key;
+  plan = buildPlan(model, noSharing(model.layers));
+  effective.set(std::make_shared<Effective>(current.wanted));
+  apply(nullptr, std::nullopt);
+  events.clear();  // the first configuration is no change
+  warnOfDecodedTypes();
+  if (model.context > 0 && context > model.context)
+    emit(EngineEvent::Kind::warning, "context.beyond_trained",
+         "The context of " + std::to_string(context) + " tokens is longer than the " + std::to_string(model.context) + " the model was trained on.");
+}
+
+// Types that no format of ours holds exactly are computed as f16: no loss beside that of the file, but more memory than it takes.
+void Session::Impl::warnOfDecodedTypes() {
+  std::string types;
+  for (size_t i = 0; i < weights->versions.size(); ++i) {
+    const DType type = core->model->tensors()[i].type;
+    const std::string name(dtypeTraits(type).name);
+    if (!isBlockType(type) || weights->versions[i]->matrix.format.storage != Storage::f16 || types.find(name) != std::string::npos) continue;
+    types += (types.empty() ? "" : ", ") + name;
+  }
+  if (!types.empty()) emit(EngineEvent::Kind::warning, "weights.decoded", "Tensors stored as " + types + " are computed as f16: already lossy, and larger than in the file.");
+}
+
+void Session::Impl::adopt() {
+  Weights prepared;
+  std::optional<Error> failure;
+  {
+    std::scoped_lock lock(mutex);
+    const bool ready = job && job->finished();
+    if (!requested && !ready) return;
+    if (requested) current = std::move(*std::exchange(requested, std::nullopt));
+    if (ready) {
+      prepared = job->set();
+      failure = job->error();
+      job.reset();
+      if (prepared) weightsKey = prepared->key;
+    }
+  }
+  apply(prepared, failure);
+}
+
+void Session::Impl::apply(const Weights& prepared, const std::optional<Error>& failure) {
+  Effective next = current.wanted;
+  takeWeights(prepared, failure, next);
+  takeSharing(next);
+  takeActivations(next);
+  const EvictionSettings eviction = EvictionSettings::of(next.config);
+  if (eviction != evictor.settings() || evictor.needsColumnSums() != cache.tracksColumnSums()) {
+    const bool counted = evictor.needsColumnSums();
+    evictor.configure(eviction, cache);
+    if (fed > 0 && evictor.needsColumnSums() && !counted)
+      emit(EngineEvent::Kind::warning, "kv.scores_begin",
+           "Attention scores for " + eviction.policy + " are counted from token " + std::to_string(fed) + " on: recompute the cache for those of the whole text.");
+  }
+  beginEpoch(next);
+  refreshCosts();
+  updateMixed();
+}
+
+void Session::Impl::takeWeights(const Weights& prepared, const std::optional<Error>& failure, Effective& next) {
+  if (prepared) {
+    weights = prepared;
+    emit(EngineEvent::Kind::published, "weights.published", "New weights: " + std::to_string((*weights).versions.size()) + " tensors.");
+  }
+  if (failure && failure->code != ErrorCode::cancelled) {
+    current.weightsFailed = true;
+    current.weights.adjustments.push_back({"", KnobValue{}, KnobValue{}, failure->message});
+    emit(EngineEvent::Kind::fallback, "weights.failed", failure->message);
+  }
+  if (current.weights.key == weights->key) return;
+  holdBack(next, effective.get()->config, isWeightKnob, current.weightsFailed ? current.weights.adjustments.back().reason : std::string());
+}
+
+void Session::Impl::takeSharing(Effective& next) {
+  const std::vector<LayerSharing> wanted = sharingOf(model, next.config);
+  const auto leader = [](const std::vector<LayerSharing>& map, int layer) { return map[static_cast<size_t>(layer)].attnSource; };
+  bool same = true;
+  std::string missing;  // layers that would need keys they never kept
+  for (int layer = 0; layer < model.layers; ++layer) {
+    same &= leader(wanted, layer) == leader(plan.sharing, layer);
+    if (leader(wanted, layer) == layer && !cache.ownsKeys(layer)) missing += (missing.empty() ? "" : ", ") + std::to_string(layer);
+  }
+  if (same) return;
+  if (!missing.empty() && fed > 0)
+    return holdBack(next, effective.get()->config, isSharingKnob, "layers " + missing + " kept no keys while they shared attention: recompute the cache.");
+  plan = buildPlan(model, wanted);
+  if (fed == 0) cache.clear();
+  unifyGroups(cache, plan.sharing);
+  forward.releaseProbabilities();
+  opTimes.clear();
+}
+
+void Session::Impl::takeActivations(Effective& next) {
+  if (next.config.text("compute.activations") == "int8" && !weights->anyPacked) {
+    next.adjustments.push_back({"compute.activations", next.requested.get("compute.activations"), std::string("auto"),
+                                "int8 activations need quantized weights; these are plain."});
+    next.config = next.config.with("compute.activations", std::string("auto"));
+  }
+  activations = activationsOf(next.config.text("compute.activations"));
+}
+
+void Session::Impl::beginEpoch(const Effective& next) {
+  const std::shared_ptr<const Effective> before = effective.get();
+  std::vector<Adjustment> changes;
+  for (const auto& [name, value] : next.config.values()) {
+    if (before->config.get(name) == value) continue;
+    std::string reason;
+    for (const Adjustment& adjustment : next.adjustments)
+      if (adjustment.knob == name) reason = adjustment.reason;
+    changes.push_back({name, before->config.get(name), value, reason});
+  }
+  effective.set(std::make_shared<Effective>(next));
+  if (changes.empty()) return;
+  std::string text;
+  for (const Adjustment& change : changes)
+    text += (text.empty() ? "" : ", ") + change.knob + " " + toText(change.requested) + " → " + toText(change.effective);
+  emit(EngineEvent::Kind::epoch, changes.front().knob, text);
+  events.back().cause = current.cause;
+  events.back().changes = std::move(changes);
+}
+
+void Session::Impl::emit(EngineEvent::Kind kind, std::string code, std::string text) {
+  EngineEvent event;
+  event.kind = kind;
+  event.token = fed;
+  event.code = std::move(code);
+  event.text = std::move(text);
+  events.push_back(std::move(event));
+}
+
+// Results mix when the cache holds what the present configuration would not have written, or lacks what it would have kept.
+void Session::Impl::updateMixed() {
+  bool now = false;
+  if (fed > 0) {
+    now = writtenMixed || writtenUnder != weights->key;
+    if (evictedUnder) {
+      const EvictionSettings& settings = evictor.settings();
+      now |= settings.policy != evictedUnder->policy || settings.sinks > evictedUnder->sinks || cache.longest(0) < evictor.kept(fed);
+    }
+  }
+  mixed.store(now, std::memory_order_relaxed);
+}
+
+Result<Session::Impl::Weights> Session::Impl::buildNow(const WeightTarget& target, const Progress& progress) {
+  return core->store.build(target, pool, core->calibrationSource(), progress);
+}
+
+// The background job is overtaken on this thread, at its priority; tensors it has finished are reused.
+Status Session::Impl::finishPending(const Progress& progress) {
+  for (;;) {
+    adopt();
+    std::shared_ptr<WeightJob> overtaken;
+    {
+      std::scoped_lock lock(mutex);
+      if (!job) return Done{};
+      overtaken = job;
+    }
+    overtaken->cancel();
+    const auto built = buildNow(overtaken->target, progress);
+    if (!built && built.error().code == ErrorCode::cancelled) {
+      std::scoped_lock lock(mutex);
+      if (job == overtaken) job = core->converter.submit(overtaken->target);
+      return built.error();
+    }
+    {
+      std::scoped_lock lock(mutex);
+      if (job != overtaken) continue;  // a newer request came
+      job.reset();
+      if (built) weightsKey = (*built)->key;
+    }
+    apply(built ? *built : nullptr, built ? std::nullopt : std::optional(built.error()));
+    if (!built) return built.error();
+  }
+}
+
+Result<std::unique_ptr<Session>> EngineCore::createSession(const Config& config, const SessionOptions& wanted, const Progress& progress) {
+  const auto context = contextFor(wanted);
+  if (!context) return context.error();
+  try {
+    auto impl = std::make_unique<Session::Impl>(shared_from_this(), wanted, *context);
+    Session::Impl::Request first = impl->makeRequest(config, "user");
+    auto weights = impl->buildNow(first.weights, progress);
+    if (!weights) return weights.error();
+    impl->start(std::move(first), *weights);
+    return std::unique_ptr<Session>(new Session(std::move(impl)));
+  } catch (const std::bad_alloc&) {
+    return Error{ErrorCode::resources, "Not enough memory for a session with a context of " + std::to_string(*context) + " tokens.", "Choose a smaller context."};
+  }
+}
+
+// ---- the public face ----
+
+void Session::request(const Config& config, const std::string& cause) { impl_->request(config, cause); }
+void Session::adopt() { impl_->adopt(); }
+std::shared_ptr<const Effective> Session::effective() const { return impl_->effective.get(); }
+
+bool Session::pending() const {
+  std::scoped_lock lock(impl_->mutex);
+  return impl_->job != nullptr;
+}
+
+double Session::pendingFraction() const {
+  std::scoped_lock lock(impl_->mutex);
+  return impl_->job ? impl_->job->fraction() : 1.0;
+}
+
+Status Session::finishPending(const Progress& progress) {
+  return impl_->onOwnThread([&] { return impl_->finishPending(progress); });
+}
+
+bool Session::cacheMixed() const { return impl_->mixed.load(std::memory_order_relaxed); }
+double Session::rebuildCostMs() const {
+  return impl_->prefillMsPerToken.load() * static_cast<double>(impl_->fedPublished.load(std::memory_order_relaxed));
+}
+
+}  // namespace winnow

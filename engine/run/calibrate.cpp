@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// One pass of the dense model over a calibration text, by windows from an empty cache.
+#include <algorithm>
+#include <fstream>
+#include <iterator>
+
+#include "engine/run/core.h"
+#include "engine/run/forward.h"
+
+namespace winnow {
+namespace {
+
+constexpr int kWindow = 512, kShortestWindow = 32;
+constexpr size_t kMostTextBytes = size_t{16} << 20;
+
+Result<std::string> readText(const std::string& path) {
+  if (path.empty())
+    return Error{ErrorCode::badInput, "This pruning method measures a calibration text, and none was chosen.", "Set calibration.text to a text file."};
+  std::ifstream in(path, std::ios::binary);
+  std::string text(kMostTextBytes, '\0');
+  if (in) in.read(text.data(), static_cast<std::streamsize>(text.size()));
+  if (!in && in.gcount() == 0) return Error{ErrorCode::badInput, "The calibration text " + path + " is missing, empty or can't be read.", "Set calibration.text to a text file."};
+  text.resize(static_cast<size_t>(in.gcount()));
+  return text;
+}
+
+}  // namespace
+
+Result<std::shared_ptr<const Calibration>> EngineCore::calibrate(const CalibrationChoice& choice, const Progress& progress) {
+  std::scoped_lock lock(calibrationMutex);
+  const std::string identity = choice.identity();
+  if (const auto known = calibrations.find(identity); known != calibrations.end()) return known->second;
+  const auto text = readText(choice.path);
+  if (!text) return text.error();
+  if (!tokenizer) return Error{ErrorCode::badInput, "A calibration text needs a tokenizer, and " + model->path() + " has no vocabulary.", ""};
+  std::vector<int32_t> ids = tokenizer->encode(*text, true);
+  if (static_cast<int>(ids.size()) > choice.tokens) ids.resize(static_cast<size_t>(choice.tokens));
+  const ModelConfig& config = model->config();
+  const int window = std::min(kWindow, config.context > 0 ? config.context : kWindow);
+  if (static_cast<int>(ids.size()) < std::min(kShortestWindow, window))
+    return Error{ErrorCode::badInput, "The calibration text " + choice.path + " has " + std::to_string(ids.size()) + " tokens; at least " +
+                                          std::to_string(kShortestWindow) + " are needed.", "Choose a longer text."};
+
+  ThreadPool pool(threads);
+  auto weights = store.build(weightTarget(*model, Config(), ""), pool, {}, {});
+  if (!weights) return weights.error();
+  cpu::Context context(pool, isa);
+  auto statistics = std::make_shared<Calibration>(config.layers);
+  const Plan plan = buildPlan(config, noSharing(config.layers));
+  Forward forward(ledger, config, context, window, 0);
+  KvCache cache(ledger, config, window);
+  for (size_t at = 0; at < ids.size(); at += static_cast<size_t>(window)) {
+    if (progress.stopped()) return Error{ErrorCode::cancelled, "Measuring the calibration text was cancelled.", ""};
+    const size_t count = std::min(static_cast<size_t>(window), ids.size() - at);
+    cache.clear();
+    cache.reserve(static_cast<int>(count));
+    forward.run({plan, **weights, cache, std::span<const int32_t>(ids).subspan(at, count), 0, Activations::automatic, false, nullptr, 0, statistics.get(), nullptr});
+    progress(static_cast<double>(at + count) / static_cast<double>(ids.size()), "measuring the calibration text");
+  }
+  calibrations[identity] = statistics;
+  return std::shared_ptr<const Calibration>(std::move(statistics));
+}
+
+}  // namespace winnow

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "engine/run/engine.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <thread>
+
+#include "engine/cache/evictor.h"
+#include "engine/core/check.h"
+#include "engine/run/core.h"
+#include "engine/run/forward.h"
+#include "engine/share/registry.h"
+
+namespace winnow {
+namespace {
+
+int usableCores() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
+  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
+
+constexpr int kMaxThreads = 256;
+
+}  // namespace
+
+std::vector<LayerSharing> sharingOf(const ModelConfig& model, const Config& config) {
+  for (const ShareMethodInfo& method : shareMethods())
+    if (method.name == config.text("share.method")) return method.sharing(model, config);
+  return noSharing(model.layers);
+}
+
+EngineCore::EngineCore(std::shared_ptr<const Model> opened, const EngineOptions& chosen, int threadCount, cpu::Isa kernels)
+    : model(std::move(opened)), options(chosen), threads(threadCount), isa(kernels), store(model, ledger), converter(store, threadCount, calibrationSource()) {}
+
+Result<int> EngineCore::contextFor(const SessionOptions& wanted) const {
+  const ModelConfig& config = model->config();
+  if (wanted.context < 0) return Error{ErrorCode::usage, "A context of " + std::to_string(wanted.context) + " tokens is impossible.", "Choose at least 1."};
+  const int context = wanted.context > 0 ? wanted.context : std::min(config.context > 0 ? config.context : 4096, 4096);
+  if (config.position != PositionKind::learned) return context;
+  const MasterTensor* positions = model->find(TensorRole::positionEmbedding);
+  const int64_t known = positions ? positions->rows : config.context;
+  if (context > known)
+    return Error{ErrorCode::badInput, "A context of " + std::to_string(context) + " tokens was asked for, but " + model->path() + " has learned positions for " +
+                                          std::to_string(known) + " tokens only.",
+                 "Choose a context of at most " + std::to_string(known) + "."};
+  return context;
+}
+
+Engine::Engine(std::shared_ptr<EngineCore> core) : core_(std::move(core)) {}
+Engine::~Engine() = default;
+
+Result<std::shared_ptr<Engine>> Engine::create(std::shared_ptr<const Model> model, const EngineOptions& options) {
+  CHECK(model);
+  if (options.device == "cuda")
+    return Error{ErrorCode::resources, "Device cuda was asked for, but this build has no CUDA backend.", "Use --device auto or --device cpu."};
+  if (options.device != "auto" && options.device != "cpu")
+    return Error{ErrorCode::usage, "Device " + options.device + " is unknown: auto, cpu and cuda are.", ""};
+  if (options.threads < 0 || options.threads > kMaxThreads)
+    return Error{ErrorCode::usage, std::to_string(options.threads) + " threads are impossible: 1 to " + std::to_string(kMaxThreads) + ", or 0 for one per core.", ""};
+  const cpu::Isa isa = options.isa.value_or(cpu::bestIsa());
+  auto core = std::make_shared<EngineCore>(model, options, options.threads > 0 ? options.threads : usableCores(), isa);
+#ifdef WINNOW_HAS_TEXT
+  if (model->vocab().kind != VocabData::Kind::none) {
+    auto tokenizer = Tokenizer::create(model->vocab());
+    if (!tokenizer) return tokenizer.error();
+    core->tokenizer = *tokenizer;
+  }
+#endif
+  return std::shared_ptr<Engine>(new Engine(std::move(core)));
+}
+
+const Model& Engine::model() const { return *core_->model; }
+std::shared_ptr<const Model> Engine::modelPointer() const { return core_->model; }
+std::shared_ptr<const Tokenizer> Engine::tokenizer() const { return core_->tokenizer; }
+int Engine::threads() const { return core_->threads; }
+const Ledger& Engine::ledger() const { return core_->ledger; }
+
+std::string Engine::deviceDescription() const {
+  return "CPU: " + std::to_string(core_->threads) + (core_->threads == 1 ? " thread, " : " threads, ") + cpu::isaName(core_->isa);
+}
+
+Result<std::unique_ptr<Session>> Engine::createSession(const Config& config, const SessionOptions& options, const Progress& progress) {
+  return core_->createSession(config, options, progress);
+}
+
+Result<MemoryByTag> Engine::plan(const Config& config, const SessionOptions& options, int tokens) const {
+  const ModelConfig& model = core_->model->config();
+  const auto context = core_->contextFor(options);
+  if (!context) return context.error();
+  if (tokens < 0 || tokens > *context)
+    return Error{ErrorCode::usage, "A run of " + std::to_string(tokens) + " tokens does not fit a context of " + std::to_string(*context) + ".", ""};
+  const Effective effective = resolve(config, model);
+  Ledger ledger(true);
+  WeightStore store(core_->model, ledger);
+  ThreadPool pool(1);
+  const auto weights = store.build(weightTarget(*core_->model, effective.config, core_->options.calibrationSample), pool, core_->calibrationSource(), {});
+  if (!weights) return weights.error();
+
+  const int batch = std::clamp(options.maxBatch, 1, *context);
+  const ActivationBuffers activations(ledger, model, batch);
+  const Plan plan = buildPlan(model, sharingOf(model, effective.config));
+  KvCache cache(ledger, model, *context);
+  Evictor evictor;
+  evictor.configure(EvictionSettings::of(effective.config), cache);
+  bool sharing = false;
+  for (int layer = 0; layer < model.layers; ++layer)
+    if (plan.follower(layer)) {
+      cache.dropKeys(layer);
+      sharing = true;
+    }
+  // A prompt goes in by batches with an eviction after each, as a session does it.
+  for (int fed = 0; fed < tokens;) {
+    const int count = std::min(batch, tokens - fed);
+    cache.appendForPlan(count);
+    fed += count;
+    if (evictor.due(fed)) cache.keepForPlan(static_cast<int>(evictor.kept(fed)));
+  }
+  const Buffer probabilities(ledger, MemoryTag::probabilities, sharing ? Forward::decodeProbabilityBytes(model, cache.longest(0)) : 0);
+  MemoryByTag out = ledger.snapshot();
+  const MemoryByTag read = (*weights)->memory(plan);
+  for (const MemoryTag tag : {MemoryTag::weights, MemoryTag::weightsMapped}) out[static_cast<size_t>(tag)] = read[static_cast<size_t>(tag)];
+  return out;
+}
+
+}  // namespace winnow

@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "engine/run/forward.h"
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cmath>
+
+#include "engine/core/check.h"
+
+namespace winnow {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+int64_t nsSince(Clock::time_point start) { return std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count(); }
+size_t floats(int64_t a, int64_t b) { return static_cast<size_t>(a) * static_cast<size_t>(b) * sizeof(float); }
+int64_t roundUp(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+int64_t matrixBytes(const Matrix* m) { return m ? static_cast<int64_t>(m->bytes()) : 0; }
+int64_t matrixFlops(const Matrix* m, int64_t tokens) { return m ? 2 * tokens * m->rows * m->cols : 0; }
+
+}  // namespace
+
+Activations activationsOf(const std::string& knob) {
+  if (knob == "f32") return Activations::f32;
+  if (knob == "16bit") return Activations::sixteenBit;
+  return knob == "int8" ? Activations::int8 : Activations::automatic;
+}
+
+cpu::ActivationMode activationMode(Activations chosen, Storage weights) {
+  using cpu::ActivationMode;
+  if (chosen == Activations::f32) return ActivationMode::f32;
+  if (chosen == Activations::int8 && weights == Storage::packed) return ActivationMode::int8;
+  if (weights == Storage::bf16) return ActivationMode::bf16;
+  return weights == Storage::f32 && chosen != Activations::sixteenBit ? ActivationMode::f32 : ActivationMode::f16;
+}
+
+ActivationBuffers::ActivationBuffers(Ledger& ledger, const ModelConfig& model, int batch) {
+  const auto make = [&](int64_t columns) { return Buffer(ledger, MemoryTag::activations, floats(batch, columns)); };
+  residual = make(model.hidden);
+  normed = make(model.hidden);
+  q = make(model.qRows());
+  attended = make(model.qRows());
+  k = make(model.kvRows());
+  v = make(model.kvRows());
+  if (model.gatedFfn) gate = make(model.ffn);
+  up = make(model.ffn);
+  logits = Buffer(ledger, MemoryTag::activations, floats(1, model.vocab));
+}
+
+struct Forward::Step {
+  const ForwardInput& in;
+  int n;  // tokens
+  const LayerWeights& layer(const Op& op) const { return in.weights.layers[static_cast<size_t>(op.layer)]; }
+  void tap(const Op& op, LinearInput input, const float* x, int cols) const {
+    if (in.tap) in.tap->take(op.layer, input, x, cols, n, cols);
+  }
+};
+
+Forward::Forward(Ledger& ledger, const ModelConfig& model, cpu::Context& context, int batch, int64_t probabilityBytes)
+    : ledger_(ledger), model_(model), context_(context), batch_(batch), probabilityBytes_(probabilityBytes), buffers_(ledger, model, batch) {
+  if (model.position == PositionKind::rope) frequencies_ = cpu::ropeFrequencies(model.rope);
+  positions_.resize(static_cast<size_t>(batch));
+}
+
+size_t Forward::decodeProbabilityBytes(const ModelConfig& model, int slots) { return floats(model.heads, roundUp(slots, 256)); }
+
+void Forward::run(const ForwardInput& input) {
+  const Step step{input, static_cast<int>(input.tokens.size())};
+  CHECK(step.n > 0 && step.n <= batch_, step.n, batch_);
+  for (int i = 0; i < step.n; ++i) positions_[static_cast<size_t>(i)] = static_cast<int32_t>(input.first + i);
+  if (input.times) input.times->clear();
+  for (size_t i = 0; i < input.plan.ops.size(); ++i) {
+    const Op& op = input.plan.ops[i];
+    const auto start = input.times ? Clock::now() : Clock::time_point();
+    int64_t ns = -1;
+    switch (op.kind) {
+      case OpKind::embed: embed(step); break;
+      case OpKind::qkv:
+      case OpKind::vOnly: project(step, op); break;
+      case OpKind::attend:
+      case OpKind::attendReuse: attend(step, op); break;
+      case OpKind::linear: output(step, op); break;
+      case OpKind::gateUp: gateUp(step, op); break;
+      case OpKind::logits: ns = logitsOf(step); break;
+    }
+    if (!input.times) continue;
+    OpTime time = declare(step, op, static_cast<int>(i));
+    time.ns = ns >= 0 ? ns : nsSince(start);
+    input.times->push_back(time);
+  }
+}
+
+void Forward::embed(const Step& step) {
+  const WeightSet& weights = step.in.weights;
+  float* residual = buffers_.residual.as<float>();
+  float* added = buffers_.normed.as<float>();  // free until the first norm
+  const auto look = [&](int thread, int threads) {
+    const auto range = ThreadPool::split(step.n, 1, thread, threads);
+    for (int64_t t = range.begin; t < range.end; ++t) {
+      float* row = residual + t * model_.hidden;
+      dequantizeRow(*weights.embedding, step.in.tokens[static_cast<size_t>(t)], row);
+      if (!weights.positions) continue;
+      float* position = added + t * model_.hidden;
+      dequantizeRow(*weights.positions, positions_[static_cast<size_t>(t)], position);
+      for (int i = 0; i < model_.hidden; ++i) row[i] += position[i];
+    }
+  };
+  if (step.n == 1)
+    look(0, 1);
+  else
+    context_.pool().run(look);
+}
+
+void Forward::normalize(const float* x, const float* weight, const float* bias, int tokens) {
+  float* out = buffers_.normed.as<float>();
+  if (model_.norm == NormKind::rms)
+    cpu::rmsNorm(context_, x, weight, model_.normEps, tokens, model_.hidden, out);
+  else
+    cpu::layerNorm(context_, x, weight, bias, model_.normEps, tokens, model_.hidden, out);
+}
+
+// Targets of one call share how the input is rounded; a file may mix types (Q, K in one, V in another).
+void Forward::matmul(std::span<const cpu::MatmulTarget> targets, const float* x, int64_t stride, int tokens, Activations activations) {
+  std::array<cpu::MatmulTarget, 3> same;
+  std::array<bool, 3> done{};
+  CHECK(targets.size() <= same.size(), targets.size());
+  for (size_t i = 0; i < targets.size(); ++i) {
+    if (done[i]) continue;
+    const cpu::ActivationMode mode = activationMode(activations, targets[i].w->format.storage);
+    size_t count = 0;
+    for (size_t j = i; j < targets.size(); ++j) {
+      if (done[j] || activationMode(activations, targets[j].w->format.storage) != mode) continue;
+      same[count++] = targets[j];
+      done[j] = true;
+    }
+    cpu::matmul(context_, {same.data(), count}, x, stride, tokens, mode);
+  }
+}
+
+void Forward::project(const Step& step, const Op& op) {
+  const LayerWeights& w = step.layer(op);
+  const int n = step.n, hidden = model_.hidden, qRows = model_.qRows(), kvRows = model_.kvRows();
+  float *q = buffers_.q.as<float>(), *k = buffers_.k.as<float>(), *v = buffers_.v.as<float>(), *x = buffers_.normed.as<float>();
+  normalize(buffers_.residual.as<float>(), w.attnNorm, w.attnNormBias, n);
+  step.tap(op, LinearInput::attention, x, hidden);
+  const cpu::MatmulTarget value{w.v, v, kvRows, w.vBias, false};
+  if (op.kind == OpKind::vOnly) {
+    matmul({&value, 1}, x, hidden, n, step.in.activations);
+    step.in.cache.append(op.layer, nullptr, v, kvRows, n, positions_[0], context_.pool());
+    return;
+  }
+  const std::array<cpu::MatmulTarget, 3> targets = {{{w.q, q, qRows, w.qBias, false}, {w.k, k, kvRows, w.kBias, false}, value}};
+  matmul(targets, x, hidden, n, step.in.activations);
+  if (model_.qkNorm) {
+    cpu::headNorm(context_, q, qRows, w.qNorm, model_.normEps, n, model_.heads, model_.headDim);
+    cpu::headNorm(context_, k, kvRows, w.kNorm, model_.normEps, n, model_.kvHeads, model_.headDim);
+  }
+  if (model_.position == PositionKind::rope) {
+    cpu::rope(context_, q, qRows, frequencies_.data(), model_.rope.dims, positions_.data(), n, model_.heads, model_.headDim);
+    cpu::rope(context_, k, kvRows, frequencies_.data(), model_.rope.dims, positions_.data(), n, model_.kvHeads, model_.headDim);
+  }
+  step.in.cache.append(op.layer, k, v, kvRows, n, positions_[0], context_.pool());
+}
+
+// Followers use the leader's probabilities when they fit, else its queries (still in the q buffer) and keys again.
+void Forward::keepProbabilities(const Step& step, const Op& op, cpu::AttendArgs& args) {
+  const int slots = step.in.cache.longest(op.layer);
+  probabilityStride_ = roundUp(slots, 256);
+  const size_t bytes = static_cast<size_t>(step.n) * decodeProbabilityBytes(model_, slots);
+  materialised_ = static_cast<int64_t>(bytes) <= probabilityBytes_;
+  if (!materialised_) return;
+  if (probabilities_.bytes() < bytes) {
+    probabilities_ = Buffer();
+    probabilities_ = Buffer(ledger_, MemoryTag::probabilities, bytes);
+  }
+  args.probabilities = probabilities_.as<float>();
+  args.probabilityStride = probabilityStride_;
+}
+
+void Forward::attend(const Step& step, const Op& op) {
+  KvCache& cache = step.in.cache;
+  const bool reuse = op.kind == OpKind::attendReuse, fromBuffer = reuse && materialised_;
+  cpu::AttendArgs args;
+  args.heads = model_.heads;
+  args.kvHeads = model_.kvHeads;
+  args.headDim = model_.headDim;
+  args.queries = step.n;
+  args.pageTokens = cache.pageTokens();
+  args.scale = 1.0f / std::sqrt(static_cast<float>(model_.headDim));
+  args.slidingWindow = model_.slidingWindow;
+  args.out = buffers_.attended.as<float>();
+  args.outStride = model_.qRows();
+  args.kv = cache.view(op.layer, fromBuffer ? -1 : reuse ? op.leader : op.layer).data();
+  if (fromBuffer) {
+    args.reuse = probabilities_.as<float>();
+    args.probabilityStride = probabilityStride_;
+  } else {
+    args.q = buffers_.q.as<float>();
+    args.qStride = model_.qRows();
+  }
+  if (!reuse && cache.tracksColumnSums()) {
+    args.columnSums = cache.columnSums(op.layer);
+    args.columnStride = cache.columnStride();
+  }
+  if (op.keepProbabilities) keepProbabilities(step, op, args);
+  cpu::attend(context_, args);
+}
+
+void Forward::output(const Step& step, const Op& op) {
+  const LayerWeights& w = step.layer(op);
+  const float* x = !op.down ? buffers_.attended.as<float>() : model_.gatedFfn ? buffers_.gate.as<float>() : buffers_.up.as<float>();
+  const int cols = op.down ? model_.ffn : model_.qRows();
+  step.tap(op, op.down ? LinearInput::down : LinearInput::output, x, cols);
+  const cpu::MatmulTarget target{op.down ? w.down : w.o, buffers_.residual.as<float>(), model_.hidden, op.down ? w.downBias : w.oBias, true};
+  matmul({&target, 1}, x, cols, step.n, step.in.activations);
+}
+
+void Forward::gateUp(const Step& step, const Op& op) {
+  const LayerWeights& w = step.layer(op);
+  const int n = step.n, ffn = model_.ffn;
+  float *gate = buffers_.gate.as<float>(), *up = buffers_.up.as<float>(), *x = buffers_.normed.as<float>();
+  normalize(buffers_.residual.as<float>(), w.ffnNorm, w.ffnNormBias, n);
+  step.tap(op, LinearInput::ffn, x, model_.hidden);
+  const cpu::MatmulTarget upTarget{w.up, up, ffn, w.upBias, false};
+  if (!model_.gatedFfn) {
+    matmul({&upTarget, 1}, x, model_.hidden, n, step.in.activations);
+    cpu::activate(context_, model_.activation, up, nullptr, int64_t{n} * ffn);
+    return;
+  }
+  const std::array<cpu::MatmulTarget, 2> targets = {{{w.gate, gate, ffn, w.gateBias, false}, upTarget}};
+  matmul(targets, x, model_.hidden, n, step.in.activations);
+  cpu::activate(context_, model_.activation, gate, up, int64_t{n} * ffn);
+}
+
+int64_t Forward::logitsOf(const Step& step) {
+  const WeightSet& weights = step.in.weights;
+  const int vocab = model_.vocab, hidden = model_.hidden;
+  const auto compute = [&](int first, int count, float* out) {
+    const auto start = Clock::now();
+    normalize(buffers_.residual.as<float>() + int64_t{first} * hidden, weights.outputNorm, weights.outputNormBias, count);
+    const cpu::MatmulTarget target{weights.head, out, vocab, nullptr, false};
+    matmul({&target, 1}, buffers_.normed.as<float>(), hidden, count, step.in.activations);
+    return nsSince(start);
+  };
+  float* last = buffers_.logits.as<float>();
+  if (!step.in.sink) return step.in.wantLogits ? compute(step.n - 1, 1, last) : 0;
+  // Slices of about 16 MiB: enough rows to read the head once for many tokens.
+  const int slice = static_cast<int>(std::min<int64_t>(std::max<int64_t>((int64_t{4} << 20) / vocab, 16), batch_));
+  if (sinkLogits_.bytes() == 0) sinkLogits_ = Buffer(ledger_, MemoryTag::activations, floats(slice, vocab));
+  int64_t ns = 0;
+  for (int first = 0; first < step.n; first += slice) {
+    const int count = std::min(slice, step.n - first);
+    float* out = sinkLogits_.as<float>();
+    ns += compute(first, count, out);
+    if (first + count == step.n) std::copy_n(out + int64_t{count - 1} * vocab, vocab, last);
+    (*step.in.sink)(step.in.sinkFirst + first, count, out);
+  }
+  return ns;
+}
+
+OpTime Forward::declare(const Step& step, const Op& op, int index) const {
+  OpTime out{index, 0, 0, 0};
+  const int64_t n = step.n;
+  const auto add = [&](const Matrix* m) {
+    out.bytes += matrixBytes(m);
+    out.flops += matrixFlops(m, n);
+  };
+  const WeightSet& weights = step.in.weights;
+  switch (op.kind) {
+    case OpKind::embed: out.bytes = n * matrixBytes(weights.embedding) / weights.embedding->rows; break;
+    case OpKind::qkv:
+      add(step.layer(op).q);
+      add(step.layer(op).k);
+      add(step.layer(op).v);
+      break;
+    case OpKind::vOnly: add(step.layer(op).v); break;
+    case OpKind::attend:
+    case OpKind::attendReuse: {
+      const bool scores = op.kind == OpKind::attend || !materialised_;
+      out.bytes = step.in.cache.readBytes(op.layer, true);
+      if (scores && op.leader >= 0) out.bytes += step.in.cache.readBytes(op.leader, true) - step.in.cache.readBytes(op.leader, false);
+      const int64_t seen = n * step.in.cache.slotsSeen(op.layer) - n * (n - 1) / 2 * model_.kvHeads;  // query-slot pairs
+      out.flops = (scores ? 4 : 2) * seen * model_.groupSize() * model_.headDim;
+      break;
+    }
+    case OpKind::linear: add(op.down ? step.layer(op).down : step.layer(op).o); break;
+    case OpKind::gateUp:
+      add(step.layer(op).gate);
+      add(step.layer(op).up);
+      break;
+    case OpKind::logits: {
+      const int64_t rows = step.in.sink ? n : step.in.wantLogits ? 1 : 0;
+      if (rows > 0) out.bytes = matrixBytes(weights.head);
+      out.flops = matrixFlops(weights.head, rows);
+      break;
+    }
+  }
+  return out;
+}
+
+}  // namespace winnow

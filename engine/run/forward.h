@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// Executes a plan on the CPU for a batch of consecutive tokens.
+#pragma once
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/cache/kv_cache.h"
+#include "engine/core/memory.h"
+#include "engine/cpu/ops.h"
+#include "engine/plan/plan.h"
+#include "engine/run/engine.h"
+#include "engine/weights/calibration.h"
+#include "engine/weights/store.h"
+
+namespace winnow {
+
+enum class Activations : uint8_t { automatic, f32, sixteenBit, int8 };  // compute.activations
+Activations activationsOf(const std::string& knob);
+cpu::ActivationMode activationMode(Activations chosen, Storage weights);
+
+// Rows of a batch. Under a planning ledger they are counted only.
+struct ActivationBuffers {
+  ActivationBuffers(Ledger& ledger, const ModelConfig& model, int batch);
+  Buffer residual, normed;  // f32 [batch, hidden]
+  Buffer q, attended;       // [batch, heads * headDim]
+  Buffer k, v;              // [batch, kvHeads * headDim]
+  Buffer gate, up;          // [batch, ffn]; gate is empty for an ungated ffn
+  Buffer logits;            // [vocab]
+};
+
+struct ForwardInput {
+  const Plan& plan;
+  const WeightSet& weights;
+  KvCache& cache;                      // with room reserved
+  std::span<const int32_t> tokens;     // at most a batch
+  int64_t first = 0;                   // position of tokens[0]
+  Activations activations{};
+  bool wantLogits = true;              // of the last token
+  const Session::LogitsSink* sink = nullptr;  // logits of every token
+  int sinkFirst = 0;                   // index the sink is told for tokens[0]
+  LinearInputTap* tap = nullptr;
+  std::vector<OpTime>* times = nullptr;
+};
+
+class Forward {
+ public:
+  Forward(Ledger& ledger, const ModelConfig& model, cpu::Context& context, int batch, int64_t probabilityBytes);
+  void run(const ForwardInput& input);
+  std::span<const float> logits() const { return {buffers_.logits.as<float>(), static_cast<size_t>(model_.vocab)}; }
+  int batch() const { return batch_; }
+  void releaseProbabilities() { probabilities_ = Buffer(); }
+  // What decoding with sharing keeps: one row per head, [heads, stride].
+  static size_t decodeProbabilityBytes(const ModelConfig& model, int slots);
+
+ private:
+  struct Step;
+  void embed(const Step& step);
+  void project(const Step& step, const Op& op);   // qkv and vOnly
+  void attend(const Step& step, const Op& op);    // attend and attendReuse
+  void output(const Step& step, const Op& op);    // o or down, added to the residual
+  void gateUp(const Step& step, const Op& op);
+  int64_t logitsOf(const Step& step);             // ns spent in the op alone
+  void normalize(const float* x, const float* weight, const float* bias, int tokens);
+  void matmul(std::span<const cpu::MatmulTarget> targets, const float* x, int64_t stride, int tokens, Activations activations);
+  void keepProbabilities(const Step& step, const Op& op, cpu::AttendArgs& args);
+  OpTime declare(const Step& step, const Op& op, int index) const;
+
+  Ledger& ledger_;
+  const ModelConfig& model_;
+  cpu::Context& context_;
+  int batch_;
+  int64_t probabilityBytes_;
+  ActivationBuffers buffers_;
+  Buffer sinkLogits_;                 // [slice, vocab], made when first asked for
+  Buffer probabilities_;              // [heads, queries, stride] of the leader
+  bool materialised_ = false;         // the last leader's probabilities are in the buffer
+  int64_t probabilityStride_ = 0;
+  std::vector<float> frequencies_;
+  std::vector<int32_t> positions_;
+};
+
+}  // namespace winnow

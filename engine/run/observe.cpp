@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// What a session can be asked about itself.
+#include "engine/core/check.h"
+#include "engine/run/session_impl.h"
+
+namespace winnow {
+
+void Session::Impl::refreshCosts() {
+  weightMemory.set(std::make_shared<MemoryByTag>(weights->memory(plan)));
+  weightBytes = 0;
+  for (size_t i = 0; i < weights->versions.size(); ++i) {
+    const MasterTensor& tensor = core->model->tensors()[i];
+    const Matrix& matrix = weights->versions[i]->matrix;
+    const bool skipped = tensor.layer >= 0 && plan.follower(tensor.layer) &&
+                         (tensor.role == TensorRole::q || tensor.role == TensorRole::k || tensor.role == TensorRole::qBias ||
+                          tensor.role == TensorRole::kBias || tensor.role == TensorRole::qNorm || tensor.role == TensorRole::kNorm);
+    if (skipped) continue;
+    // One row is looked up in the embeddings; a tied head reads the whole of the matrix besides.
+    const bool looked = tensor.role == TensorRole::tokenEmbedding || tensor.role == TensorRole::positionEmbedding;
+    const auto bytes = static_cast<int64_t>(matrix.bytes());
+    weightBytes += looked ? bytes / matrix.rows : bytes;
+    if (&matrix == weights->head && looked) weightBytes += bytes;
+  }
+}
+
+void Session::observeOps(bool on) {
+  impl_->observing = on;
+  impl_->opTimes.clear();
+}
+std::span<const OpTime> Session::opTimes() const { return impl_->opTimes; }
+
+std::vector<EngineEvent> Session::takeEvents() { return std::exchange(impl_->events, {}); }
+
+MemoryByTag Session::memory() const {
+  MemoryByTag out = impl_->ledger.snapshot();
+  const auto weights = impl_->weightMemory.get();
+  for (size_t tag = 0; tag < out.size(); ++tag) out[tag] += (*weights)[tag];
+  return out;
+}
+
+CacheStats Session::cache() const {
+  const KvCache& cache = impl_->cache;
+  const int64_t heads = int64_t{cache.layers()} * cache.kvHeads();
+  int64_t slots = 0;
+  for (int layer = 0; layer < cache.layers(); ++layer) slots += cache.slotsSeen(layer);
+  CacheStats stats;
+  stats.liveTokens = (slots + heads / 2) / heads;
+  stats.evictedTokens = impl_->fed - stats.liveTokens;
+  stats.allocatedBytes = cache.allocatedBytes();
+  stats.liveBytes = cache.liveBytes();
+  return stats;
+}
+
+std::vector<HeadPositions> Session::occupancy() const {
+  std::vector<HeadPositions> out;
+  const KvCache& cache = impl_->cache;
+  for (int layer = 0; layer < cache.layers(); ++layer)
+    for (int head = 0; head < cache.kvHeads(); ++head) {
+      const auto positions = cache.positions(layer, head);
+      out.push_back({layer, head, cache.ownsKeys(layer), {positions.begin(), positions.end()}});
+    }
+  return out;
+}
+
+const Plan& Session::plan() const { return impl_->plan; }
+uint64_t Session::logitsHash() const { return impl_->hash; }
+cpu::Context& Session::cpuContext() { return impl_->cpuContext; }
+int64_t Session::weightBytesPerToken() const { return impl_->weightBytes; }
+
+int64_t Session::kvBytesPerToken() const {
+  int64_t bytes = 0;
+  for (int layer = 0; layer < impl_->model.layers; ++layer) bytes += impl_->cache.readBytes(layer, true);
+  return bytes;
+}
+
+}  // namespace winnow

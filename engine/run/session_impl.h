@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// Inside a Session. session.cpp feeds tokens, adopt.cpp takes in new configurations, observe.cpp answers questions.
+#pragma once
+#include <atomic>
+#include <condition_variable>
+#include <functional>
+#include <mutex>
+#include <optional>
+#include <thread>
+
+#include "engine/cache/evictor.h"
+#include "engine/cache/kv_cache.h"
+#include "engine/core/published.h"
+#include "engine/run/core.h"
+#include "engine/run/forward.h"
+
+namespace winnow {
+
+// Runs calls on a thread of low priority; the caller sleeps meanwhile.
+class BackgroundThread {
+ public:
+  explicit BackgroundThread(int nice);
+  ~BackgroundThread();
+  void run(const std::function<void()>& call);  // rethrows what it throws
+
+ private:
+  void work(int nice);
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  const std::function<void()>* call_ = nullptr;
+  std::exception_ptr thrown_;
+  bool stop_ = false;
+  std::thread thread_;
+};
+
+struct Session::Impl {
+  // A request as resolved when it was made.
+  struct Request {
+    Effective wanted;
+    WeightTarget weights;
+    std::string cause;
+    bool weightsFailed = false;
+  };
+  using Weights = std::shared_ptr<const WeightSet>;
+
+  Impl(std::shared_ptr<EngineCore> engineCore, const SessionOptions& sessionOptions, int contextTokens);
+  ~Impl();
+
+  // session.cpp
+  Status prefill(std::span<const int32_t> fed, const Progress& progress, const LogitsSink* sink);
+  Status checkTokens(std::span<const int32_t> fed) const;
+  Status feed(std::span<const int32_t> batch, bool wantLogits, const LogitsSink* sink, int sinkFirst);
+  Status foldLogits();
+  void evict();
+  void clear();
+  Status rebuild(const Progress& progress);
+  template <class Call>
+  auto onOwnThread(Call&& call) {
+    if (!background) return call();
+    std::optional<decltype(call())> out;
+    background->run([&] { out.emplace(call()); });
+    return std::move(*out);
+  }
+
+  // adopt.cpp
+  Request makeRequest(const Config& config, const std::string& cause) const;
+  void request(const Config& config, const std::string& cause);
+  void adopt();
+  Status finishPending(const Progress& progress);
+  Result<Weights> buildNow(const WeightTarget& target, const Progress& progress);
+  void start(Request first, Weights set);  // of a new session
+  void apply(const Weights& prepared, const std::optional<Error>& failure);
+  void takeWeights(const Weights& prepared, const std::optional<Error>& failure, Effective& next);
+  void takeSharing(Effective& next);
+  void takeActivations(Effective& next);
+  void beginEpoch(const Effective& next);
+  void warnOfDecodedTypes();
+  void refreshCosts();
+  void updateMixed();
+  void emit(EngineEvent::Kind kind, std::string code, std::string text);
+
+  std::shared_ptr<EngineCore> core;
+  SessionOptions options;
+  int context;
+  const ModelConfig& model;
+  Ledger ledger;  // this session's cache and activations, posted to the engine's as well
+  ThreadPool pool;
+  cpu::Context cpuContext;
+  std::optional<BackgroundThread> background;
+  Forward forward;
+  KvCache cache;
+  Evictor evictor;
+
+  // Configuration. The mutex guards what request() shares with the session's thread.
+  mutable std::mutex mutex;
+  std::optional<Request> requested;    // not yet taken
+  std::shared_ptr<WeightJob> job;      // being prepared
+  std::string weightsKey;              // of the adopted set
+  Request current;                     // taken
+  Published<Effective> effective;
+  Weights weights;
+  Plan plan;
+  Activations activations{};
+  Published<MemoryByTag> weightMemory;
+
+  // The sequence.
+  std::vector<int32_t> tokens;
+  int64_t fed = 0;
+  uint64_t hash = 0;
+  bool rebuilding = false;
+  std::string writtenUnder;            // weights the cache was written with
+  bool writtenMixed = false;
+  std::optional<EvictionSettings> evictedUnder;
+  std::atomic<bool> mixed{false};
+  std::vector<EngineEvent> events;
+  bool observing = false;
+  std::vector<OpTime> opTimes;
+  std::atomic<double> prefillMsPerToken{0};
+  std::atomic<int64_t> fedPublished{0};
+  int64_t weightBytes = 0;             // read per decoded token
+};
+
+}  // namespace winnow

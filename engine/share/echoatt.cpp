@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// EchoAtt: followers use the leader's attention probabilities on their own values; they own no keys and project no queries.
+#include <algorithm>
+
+#include "engine/core/check.h"
+#include "engine/knobs/knobs.h"
+#include "engine/share/methods.h"
+
+namespace winnow {
+
+std::vector<LayerSharing> uniformBlocks(int layers, int first, int last, int block) {
+  CHECK(block >= 1 && first >= 0 && last >= 0, first, last, block);
+  std::vector<LayerSharing> map = noSharing(layers);
+  for (int layer = first; layer < layers - last; ++layer) map[static_cast<size_t>(layer)].attnSource = layer - (layer - first) % block;
+  return map;
+}
+
+std::vector<LayerSharing> echoAttSharing(const ModelConfig& model, const Config& config) {
+  const auto clamped = [&](const char* name, int automatic) {
+    const int64_t value = config.integer(name);
+    return static_cast<int>(std::min<int64_t>(value < 0 ? automatic : value, model.layers));
+  };
+  const int first = clamped("share.first", std::max(2, model.layers / 8));
+  const int last = clamped("share.last", std::max(1, model.layers / 16));
+  return uniformBlocks(model.layers, first, last, static_cast<int>(std::max<int64_t>(1, config.integer("share.block"))));
+}
+
+}  // namespace winnow

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// The sharing maps of each method; registry.cpp lists them.
+#pragma once
+#include <vector>
+
+#include "engine/plan/plan.h"
+
+namespace winnow {
+
+class Config;
+
+// EchoAtt's partition into equal blocks (Rajabzadeh et al., ENLSP-IV 2024): layers [0, first) and [layers - last, layers) are left
+// alone, those between are cut into blocks of `block` (the last may be short); the first layer of a block leads it.
+std::vector<LayerSharing> uniformBlocks(int layers, int first, int last, int block);
+std::vector<LayerSharing> echoAttSharing(const ModelConfig& model, const Config& config);
+
+}  // namespace winnow

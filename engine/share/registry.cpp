@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "engine/share/registry.h"
+
+#include <array>
+
+#include "engine/share/methods.h"
+
+namespace winnow {
+
+std::span<const ShareMethodInfo> shareMethods() {
+  static const std::array<ShareMethodInfo, 1> methods = {{
+      {"echoatt", "EchoAtt, uniform blocks", "Rajabzadeh et al., ENLSP-IV 2024, arXiv 2409.14595", &echoAttSharing},
+  }};
+  return methods;
+}
+
+}  // namespace winnow

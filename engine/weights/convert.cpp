@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "engine/weights/convert.h"
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "engine/core/check.h"
+#include "engine/prune/method.h"
+#include "engine/quantize/method.h"
+#include "engine/weights/blocks.h"
+
+namespace winnow {
+namespace {
+
+constexpr int kTile = WeightFormat::kTileRows;
+
+std::unique_ptr<Pruner> makePruner(const MasterTensor& tensor, const Recipe& recipe, const Calibration* calibration) {
+  if (recipe.prune.empty()) return nullptr;
+  const PruneMethod* method = findPruneMethod(recipe.prune);
+  CHECK(method, recipe.prune);
+  PruneInput input;
+  input.rows = static_cast<int>(tensor.rows);
+  input.cols = static_cast<int>(tensor.cols);
+  input.ratio = recipe.pruneRatio;
+  std::vector<float> norms;
+  if (method->needsCalibration) {
+    CHECK(calibration, recipe.prune);
+    norms = calibration->columnNorms(tensor.layer, linearInputOf(tensor.role));
+    input.columnNorms = norms;
+  }
+  input.decode = [&tensor](int row, int count, float* out) { Model::decodeRows(tensor, row, count, out); };
+  return method->prepare(input);
+}
+
+// Whole rows of the master's own blocks, pruned weights at the code of zero.
+class BlockRows {
+ public:
+  BlockRows(const MasterTensor& tensor, const Pruner* pruner) : tensor_(tensor), pruner_(pruner) {}
+
+  void write(int firstRow, int count, Matrix& out) {
+    const std::byte* blocks = tensor_.directRow(firstRow);
+    if (!tensor_.direct()) {  // un-permuted: the rows are gathered first
+      gathered_.resize(tensor_.storedRowBytes * static_cast<size_t>(count));
+      for (int r = 0; r < count; ++r)
+        std::memcpy(gathered_.data() + static_cast<size_t>(r) * tensor_.storedRowBytes,
+                    tensor_.data + static_cast<size_t>(tensor_.storedRowOf(firstRow + r)) * tensor_.storedRowBytes, tensor_.storedRowBytes);
+      blocks = gathered_.data();
+    }
+    const bool packed = packBlocksExactly(tensor_.type, blocks, tensor_.storedRowBytes, count, firstRow, out);
+    CHECK(packed, tensor_.fileName);
+    if (pruner_) prune(firstRow, count, out);
+  }
+
+ private:
+  void prune(int firstRow, int count, Matrix& out) {
+    const size_t values = static_cast<size_t>(count) * static_cast<size_t>(out.cols);
+    rows_.resize(values);
+    codes_.resize(static_cast<size_t>(kTile) * static_cast<size_t>(out.cols));
+    Model::decodeRows(tensor_, firstRow, count, rows_.data());
+    pruner_->apply(rows_.data(), firstRow, count);
+    unpackTile(out, firstRow / kTile, codes_.data());
+    for (size_t i = 0; i < values; ++i)
+      if (rows_[i] == 0.0f) codes_[i] = static_cast<uint8_t>(1 << (out.format.bits - 1));
+    packTile(out, firstRow / kTile, codes_.data());
+  }
+
+  const MasterTensor& tensor_;
+  const Pruner* pruner_;
+  std::vector<std::byte> gathered_;
+  std::vector<float> rows_;
+  std::vector<uint8_t> codes_;
+};
+
+void writePlain(const float* rows, int64_t firstRow, int64_t count, Matrix& out) {
+  const int64_t values = count * out.cols;
+  if (out.format.storage == Storage::f32) {
+    std::copy_n(rows, values, out.codes.as<float>() + firstRow * out.cols);
+    return;
+  }
+  uint16_t* to = out.codes.as<uint16_t>() + firstRow * out.cols;
+  if (out.format.storage == Storage::f16)
+    for (int64_t i = 0; i < values; ++i) to[i] = floatToF16(rows[i]);
+  else
+    for (int64_t i = 0; i < values; ++i) to[i] = floatToBf16(rows[i]);
+}
+
+}  // namespace
+
+bool convert(const MasterTensor& tensor, const Recipe& recipe, const Calibration* calibration, ThreadPool& pool, ConvertProgress& progress,
+             Matrix& out) {
+  const std::unique_ptr<Pruner> pruner = makePruner(tensor, recipe, calibration);
+  const QuantizeMethod* method = recipe.method.empty() ? nullptr : findQuantizeMethod(recipe.method);
+  CHECK(recipe.method.empty() || method, recipe.method);
+  const bool blocks = !method && out.format.storage == Storage::packed;
+  // A transposed master is read a band at a time: wide bands touch each page of the file fewer times.
+  const int rowsPerClaim = tensor.transposed ? 8 * kTile : kTile;
+  std::atomic<int64_t> next{0};
+  pool.run([&](int thread, int) {
+    std::vector<float> rows;
+    BlockRows blockRows(tensor, pruner.get());
+    for (;;) {
+      const int64_t first = next.fetch_add(rowsPerClaim);
+      if (first >= tensor.rows || progress.stopped()) return;
+      const int64_t end = std::min<int64_t>(first + rowsPerClaim, tensor.rows);
+      if (!blocks) {
+        rows.resize(static_cast<size_t>((end - first) * tensor.cols));
+        Model::decodeRows(tensor, first, end - first, rows.data());
+      }
+      for (int64_t row = first; row < end; row += kTile) {
+        const int count = static_cast<int>(std::min<int64_t>(kTile, end - row));
+        float* tile = rows.data() + (row - first) * tensor.cols;
+        if (blocks) {
+          blockRows.write(static_cast<int>(row), count, out);
+          continue;
+        }
+        if (pruner) pruner->apply(tile, static_cast<int>(row), count);
+        if (method)
+          method->quantizeRows(tile, static_cast<int>(row), count, out);
+        else
+          writePlain(tile, row, count, out);
+      }
+      progress.count((end - first) * tensor.cols);
+      if (thread == 0) progress.report();
+      std::this_thread::yield();
+    }
+  });
+  progress.report();
+  return !progress.stopped();
+}
+
+}  // namespace winnow

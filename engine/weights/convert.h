@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// One tensor: master rows decoded, pruned, rounded, packed; 16-row tiles spread over a pool. The result does not depend on threads.
+#pragma once
+#include <atomic>
+#include <cstdint>
+
+#include "engine/core/progress.h"
+#include "engine/core/threads.h"
+#include "engine/model/model.h"
+#include "engine/weights/calibration.h"
+#include "engine/weights/matrix.h"
+#include "engine/weights/recipe.h"
+
+namespace winnow {
+
+class ConvertProgress {
+ public:
+  ConvertProgress(const Progress& progress, int64_t values) : progress_(progress), total_(values) {}
+  bool stopped() const { return progress_.stopped(); }
+  void count(int64_t values) { done_.fetch_add(values, std::memory_order_relaxed); }  // any thread
+  void report() const { progress_(total_ > 0 ? static_cast<double>(done_.load()) / static_cast<double>(total_) : 1.0, "preparing weights"); }
+  void advance(int64_t values) {
+    count(values);
+    report();
+  }
+
+ private:
+  const Progress& progress_;
+  int64_t total_;
+  std::atomic<int64_t> done_{0};
+};
+
+// False when it was cancelled. The calling thread reports progress; between tiles threads yield.
+bool convert(const MasterTensor& tensor, const Recipe& recipe, const Calibration* calibration, ThreadPool& pool, ConvertProgress& progress,
+             Matrix& out);
+
+}  // namespace winnow

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// What is made of each master tensor. A recipe and a tensor are the identity of a weight version; a target is one recipe per tensor.
+#pragma once
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/knobs/knobs.h"
+#include "engine/model/model.h"
+#include "engine/weights/matrix.h"
+
+namespace winnow {
+
+struct Recipe {
+  WeightFormat format;        // how the result is stored
+  std::string method;         // quantization method; "" = the file's own values
+  std::string prune;          // pruning method; "" = dense
+  double pruneRatio = 0;
+  std::string calibration;    // identity of the statistics pruning looks at; "" = none
+  std::string key() const;
+};
+
+struct CalibrationChoice {
+  std::string path;  // text file
+  int tokens = 0;
+  std::string identity() const;  // path, size, time of change, tokens
+};
+
+struct WeightTarget {
+  std::vector<Recipe> recipes;  // one per tensor of Model::tensors()
+  std::string key;              // identity of the whole
+  std::optional<CalibrationChoice> calibration;
+  std::vector<Adjustment> adjustments;  // what of the configuration can't be done, and why
+  bool anyPacked = false;
+};
+
+// How a type is stored when no knob says otherwise: plain types as they are, blocks that a packed format holds exactly as that,
+// the others as f16.
+WeightFormat ownFormat(const MasterTensor& tensor);
+bool isWeightKnob(std::string_view name);  // weights.*, prune.*, calibration.*
+
+// `config` is one that resolve() made. `sampleText` is the calibration text when the configuration names none.
+WeightTarget weightTarget(const Model& model, const Config& config, const std::string& sampleText);
+
+}  // namespace winnow

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "engine/weights/store.h"
+
+#include <new>
+
+#include "engine/core/check.h"
+#include "engine/weights/convert.h"
+
+namespace winnow {
+namespace {
+
+bool usableInPlace(const MasterTensor& t, const Recipe& recipe) {
+  if (!recipe.method.empty() || !recipe.prune.empty() || !t.direct() || isBlockType(t.type)) return false;
+  const auto element = static_cast<size_t>(dtypeTraits(t.type).blockBytes);
+  const bool sameType = (recipe.format.storage == Storage::f32) == (t.type == DType::f32);
+  return sameType && t.storedRowBytes == element * static_cast<size_t>(t.cols) && reinterpret_cast<uintptr_t>(t.directRow(0)) % element == 0;
+}
+
+// Where a tensor of a role goes in the set.
+const Matrix** matrixSlot(WeightSet& set, TensorRole role, int layer) {
+  switch (role) {
+    case TensorRole::tokenEmbedding: return &set.embedding;
+    case TensorRole::positionEmbedding: return &set.positions;
+    case TensorRole::head: return &set.head;
+    default: break;
+  }
+  LayerWeights& w = set.layers[static_cast<size_t>(layer)];
+  switch (role) {
+    case TensorRole::q: return &w.q;
+    case TensorRole::k: return &w.k;
+    case TensorRole::v: return &w.v;
+    case TensorRole::o: return &w.o;
+    case TensorRole::gate: return &w.gate;
+    case TensorRole::up: return &w.up;
+    default: return &w.down;
+  }
+}
+
+const float** vectorSlot(WeightSet& set, TensorRole role, int layer) {
+  if (role == TensorRole::outputNorm) return &set.outputNorm;
+  if (role == TensorRole::outputNormBias) return &set.outputNormBias;
+  LayerWeights& w = set.layers[static_cast<size_t>(layer)];
+  switch (role) {
+    case TensorRole::attnNorm: return &w.attnNorm;
+    case TensorRole::attnNormBias: return &w.attnNormBias;
+    case TensorRole::ffnNorm: return &w.ffnNorm;
+    case TensorRole::ffnNormBias: return &w.ffnNormBias;
+    case TensorRole::qBias: return &w.qBias;
+    case TensorRole::kBias: return &w.kBias;
+    case TensorRole::vBias: return &w.vBias;
+    case TensorRole::oBias: return &w.oBias;
+    case TensorRole::gateBias: return &w.gateBias;
+    case TensorRole::upBias: return &w.upBias;
+    case TensorRole::downBias: return &w.downBias;
+    case TensorRole::qNorm: return &w.qNorm;
+    case TensorRole::kNorm: return &w.kNorm;
+    default: CHECK(false, "no place for", tensorRoleName(role)); return nullptr;
+  }
+}
+
+}  // namespace
+
+MemoryByTag WeightSet::memory(const Plan& plan) const {
+  MemoryByTag out{};
+  for (size_t i = 0; i < versions.size(); ++i) {
+    const MasterTensor& tensor = model->tensors()[i];
+    const Matrix& matrix = versions[i]->matrix;
+    const bool queryOrKey = tensor.role == TensorRole::q || tensor.role == TensorRole::k;
+    if (matrix.mapped() && queryOrKey && plan.follower(tensor.layer)) continue;
+    out[static_cast<size_t>(matrix.mapped() ? MemoryTag::weightsMapped : MemoryTag::weights)] += static_cast<int64_t>(matrix.bytes());
+  }
+  return out;
+}
+
+struct WeightStore::Work {
+  size_t tensor;
+  const Recipe& recipe;
+  ThreadPool& pool;
+  const Calibration* calibration;
+  ConvertProgress& progress;
+};
+
+std::shared_ptr<const WeightVersion> WeightStore::find(size_t tensor, const std::string& recipe) {
+  std::scoped_lock lock(mutex_);
+  const auto found = versions_.find({tensor, recipe});
+  return found == versions_.end() ? nullptr : found->second.lock();
+}
+
+std::shared_ptr<const WeightVersion> WeightStore::make(const Work& work) {
+  const MasterTensor& tensor = model_->tensors()[work.tensor];
+  auto version = std::make_shared<WeightVersion>();
+  if (usableInPlace(tensor, work.recipe)) {
+    Matrix& m = version->matrix;
+    m.format = work.recipe.format;
+    m.rows = static_cast<int>(tensor.rows);
+    m.cols = static_cast<int>(tensor.cols);
+    m.data = tensor.directRow(0);
+    version->mapped = MappedBytes(ledger_, static_cast<int64_t>(m.bytes()));
+    work.progress.advance(tensor.rows * tensor.cols);
+  } else {
+    version->matrix = Matrix::allocate(ledger_, work.recipe.format, static_cast<int>(tensor.rows), static_cast<int>(tensor.cols));
+    if (!ledger_.planning() && !convert(tensor, work.recipe, work.calibration, work.pool, work.progress, version->matrix)) return nullptr;
+  }
+  std::scoped_lock lock(mutex_);
+  auto& place = versions_[{work.tensor, work.recipe.key()}];
+  if (auto other = place.lock()) return other;  // another session was faster
+  place = version;
+  return version;
+}
+
+Result<std::shared_ptr<const WeightSet>> WeightStore::build(const WeightTarget& target, ThreadPool& pool, const CalibrationSource& calibration,
+                                                            const Progress& progress) {
+  CHECK(target.recipes.size() == model_->tensors().size(), target.recipes.size());
+  const Error cancelled{ErrorCode::cancelled, "Preparing the weights was cancelled.", ""};
+  std::shared_ptr<const Calibration> statistics;
+  if (target.calibration && !ledger_.planning()) {
+    auto measured = calibration(*target.calibration, progress);
+    if (!measured) return measured.error();
+    statistics = *measured;
+  }
+  auto set = std::make_shared<WeightSet>();
+  set->model = model_;
+  set->key = target.key;
+  set->anyPacked = target.anyPacked;
+  set->layers.resize(static_cast<size_t>(model_->config().layers));
+  int64_t total = 0;
+  for (const MasterTensor& tensor : model_->tensors()) total += tensor.rows * tensor.cols;
+  ConvertProgress converted(progress, total);
+  for (size_t i = 0; i < target.recipes.size(); ++i) {
+    const MasterTensor& tensor = model_->tensors()[i];
+    if (progress.stopped()) return cancelled;
+    std::shared_ptr<const WeightVersion> version = find(i, target.recipes[i].key());
+    if (version) {
+      converted.advance(tensor.rows * tensor.cols);
+    } else {
+      try {
+        version = make({i, target.recipes[i], pool, statistics.get(), converted});
+      } catch (const std::bad_alloc&) {
+        return Error{ErrorCode::resources, "Not enough memory for the weights: tensor " + tensor.fileName + " as " + target.recipes[i].format.describe() +
+                                               " did not fit.", "Choose fewer bits, or a smaller model."};
+      }
+      if (!version) return cancelled;
+    }
+    if (isMatrix(tensor.role))
+      *matrixSlot(*set, tensor.role, tensor.layer) = &version->matrix;
+    else
+      *vectorSlot(*set, tensor.role, tensor.layer) = static_cast<const float*>(version->matrix.data);
+    set->versions.push_back(std::move(version));
+  }
+  if (!set->head) set->head = set->embedding;
+  return std::shared_ptr<const WeightSet>(std::move(set));
+}
+
+}  // namespace winnow

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// Immutable weight versions, made from the untouched master and shared by all sessions that want the same. A set is everything one
+// forward pass reads; it lives as long as a session or a step holds it.
+#pragma once
+#include <atomic>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "engine/core/memory.h"
+#include "engine/core/progress.h"
+#include "engine/core/result.h"
+#include "engine/core/threads.h"
+#include "engine/model/model.h"
+#include "engine/plan/plan.h"
+#include "engine/weights/calibration.h"
+#include "engine/weights/recipe.h"
+
+namespace winnow {
+
+// Bytes of the file that are read in place, posted while the version lives.
+class MappedBytes {
+ public:
+  MappedBytes() = default;
+  MappedBytes(Ledger& ledger, int64_t bytes) : ledger_(&ledger), bytes_(bytes) { ledger.post(MemoryTag::weightsMapped, bytes); }
+  MappedBytes(MappedBytes&& other) noexcept { *this = std::move(other); }
+  MappedBytes& operator=(MappedBytes&& other) noexcept {
+    std::swap(ledger_, other.ledger_);
+    std::swap(bytes_, other.bytes_);
+    return *this;
+  }
+  ~MappedBytes() {
+    if (ledger_) ledger_->post(MemoryTag::weightsMapped, -bytes_);
+  }
+
+ private:
+  Ledger* ledger_ = nullptr;
+  int64_t bytes_ = 0;
+};
+
+struct WeightVersion {
+  Matrix matrix;  // norms and biases are f32 [1, n]
+  MappedBytes mapped;
+};
+
+struct LayerWeights {  // null where the model has none
+  const Matrix *q = nullptr, *k = nullptr, *v = nullptr, *o = nullptr, *gate = nullptr, *up = nullptr, *down = nullptr;
+  const float *attnNorm = nullptr, *attnNormBias = nullptr, *ffnNorm = nullptr, *ffnNormBias = nullptr;  // [hidden]
+  const float *qBias = nullptr, *kBias = nullptr, *vBias = nullptr, *oBias = nullptr;
+  const float *gateBias = nullptr, *upBias = nullptr, *downBias = nullptr;
+  const float *qNorm = nullptr, *kNorm = nullptr;  // [headDim]
+};
+
+struct WeightSet {
+  std::shared_ptr<const Model> model;                         // keeps the mapping
+  std::vector<std::shared_ptr<const WeightVersion>> versions;  // [tensors of the model]
+  std::vector<LayerWeights> layers;
+  const Matrix *embedding = nullptr, *positions = nullptr, *head = nullptr;
+  const float *outputNorm = nullptr, *outputNormBias = nullptr;  // [hidden]
+  std::string key;                                            // WeightTarget::key
+  bool anyPacked = false;
+
+  // By tag, of what a plan reads: file-backed followers' Q and K aren't, allocated ones are memory all the same.
+  MemoryByTag memory(const Plan& plan) const;
+};
+
+using CalibrationSource = std::function<Result<std::shared_ptr<const Calibration>>(const CalibrationChoice&, const Progress&)>;
+
+class WeightStore {
+ public:
+  WeightStore(std::shared_ptr<const Model> model, Ledger& ledger) : model_(std::move(model)), ledger_(ledger) {}
+
+  // Makes what is missing and returns the set. Thread-safe; the pool is the caller's. Errors: cancelled, no memory, no calibration.
+  Result<std::shared_ptr<const WeightSet>> build(const WeightTarget& target, ThreadPool& pool, const CalibrationSource& calibration,
+                                                 const Progress& progress);
+
+ private:
+  struct Work;
+  std::shared_ptr<const WeightVersion> find(size_t tensor, const std::string& recipe);
+  std::shared_ptr<const WeightVersion> make(const Work& work);
+
+  std::shared_ptr<const Model> model_;
+  Ledger& ledger_;
+  std::mutex mutex_;
+  std::map<std::pair<size_t, std::string>, std::weak_ptr<const WeightVersion>> versions_;
+};
+
+}  // namespace winnow

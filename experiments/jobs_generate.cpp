@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include <QFile>
+#include <algorithm>
+#include <chrono>
+
+#include "engine/text/chat.h"
+#include "experiments/jobs.h"
+#include "experiments/recorder.h"
+#include "experiments/statistics.h"
+
+namespace winnow {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+double msSince(Clock::time_point start) { return std::chrono::duration<double, std::milli>(Clock::now() - start).count(); }
+
+QString opCategory(OpKind kind) {
+  switch (kind) {
+    case OpKind::attend:
+    case OpKind::attendReuse:
+      return QStringLiteral("attention");
+    case OpKind::qkv:
+    case OpKind::vOnly:
+      return QStringLiteral("qkv");
+    case OpKind::linear:
+      return QStringLiteral("projections");
+    case OpKind::gateUp:
+      return QStringLiteral("feed-forward");
+    case OpKind::logits:
+      return QStringLiteral("logits");
+    case OpKind::embed:
+      break;
+  }
+  return QStringLiteral("embedding");
+}
+
+class Generation {
+ public:
+  Generation(const JobContext& context, Session& session, const GenerateRequest& request, const GenerateObserver& observer)
+      : context_(context), session_(session), request_(request), observer_(observer), tokenizer_(context.engine->tokenizer()) {}
+
+  Result<GenerateResult> run() {
+    if (!tokenizer_) return Error{ErrorCode::badInput, "the model file holds no tokenizer: a prompt can't be read.", "Use a file with its vocabulary."};
+    const std::vector<int32_t> prompt = promptIds();
+    if (prompt.empty()) return Error{ErrorCode::badInput, "the prompt is empty and the model has no begin token.", "Write a prompt."};
+    session_.reset();
+    session_.takeEvents();
+    RunRecorder recorder(context_.file, *context_.engine, *session_.effective(), description());
+    recorder_ = &recorder;
+    result_.run = recorder.id();
+    if (context_.onRun && recorder.active()) context_.onRun(recorder.id());
+    start_ = Clock::now();
+    const Status done = feed(prompt);
+    if (!done && done.error().code != ErrorCode::cancelled) {
+      recorder.finish(storage::RunStatus::failed, done.error().message);
+      return done.error();
+    }
+    result_.stopped = !done || context_.progress.stopped();
+    summarize();
+    recorder.finish(result_.stopped ? storage::RunStatus::cancelled : storage::RunStatus::done);
+    return result_;
+  }
+
+ private:
+  std::vector<int32_t> promptIds() const {
+    const std::string text = request_.prompt.toStdString();
+    if (!request_.chat) return tokenizer_->encode(text, true);
+    return tokenizer_->encode(applyChat(detectChatFormat(tokenizer_->vocab().chatTemplate), text), true, true);
+  }
+
+  storage::NewRun description() const {
+    storage::NewRun run;
+    run.kind = storage::RunKind::generate;
+    run.name = context_.name;
+    run.prompt = request_.prompt.toStdString();
+    run.protocol = request_.chat ? "generate chat" : "generate";
+    run.seed = static_cast<int64_t>(request_.sampler.seed);
+    run.repeat = context_.repeat;
+    run.sweep = context_.sweep;
+    run.sweepOrdinal = context_.sweepOrdinal;
+    return run;
+  }
+
+  Status feed(const std::vector<int32_t>& prompt) {
+    const auto begin = Clock::now();
+    if (const Status fed = session_.prefill(prompt, context_.progress); !fed) return fed;
+    result_.prefillMs = msSince(begin);
+    for (size_t i = 0; i < prompt.size(); ++i) {
+      TokenPoint point;
+      point.index = static_cast<qint64>(i);
+      point.id = prompt[i];
+      point.prompt = true;
+      point.text = QString::fromStdString(promptText_.push(tokenizer_->piece(prompt[i], true)));
+      point.ms = i == 0 ? result_.prefillMs : 0;
+      emitPoint(point, 0);
+    }
+    takeEvents();
+    std::vector<int32_t> history = prompt;
+    while (static_cast<int>(result_.tokens.size()) < request_.tokens && session_.position() < session_.context()) {
+      if (context_.progress.stopped()) return Error{ErrorCode::cancelled, "stopped.", ""};
+      const auto tokenBegin = Clock::now();
+      const int32_t token = sample(session_.logits(), history, request_.sampler, static_cast<uint64_t>(session_.position()));
+      if (tokenizer_->isEnd(token) && !request_.ignoreEos) break;
+      cpu::TokenScore score;
+      const int vocab = session_.vocab();
+      cpu::scoreLogits(session_.cpuContext(), session_.logits().data(), vocab, vocab, &token, 1, &score);
+      const int64_t index = session_.position();
+      if (const Status stepped = session_.step(token); !stepped) return stepped;
+      const double ms = msSince(tokenBegin);
+      history.push_back(token);
+      result_.tokens.push_back(token);
+      result_.tokenMs.push_back(ms);
+      takeEvents();
+      generated(index, token, ms, score);
+      context_.progress(static_cast<double>(result_.tokens.size()) / request_.tokens, "token " + std::to_string(result_.tokens.size()) + " of " + std::to_string(request_.tokens));
+      if (observer_.onBoundary) observer_.onBoundary();
+    }
+    return Done{};
+  }
+
+  void generated(int64_t index, int32_t token, double ms, const cpu::TokenScore& score) {
+    TokenPoint point;
+    point.index = index;
+    point.id = token;
+    const std::string shown = utf8_.push(tokenizer_->piece(token));
+    result_.text += shown;
+    point.text = QString::fromStdString(shown);
+    point.ms = ms;
+    point.nll = score.nll;
+    point.entropy = score.entropy;
+    for (const OpTime& op : session_.opTimes()) {
+      const QString category = opCategory(session_.plan().ops[static_cast<size_t>(op.op)].kind);
+      auto at = std::ranges::find(point.opMs, category, &std::pair<QString, double>::first);
+      if (at == point.opMs.end()) at = point.opMs.insert(point.opMs.end(), {category, 0.0});
+      at->second += static_cast<double>(op.ns) / 1e6;
+    }
+    emitPoint(point, static_cast<int64_t>(ms * 1e6));
+  }
+
+  void emitPoint(TokenPoint& point, int64_t durationNs) {
+    const CacheStats cache = session_.cache();
+    point.seconds = std::chrono::duration<double>(Clock::now() - start_).count();
+    point.epoch = epoch_;
+    point.kvLive = cache.liveTokens;
+    point.kvEvicted = cache.evictedTokens;
+    point.memory = session_.memory();
+    storage::TokenSample stored;
+    stored.index = point.index;
+    stored.prefill = point.prompt;
+    stored.token = point.id;
+    stored.tNs = static_cast<int64_t>(point.seconds * 1e9);
+    stored.durationNs = point.prompt ? static_cast<int64_t>(point.ms * 1e6) : durationNs;
+    if (point.nll >= 0) stored.nll = point.nll;
+    if (point.entropy >= 0) stored.entropy = point.entropy;
+    stored.kvLive = cache.liveTokens;
+    stored.kvEvicted = cache.evictedTokens;
+    stored.kvBytes = cache.allocatedBytes;
+    stored.epoch = epoch_;
+    stored.piece = tokenizer_->piece(point.id, true);
+    recorder_->token(std::move(stored));
+    recorder_->memory(point.index, point.memory);
+    if (observer_.onToken) observer_.onToken(point);
+  }
+
+  void takeEvents() {
+    for (const EngineEvent& event : session_.takeEvents()) {
+      if (event.kind == EngineEvent::Kind::epoch) {
+        EpochPoint point;
+        point.epoch = ++epoch_;
+        point.token = event.token;
+        point.label = epochLabel(event);
+        point.cause = QString::fromStdString(event.cause);
+        for (const Adjustment& change : event.changes)
+          if (!change.reason.empty()) {
+            point.clamped = true;
+            point.reason = QString::fromStdString(change.reason);
+          }
+        recorder_->epoch(epoch_, event.token, event);
+        recorder_->effective(*session_.effective());
+        if (observer_.onEpoch) observer_.onEpoch(point);
+      }
+      const bool warning = event.kind == EngineEvent::Kind::warning || event.kind == EngineEvent::Kind::fallback;
+      recorder_->event(warning ? "warning" : "info", event.code, event.text);
+      if (observer_.onEvent) observer_.onEvent(event);
+    }
+  }
+
+  void summarize() {
+    result_.text += utf8_.finish();
+    recorder_->metric("prefill_ms", "ms", "lower", result_.prefillMs);
+    if (result_.tokenMs.empty()) return;
+    std::vector<double> sorted = result_.tokenMs;
+    std::ranges::sort(sorted);
+    storage::Metric latency;
+    latency.name = "ms_per_token";
+    latency.unit = "ms";
+    latency.better = "lower";
+    latency.n = static_cast<int64_t>(sorted.size());
+    latency.p50 = latency.value = quantileOfSorted(sorted, 0.5);
+    latency.p95 = quantileOfSorted(sorted, 0.95);
+    if (const auto interval = quantileInterval(sorted, 0.5)) {
+      latency.ciLow = interval->low;
+      latency.ciHigh = interval->high;
+    }
+    recorder_->metric(latency);
+    recorder_->metric("tokens_per_second", "1/s", "higher", 1000 / latency.value, latency.n);
+    if (auto* file = recorder_->file()) file->setOutput(result_.run, result_.text);
+  }
+
+  const JobContext& context_;
+  Session& session_;
+  const GenerateRequest& request_;
+  const GenerateObserver& observer_;
+  std::shared_ptr<const Tokenizer> tokenizer_;
+  RunRecorder* recorder_ = nullptr;
+  Clock::time_point start_;
+  Utf8Stream utf8_, promptText_;
+  GenerateResult result_;
+  int epoch_ = 0;
+};
+
+}  // namespace
+
+Result<GenerateResult> generateRun(const JobContext& context, Session& session, const GenerateRequest& request, const GenerateObserver& observer) {
+  return Generation(context, session, request, observer).run();
+}
+
+QString epochLabel(const EngineEvent& event) {
+  QStringList parts;
+  for (const Adjustment& change : event.changes)
+    parts << QStringLiteral("%1 %2 → %3").arg(QString::fromStdString(change.knob), QString::fromStdString(toText(change.requested)), QString::fromStdString(toText(change.effective)));
+  return parts.isEmpty() ? QString::fromStdString(event.text) : parts.join(QStringLiteral(", "));
+}
+
+Result<std::string> readTextFile(const QString& path) {
+  QFile file(path);
+  if (!file.open(QIODevice::ReadOnly))
+    return Error{ErrorCode::badInput, path.toStdString() + " can't be opened: " + file.errorString().toStdString() + ".", "Check the path and its permissions."};
+  constexpr qint64 kLimit = qint64{1} << 30;
+  if (file.size() > kLimit) return Error{ErrorCode::badInput, path.toStdString() + " is larger than 1 GiB.", "Use a part of the text."};
+  return file.readAll().toStdString();
+}
+
+}  // namespace winnow

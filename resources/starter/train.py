@@ -1,0 +1,405 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Trains Winnow's starter model and its proxy, from text to GGUF. Needs PyTorch, tokenizers, safetensors and numpy from PyPI;
+neither building nor running Winnow needs any of them.
+
+    python3 train.py --text DIR --work DIR --out DIR --model starter --minutes 14
+    python3 train.py --text DIR --work DIR --out DIR --model proxy --minutes 3
+
+Steps, each done once and kept in --work: decompress, train the tokenizer, encode; then train until --minutes of training time
+are spent. --stop-after M saves the state and exits after M minutes of this call; the same command goes on where it stopped.
+Learning rate and context follow the share of --minutes that is spent, so the run fits the machine: a GPU for minutes, a CPU for
+hours. At the end --out holds NAME.gguf (bf16), NAME-hf/ (safetensors, config.json, tokenizer.json) and NAME.json (the record:
+curve, bits per byte, hardware, command). --part-bytes also cuts the GGUF into parts (join them with cat).
+"""
+import argparse
+import concurrent.futures
+import json
+import lzma
+import math
+import pathlib
+import struct
+import sys
+import time
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+
+END = "<|endoftext|>"  # BOS, EOS and the separator of documents, id 0
+VOCAB = 8192
+# Times each text is seen per epoch: short stories are 5 % of the bytes and what the model is for.
+MIX = {"tinystories": 5, "storybooks": 5, "children": 1, "novels": 1, "wiki": 1}
+SHAPES = {  # about 16 M and 1.6 M parameters, head tied to the embedding
+    "starter": dict(hidden=384, layers=10, heads=6, kv_heads=2, ffn=768),
+    "proxy": dict(hidden=128, layers=3, heads=2, kv_heads=1, ffn=320),
+}
+HEAD_DIM, CONTEXT, ROPE_BASE, NORM_EPS = 64, 2048, 10000.0, 1e-5
+
+
+# ---- text -------------------------------------------------------------------------------------------------------------
+
+def documents(path):
+    raw = lzma.open(path, "rt", encoding="utf-8").read() if path.suffix == ".xz" else path.read_text(encoding="utf-8")
+    return [d.strip("\n") for d in raw.split(END) if d.strip()]
+
+
+def find(folder, name):
+    for suffix in (".txt.xz", ".txt"):
+        if (folder / (name + suffix)).exists():
+            return folder / (name + suffix)
+    sys.exit(f"{folder}: no {name}.txt or {name}.txt.xz")
+
+
+def train_tokenizer(texts, path):
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # GPT-2's pattern
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(vocab_size=VOCAB, special_tokens=[END], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+                                  show_progress=False)
+    sample = [d[:4000] for name, docs in texts.items() for d in docs[:: 1 if MIX[name] > 1 else 3]]
+    tokenizer.train_from_iterator(sample, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(single=END + " $A", special_tokens=[(END, 0)])
+    tokenizer.save(str(path))
+
+
+def prepare(arguments):
+    """tokenizer.json, train.u16 (ids of the mix, documents end with 0) and heldout.json (every 100th document of each text)."""
+    work = arguments.work
+    work.mkdir(parents=True, exist_ok=True)
+    if (work / "train.u16").exists():
+        return
+    start = time.time()
+    with concurrent.futures.ProcessPoolExecutor() as pool:
+        texts = dict(zip(MIX, pool.map(documents, [find(arguments.text, name) for name in MIX])))
+    heldout = {name: docs[99::100] for name, docs in texts.items()}
+    texts = {name: [d for i, d in enumerate(docs) if i % 100 != 99] for name, docs in texts.items()}
+    train_tokenizer(texts, work / "tokenizer.json")
+    tokenizer = Tokenizer.from_file(str(work / "tokenizer.json"))
+    parts = []
+    for name, docs in texts.items():
+        encoded = tokenizer.encode_batch(docs, add_special_tokens=False)
+        ids = np.concatenate([np.array(e.ids + [0], np.uint16) for e in encoded])
+        print(f"{name}: {len(docs)} documents, {len(ids)} tokens, {sum(len(d.encode()) for d in docs) / len(ids):.2f} bytes/token")
+        parts += [ids] * MIX[name]
+    (work / "heldout.json").write_text(json.dumps(heldout))
+    np.concatenate(parts).tofile(work / "train.u16.tmp")
+    (work / "train.u16.tmp").rename(work / "train.u16")
+    print(f"prepared in {time.time() - start:.0f} s")
+
+
+class Windows:
+    """Windows of `length` ids that start with BOS; every second one at the start of a document. Drawn by (seed, step)."""
+
+    def __init__(self, path, device):
+        self.ids = torch.from_numpy(np.fromfile(path, np.uint16).astype(np.int32)).to(device)
+        self.starts = torch.nonzero(self.ids[:-CONTEXT - 1] == 0).flatten() + 1
+        self.device = device
+
+    def batch(self, count, length, seed):
+        generator = torch.Generator().manual_seed(seed)
+        anywhere = torch.randint(len(self.ids) - CONTEXT - 1, (count,), generator=generator).to(self.device)
+        at_start = self.starts[torch.randint(len(self.starts), (count,), generator=generator).to(self.device)]
+        offset = torch.where(torch.arange(count, device=self.device) % 2 == 0, at_start, anywhere)
+        rows = self.ids[offset[:, None] + torch.arange(length, device=self.device)]
+        bos = torch.zeros(count, 1, dtype=torch.int32, device=self.device)
+        return torch.cat([bos, rows[:, :-1]], 1).long(), rows.long()
+
+
+# ---- model ------------------------------------------------------------------------------------------------------------
+
+def rotated(x, cos, sin):  # half-split pairs
+    a, b = x.chunk(2, -1)
+    return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
+
+
+class Block(torch.nn.Module):
+    def __init__(self, s):
+        super().__init__()
+        linear = lambda i, o: torch.nn.Linear(i, o, bias=False)
+        self.heads, self.kv_heads = s["heads"], s["kv_heads"]
+        self.attn_norm = torch.nn.RMSNorm(s["hidden"], NORM_EPS)
+        self.q = linear(s["hidden"], self.heads * HEAD_DIM)
+        self.k = linear(s["hidden"], self.kv_heads * HEAD_DIM)
+        self.v = linear(s["hidden"], self.kv_heads * HEAD_DIM)
+        self.o = linear(self.heads * HEAD_DIM, s["hidden"])
+        self.ffn_norm = torch.nn.RMSNorm(s["hidden"], NORM_EPS)
+        self.gate, self.up = linear(s["hidden"], s["ffn"]), linear(s["hidden"], s["ffn"])
+        self.down = linear(s["ffn"], s["hidden"])
+
+    def forward(self, x, cos, sin):
+        b, t, _ = x.shape
+        h = self.attn_norm(x)
+        split = lambda y, n: y.view(b, t, n, HEAD_DIM).transpose(1, 2)
+        q, k = rotated(split(self.q(h), self.heads), cos, sin), rotated(split(self.k(h), self.kv_heads), cos, sin)
+        v = split(self.v(h), self.kv_heads)
+        group = self.heads // self.kv_heads
+        a = F.scaled_dot_product_attention(q, k.repeat_interleave(group, 1), v.repeat_interleave(group, 1), is_causal=True)
+        x = x + self.o(a.transpose(1, 2).reshape(b, t, -1))
+        h = self.ffn_norm(x)
+        return x + self.down(F.silu(self.gate(h)) * self.up(h))
+
+
+class Llama(torch.nn.Module):
+    def __init__(self, shape):
+        super().__init__()
+        self.embedding = torch.nn.Embedding(VOCAB, shape["hidden"])
+        self.blocks = torch.nn.ModuleList(Block(shape) for _ in range(shape["layers"]))
+        self.norm = torch.nn.RMSNorm(shape["hidden"], NORM_EPS)
+        angle = torch.outer(torch.arange(CONTEXT).float(), ROPE_BASE ** (-torch.arange(0, HEAD_DIM, 2).float() / HEAD_DIM))
+        self.register_buffer("cos", angle.cos(), persistent=False)
+        self.register_buffer("sin", angle.sin(), persistent=False)
+        for name, p in self.named_parameters():
+            if p.dim() == 2:
+                deviation = 0.02 if "embedding" in name else p.shape[1] ** -0.5
+                torch.nn.init.normal_(p, std=deviation / (math.sqrt(2 * shape["layers"]) if name.endswith(("o.weight", "down.weight")) else 1))
+
+    def forward(self, ids, targets=None):
+        t = ids.shape[1]
+        x = self.embedding(ids)
+        cos, sin = self.cos[:t].to(x.dtype), self.sin[:t].to(x.dtype)
+        for block in self.blocks:
+            x = block(x, cos, sin)
+        logits = F.linear(self.norm(x), self.embedding.weight)
+        return logits if targets is None else F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
+
+
+# ---- training ---------------------------------------------------------------------------------------------------------
+
+def rate(progress, peak):
+    """Warm up over 1 %, hold, fall linearly to zero over the last 40 %."""
+    return peak * min(1.0, progress / 0.01 + 1e-3, (1.0 - progress) / 0.4)
+
+
+@torch.no_grad()
+def bits_per_byte(model, tokenizer, docs, device, length=512, limit=400):
+    """Non-overlapping windows, each from BOS, every token scored."""
+    ids = [i for d in docs for i in tokenizer.encode(d, add_special_tokens=False).ids + [0]]
+    windows = [ids[i:i + length - 1] for i in range(0, len(ids) - length, length - 1)][:limit]
+    if not windows:
+        return float("nan")
+    nats = 0.0
+    for i in range(0, len(windows), 16):
+        rows = torch.tensor(windows[i:i + 16], device=device)
+        inputs = torch.cat([torch.zeros(len(rows), 1, dtype=torch.long, device=device), rows[:, :-1]], 1)
+        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+            nats += model(inputs, rows).item() * rows.numel()
+    size = sum(len(tokenizer.decode([i for i in w if i], skip_special_tokens=False).encode()) + 2 * w.count(0) for w in windows)
+    return nats / math.log(2) / size
+
+
+def train(arguments, device):
+    torch.manual_seed(arguments.seed)
+    torch.set_float32_matmul_precision("high")
+    name, shape = arguments.model, SHAPES[arguments.model]
+    tokenizer = Tokenizer.from_file(str(arguments.work / "tokenizer.json"))
+    heldout = json.loads((arguments.work / "heldout.json").read_text())
+    windows = Windows(arguments.work / "train.u16", device)
+    model = Llama(shape).to(device)
+    matrices = [p for p in model.parameters() if p.dim() == 2]
+    vectors = [p for p in model.parameters() if p.dim() == 1]
+    optimizer = torch.optim.AdamW([{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}],
+                                  lr=1e-3, betas=(0.9, 0.95), fused=device == "cuda")
+    state = {"step": 0, "seconds": 0.0, "tokens": 0, "curve": []}
+    saved = arguments.work / f"{name}.state"
+    if saved.exists():
+        kept = torch.load(saved, map_location=device)
+        model.load_state_dict(kept["model"])
+        optimizer.load_state_dict(kept["optimizer"])
+        state = kept["state"]
+        print(f"going on at step {state['step']}, {state['seconds'] / 60:.1f} min")
+    fast = torch.compile(model) if device == "cuda" else model
+    tokens_per_step = 2 ** 18 if device == "cuda" else 2 ** 13
+    peak = (3e-3 if name == "starter" else 5e-3) * (1.0 if device == "cuda" else 0.5)
+    total, call_start, mark = arguments.minutes * 60, time.time(), time.time()
+    while state["seconds"] < total:
+        progress = state["seconds"] / total
+        # The last fifth of the run sees whole contexts; before, shorter windows make more steps of the same time.
+        length = CONTEXT if progress > 0.8 and device == "cuda" else 1024 if device == "cuda" else 256 if progress < 0.8 else 1024
+        for group in optimizer.param_groups:
+            group["lr"] = rate(progress, peak)
+        inputs, targets = windows.batch(max(1, tokens_per_step // length), length, arguments.seed * 1_000_003 + state["step"])
+        with torch.autocast(device, torch.bfloat16):
+            loss = fast(inputs, targets)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        state["step"] += 1
+        state["tokens"] += inputs.numel()
+        if state["step"] % 10 == 0:
+            value = loss.item()  # waits for the device: the clock is right here
+        now = time.time()
+        state["seconds"] += now - mark
+        mark = now
+        if state["step"] % (200 if device == "cuda" else 100) == 0:
+            bpb = bits_per_byte(model, tokenizer, heldout["tinystories"], device, limit=64)
+            state["curve"].append([state["step"], round(state["seconds"]), state["tokens"], round(value, 4), round(bpb, 4)])
+            print(f"step {state['step']} {state['seconds'] / 60:.1f} min {state['tokens'] / 1e6:.0f} Mtok "
+                  f"{state['tokens'] / state['seconds']:.0f} tok/s loss {value:.3f} held-out tinystories {bpb:.3f} bpb", flush=True)
+            mark = time.time()
+        if arguments.stop_after and time.time() - call_start > arguments.stop_after * 60:
+            break
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "state": state}, saved)
+    if state["seconds"] < total:
+        print(f"stopped at {state['seconds'] / 60:.1f} of {arguments.minutes} min; run the same command to go on")
+        return None
+    return model.eval(), tokenizer, heldout, state
+
+
+@torch.no_grad()
+def story(model, tokenizer, prompt, device, count=150, temperature=0.7):
+    generator = torch.Generator(device).manual_seed(1)
+    ids = tokenizer.encode(prompt).ids
+    for _ in range(count):
+        logits = model(torch.tensor([ids], device=device))[0, -1].float() / temperature
+        top = logits.topk(40)
+        ids.append(top.indices[torch.multinomial(top.values.softmax(0), 1, generator=generator)].item())
+        if ids[-1] == 0:
+            break
+    return tokenizer.decode(ids[1:])
+
+
+# ---- export -----------------------------------------------------------------------------------------------------------
+
+def hf_names(shape):
+    yield "embedding.weight", "model.embed_tokens.weight", "token_embd.weight"
+    yield "norm.weight", "model.norm.weight", "output_norm.weight"
+    per_block = {"attn_norm": ("input_layernorm", "attn_norm"), "ffn_norm": ("post_attention_layernorm", "ffn_norm"),
+                 "q": ("self_attn.q_proj", "attn_q"), "k": ("self_attn.k_proj", "attn_k"), "v": ("self_attn.v_proj", "attn_v"),
+                 "o": ("self_attn.o_proj", "attn_output"), "gate": ("mlp.gate_proj", "ffn_gate"), "up": ("mlp.up_proj", "ffn_up"),
+                 "down": ("mlp.down_proj", "ffn_down")}
+    for i in range(shape["layers"]):
+        for ours, (hf, gguf) in per_block.items():
+            yield f"blocks.{i}.{ours}.weight", f"model.layers.{i}.{hf}.weight", f"blk.{i}.{gguf}.weight"
+
+
+def interleaved(weight, heads):
+    """llama-architecture GGUF stores Q and K rows with RoPE pairs side by side."""
+    return weight.view(heads, 2, HEAD_DIM // 2, -1).transpose(1, 2).reshape(weight.shape)
+
+
+class Gguf:
+    TYPES = {int: 4, float: 6, bool: 7, str: 8}  # u32, f32, bool, string
+
+    def __init__(self):
+        self.fields, self.tensors = [], []
+
+    @staticmethod
+    def string(text):
+        raw = text.encode()
+        return struct.pack("<Q", len(raw)) + raw
+
+    def scalar(self, value):
+        if isinstance(value, str):
+            return self.string(value)
+        return struct.pack({int: "<I", float: "<f", bool: "<?"}[type(value)], value)
+
+    def add(self, key, value, kind=None):
+        if isinstance(value, list):
+            kind = kind or self.TYPES[type(value[0])]
+            body = b"".join(struct.pack("<i", v) if kind == 5 else self.scalar(v) for v in value)
+            self.fields.append(self.string(key) + struct.pack("<IIQ", 9, kind, len(value)) + body)
+        else:
+            self.fields.append(self.string(key) + struct.pack("<I", self.TYPES[type(value)]) + self.scalar(value))
+
+    def write(self, path):
+        infos, data, offset = b"", [], 0
+        for name, tensor in self.tensors:
+            raw = tensor.contiguous().view(torch.uint8 if tensor.dtype == torch.float32 else torch.int16).numpy().tobytes()
+            shape = list(reversed(tensor.shape))
+            infos += self.string(name) + struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape, 0 if tensor.dtype == torch.float32 else 30, offset)
+            padding = -len(raw) % 32
+            data.append(raw + bytes(padding))
+            offset += len(raw) + padding
+        head = b"GGUF" + struct.pack("<IQQ", 3, len(self.tensors), len(self.fields)) + b"".join(self.fields) + infos
+        path.write_bytes(head + bytes(-len(head) % 32) + b"".join(data))
+
+
+def export(arguments, model, tokenizer, record):
+    name, shape, out = arguments.model, SHAPES[arguments.model], arguments.out
+    weights = {k: v.detach().float().cpu() for k, v in model.state_dict().items()}
+    spec = json.loads(tokenizer.to_str())
+    vocabulary = sorted(spec["model"]["vocab"], key=spec["model"]["vocab"].get)
+    merges = [m if isinstance(m, str) else " ".join(m) for m in spec["model"]["merges"]]
+
+    gguf = Gguf()
+    gguf.add("general.architecture", "llama")
+    gguf.add("general.name", f"Winnow {name}")
+    for key, value in {"context_length": CONTEXT, "embedding_length": shape["hidden"], "block_count": shape["layers"],
+                       "feed_forward_length": shape["ffn"], "attention.head_count": shape["heads"], "attention.head_count_kv": shape["kv_heads"],
+                       "attention.key_length": HEAD_DIM, "attention.value_length": HEAD_DIM, "rope.dimension_count": HEAD_DIM,
+                       "rope.freq_base": ROPE_BASE, "attention.layer_norm_rms_epsilon": NORM_EPS, "vocab_size": VOCAB}.items():
+        gguf.add("llama." + key, value)
+    gguf.add("tokenizer.ggml.model", "gpt2")
+    gguf.add("tokenizer.ggml.pre", "gpt-2")
+    gguf.add("tokenizer.ggml.tokens", vocabulary)
+    gguf.add("tokenizer.ggml.token_type", [3 if token == END else 1 for token in vocabulary], kind=5)
+    gguf.add("tokenizer.ggml.merges", merges)
+    gguf.add("tokenizer.ggml.bos_token_id", 0)
+    gguf.add("tokenizer.ggml.eos_token_id", 0)
+    gguf.add("tokenizer.ggml.add_bos_token", True)
+    heads = {"q": shape["heads"], "k": shape["kv_heads"]}
+    safetensors = {}
+    for ours, hf, theirs in hf_names(shape):
+        weight = weights[ours]
+        safetensors[hf] = weight.to(torch.bfloat16).contiguous()
+        part = ours.split(".")[-2]
+        if part in heads:
+            weight = interleaved(weight, heads[part])
+        gguf.tensors.append((theirs, weight if weight.dim() == 1 else weight.to(torch.bfloat16)))
+    out.mkdir(parents=True, exist_ok=True)
+    gguf.write(out / f"{name}.gguf")
+
+    from safetensors.torch import save_file
+    folder = out / f"{name}-hf"
+    folder.mkdir(exist_ok=True)
+    save_file(safetensors, str(folder / "model.safetensors"), metadata={"format": "pt"})
+    (folder / "config.json").write_text(json.dumps({
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": shape["hidden"], "num_hidden_layers": shape["layers"],
+        "num_attention_heads": shape["heads"], "num_key_value_heads": shape["kv_heads"], "head_dim": HEAD_DIM, "intermediate_size": shape["ffn"],
+        "vocab_size": VOCAB, "max_position_embeddings": CONTEXT, "rope_theta": ROPE_BASE, "rms_norm_eps": NORM_EPS, "hidden_act": "silu",
+        "tie_word_embeddings": True, "bos_token_id": 0, "eos_token_id": 0, "torch_dtype": "bfloat16"}, indent=1) + "\n")
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps({
+        "tokenizer_class": "PreTrainedTokenizerFast", "bos_token": END, "eos_token": END, "add_bos_token": True, "model_max_length": CONTEXT}) + "\n")
+    (out / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
+    if arguments.part_bytes:
+        raw = (out / f"{name}.gguf").read_bytes()
+        for i in range(0, len(raw), arguments.part_bytes):
+            (out / f"{name}.gguf.part{i // arguments.part_bytes:02d}").write_bytes(raw[i:i + arguments.part_bytes])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--text", type=pathlib.Path, required=True, help="folder with " + ", ".join(n + ".txt[.xz]" for n in MIX))
+    parser.add_argument("--work", type=pathlib.Path, required=True)
+    parser.add_argument("--out", type=pathlib.Path, required=True)
+    parser.add_argument("--model", choices=SHAPES, default="starter")
+    parser.add_argument("--minutes", type=float, required=True, help="training time in all")
+    parser.add_argument("--stop-after", type=float, help="minutes of this call")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--evaluate", type=pathlib.Path, nargs="*", default=[], help="texts to measure bits per byte on, context 512")
+    parser.add_argument("--part-bytes", type=int, default=0)
+    arguments = parser.parse_args()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    prepare(arguments)
+    trained = train(arguments, device)
+    if trained is None:
+        return
+    model, tokenizer, heldout, state = trained
+    bpb = {f"held-out {name}": bits_per_byte(model, tokenizer, docs, device) for name, docs in heldout.items()}
+    bpb |= {path.name: bits_per_byte(model, tokenizer, documents(path), device) for path in arguments.evaluate}
+    samples = [story(model, tokenizer, prompt, device) for prompt in ("Once upon a time", "The little dog", "Lily and Tom went to the park. They")]
+    record = {"command": " ".join(["python3", *sys.argv]), "date": time.strftime("%Y-%m-%d"), "torch": torch.__version__,
+              "hardware": torch.cuda.get_device_name() if device == "cuda" else "CPU", "parameters": sum(p.numel() for p in model.parameters()),
+              "minutes": state["seconds"] / 60, "steps": state["step"], "tokens": state["tokens"], "bits_per_byte": bpb,
+              "curve_columns": ["step", "seconds", "tokens", "loss", "heldout_tinystories_bpb"], "curve": state["curve"], "samples": samples}
+    export(arguments, model, tokenizer, record)
+    print(json.dumps({k: record[k] for k in ("parameters", "tokens", "bits_per_byte")}, indent=1))
+    print("\n---\n".join(samples))
+
+
+if __name__ == "__main__":
+    main()
