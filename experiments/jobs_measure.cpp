@@ -147,7 +147,7 @@ Result<BenchResult> benchRun(const JobContext& context, const Config& config, co
   run.protocol = request.realText ? "llama-bench real text" : "llama-bench random";
   RunRecorder recorder(context.file, *context.engine, *(*session)->effective(), run);
   if (context.onRun && recorder.active()) context.onRun(recorder.id());
-  const auto result = runBench(**session, context.engine->tokenizer().get(), request, context.progress);
+  const auto result = runBench(*context.engine, **session, request, context.progress);
   if (!result) return closed<BenchResult>(recorder, result.error());
   recorder.memory(0, (*session)->memory());
   bool latency = false;

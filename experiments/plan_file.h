@@ -45,6 +45,7 @@ struct AttributeSpec {
 };
 
 using Experiment = std::variant<GenerateSpec, EvaluateSpec, BenchSpec, AttributeSpec>;
+QByteArray experimentJson(const Experiment& experiment);  // as it stands in a plan
 
 struct PlanFile {
   QString name, path, model;     // model: "starter" or a path (resolved against the plan's folder)

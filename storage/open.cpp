@@ -50,7 +50,8 @@ std::optional<Error> headerProblem(const std::string& path) {
     char id[16];
     std::snprintf(id, sizeof id, "0x%08X", bigEndian32(head + 68));
     return Error{Problem::notASession,
-                 quoted(path) + " is not a Winnow session: it is an SQLite file of another program (application id " + id + ", not WNNW)", hint};
+                 quoted(path) + " is not a Winnow session: it is an SQLite file of another program (application id " + id + ", not WNNW)",
+                 hint};
   }
   return std::nullopt;
 }
@@ -84,8 +85,8 @@ std::optional<Error> contentProblem(Db& db, const std::string& path) {
   std::vector<std::string> checks = {"PRAGMA quick_check(1)"};
   if (!ignored && size > kFullCheckBytes) {
     checks.clear();
-    for (const char* table : {"session", "owner", "environment", "device", "model", "corpus", "knob", "config", "config_value", "sweep", "run",
-                              "sweep_point", "metric", "run_metric"})
+    for (const char* table : {"session", "owner", "environment", "device", "model", "corpus", "knob", "config", "config_value", "sweep",
+                              "run", "sweep_point", "metric", "run_metric"})
       checks.push_back(std::string("PRAGMA quick_check(") + table + ")");
   }
   for (const std::string& check : checks)
@@ -149,8 +150,9 @@ Status createFile(const std::string& path, const SessionOptions& options) {
     Error problem = sqlProblem(error, path, "create");
     if (error.primary() == SQLITE_CANTOPEN) {
       const fs::path folder = fs::absolute(path, ignored).parent_path();
-      problem.message = "can't create " + quoted(path) + ": " +
-                        (fs::is_directory(folder, ignored) ? "the folder does not allow it" : "there is no folder " + quoted(folder.string()));
+      problem.message =
+          "can't create " + quoted(path) + ": " +
+          (fs::is_directory(folder, ignored) ? "the folder does not allow it" : "there is no folder " + quoted(folder.string()));
       problem.hint = "Choose another folder.";
     }
     return problem;
@@ -205,8 +207,8 @@ Result<std::unique_ptr<Db>> openReader(const std::string& path, const SessionOpt
     setUp(*db);
     std::error_code none;
     if (fs::file_size(path + "-wal", none) > 0 && !none) {
-      report.readOnlyReason += (report.readOnlyReason.empty() ? "" : "; ") + std::string("its latest changes lie in ") + quoted(path + "-wal") +
-                               ", which can't be read here: copy both files to a folder you can write to";
+      report.readOnlyReason += (report.readOnlyReason.empty() ? "" : "; ") + std::string("its latest changes lie in ") +
+                               quoted(path + "-wal") + ", which can't be read here: copy both files to a folder you can write to";
     }
     return db;
   } catch (const SqlError& error) {
@@ -303,7 +305,8 @@ Result<Opened> openFile(const std::string& path, SessionFile::Mode mode, const S
     if (!opened.writer) {
       OpenReport version;
       if (auto error = anyProblem(*opened.reader, path, version)) return *error;
-      if (report.readOnlyReason.empty()) report.readOnlyReason = version.readOnlyReason.empty() ? "it was opened for reading" : version.readOnlyReason;
+      if (report.readOnlyReason.empty())
+        report.readOnlyReason = version.readOnlyReason.empty() ? "it was opened for reading" : version.readOnlyReason;
     }
     opened.lastRun = opened.reader->integer("SELECT max(run_id) FROM run");
     opened.lastSweep = opened.reader->integer("SELECT max(sweep_id) FROM sweep");

@@ -31,6 +31,7 @@ Result<Opened> openFile(const std::string& path, SessionFile::Mode mode, const S
 Error sqlProblem(const SqlError& error, const std::string& path, const std::string& doing);
 
 // SessionFile::open with options.
-Result<std::shared_ptr<SessionFile>> openSession(const std::string& path, SessionFile::Mode mode, OpenReport* report, const SessionOptions& options);
+Result<std::shared_ptr<SessionFile>> openSession(const std::string& path, SessionFile::Mode mode, OpenReport* report,
+                                                 const SessionOptions& options);
 
 }  // namespace winnow::storage

@@ -111,7 +111,8 @@ Ownership::Ownership(Db& db) : token_(makeUuid()) {
       }
     }
   }
-  db.run("INSERT OR REPLACE INTO owner VALUES(1,?,?,?,?,?,?,?)", static_cast<int64_t>(getpid()), processStart(getpid()), boot, host, token_, now, now);
+  db.run("INSERT OR REPLACE INTO owner VALUES(1,?,?,?,?,?,?,?)", static_cast<int64_t>(getpid()), processStart(getpid()), boot, host, token_,
+         now, now);
   Held::instance().add(token_);
   claimed_ = true;
 }

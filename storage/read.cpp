@@ -21,7 +21,8 @@ const char* const kMetricNames = "SELECT metric_id, name, unit, better FROM metr
 const char* const kConfig =
     "SELECT k.name, k.type, v.num, v.txt FROM config_value v CROSS JOIN knob k ON k.knob_id = v.knob_id WHERE v.config_id = ?";
 const char* const kTokens =
-    "SELECT idx, phase, token_id, t_ns, dur_ns, nll, entropy, kv_live, kv_evicted, kv_bytes, epoch, piece FROM token_sample WHERE run_id = ? "
+    "SELECT idx, phase, token_id, t_ns, dur_ns, nll, entropy, kv_live, kv_evicted, kv_bytes, epoch, piece FROM token_sample WHERE run_id = "
+    "? "
     "ORDER BY idx";
 const char* const kMemory = "SELECT at_token, tag, bytes FROM memory_sample WHERE run_id = ? ORDER BY at_token, tag";
 const char* const kKnobEvents =
@@ -30,17 +31,21 @@ const char* const kEvents = "SELECT t_ns, level, code, text FROM event WHERE run
 const char* const kWindows =
     "SELECT window_no, first_token, n_tokens, nll_sum, nll_sq_sum, kld_sum, same_top FROM ppl_window WHERE run_id = ? ORDER BY window_no";
 const char* const kBench =
-    "SELECT test, repetition, n_tokens, depth, seconds, tokens_per_second FROM bench_repetition WHERE run_id = ? ORDER BY test, depth, repetition";
+    "SELECT test, repetition, n_tokens, depth, seconds, tokens_per_second FROM bench_repetition WHERE run_id = ? ORDER BY test, depth, "
+    "repetition";
 const char* const kOpStats =
     "SELECT op, layer, phase, n, sum_ns, p50_ns, p95_ns, bytes, flops FROM op_stat WHERE run_id = ? ORDER BY op, layer, phase";
 const char* const kAttribution =
-    "SELECT method, unit, context, question, response, base_logprob, noise_floor, n_forward, forward_tokens, wall_ns, complete FROM attribution "
+    "SELECT method, unit, context, question, response, base_logprob, noise_floor, n_forward, forward_tokens, wall_ns, complete FROM "
+    "attribution "
     "WHERE run_id = ?";
 const char* const kSources =
     "SELECT source_no, byte_start, byte_end, text, score, per_token FROM attribution_source WHERE run_id = ? ORDER BY source_no";
 const char* const kEnvironment =
-    "SELECT e.os, e.kernel, e.cpu_model, e.cpu_features, e.cores_physical, e.cores_logical, e.ram_bytes, e.app_version, e.source_rev, e.compiler, "
-    "e.build_flags, e.extra_json FROM run r CROSS JOIN device d ON d.device_id = r.device_id CROSS JOIN environment e ON e.env_id = d.env_id "
+    "SELECT e.os, e.kernel, e.cpu_model, e.cpu_features, e.cores_physical, e.cores_logical, e.ram_bytes, e.app_version, e.source_rev, "
+    "e.compiler, "
+    "e.build_flags, e.extra_json FROM run r CROSS JOIN device d ON d.device_id = r.device_id CROSS JOIN environment e ON e.env_id = "
+    "d.env_id "
     "WHERE r.run_id = ?";
 const char* const kSweeps = "SELECT sweep_id, name, plan_json FROM sweep ORDER BY sweep_id";
 const char* const kPoints =
@@ -72,7 +77,9 @@ class Configs {
     std::map<std::string, std::string> texts;
     for (const KnobSetting& k : settings(id)) {
       const double* number = std::get_if<double>(&k.value);
-      texts[k.name] = !number ? std::get<std::string>(k.value) : k.type == "boolean" ? (*number != 0 ? "true" : "false") : numberText(*number);
+      texts[k.name] = !number               ? std::get<std::string>(k.value)
+                      : k.type == "boolean" ? (*number != 0 ? "true" : "false")
+                                            : numberText(*number);
     }
     return texts;
   }
@@ -90,7 +97,8 @@ RunSummary summaryOf(const Statement& s, Configs& configs) {
   r.notes = s.text(3);
   r.kind = findRunKind(s.text(4)).value_or(RunKind::generate);
   const std::string status = s.text(5);
-  for (const RunStatus known : {RunStatus::queued, RunStatus::running, RunStatus::done, RunStatus::failed, RunStatus::cancelled, RunStatus::interrupted})
+  for (const RunStatus known :
+       {RunStatus::queued, RunStatus::running, RunStatus::done, RunStatus::failed, RunStatus::cancelled, RunStatus::interrupted})
     if (status == runStatusName(known)) r.status = known;
   r.baseline = s.integer(6) != 0;
   r.model = s.text(7);

@@ -65,7 +65,8 @@ CREATE TABLE run(
   prompt_id INTEGER REFERENCES prompt, corpus_id INTEGER REFERENCES corpus, protocol TEXT NOT NULL DEFAULT '',
   spec_json TEXT NOT NULL DEFAULT '{}', seed INTEGER NOT NULL, repeat_no INTEGER NOT NULL DEFAULT 0,
   n_tokens INTEGER NOT NULL DEFAULT 0, sweep_id INTEGER REFERENCES sweep, sweep_ordinal INTEGER,
-  created_utc_us INTEGER NOT NULL, started_utc_us INTEGER, ended_utc_us INTEGER, heartbeat_utc_us INTEGER, error_text TEXT NOT NULL DEFAULT '',
+  created_utc_us INTEGER NOT NULL, started_utc_us INTEGER, ended_utc_us INTEGER, heartbeat_utc_us INTEGER,
+  error_text TEXT NOT NULL DEFAULT '',
   CHECK(status <> 'queued' OR started_utc_us IS NULL),
   CHECK(status NOT IN('running','done','interrupted') OR started_utc_us IS NOT NULL),
   CHECK((status IN('queued','running')) = (ended_utc_us IS NULL)),
@@ -80,7 +81,8 @@ CREATE TABLE sweep_point(
   repeat_no INTEGER NOT NULL, config_id INTEGER NOT NULL REFERENCES config,
   spec_json TEXT NOT NULL DEFAULT '{}',
   state TEXT NOT NULL CHECK(state IN('todo','running','done','failed','skipped')), attempts INTEGER NOT NULL DEFAULT 0,
-  run_id INTEGER UNIQUE REFERENCES run ON DELETE SET NULL, note TEXT NOT NULL DEFAULT '', PRIMARY KEY(sweep_id, ordinal)) STRICT, WITHOUT ROWID;
+  run_id INTEGER UNIQUE REFERENCES run ON DELETE SET NULL, note TEXT NOT NULL DEFAULT '',
+  PRIMARY KEY(sweep_id, ordinal)) STRICT, WITHOUT ROWID;
 CREATE INDEX sweep_point_running ON sweep_point(state) WHERE state = 'running';
 
 CREATE TABLE knob_event(
@@ -154,10 +156,10 @@ CREATE VIEW run_summary AS
     ifnull((SELECT settings FROM config_text t WHERE t.config_id = r.effective_config_id), '') AS effective,
     r.protocol, ifnull(c.name, '') AS corpus, r.seed, r.repeat_no, r.n_tokens,
     datetime(r.started_utc_us / 1000000, 'unixepoch') AS started_utc, (r.ended_utc_us - r.started_utc_us) / 1e6 AS seconds,
-    (SELECT value FROM run_metric x JOIN metric USING(metric_id) WHERE x.run_id = r.run_id AND metric.name = 'perplexity') AS perplexity,
-    (SELECT value FROM run_metric x JOIN metric USING(metric_id) WHERE x.run_id = r.run_id AND metric.name = 'kld_mean') AS kld_mean,
-    (SELECT value FROM run_metric x JOIN metric USING(metric_id) WHERE x.run_id = r.run_id AND metric.name = 'ms_per_token') AS ms_per_token,
-    (SELECT value FROM run_metric x JOIN metric USING(metric_id) WHERE x.run_id = r.run_id AND metric.name = 'memory_peak') AS memory_peak,
+    (SELECT value FROM run_metric x JOIN metric k USING(metric_id) WHERE x.run_id = r.run_id AND k.name = 'perplexity') AS perplexity,
+    (SELECT value FROM run_metric x JOIN metric k USING(metric_id) WHERE x.run_id = r.run_id AND k.name = 'kld_mean') AS kld_mean,
+    (SELECT value FROM run_metric x JOIN metric k USING(metric_id) WHERE x.run_id = r.run_id AND k.name = 'ms_per_token') AS ms_per_token,
+    (SELECT value FROM run_metric x JOIN metric k USING(metric_id) WHERE x.run_id = r.run_id AND k.name = 'memory_peak') AS memory_peak,
     r.error_text, r.notes
   FROM run r JOIN model m USING(model_id) JOIN device d USING(device_id) LEFT JOIN corpus c USING(corpus_id);
 CREATE VIEW comparison AS  -- every number of every run beside the baseline's
@@ -176,8 +178,8 @@ std::string schemaSql() {
   for (const std::string table : kSampleTables) {
     for (const std::string verb : {"INSERT", "UPDATE", "DELETE"}) {
       const std::string row = verb == "INSERT" ? "NEW" : "OLD";
-      sql += "CREATE TRIGGER " + table + "_frozen_" + verb + " BEFORE " + verb + " ON " + table + " WHEN (SELECT status FROM run WHERE run_id = " +
-             row + ".run_id)" + refuse;
+      sql += "CREATE TRIGGER " + table + "_frozen_" + verb + " BEFORE " + verb + " ON " + table +
+             " WHEN (SELECT status FROM run WHERE run_id = " + row + ".run_id)" + refuse;
     }
   }
   return sql;

@@ -41,8 +41,8 @@ Status copyTo(Db& db, const std::vector<Task>& waiting, const std::string& path,
       copy.pragma("foreign_keys", "ON", "1");
       Transaction transaction(copy);
       copy.run("DELETE FROM owner");
-      Outcome outcome;
-      for (const Task& task : waiting) applyTask(copy, task, outcome);
+      std::map<Id, Lost> refused;
+      applyTasks(copy, waiting, {}, refused);
       transaction.commit();
     }
     syncPath(partial, O_RDONLY);
@@ -89,7 +89,7 @@ class Session final : public SessionFile {
       if (json->empty()) *json = "{}";
     if (complete.divergenceJson.empty()) complete.divergenceJson = "[]";
     const size_t bytes = 2048 + run.prompt.size() + run.specJson.size();
-    post({Weight::essential, start.id, 1, bytes, false, [start, complete](Db& db, Outcome& o) {
+    post({Weight::essential, start.id, 1, bytes, false, false, [start, complete](Db& db, Outcome& o) {
             insertRun(db, start, complete);
             ++o.written;
           }});
@@ -120,7 +120,7 @@ class Session final : public SessionFile {
   }
   void finishRun(Id run, RunStatus status, const std::string& error) override {
     const int64_t now = utcMicroseconds();
-    Task task{Weight::essential, run, 1, 256, true, {}};
+    Task task{Weight::essential, run, 1, 256, true, false, {}};
     task.apply = [=](Db& db, Outcome& o) {
       storage::finishRun(db, run, status, error, now);
       ++o.written;
@@ -181,7 +181,12 @@ class Session final : public SessionFile {
       return Error{Problem::refused, "'" + target + "' exists already", "Choose another name: nothing is overwritten."};
     if (writer_)
       return writer_->call([&](Db& db, std::vector<Task>& waiting) { return copyTo(db, waiting, target, options_.vfs); }, "copy");
-    return read<Done>([&](Db& db) -> Result<Done> { return copyTo(db, {}, target, options_.vfs); });
+    return read<Done>([&](Db& db) -> Result<Done> {
+      db.exec("PRAGMA query_only = OFF");  // it forbids VACUUM INTO too; the connection itself can't write here
+      Status status = copyTo(db, {}, target, options_.vfs);
+      db.exec("PRAGMA query_only = ON");
+      return status;
+    });
   }
   Status close() override {
     {
@@ -233,7 +238,9 @@ class Session final : public SessionFile {
   }
 
  private:
-  Error noRun(Id id) const { return {Problem::notFound, "there is no run " + std::to_string(id) + " in '" + path_ + "'", "List the runs."}; }
+  Error noRun(Id id) const {
+    return {Problem::notFound, "there is no run " + std::to_string(id) + " in '" + path_ + "'", "List the runs."};
+  }
   std::optional<Error> refusal() const {
     if (readOnly_) return Error{Problem::readOnly, "'" + path_ + "' is open for reading only", "Save a copy to go on in."};
     if (writer_->closed()) return Error{Problem::refused, "the session is closed", ""};
@@ -249,17 +256,18 @@ class Session final : public SessionFile {
   }
   template <class Work>
   void essential(Id run, Work work, size_t bytes = 0) {
-    post({Weight::essential, run, 1, 512 + bytes, false, [work = std::move(work)](Db& db, Outcome& o) {
+    post({Weight::essential, run, 1, 512 + bytes, false, false, [work = std::move(work)](Db& db, Outcome& o) {
             work(db);
             ++o.written;
           }});
   }
   template <class Sample>
-  void rows(Weight weight, Id run, std::vector<Sample> samples, void (*insert)(Db&, Id, const std::vector<Sample>&, Outcome&), size_t more = 0) {
+  void rows(Weight weight, Id run, std::vector<Sample> samples, void (*insert)(Db&, Id, const std::vector<Sample>&, Outcome&),
+            size_t more = 0) {
     if (samples.empty()) return;
     const auto count = static_cast<int64_t>(samples.size());
     const size_t bytes = sampleBytes(samples) + more;
-    post({weight, run, count, bytes, false,
+    post({weight, run, count, bytes, false, true,
           [run, insert, samples = std::move(samples)](Db& db, Outcome& o) { insert(db, run, samples, o); }});
   }
 
@@ -306,7 +314,8 @@ class Session final : public SessionFile {
 
 }  // namespace
 
-Result<std::shared_ptr<SessionFile>> openSession(const std::string& path, SessionFile::Mode mode, OpenReport* report, const SessionOptions& options) {
+Result<std::shared_ptr<SessionFile>> openSession(const std::string& path, SessionFile::Mode mode, OpenReport* report,
+                                                 const SessionOptions& options) {
   OpenReport own;
   OpenReport& found = report ? *report : own;
   found = {};

@@ -42,7 +42,7 @@ void eachRow(const Rows& rows, Outcome& outcome, Insert insert) {
       insert(row);
       ++outcome.written;
     } catch (const SqlError& error) {
-      if (error.primary() != SQLITE_CONSTRAINT) throw;
+      if (!rowAtFault(error)) throw;
       ++outcome.refused;
       outcome.why = error.what();
     }
@@ -77,8 +77,8 @@ int64_t configId(Db& db, const ConfigRecord& config) {
 
 int64_t environmentId(Db& db, const EnvironmentRecord& e, int64_t nowUs) {
   std::string all;
-  for (const std::string* part : {&e.os, &e.kernel, &e.cpuModel, &e.cpuFeatures, &e.appVersion, &e.sourceRevision, &e.compiler, &e.buildFlags,
-                                  &e.extraJson})
+  for (const std::string* part :
+       {&e.os, &e.kernel, &e.cpuModel, &e.cpuFeatures, &e.appVersion, &e.sourceRevision, &e.compiler, &e.buildFlags, &e.extraJson})
     all += std::to_string(part->size()) + ":" + *part;  // length first: no two environments write the same text
   all += std::to_string(e.coresPhysical) + "," + std::to_string(e.coresLogical) + "," + std::to_string(e.ramBytes);
   const std::string hash = sha256(all);
@@ -104,7 +104,8 @@ int64_t deviceId(Db& db, int64_t environment, const DeviceRecord& d) {
 
 int64_t modelId(Db& db, const ModelRecord& m) {
   {
-    Query q(db.cached("SELECT model_id, sha256 IS NULL FROM model WHERE path=? AND size_bytes=? AND mtime_us=?").bind(m.path, m.fileBytes, m.mtimeUs));
+    Query q(db.cached("SELECT model_id, sha256 IS NULL FROM model WHERE path=? AND size_bytes=? AND mtime_us=?")
+                .bind(m.path, m.fileBytes, m.mtimeUs));
     if (q->step()) {
       const int64_t id = q->integer(0);
       if (q->integer(1) && !m.sha256.empty()) {
@@ -168,6 +169,11 @@ void jsonText(std::string& out, std::string_view text) {
 
 }  // namespace
 
+bool rowAtFault(const SqlError& error) {
+  const int code = error.primary();
+  return code == SQLITE_CONSTRAINT || code == SQLITE_MISMATCH || code == SQLITE_TOOBIG || code == SQLITE_RANGE;
+}
+
 std::string numberText(double value) {
   char text[32];
   const auto end = std::to_chars(text, text + sizeof text, value);
@@ -193,12 +199,14 @@ std::string canonicalJson(const std::vector<KnobSetting>& settings) {
 void insertRun(Db& db, const RunStart& start, const NewRun& run) {
   const int64_t device = deviceId(db, environmentId(db, run.environment, start.startedUs), run.device);
   const std::optional<int64_t> ordinal = run.sweep ? std::optional<int64_t>(std::max(run.sweepOrdinal, 0)) : std::nullopt;
-  db.run("INSERT INTO run(run_id, uuid, kind, status, name, model_id, device_id, requested_config_id, effective_config_id, divergence_json, "
-         "prompt_id, corpus_id, protocol, spec_json, seed, repeat_no, sweep_id, sweep_ordinal, created_utc_us, started_utc_us, heartbeat_utc_us) "
-         "VALUES(?,?,?,'running',?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-         start.id, start.uuid, runKindName(run.kind), run.name, modelId(db, run.model), device, configId(db, run.requested),
-         configId(db, run.effective), json(db, run.divergenceJson, "divergence"), promptId(db, run.prompt), corpusId(db, run), run.protocol,
-         json(db, run.specJson, "specification"), run.seed, run.repeat, run.sweep, ordinal, start.startedUs, start.startedUs, start.startedUs);
+  db.run(
+      "INSERT INTO run(run_id, uuid, kind, status, name, model_id, device_id, requested_config_id, effective_config_id, divergence_json, "
+      "prompt_id, corpus_id, protocol, spec_json, seed, repeat_no, sweep_id, sweep_ordinal, created_utc_us, started_utc_us, "
+      "heartbeat_utc_us) "
+      "VALUES(?,?,?,'running',?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+      start.id, start.uuid, runKindName(run.kind), run.name, modelId(db, run.model), device, configId(db, run.requested),
+      configId(db, run.effective), json(db, run.divergenceJson, "divergence"), promptId(db, run.prompt), corpusId(db, run), run.protocol,
+      json(db, run.specJson, "specification"), run.seed, run.repeat, run.sweep, ordinal, start.startedUs, start.startedUs, start.startedUs);
 }
 
 void updateEffective(Db& db, Id run, const ConfigRecord& effective, const std::string& divergenceJson) {
@@ -210,11 +218,15 @@ void insertTokens(Db& db, Id run, const std::vector<TokenSample>& samples, Outco
   Statement& insert = db.cached("INSERT INTO token_sample VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)");
   const int64_t before = outcome.written;
   eachRow(samples, outcome, [&](const TokenSample& s) {
-    insert.bind(run, s.index, !s.prefill, s.token, s.tNs, s.durationNs, s.nll, s.entropy, s.kvLive, s.kvEvicted, s.kvBytes, s.epoch, blob(s.piece))
+    insert
+        .bind(run, s.index, !s.prefill, s.token, s.tNs, s.durationNs, s.nll, s.entropy, s.kvLive, s.kvEvicted, s.kvBytes, s.epoch,
+              blob(s.piece))
         .run();
   });
-  if (outcome.written > before) db.run("UPDATE run SET n_tokens=n_tokens+? WHERE run_id=?", outcome.written - before, run);
+  outcome.tokens += outcome.written - before;
 }
+
+void countTokens(Db& db, Id run, int64_t tokens) { db.run("UPDATE run SET n_tokens=n_tokens+? WHERE run_id=?", tokens, run); }
 
 void insertMemory(Db& db, Id run, const std::vector<MemorySample>& samples, Outcome& outcome) {
   Statement& insert = db.cached("INSERT INTO memory_sample VALUES(?,?,?,?) ON CONFLICT DO UPDATE SET bytes=excluded.bytes");
@@ -236,7 +248,8 @@ void insertEvents(Db& db, Id run, const std::vector<EventRecord>& events, Outcom
 
 void insertWindows(Db& db, Id run, const std::vector<WindowSample>& windows, Outcome& outcome) {
   Statement& insert = db.cached(
-      "INSERT INTO ppl_window VALUES(?,?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET first_token=excluded.first_token, n_tokens=excluded.n_tokens, "
+      "INSERT INTO ppl_window VALUES(?,?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET first_token=excluded.first_token, "
+      "n_tokens=excluded.n_tokens, "
       "nll_sum=excluded.nll_sum, nll_sq_sum=excluded.nll_sq_sum, kld_sum=excluded.kld_sum, same_top=excluded.same_top");
   eachRow(windows, outcome, [&](const WindowSample& w) {
     insert.bind(run, w.window, w.firstToken, w.count, w.nllSum, w.nllSquaredSum, w.kldSum, w.sameTop).run();
@@ -253,7 +266,8 @@ void insertBench(Db& db, Id run, const std::vector<BenchSample>& samples, Outcom
 
 void insertOpStats(Db& db, Id run, const std::vector<OpStat>& stats, Outcome& outcome) {
   Statement& insert = db.cached(
-      "INSERT INTO op_stat VALUES(?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET n=excluded.n, sum_ns=excluded.sum_ns, p50_ns=excluded.p50_ns, "
+      "INSERT INTO op_stat VALUES(?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET n=excluded.n, sum_ns=excluded.sum_ns, "
+      "p50_ns=excluded.p50_ns, "
       "p95_ns=excluded.p95_ns, bytes=excluded.bytes, flops=excluded.flops");
   eachRow(stats, outcome,
           [&](const OpStat& s) { insert.bind(run, s.op, s.layer, !s.prefill, s.n, s.sumNs, s.p50Ns, s.p95Ns, s.bytes, s.flops).run(); });
@@ -267,17 +281,20 @@ void insertMetrics(Db& db, Id run, const std::vector<Metric>& metrics, Outcome& 
            "ON CONFLICT DO UPDATE SET n=excluded.n, value=excluded.value, sd=excluded.sd, p50=excluded.p50, p95=excluded.p95, "
            "ci_lo=excluded.ci_lo, ci_hi=excluded.ci_hi",
            run, m.n, m.value, m.sd, m.p50, m.p95, m.ciLow, m.ciHigh, m.name, m.unit, better);
-    if (db.changes() == 0) throw SqlError(SQLITE_CONSTRAINT_CHECK, "metric " + m.name + ": better is '" + better + "', not lower, higher or none");
+    if (db.changes() == 0)
+      throw SqlError(SQLITE_CONSTRAINT_CHECK, "metric " + m.name + ": better is '" + better + "', not lower, higher or none");
   });
 }
 
 void replaceAttribution(Db& db, Id run, const AttributionRecord& a) {
   db.run("DELETE FROM attribution_source WHERE run_id=?", run);
-  db.run("INSERT INTO attribution VALUES(?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET method=excluded.method, unit=excluded.unit, "
-         "context=excluded.context, question=excluded.question, response=excluded.response, base_logprob=excluded.base_logprob, "
-         "noise_floor=excluded.noise_floor, n_forward=excluded.n_forward, forward_tokens=excluded.forward_tokens, wall_ns=excluded.wall_ns, "
-         "complete=excluded.complete",
-         run, a.method, a.unit, a.context, a.question, a.response, a.baseLogProb, a.noiseFloor, a.forwards, a.forwardTokens, a.wallNs, a.complete);
+  db.run(
+      "INSERT INTO attribution VALUES(?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET method=excluded.method, unit=excluded.unit, "
+      "context=excluded.context, question=excluded.question, response=excluded.response, base_logprob=excluded.base_logprob, "
+      "noise_floor=excluded.noise_floor, n_forward=excluded.n_forward, forward_tokens=excluded.forward_tokens, wall_ns=excluded.wall_ns, "
+      "complete=excluded.complete",
+      run, a.method, a.unit, a.context, a.question, a.response, a.baseLogProb, a.noiseFloor, a.forwards, a.forwardTokens, a.wallNs,
+      a.complete);
   for (const AttributionSource& s : a.sources) {
     Statement& insert = db.cached("INSERT INTO attribution_source VALUES(?,?,?,?,?,?,?)").bind(run, s.id, s.start, s.end, s.text, s.score);
     if (s.perToken.empty()) insert.add(nullptr);
@@ -291,7 +308,8 @@ void replaceOutput(Db& db, Id run, const std::string& text) {
 }
 
 void finishRun(Db& db, Id run, RunStatus status, const std::string& error, int64_t nowUs) {
-  db.run("UPDATE run SET status=?, error_text=?, ended_utc_us=max(?, started_utc_us) WHERE run_id=?", runStatusName(status), error, nowUs, run);
+  db.run("UPDATE run SET status=?, error_text=?, ended_utc_us=max(?, started_utc_us) WHERE run_id=?", runStatusName(status), error, nowUs,
+         run);
 }
 
 std::string_view pointStateName(PointState state) {
@@ -308,13 +326,14 @@ std::string_view pointStateName(PointState state) {
 void insertSweep(Db& db, Id id, const SweepRecord& sweep, int64_t nowUs) {
   db.run("INSERT INTO sweep VALUES(?,?,?,?)", id, sweep.name, sweep.planJson.empty() ? "{}" : json(db, sweep.planJson, "plan"), nowUs);
   for (const SweepPoint& p : sweep.points)
-    db.run("INSERT INTO sweep_point(sweep_id, ordinal, repeat_no, config_id, spec_json, state, run_id, note) VALUES(?,?,?,?,?,?,?,?)", id, p.ordinal,
-           p.repeat, configId(db, p.config), p.specJson.empty() ? "{}" : json(db, p.specJson, "specification"), pointStateName(p.state), p.run, p.note);
+    db.run("INSERT INTO sweep_point(sweep_id, ordinal, repeat_no, config_id, spec_json, state, run_id, note) VALUES(?,?,?,?,?,?,?,?)", id,
+           p.ordinal, p.repeat, configId(db, p.config), p.specJson.empty() ? "{}" : json(db, p.specJson, "specification"),
+           pointStateName(p.state), p.run, p.note);
 }
 
 void updatePoint(Db& db, Id sweep, int ordinal, PointState state, std::optional<Id> run, const std::string& note) {
-  db.run("UPDATE sweep_point SET state=?, run_id=?, note=?, attempts=attempts+? WHERE sweep_id=? AND ordinal=?", pointStateName(state), run, note,
-         state == PointState::running, sweep, ordinal);
+  db.run("UPDATE sweep_point SET state=?, run_id=?, note=?, attempts=attempts+? WHERE sweep_id=? AND ordinal=?", pointStateName(state), run,
+         note, state == PointState::running, sweep, ordinal);
 }
 
 void markBaseline(Db& db, std::optional<Id> run) {
@@ -325,7 +344,8 @@ void markBaseline(Db& db, std::optional<Id> run) {
 void updateUi(Db& db, const std::string& text) { db.run("UPDATE session SET ui_json=?", json(db, text, "window state")); }
 
 void updateModelHash(Db& db, const std::string& path, const std::string& sha256Hex) {
-  Statement& update = db.cached("UPDATE model SET verified=1, sha256=? WHERE model_id=(SELECT max(model_id) FROM model WHERE path=?)").bind();
+  Statement& update =
+      db.cached("UPDATE model SET verified=1, sha256=? WHERE model_id=(SELECT max(model_id) FROM model WHERE path=?)").bind();
   addHash(update, sha256Hex);
   update.add(path).run();
 }

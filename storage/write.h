@@ -12,8 +12,12 @@ namespace winnow::storage {
 // What became of a batch of rows: a row that breaks a rule of the schema (a finished run, a duplicate) is refused, the others stay.
 struct Outcome {
   int64_t written = 0, refused = 0;
+  int64_t tokens = 0;  // of the written
   std::string why;
 };
+
+// A rule of the schema was broken: the row alone is at fault, and trying again would not help.
+bool rowAtFault(const SqlError& error);
 
 struct RunStart {
   Id id = 0;
@@ -26,7 +30,8 @@ std::string numberText(double value);  // shortest text that reads back equal
 
 void insertRun(Db& db, const RunStart& start, const NewRun& run);
 void updateEffective(Db& db, Id run, const ConfigRecord& effective, const std::string& divergenceJson);
-void insertTokens(Db& db, Id run, const std::vector<TokenSample>& samples, Outcome& outcome);
+void insertTokens(Db& db, Id run, const std::vector<TokenSample>& samples, Outcome& outcome);  // then countTokens()
+void countTokens(Db& db, Id run, int64_t tokens);
 void insertMemory(Db& db, Id run, const std::vector<MemorySample>& samples, Outcome& outcome);
 void insertKnobEvents(Db& db, Id run, const std::vector<KnobEvent>& events, Outcome& outcome);
 void insertEvents(Db& db, Id run, const std::vector<EventRecord>& events, Outcome& outcome);

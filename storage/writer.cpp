@@ -14,34 +14,73 @@ namespace {
 constexpr int64_t kMostRowsAtOnce = 40'000;
 constexpr std::chrono::seconds kHeartbeat{60};
 
-// A rule of the schema was broken: this task alone is at fault, and trying again would not help.
-bool taskAtFault(const SqlError& error) {
-  const int code = error.primary();
-  return code == SQLITE_CONSTRAINT || code == SQLITE_MISMATCH || code == SQLITE_TOOBIG || code == SQLITE_RANGE;
+// An event of a run that is still running; a finished one can't be told any more.
+void tell(Db& db, Id run, const char* code, const std::string& text) {
+  db.run("INSERT INTO event SELECT r.run_id, coalesce((SELECT max(seq)+1 FROM event e WHERE e.run_id=r.run_id), 0), "
+         "max(0, (?1 - r.started_utc_us) * 1000), 'warning', ?2, ?3 FROM run r WHERE r.run_id=?4 AND r.status='running'",
+         utcMicroseconds(), code, text, run);
 }
 
-}  // namespace
+void tellLost(Db& db, std::map<Id, Lost>& lost, Id run) {
+  const auto it = lost.find(run);
+  if (it == lost.end()) return;
+  tell(db, run, "storage.dropped", std::to_string(it->second.rows) + " samples were not stored: " + it->second.why);
+  lost.erase(it);
+}
 
-void applyTask(Db& db, const Task& task, Outcome& outcome) {
+Outcome applyOne(Db& db, const Task& task) {
+  Outcome outcome;
+  if (task.rowwise) {
+    task.apply(db, outcome);
+    return outcome;
+  }
   db.run("SAVEPOINT task");
   try {
-    Outcome mine;
-    task.apply(db, mine);
+    task.apply(db, outcome);
     db.run("RELEASE task");
-    outcome.written += mine.written;
-    outcome.refused += mine.refused;
-    if (mine.refused) outcome.why = mine.why;
   } catch (const SqlError& error) {
-    if (!taskAtFault(error) || !db.inTransaction()) throw;
-    outcome.refused += task.rows;
+    if (!rowAtFault(error) || !db.inTransaction()) throw;
+    outcome = {};
+    outcome.refused = task.rows;
     outcome.why = error.what();
     db.run("ROLLBACK TO task");
     db.run("RELEASE task");
   }
+  return outcome;
+}
+
+}  // namespace
+
+int64_t applyTasks(Db& db, const std::vector<Task>& tasks, std::map<Id, Lost> lost, std::map<Id, Lost>& refused) {
+  int64_t written = 0;
+  std::map<Id, int64_t> tokens;  // counted once a batch, not once a token
+  for (const Task& task : tasks) {
+    if (task.ends) {
+      tellLost(db, lost, task.run);
+      if (const auto it = tokens.find(task.run); it != tokens.end()) countTokens(db, it->first, std::exchange(it->second, 0));
+    }
+    const Outcome outcome = applyOne(db, task);
+    written += outcome.written;
+    if (outcome.tokens) tokens[task.run] += outcome.tokens;
+    if (outcome.refused == 0) continue;
+    for (auto* list : {&refused, &lost}) {
+      Lost& entry = (*list)[task.run];
+      entry.rows += outcome.refused;
+      entry.why = outcome.why;
+    }
+  }
+  for (const auto& [run, count] : tokens)
+    if (count) countTokens(db, run, count);
+  while (!lost.empty()) tellLost(db, lost, lost.begin()->first);
+  return written;
 }
 
 Writer::Writer(std::unique_ptr<Db> db, std::unique_ptr<Ownership> ownership, std::string path, const SessionOptions& options)
-    : db_(std::move(db)), ownership_(std::move(ownership)), path_(std::move(path)), options_(options), nextHeartbeat_(Clock::now() + kHeartbeat) {
+    : db_(std::move(db)),
+      ownership_(std::move(ownership)),
+      path_(std::move(path)),
+      options_(options),
+      nextHeartbeat_(Clock::now() + kHeartbeat) {
   thread_ = std::thread([this] { loop(); });
 }
 
@@ -224,46 +263,28 @@ void Writer::failed(const Error& error) {
   nextHeartbeat_ = Clock::now() + kHeartbeat;
 }
 
-// One transaction. Returns the rows written; throws when the disk or another program is in the way, with nothing changed.
-int64_t Writer::commitBatch(std::map<Id, Lost> lost, std::map<Id, Lost>& refused, bool recovered) {
-  Outcome total;
+// One transaction. Throws when the disk or another program is in the way, with nothing changed.
+int64_t Writer::commitBatch(const std::map<Id, Lost>& lost, std::map<Id, Lost>& refused, bool recovered) {
   Transaction transaction(*db_);
-  for (const Task& task : batch_) {
-    if (task.ends) tellLost(lost, task.run);
-    Outcome outcome;
-    applyTask(*db_, task, outcome);
-    total.written += outcome.written;
-    if (outcome.refused == 0) continue;
-    for (auto* list : {&refused, &lost}) {
-      Lost& entry = (*list)[task.run];
-      entry.rows += outcome.refused;
-      entry.why = outcome.why;
-    }
-  }
-  while (!lost.empty()) tellLost(lost, lost.begin()->first);
+  const int64_t written = applyTasks(*db_, batch_, lost, refused);
   if (recovered) {
     const auto held = std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - degradedSince_).count();
-    db_->run("INSERT INTO event SELECT r.run_id, coalesce((SELECT max(seq)+1 FROM event e WHERE e.run_id=r.run_id), 0), "
-             "max(0, (?1 - r.started_utc_us) * 1000), 'warning', 'storage.delayed', ?2 FROM run r WHERE r.status IN('queued','running')",
-             utcMicroseconds(), "writing was held up for " + std::to_string(held) + " ms; nothing queued was lost");
+    std::vector<Id> running;
+    {
+      Query q(db_->cached("SELECT run_id FROM run WHERE status IN('queued','running')").bind());
+      while (q->step()) running.push_back(q->integer(0));
+    }
+    for (const Id run : running)
+      tell(*db_, run, "storage.delayed", "writing was held up for " + std::to_string(held) + " ms; what waited is stored now");
   }
   Ownership::heartbeat(*db_, ownership_->token(), utcMicroseconds());
   transaction.commit();
-  return total.written;
-}
-
-// Nothing is dropped silently: the run's own events say how much and why. A finished run can't be told any more.
-void Writer::tellLost(std::map<Id, Lost>& lost, Id run) {
-  const auto it = lost.find(run);
-  if (it == lost.end()) return;
-  db_->run("INSERT INTO event SELECT r.run_id, coalesce((SELECT max(seq)+1 FROM event e WHERE e.run_id=r.run_id), 0), "
-           "max(0, (?1 - r.started_utc_us) * 1000), 'warning', 'storage.dropped', ?2 FROM run r WHERE r.run_id=?3 AND r.status='running'",
-           utcMicroseconds(), std::to_string(it->second.rows) + " samples were not stored: " + it->second.why, run);
-  lost.erase(it);
+  return written;
 }
 
 std::string Writer::movedProblem() {
-  return db_->moved() ? "'" + path_ + "' was deleted, moved or replaced while it was open; the session lives on in the deleted file" : std::string();
+  return db_->moved() ? "'" + path_ + "' was deleted, moved or replaced while it was open; the session lives on in the deleted file"
+                      : std::string();
 }
 
 // Requests see either nothing waiting, or what the disk refuses.

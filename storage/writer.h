@@ -29,11 +29,18 @@ struct Task {
   int64_t rows = 1;
   size_t bytes = 256;    // in memory, roughly
   bool ends = false;     // the run takes no more after this
+  bool rowwise = false;  // handles refused rows itself and needs no savepoint
   std::function<void(Db&, Outcome&)> apply;
 };
 
-// Applies a task in a savepoint of its own: when it breaks a rule of the schema it is undone and counted, not thrown.
-void applyTask(Db& db, const Task& task, Outcome& outcome);
+struct Lost {            // samples that were not stored
+  int64_t rows = 0;
+  std::string why;
+};
+
+// Applies the tasks inside the caller's transaction. A task that breaks a rule of the schema is undone alone and added to
+// `refused`. What is lost is told in the events of its run, before the run ends. Returns the rows written.
+int64_t applyTasks(Db& db, const std::vector<Task>& tasks, std::map<Id, Lost> lost, std::map<Id, Lost>& refused);
 
 class Writer {
  public:
@@ -52,10 +59,6 @@ class Writer {
   bool closed() const;
 
  private:
-  struct Lost {
-    int64_t rows = 0;
-    std::string why;
-  };
   struct Request {
     Work work;
     std::string doing;
@@ -70,8 +73,7 @@ class Writer {
   void succeeded(int64_t rows, const std::map<Id, Lost>& refused, const std::map<Id, Lost>& told);
   void failed(const Error& error);
   bool blocked() const { return state_.degraded && !moved_; }
-  int64_t commitBatch(std::map<Id, Lost> lost, std::map<Id, Lost>& refused, bool recovered);
-  void tellLost(std::map<Id, Lost>& lost, Id run);
+  int64_t commitBatch(const std::map<Id, Lost>& lost, std::map<Id, Lost>& refused, bool recovered);
   std::string movedProblem();
   Status tidy(Db& db);
 

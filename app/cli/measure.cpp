@@ -132,7 +132,7 @@ int runBench(const Invocation& invocation) {
       for (int d : request.depth) longest = std::max(longest, d + length);
   const auto session = invocation.openSession(**engine, longest);
   if (!session) return invocation.fail(session.error());
-  const auto result = runBench(**session, (*engine)->tokenizer().get(), request, invocation.progress());
+  const auto result = runBench(**engine, **session, request, invocation.progress());
   if (!result) return invocation.fail(result.error());
   if (invocation.json()) {
     QJsonArray tests;

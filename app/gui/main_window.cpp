@@ -23,6 +23,7 @@
 #include "panels/inspector/inspector.h"
 #include "panels/knobs/knob_panel.h"
 #include "panels/live/live_view.h"
+#include "panels/plot/compare_view.h"
 #include "panels/runs/runs_view.h"
 #include "panels/start/start_page.h"
 #include "panels/text/prompt_panel.h"
@@ -61,6 +62,7 @@ MainWindow::MainWindow(ThemeManager* themes, Workbench* workbench, Settings* set
   modelChanged();
   effectiveChanged();
   refreshRuns();
+  QTimer::singleShot(0, this, &MainWindow::findInterrupted);
 }
 
 MainWindow::~MainWindow() {
@@ -95,6 +97,9 @@ void MainWindow::buildCentre() {
   live_ = new LiveView(context, tabs_);
   live_->setObjectName(QStringLiteral("live"));
   tabs_->addTab(live_, tr("Live"));
+  compare_ = new CompareView(themes_, tabs_);
+  compare_->setObjectName(QStringLiteral("compare"));
+  tabs_->addTab(compare_, tr("Compare"));
   attribution_ = new AttributionView(tabs_);
   tabs_->addTab(attribution_, tr("Attribution"));
   runs_ = new RunsView(tabs_);
@@ -170,8 +175,8 @@ void MainWindow::leaveStartPage() {
 
 void MainWindow::showView(View view) {
   leaveStartPage();
-  QWidget* widgets[] = {live_, reinterpret_cast<QWidget*>(compare_), attribution_, runs_};
-  if (widgets[view]) tabs_->setCurrentWidget(widgets[view]);
+  QWidget* const widgets[] = {live_, compare_, attribution_, runs_};
+  tabs_->setCurrentWidget(widgets[view]);
 }
 
 void MainWindow::applyTheme(const Theme& theme) {

@@ -103,6 +103,7 @@ class MainWindow : public QMainWindow {
   QString readText(const QString& path);
   void refreshRecent();
   QString runsText() const;
+  void findInterrupted();
   void saveBytes(const QString& purpose, const QString& suggestion, const QString& filter, const std::function<QByteArray(const QString&)>& make);
 
   // main_window_jobs.cpp: what the workbench says
@@ -144,7 +145,7 @@ class MainWindow : public QMainWindow {
   QPointer<BenchDialog> bench_;
   QTimer runsTimer_;
   QByteArray layoutBeforeStart_;
-  QString loadingPath_;
+  QString loadingPath_, interruptedSession_;
   QString lastAdjustment_;   // shown in the banner, so that it is said once
   bool closing_ = false;
 };

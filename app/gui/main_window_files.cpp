@@ -11,6 +11,7 @@
 #include "app/gui/banner.h"
 #include "app/gui/main_window.h"
 #include "app/gui/status_chips.h"
+#include "panels/start/start_page.h"
 #include "panels/attribution/attribution_view.h"
 #include "panels/runs/runs_view.h"
 #include "panels/text/prompt_panel.h"
@@ -70,6 +71,24 @@ bool MainWindow::openSession(const QString& path) {
     banner_->show(Banner::Tone::notice, plural(static_cast<qint64>(report.interrupted.size()), tr("%1 run of this session was interrupted when the program ended; what was measured is kept."),
                          tr("%1 runs of this session were interrupted when the program ended; what was measured is kept.")), {});
   return true;
+}
+
+// Runs of the last session whose program ended under them: recovered now, offered on the start page.
+void MainWindow::findInterrupted() {
+  if (workbench_->session()) return;
+  for (const RecentFile& file : settings_->recentSessions()) {
+    if (file.state == RecentFile::State::moved) continue;
+    storage::OpenReport report;
+    const auto opened = storage::SessionFile::open(file.path.toStdString(), storage::SessionFile::Mode::open, &report);
+    if (opened && !report.interrupted.empty()) {
+      int64_t tokens = 0;
+      for (const storage::Id id : report.interrupted)
+        if (const auto run = (*opened)->run(id)) tokens += run->tokens;
+      interruptedSession_ = file.path;
+      start_->setInterrupted(static_cast<int>(report.interrupted.size()), static_cast<int>(tokens));
+    }
+    return;  // the newest alone: others are looked at when they are opened
+  }
 }
 
 QString MainWindow::runsText() const { return plural(static_cast<qint64>(runs_->model()->runs().size()), tr("%1 run"), tr("%1 runs")); }

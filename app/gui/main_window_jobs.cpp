@@ -12,9 +12,11 @@
 #include "app/gui/status_chips.h"
 #include "panels/attribution/attribution_view.h"
 #include "panels/events/events_panel.h"
+#include "panels/export/export_dialog.h"
 #include "panels/inspector/inspector.h"
 #include "panels/knobs/knob_panel.h"
 #include "panels/live/live_view.h"
+#include "panels/plot/compare_view.h"
 #include "panels/runs/runs_view.h"
 #include "panels/start/start_page.h"
 #include "panels/text/prompt_panel.h"
@@ -31,6 +33,7 @@ void MainWindow::connectWorkbench() {
     fail(message, hint);
   });
   connect(workbench_, &Workbench::sessionChanged, this, [this] {
+    compare_->setSession(workbench_->session());
     refreshTitle();
     runsTimer_.start();
     updateActions();
@@ -59,7 +62,9 @@ void MainWindow::connectPanels() {
   connect(start_, &StartPage::starterRequested, this, [this] { openModel(QStringLiteral("starter")); });
   connect(start_, &StartPage::recentRequested, this, &MainWindow::openPath);
   connect(start_, &StartPage::cancelRequested, workbench_, &Workbench::stop);
-  connect(start_, &StartPage::reviewRequested, this, [this] { showView(runsTab); });
+  connect(start_, &StartPage::reviewRequested, this, [this] {
+    if (!interruptedSession_.isEmpty()) openSession(interruptedSession_);
+  });
 
   knobs_->setPlanner([this](const Config& config) { return workbench_->hasModel() ? workbench_->planMemory(config) : MemoryByTag{}; });
   connect(knobs_, &KnobPanel::configRequested, this, [this](const Config& config, const QString& cause) { workbench_->setConfig(config, cause); });
@@ -104,6 +109,7 @@ void MainWindow::connectPanels() {
   });
   connect(runs_->table()->selectionModel(), &QItemSelectionModel::selectionChanged, this, &MainWindow::updateActions);
   connect(live_, &LiveView::exportRequested, this, &MainWindow::exportChart);
+  connect(compare_, &CompareView::exportRequested, this, &MainWindow::exportChart);
 
   connect(chips_, &StatusChips::memoryClicked, this, [this] { showView(liveTab); });
   connect(chips_, &StatusChips::speedClicked, this, [this] { showView(liveTab); });
@@ -257,8 +263,35 @@ void MainWindow::deleteRuns(const std::vector<qint64>& runs) {
   refreshRuns();
 }
 
-void MainWindow::compareRuns(const std::vector<qint64>&) {}
-void MainWindow::exportRuns(const std::vector<qint64>&) {}
-void MainWindow::exportChart(const Chart&) {}
+void MainWindow::compareRuns(const std::vector<qint64>& runs) {
+  if (runs.empty()) return;
+  compare_->setRuns(std::vector<storage::Id>(runs.begin(), runs.end()));
+  showView(compareTab);
+}
+
+void MainWindow::exportRuns(const std::vector<qint64>& runs) {
+  const auto session = workbench_->session();
+  if (!session) return;
+  if (tabs_->currentWidget() == compare_) {  // what is on screen
+    if (const auto shown = compare_->chart()) return exportChart(*shown);
+  }
+  const auto chart = buildChart(*session, QStringLiteral("comparison"), std::vector<storage::Id>(runs.begin(), runs.end()));
+  if (!chart) return fail(QString::fromStdString(chart.error().message), QString::fromStdString(chart.error().hint));
+  exportChart(*chart);
+}
+
+void MainWindow::exportChart(const Chart& chart) {
+  ExportMemory memory;
+  memory.read = [this](const QString& key) { return settings_->choice(QStringLiteral("export/") + key); };
+  memory.write = [this](const QString& key, const QVariant& value) { settings_->setChoice(QStringLiteral("export/") + key, value); };
+  auto* dialog = new ExportDialog(chart, themes_, memory, this);
+  dialog->setObjectName(QStringLiteral("export"));
+  dialog->setAttribute(Qt::WA_DeleteOnClose);
+  connect(dialog, &ExportDialog::saved, this, [this](const QString& path) {
+    banner_->show(Banner::Tone::notice, tr("Saved %1").arg(path), {});
+    events_->add({QDateTime::currentMSecsSinceEpoch(), QStringLiteral("info"), QStringLiteral("export.saved"), tr("Saved %1").arg(path)});
+  });
+  dialog->open();
+}
 
 }  // namespace winnow

@@ -34,6 +34,9 @@ class Settings {
   void addModel(const QString& path) { add(QStringLiteral("models"), path, {}); }
   void addSession(const QString& path, const QString& detail) { add(QStringLiteral("sessions"), path, detail); }
 
+  QVariant choice(const QString& key) const { return store_.value(QStringLiteral("choices/") + key); }  // last ones of dialogs
+  void setChoice(const QString& key, const QVariant& value) { store_.setValue(QStringLiteral("choices/") + key, value); }
+
   bool askToSave() const;      // when a temporary session with runs is closed
   void setAskToSave(bool ask);
 

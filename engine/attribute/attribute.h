@@ -24,6 +24,10 @@ struct Source {
   std::vector<float> perToken;      // [response tokens] nats; may be empty
 };
 
+// Deleting a source takes the separator after it along; the last one takes the separator before it, so that what stays reads as if
+// joined anew.
+std::string contextWithout(std::string_view context, const std::vector<Source>& sources, size_t index);
+
 // Paragraphs end at a blank line; sentences at . ! ? (and closing quotes) before white space, or at a line's end.
 std::vector<Source> splitSources(std::string_view context, SourceUnit unit);
 
@@ -42,10 +46,24 @@ struct AttributeResult {
   std::vector<Source> sources;          // document order
   double baseLogProb = 0;
   double noiseFloor = 0;                // |score| below this is noise: 3 sd of the baseline under other chunkings
-  int64_t forwards = 0, forwardTokens = 0;  // every forward, baseline included
+  int64_t forwards = 0, forwardTokens = 0;  // of the method: baseline and ablations, every token fed
+  int64_t noiseForwards = 0, noiseForwardTokens = 0;  // spent on the noise floor
+  int64_t generatedTokens = 0;          // when the response was generated here
   double ms = 0;
   bool complete = false;                // false: cancelled, partial
 };
+
+// The scorer of leave-one-out: log p of each response token under a context, and how many tokens were fed. Injectable for tests.
+struct ResponseScore {
+  std::vector<double> logProbs;  // [response tokens]
+  int64_t tokensFed = 0;
+};
+using ContextScorer = std::function<Result<ResponseScore>(const std::string& context)>;
+// Fills result.sources' scores in document order, counts, baseLogProb and responseNll. Cancel: Done, with result.complete == false.
+Status leaveOneOut(const std::string& context, const ContextScorer& score, AttributeResult& result, const Progress& progress,
+                   const std::function<void(const AttributeResult&)>& onPartial);
+
+std::string attributionPrompt(std::string_view context, std::string_view question);
 
 // Prompt = context, blank line, question; the response is appended verbatim. Cancel keeps what is done (complete == false).
 // Errors: an empty context, a prompt longer than the context window.

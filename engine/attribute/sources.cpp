@@ -1,120 +1,215 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// Cutting a context into paragraphs and sentences. Every byte belongs to one source or to the separator after it.
+// Cutting a context into paragraphs and sentences.
 #include <algorithm>
 #include <array>
+#include <cctype>
 
 #include "engine/attribute/attribute.h"
 
 namespace winnow {
 namespace {
 
-bool isSpace(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
+bool blank(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '\f' || c == '\v'; }
+bool upper(char c) { return c >= 'A' && c <= 'Z'; }
+bool lower(char c) { return c >= 'a' && c <= 'z'; }
 
-// A full stop after these does not end a sentence.
-constexpr std::array<std::string_view, 30> kAbbreviations = {"mr", "mrs", "ms", "dr", "prof", "st", "sr", "jr", "vs", "etc", "e.g", "i.e", "cf", "al", "no",
-                                                             "vol", "fig", "eq", "sec", "ch", "pp", "ed", "inc", "ltd", "co", "corp", "dept", "approx", "ca", "capt"};
-
-bool afterAbbreviation(std::string_view text, size_t stop) {
-  size_t begin = stop;
-  while (begin > 0 && !isSpace(text[begin - 1]) && text[begin - 1] != '(' && text[begin - 1] != '"') --begin;
-  std::string word(text.substr(begin, stop - begin));
-  std::ranges::transform(word, word.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  if (word.size() == 1 && std::isalpha(static_cast<unsigned char>(word[0])) && word != "i") return true;  // an initial: J. Smith
-  return std::ranges::find(kAbbreviations, word) != kAbbreviations.end();
+// One code point (bytes beyond UTF-8 come one by one) and its length.
+struct CodePoint {
+  char32_t value = 0;
+  size_t length = 1;
+};
+CodePoint decode(std::string_view text, size_t at) {
+  const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[at + i]); };
+  const unsigned char first = byte(0);
+  const size_t length = first >= 0xF0 ? 4 : first >= 0xE0 ? 3 : first >= 0xC0 ? 2 : 1;
+  if (length == 1 || at + length > text.size()) return {first, 1};
+  char32_t value = first & (0xFF >> (length + 1));
+  for (size_t i = 1; i < length; ++i) {
+    if ((byte(i) & 0xC0) != 0x80) return {first, 1};
+    value = (value << 6) | (byte(i) & 0x3F);
+  }
+  return {value, length};
 }
 
-// Length of a sentence end at `at`: . ! ? or … or a full-width mark, with repeated marks, closing quotes and brackets. 0 if none.
-size_t sentenceEnd(std::string_view text, size_t at) {
-  constexpr std::array<std::string_view, 4> wide = {"。", "！", "？", "…"};
-  constexpr std::array<std::string_view, 4> closing = {"”", "’", "」", "』"};
-  size_t end = at;
-  bool fullWidth = false;
-  for (bool more = true; more && end < text.size();) {
-    more = false;
-    if (text[end] == '.' || text[end] == '!' || text[end] == '?') {
-      ++end;
-      more = true;
-    }
-    for (std::string_view mark : wide)
-      if (text.substr(end).starts_with(mark)) {
-        end += mark.size();
-        more = fullWidth = true;
-      }
-  }
-  if (end == at) return 0;
-  for (bool more = true; more && end < text.size();) {
-    more = false;
-    if (text[end] == '"' || text[end] == '\'' || text[end] == ')' || text[end] == ']') {
-      ++end;
-      more = true;
-    }
-    for (std::string_view mark : closing)
-      if (text.substr(end).starts_with(mark)) {
-        end += mark.size();
-        more = true;
-      }
-  }
-  if (fullWidth) return end - at;
-  if (end < text.size() && !isSpace(text[end])) return 0;  // 3.14, example.com
-  if (text[at] == '.' && end == at + 1 && afterAbbreviation(text, at)) return 0;
-  return end - at;
+bool endsSentence(char32_t c) { return c == '.' || c == '!' || c == '?' || c == U'\u2026'; }
+bool endsAnywhere(char32_t c) { return c == U'\u3002' || c == U'\uFF01' || c == U'\uFF1F' || c == U'\uFF61'; }  // CJK: no space follows
+bool closes(char32_t c) {
+  static constexpr std::array<char32_t, 15> all = {'"', '\'', ')', ']', '}', U'\u201D', U'\u2019', U'\u00BB', U'\u203A', U'\u300D', U'\u300F', U'\uFF09', U'\u3011',
+                                                   '*', '_'};
+  return std::find(all.begin(), all.end(), c) != all.end();
 }
 
-class Cutter {
+// Abbreviations after which a sentence goes on whatever follows, and those after which only a capital starts a new one.
+constexpr std::array<std::string_view, 30> kNeverLast = {"mr", "mrs", "ms", "dr", "prof", "rev", "hon", "st", "mt", "gen", "col", "capt", "lt", "sgt", "sen",
+                                                        "rep", "gov", "pres", "messrs", "mme", "mlle", "fig", "figs", "eq", "eqs", "cf", "vs", "viz", "e.g", "i.e"};
+constexpr std::array<std::string_view, 40> kSeldomLast = {"jr", "sr", "inc", "ltd", "co", "corp", "bros", "dept", "univ", "assn", "etc", "al", "ca", "approx",
+                                                         "est", "min", "max", "no", "nos", "vol", "ch", "sec", "pp", "ed", "eds", "art", "jan", "feb", "mar",
+                                                         "apr", "jun", "jul", "aug", "sep", "sept", "oct", "nov", "dec", "a.m", "p.m"};
+
+template <size_t N>
+bool contains(const std::array<std::string_view, N>& list, const std::string& word) {
+  return std::find(list.begin(), list.end(), word) != list.end();
+}
+
+class SentenceScanner {
  public:
-  explicit Cutter(std::string_view context) : context_(context) {}
+  SentenceScanner(std::string_view text, size_t begin, size_t end) : text_(text), at_(begin), end_(end) {}
 
-  // [begin, end) of a source; trims white space into the separators.
-  void add(size_t begin, size_t end) {
-    while (begin < end && isSpace(context_[begin])) ++begin;
-    while (end > begin && isSpace(context_[end - 1])) --end;
-    if (begin == end) return;
-    Source source;
-    source.id = static_cast<int>(sources_.size());
-    source.text = std::string(context_.substr(begin, end - begin));
-    source.start = static_cast<int64_t>(begin);
-    source.end = static_cast<int64_t>(end);
-    sources_.push_back(std::move(source));
-  }
-
-  std::vector<Source> take() {
-    for (size_t i = 0; i < sources_.size(); ++i)
-      sources_[i].separatorEnd = i + 1 < sources_.size() ? sources_[i + 1].start : static_cast<int64_t>(context_.size());
-    return std::move(sources_);
+  // The end (past the terminator and closing marks) of the sentence that begins at `begin`.
+  size_t next(size_t begin) {
+    at_ = begin;
+    while (at_ < end_) {
+      const CodePoint c = decode(text_, at_);
+      if (c.value == '\n') return at_;
+      const size_t terminator = at_;
+      at_ += c.length;
+      if (endsAnywhere(c.value)) return skipClosing();
+      if (endsSentence(c.value)) {
+        while (at_ < end_) {  // "?!", "..."
+          const CodePoint more = decode(text_, at_);
+          if (!endsSentence(more.value)) break;
+          at_ += more.length;
+        }
+        const size_t run = at_;
+        const size_t end = skipClosing();
+        if (isEnd(begin, terminator, run, end)) return end;
+        at_ = end;
+      }
+    }
+    return end_;
   }
 
  private:
-  std::string_view context_;
-  std::vector<Source> sources_;
+  size_t skipClosing() {
+    while (at_ < end_) {
+      const CodePoint c = decode(text_, at_);
+      if (!closes(c.value)) break;
+      at_ += c.length;
+    }
+    return at_;
+  }
+
+  // The word that ends before the terminator, lower case; inner full stops belong to it.
+  std::string wordBefore(size_t begin, size_t terminator) const {
+    size_t first = terminator;
+    while (first > begin && (std::isalpha(static_cast<unsigned char>(text_[first - 1])) || text_[first - 1] == '.')) --first;
+    std::string word(text_.substr(first, terminator - first));
+    while (!word.empty() && word.front() == '.') word.erase(0, 1);
+    return word;
+  }
+
+  bool isEnd(size_t begin, size_t terminator, size_t run, size_t end) const {
+    if (end >= end_ || text_[end] == '\n') return true;
+    if (!blank(text_[end])) return false;  // 3.14, example.com, "Yahoo!'s"
+    size_t follow = end;
+    while (follow < end_ && blank(text_[follow]) && text_[follow] != '\n') ++follow;
+    if (follow >= end_ || text_[follow] == '\n') return true;
+    const bool lowerFollows = lower(text_[follow]);
+    const bool closed = end > run, several = run - terminator > 1;
+    if (lowerFollows && (closed || several || text_[terminator] != '.')) return false;  // "Why?" she asked. Well ... maybe.
+    if (text_[terminator] != '.' || several) return true;
+    const std::string original = wordBefore(begin, terminator);
+    std::string word = original;
+    std::transform(word.begin(), word.end(), word.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+    if (word.empty()) return !listNumber(begin, terminator);
+    if (contains(kNeverLast, word)) return false;
+    const bool capitalFollows = !lowerFollows && !std::isdigit(static_cast<unsigned char>(text_[follow]));
+    if (contains(kSeldomLast, word)) return capitalFollows;
+    if (word.find('.') != std::string::npos) return capitalFollows && !allInitials(original);  // "at 5 p.m. Then" but "the U.S. Army"
+    if (original.size() == 1 && upper(original[0]) && original != "I") return false;           // J. Smith
+    return true;
+  }
+
+  static bool allInitials(const std::string& word) {
+    for (size_t i = 0; i < word.size(); ++i)
+      if (i % 2 == 0 ? !upper(word[i]) : word[i] != '.') return false;
+    return true;
+  }
+
+  // "1." at the start of a line numbers what follows.
+  bool listNumber(size_t begin, size_t terminator) const {
+    if (terminator == begin) return false;
+    for (size_t i = begin; i < terminator; ++i)
+      if (!std::isdigit(static_cast<unsigned char>(text_[i]))) return false;
+    return true;
+  }
+
+  std::string_view text_;
+  size_t at_, end_;
 };
+
+struct Span {
+  size_t begin, end;
+};
+
+// Paragraphs without the white space around them.
+std::vector<Span> paragraphs(std::string_view text) {
+  std::vector<Span> out;
+  size_t line = 0, begin = std::string_view::npos, end = 0;
+  while (line < text.size()) {
+    size_t stop = text.find('\n', line);
+    if (stop == std::string_view::npos) stop = text.size();
+    size_t first = line, last = stop;
+    while (first < last && blank(text[first])) ++first;
+    while (last > first && blank(text[last - 1])) --last;
+    if (first == last) {
+      if (begin != std::string_view::npos) out.push_back({begin, end});
+      begin = std::string_view::npos;
+    } else {
+      if (begin == std::string_view::npos) begin = first;
+      end = last;
+    }
+    line = stop + 1;
+  }
+  if (begin != std::string_view::npos) out.push_back({begin, end});
+  return out;
+}
+
+std::vector<Span> sentences(std::string_view text, Span paragraph) {
+  std::vector<Span> out;
+  SentenceScanner scanner(text, paragraph.begin, paragraph.end);
+  size_t begin = paragraph.begin;
+  while (begin < paragraph.end) {
+    size_t end = scanner.next(begin);
+    const size_t next = end;
+    while (end > begin && blank(text[end - 1])) --end;
+    if (end > begin) out.push_back({begin, end});
+    begin = next;
+    while (begin < paragraph.end && blank(text[begin])) ++begin;
+  }
+  return out;
+}
 
 }  // namespace
 
 std::vector<Source> splitSources(std::string_view context, SourceUnit unit) {
-  Cutter cutter(context);
-  size_t begin = 0;
-  for (size_t at = 0; at < context.size();) {
-    if (context[at] == '\n') {
-      size_t next = at + 1, newlines = 1;
-      while (next < context.size() && isSpace(context[next])) newlines += context[next++] == '\n';
-      if (newlines >= 2) {  // a blank line ends paragraphs and sentences
-        cutter.add(begin, at);
-        begin = next;
-      }
-      at = next;
-      continue;
+  std::vector<Span> spans;
+  for (const Span& paragraph : paragraphs(context)) {
+    if (unit == SourceUnit::paragraph) {
+      spans.push_back(paragraph);
+    } else {
+      for (const Span& sentence : sentences(context, paragraph)) spans.push_back(sentence);
     }
-    if (unit == SourceUnit::sentence)
-      if (const size_t length = sentenceEnd(context, at); length > 0) {
-        cutter.add(begin, at + length);
-        begin = at + length;
-        at = begin;
-        continue;
-      }
-    ++at;
   }
-  cutter.add(begin, context.size());
-  return cutter.take();
+  std::vector<Source> out;
+  for (size_t i = 0; i < spans.size(); ++i) {
+    Source source;
+    source.id = static_cast<int>(i);
+    source.start = static_cast<int64_t>(spans[i].begin);
+    source.end = static_cast<int64_t>(spans[i].end);
+    source.separatorEnd = static_cast<int64_t>(i + 1 < spans.size() ? spans[i + 1].begin : context.size());
+    source.text = std::string(context.substr(spans[i].begin, spans[i].end - spans[i].begin));
+    out.push_back(std::move(source));
+  }
+  return out;
+}
+
+std::string contextWithout(std::string_view context, const std::vector<Source>& sources, size_t index) {
+  const Source& source = sources[index];
+  const bool last = index + 1 == sources.size();
+  const size_t from = static_cast<size_t>(last && index > 0 ? sources[index - 1].end : source.start);
+  const size_t to = static_cast<size_t>(last ? source.end : source.separatorEnd);  // white space after the last source stays
+  return std::string(context.substr(0, from)) + std::string(context.substr(to));
 }
 
 }  // namespace winnow

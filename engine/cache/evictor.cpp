@@ -51,8 +51,10 @@ int64_t Evictor::apply(KvCache& cache, std::span<const LayerSharing> sharing, in
     std::vector<int32_t> slots;
     const auto range = ThreadPool::split(int64_t{layers} * heads, 1, thread, threads);
     for (int64_t i = range.begin; i < range.end; ++i) {
-      const int leader = static_cast<int>(i / heads), head = static_cast<int>(i % heads), held = cache.slots(leader, head);
-      if (!follows(sharing, leader, leader) || held <= keep) continue;
+      const int leader = static_cast<int>(i / heads), head = static_cast<int>(i % heads);
+      if (!follows(sharing, leader, leader)) continue;  // its leader's thread sees to it: not even its length may be read here
+      const int held = cache.slots(leader, head);
+      if (held <= keep) continue;
       policy_->select({leader, head, cache.positions(leader, head), cache.columnSums(leader, head)}, {keep, settings_.sinks}, slots);
       for (int layer = leader; layer < layers; ++layer) {
         if (!follows(sharing, layer, leader)) continue;

@@ -75,7 +75,7 @@ void KvCache::reserve(int count) {
 void KvCache::append(int layer, const float* k, const float* v, int64_t stride, int count, int32_t first, ThreadPool& pool) {
   Layer& l = layers_[static_cast<size_t>(layer)];
   CHECK(!k == !l.ownsKeys, layer, l.ownsKeys);
-  pool.run([&](int thread, int threads) {
+  const auto store = [&](int thread, int threads) {
     const auto range = ThreadPool::split(kvHeads_, 1, thread, threads);
     for (int64_t h = range.begin; h < range.end; ++h) {
       Head& head = l.heads[static_cast<size_t>(h)];
@@ -90,7 +90,12 @@ void KvCache::append(int layer, const float* k, const float* v, int64_t stride, 
       }
       head.tokens += count;
     }
-  });
+  };
+  // One token's keys and values are stored sooner than another thread is woken.
+  if (count == 1)
+    store(0, 1);
+  else
+    pool.run(store);
 }
 
 void KvCache::mark() {

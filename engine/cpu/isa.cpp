@@ -40,9 +40,12 @@ KernelTable kernelsFor(Isa isa) {
   if (isa == Isa::scalar) return *scalarKernels();
   if (isa == Isa::avx2) return *avx2Kernels();
   KernelTable table = *avx512Kernels();
-  if (detectFeatures().vnni)
+  if (detectFeatures().vnni) {
+    table.peakInt8 = vnniKernels()->peakInt8;
     for (int bits = 0; bits < kPackedBits; ++bits) table.packedInt8[bits] = vnniKernels()->packedInt8[bits];
+  }
   if (detectFeatures().bf16) {
+    table.peakBf16 = bf16Kernels()->peakBf16;
     table.plainBf16 = bf16Kernels()->plainBf16;
     for (int bits = 0; bits < kPackedBits; ++bits) table.packedPairs[bits] = bf16Kernels()->packedPairs[bits];
     table.bf16Row = bf16Kernels()->bf16Row;

@@ -112,6 +112,11 @@ struct KernelTable {
   // Round to nearest of one row, codes to q and one scale (and min) per group at stride 16; see quantize/rtn.cpp.
   void (*rtnRow)(const float* w, int cols, int group, int bits, bool symmetric, uint8_t* q, uint16_t* scales, uint16_t* mins);
 
+  // Independent multiply-adds in registers; each returns the number of multiply-adds it did. Null where there is no such instruction.
+  int64_t (*peakFloat)(int rounds, float* keep);
+  int64_t (*peakInt8)(int rounds, float* keep);
+  int64_t (*peakBf16)(int rounds, float* keep);
+
   uint64_t (*readStream)(const void* data, int64_t bytes);  // bytes a multiple of 256
 };
 
@@ -120,9 +125,11 @@ const KernelTable* scalarKernels();
 const KernelTable* avx2Kernels();
 const KernelTable* avx512Kernels();
 struct VnniKernels {
+  int64_t (*peakInt8)(int rounds, float* keep);
   MatmulKernel packedInt8[kPackedBits];
 };
 struct Bf16Kernels {
+  int64_t (*peakBf16)(int rounds, float* keep);
   MatmulKernel plainBf16;
   MatmulKernel packedPairs[kPackedBits];
   void (*bf16Row)(const float* x, int cols, uint16_t* out);

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// Products with vdpbf16ps. Codes of up to 8 bits less their offset are exact in bf16 (8 significant bits), and a float is the
-// sum of at most three bf16 terms (an f16 of two): integer code times x is then exact, added up in f32. vpermw turns codes
-// of up to 5 bits straight into bf16, two to a lane: half the instructions of the way over f32.
+// Products with vdpbf16ps. Codes of up to 8 bits less their offset are exact in bf16 (8 significant bits), and an f16 (11 bits) is
+// the sum of two bf16 terms: code times x is then exact and added up in f32. vpermw turns codes of up to 5 bits straight into
+// bf16, two to a lane: half the instructions of the way over f32. An f32 would take three terms, which is no faster than fma.
 #if defined(__AVX512BF16__)
 #include "engine/cpu/packed.h"
+#include "engine/cpu/peak.h"
 #include "engine/cpu/plain.h"
 
 namespace winnow::cpu {
@@ -126,8 +127,7 @@ struct PackedPairs {
 template <int Bits>
 void pairsProduct(const MatmulJob& job, int begin, int end) {
   if (job.terms == 1) return packedProduct<PackedPairs<1>::Kernel, Bits>(job, begin, end);
-  if (job.terms == 2) return packedProduct<PackedPairs<2>::Kernel, Bits>(job, begin, end);
-  packedProduct<PackedPairs<3>::Kernel, Bits>(job, begin, end);
+  packedProduct<PackedPairs<2>::Kernel, Bits>(job, begin, end);
 }
 
 void bf16Row(const float* x, int cols, uint16_t* out) {
@@ -160,7 +160,18 @@ void pairsRow(int mode, const float* x, int cols, int terms, int64_t stride, uin
   }
 }
 
+int64_t peakBf16(int rounds, float* keep) {
+  Vf a[kChains];
+  UNROLL for (int j = 0; j < kChains; ++j) a[j] = set1(*keep);
+  const __m512i x = _mm512_set1_epi32(static_cast<int>(*keep) * 0x3f003f00), y = x;
+  runChains(a, rounds, [&](Vf v) INLINE_LAMBDA { return Vf{dot2(v.v, x, y)}; });
+  UNROLL for (int j = 1; j < kChains; ++j) a[0] = add(a[0], a[j]);
+  *keep = hsum(a[0]);
+  return int64_t{rounds} * kChains * 32;
+}
+
 constexpr Bf16Kernels kBf16Table = {
+    .peakBf16 = peakBf16,
     .plainBf16 = plainProduct<PlainBf16, 2>,
     .packedPairs = {nullptr, nullptr, pairsProduct<2>, pairsProduct<3>, pairsProduct<4>, pairsProduct<5>, pairsProduct<6>, nullptr, pairsProduct<8>},
     .bf16Row = bf16Row,

@@ -3,6 +3,7 @@
 #pragma once
 #include "engine/cpu/attention.h"
 #include "engine/cpu/packed.h"
+#include "engine/cpu/peak.h"
 #include "engine/cpu/plain.h"
 #include "engine/cpu/pointwise.h"
 #include "engine/cpu/rounding.h"
@@ -40,6 +41,9 @@ constexpr KernelTable kTable = {
     .scaleRow = scaleRow,
     .addScaled = addScaled,
     .rtnRow = rtnRow,
+    .peakFloat = peakFloat,
+    .peakInt8 = peakInt8,
+    .peakBf16 = nullptr,
     .readStream = readStream,
 };
 

@@ -2,10 +2,11 @@
 // Integer products with vpdpbusd.
 #if defined(__AVX512VNNI__)
 #include "engine/cpu/packed.h"
+#include "engine/cpu/peak.h"
 
 namespace winnow::cpu {
 namespace {
-constexpr VnniKernels kVnni = {.packedInt8 = WINNOW_PACKED_TABLE(PackedInt8)};
+constexpr VnniKernels kVnni = {.peakInt8 = peakInt8, .packedInt8 = WINNOW_PACKED_TABLE(PackedInt8)};
 }
 const VnniKernels* vnniKernels() { return &kVnni; }
 }  // namespace winnow::cpu

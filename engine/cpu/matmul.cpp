@@ -24,12 +24,13 @@ Route routeOf(const KernelTable& k, const WeightFormat& format, ActivationMode m
     return {k.plain[static_cast<int>(format.storage)], Form::rows};
   }
   if (mode == ActivationMode::int8) return {k.packedInt8[format.bits], Form::int8};
-  // 8-bit codes take eight instructions to become bf16 pairs, so pairs only pay with one term of x.
-  if (k.packedPairs[format.bits] && (format.bits < 8 || mode == ActivationMode::bf16)) return {k.packedPairs[format.bits], Form::pairs};
+  // As bf16 pairs: one term of x in mode bf16, two in f16. 8-bit codes take eight instructions to become pairs: worth it for one term.
+  const bool pairs = mode == ActivationMode::bf16 || (mode == ActivationMode::f16 && format.bits < 8);
+  if (pairs && k.packedPairs[format.bits]) return {k.packedPairs[format.bits], Form::pairs};
   return {k.packed[format.bits], Form::tiles};
 }
 
-int termsOf(ActivationMode mode) { return mode == ActivationMode::bf16 ? 1 : mode == ActivationMode::f16 ? 2 : 3; }
+int termsOf(ActivationMode mode) { return mode == ActivationMode::bf16 ? 1 : 2; }
 
 constexpr int kMaxTargets = 8;
 

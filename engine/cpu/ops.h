@@ -120,7 +120,8 @@ struct Divergence {
 void compareLogits(Context& context, const float* base, const float* other, int64_t stride, int vocab, const int32_t* targets, int tokens,
                    Divergence* out);
 
-// In-run roofline: GB/s of a streaming read with the same threads, and GFLOP/s (GOP/s for int8) of the matmul inner kernel from L1/L2.
+// In-run roofline: GB/s of a streaming read with the same threads, and GFLOP/s (GOP/s for int8) of the arithmetic instructions the matmul
+// kernel of that storage and mode uses, in registers.
 double measureReadBandwidth(Context& context, size_t bytes);        // GB/s
 double measurePeak(Context& context, Storage storage, ActivationMode mode, int bits);  // GFLOP/s
 

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <numbers>
 
 #include "engine/core/check.h"
 #include "engine/cpu/context.h"
@@ -46,25 +45,7 @@ void headNorm(Context& context, float* x, int64_t stride, const float* weight, f
   });
 }
 
-std::vector<float> ropeFrequencies(const RopeConfig& rope) {
-  CHECK(rope.dims >= 0 && rope.dims % 2 == 0, rope.dims);
-  std::vector<float> out;
-  for (int c = 0; c < rope.dims / 2; ++c) {
-    double f = std::pow(static_cast<double>(rope.base), -2.0 * c / rope.dims);
-    if (rope.scaling == RopeScaling::linear) f /= rope.factor;
-    if (rope.scaling == RopeScaling::llama3) {
-      const double context = rope.originalContext, wave = 2 * std::numbers::pi / f;
-      if (wave > context / rope.lowFreqFactor) {
-        f /= rope.factor;
-      } else if (wave >= context / rope.highFreqFactor) {
-        const double smooth = (context / wave - rope.lowFreqFactor) / (rope.highFreqFactor - rope.lowFreqFactor);
-        f = (1 - smooth) * f / rope.factor + smooth * f;
-      }
-    }
-    out.push_back(static_cast<float>(f));
-  }
-  return out;
-}
+std::vector<float> ropeFrequencies(const RopeConfig& rope) { return winnow::ropeFrequencies(rope); }
 
 namespace {
 

@@ -8,24 +8,14 @@ namespace {
 
 constexpr float kHalfMax = 65504.0f, kHalfTiny = 0x1p-24f;  // largest and smallest positive f16
 
-INLINE uint16_t halfBits(float x) {
-  uint16_t t[kLanes];
-  storeHalf(t, set1(x > kHalfMax ? kHalfMax : x < -kHalfMax ? -kHalfMax : x));
-  return t[0];
-}
-INLINE float fromHalfBits(uint16_t h) {
-  const uint16_t t[kLanes] = {h};
-  float f[kLanes];
-  store(f, loadHalf(t));
-  return f[0];
-}
-INLINE float half(float x) { return fromHalfBits(halfBits(x)); }
+INLINE uint16_t halfBits(float x) { return floatToHalf(x > kHalfMax ? kHalfMax : x < -kHalfMax ? -kHalfMax : x); }
+INLINE float half(float x) { return halfToFloat(halfBits(x)); }
 INLINE float halfDown(float x) {  // largest f16 <= x, for |x| <= kHalfMax
   const uint16_t u = halfBits(x);
-  const float h = fromHalfBits(u);
+  const float h = halfToFloat(u);
   if (h <= x) return h;
   if (h == 0) return -kHalfTiny;
-  return fromHalfBits(static_cast<uint16_t>(h > 0 ? u - 1 : u + 1));
+  return halfToFloat(static_cast<uint16_t>(h > 0 ? u - 1 : u + 1));
 }
 INLINE float halfUp(float x) { return -halfDown(-x); }
 INLINE float atMost(float x, float limit) { return x < limit ? x : limit; }

@@ -20,6 +20,9 @@ INLINE __m128i loadWords(const uint16_t* p, int n) {  // zero beyond n
   return _mm_loadu_si128(reinterpret_cast<const __m128i*>(t));
 }
 
+INLINE uint16_t floatToHalf(float x) { return static_cast<uint16_t>(_cvtss_sh(x, 0)); }
+INLINE float halfToFloat(uint16_t h) { return _cvtsh_ss(h); }
+
 INLINE Vf set1(float x) { return {_mm256_set1_ps(x)}; }
 INLINE Vf load(const float* p) { return {_mm256_loadu_ps(p)}; }
 INLINE Vf loadPart(const float* p, int n) { return {_mm256_maskload_ps(p, firstLanes(n))}; }

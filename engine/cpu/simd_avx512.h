@@ -15,6 +15,9 @@ struct Vi {
 
 INLINE __mmask16 firstLanes(int n) { return static_cast<__mmask16>((1u << n) - 1); }
 
+INLINE uint16_t floatToHalf(float x) { return static_cast<uint16_t>(_cvtss_sh(x, 0)); }
+INLINE float halfToFloat(uint16_t h) { return _cvtsh_ss(h); }
+
 INLINE Vf set1(float x) { return {_mm512_set1_ps(x)}; }
 INLINE Vf load(const float* p) { return {_mm512_loadu_ps(p)}; }
 INLINE Vf loadPart(const float* p, int n) { return {_mm512_maskz_loadu_ps(firstLanes(n), p)}; }

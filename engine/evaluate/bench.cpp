@@ -4,152 +4,263 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <numeric>
-#include <random>
+#include <map>
 
-#include "engine/evaluate/quantiles.h"
+#include "engine/run/sampler.h"
 
 namespace winnow {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+constexpr size_t kRooflineBytes = 256u << 20;  // far beyond the last cache level of desktop processors
+
+double quantile(std::vector<double> values, double fraction) {
+  if (values.empty()) return 0;
+  std::sort(values.begin(), values.end());
+  const double at = fraction * static_cast<double>(values.size() - 1);
+  const size_t low = static_cast<size_t>(at), high = std::min(low + 1, values.size() - 1);
+  return values[low] + (at - static_cast<double>(low)) * (values[high] - values[low]);
+}
+
 double secondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-constexpr size_t kStreamBytes = size_t{256} << 20;  // far more than any cache of the machine
+// Random ids (the same ones in every repetition and program start) or the text's own, over and over.
+class TokenSource {
+ public:
+  TokenSource(const Engine& engine, const BenchRequest& request) : vocab_(engine.model().config().vocab) {
+    const VocabData& data = engine.model().vocab();
+    if (data.addBos && data.bos >= 0 && data.bos < vocab_) bos_ = data.bos;
+    if (request.realText && engine.tokenizer()) text_ = engine.tokenizer()->encode(request.text, false);
+  }
+  bool emptyText() const { return text_.empty(); }
+  int32_t at(int64_t index) const {
+    if (index == 0 && bos_ >= 0) return bos_;
+    if (!text_.empty()) return text_[static_cast<size_t>(index) % text_.size()];
+    return static_cast<int32_t>(uniformAt(1, static_cast<uint64_t>(index)) * vocab_);
+  }
+  std::vector<int32_t> range(int64_t first, int count) const {
+    std::vector<int32_t> out;
+    for (int i = 0; i < count; ++i) out.push_back(at(first + i));
+    return out;
+  }
 
-std::string testName(const char* kind, int tokens, int depth) {
-  return kind + std::to_string(tokens) + (depth > 0 ? " @ d" + std::to_string(depth) : "");
+ private:
+  int vocab_;
+  int32_t bos_ = -1;
+  std::vector<int32_t> text_;
+};
+
+// Floating-point operations of a prefill: two per weight of the linear layers that run, the attention of each query over what it
+// sees, and the head once.
+double prefillFlops(const ModelConfig& model, const Plan& plan, int tokens, int depth) {
+  const double n = tokens, seen = depth + (n + 1) / 2;
+  double perToken = 0;
+  for (int layer = 0; layer < model.layers; ++layer) {
+    const bool follower = plan.follower(layer);
+    double weights = static_cast<double>(model.hidden) * model.kvRows();  // v
+    if (!follower) weights += static_cast<double>(model.hidden) * (model.qRows() + model.kvRows());
+    weights += static_cast<double>(model.hidden) * model.qRows();
+    weights += static_cast<double>(model.hidden) * model.ffn * (model.gatedFfn ? 3 : 2);
+    perToken += 2 * weights + 2.0 * (follower ? 1 : 2) * model.qRows() * seen;
+  }
+  return n * perToken + 2.0 * model.hidden * model.vocab;
+}
+
+// What the matrix products of a configuration run at their best on this machine.
+struct PeakKind {
+  Storage storage = Storage::f32;
+  cpu::ActivationMode mode = cpu::ActivationMode::f32;
+  int bits = 32;
+};
+
+PeakKind peakKindOf(const Model& model, const Config& config) {
+  PeakKind kind;
+  const MasterTensor* matrix = model.find(TensorRole::down, 0);
+  const DType type = matrix ? matrix->type : DType::f32;
+  if (type == DType::f16) kind = {Storage::f16, cpu::ActivationMode::f16, 16};
+  if (type == DType::bf16) kind = {Storage::bf16, cpu::ActivationMode::bf16, 16};
+  if (isBlockType(type)) {
+    const auto traits = dtypeTraits(type);
+    kind = {Storage::packed, cpu::ActivationMode::f16, std::clamp(8 * traits.blockBytes / traits.blockValues, 2, 8)};
+    if (kind.bits == 7) kind.bits = 6;
+  }
+  if (config.text("weights.method") != "none") kind = {Storage::packed, cpu::ActivationMode::f16, static_cast<int>(config.integer("weights.bits"))};
+  const std::string& activations = config.text("compute.activations");
+  if (activations == "f32") kind.mode = cpu::ActivationMode::f32;
+  if (activations == "16bit" && kind.storage != Storage::bf16) kind.mode = cpu::ActivationMode::f16;
+  if (activations == "int8" && kind.storage == Storage::packed) kind.mode = cpu::ActivationMode::int8;
+  return kind;
 }
 
 class Bench {
  public:
-  Bench(Session& session, const Tokenizer* tokenizer, const BenchRequest& request, const Progress& progress)
-      : session_(session), request_(request), progress_(progress) {
-    if (request.realText && tokenizer) text_ = tokenizer->encode(request.text, true);
-    bos_ = tokenizer && tokenizer->vocab().addBos ? tokenizer->vocab().bos : -1;
+  Bench(const Engine& engine, Session& session, const BenchRequest& request, const Progress& progress,
+        const std::function<void(const BenchTest&, int)>& onRepetition)
+      : engine_(engine), session_(session), request_(request), progress_(progress), onRepetition_(onRepetition), source_(engine, request) {
+    inner_.stop = progress.stop;
   }
 
   Result<BenchResult> run() {
-    if (request_.realText && text_.empty()) return Error{ErrorCode::badInput, "the text for the bench has no tokens.", "Give a longer text."};
+    if (Status checked = check(); !checked) return checked.error();
+    std::vector<BenchTest> tests = planned();
+    steps_ = static_cast<int>(tests.size()) * (request_.repetitions + 1);
+    calibrate();
+    for (BenchTest& test : tests) {
+      session_.adopt();
+      if (Status done = measure(test); !done) return done.error();
+      calibrate();
+    }
+    session_.reset();
     BenchResult result;
     result.protocol = request_.realText ? "llama-bench real text" : "llama-bench random";
-    const size_t planned = request_.depth.size() * (request_.prompt.size() + request_.generate.size());
-    roofline();
-    for (int depth : request_.depth)
-      for (bool prefill : {true, false})
-        for (int tokens : prefill ? request_.prompt : request_.generate) {
-          progress_(static_cast<double>(result.tests.size()) / static_cast<double>(std::max<size_t>(1, planned)), testName(prefill ? "pp" : "tg", tokens, depth));
-          Result<BenchTest> test = measure(tokens, depth, prefill);
-          if (!test) return test.error();
-          result.tests.push_back(std::move(*test));
-          roofline();
-        }
-    finish(result);
-    progress_(1, "done");
+    result.readGbs = quantile(bandwidths_, 0.5);
+    result.gemmGflops = quantile(peaks_, 0.5);
+    for (BenchTest& test : tests) {
+      fillShare(test, result);
+      double& share = test.prefill ? result.prefillShare : result.decodeShare;
+      if (share == 0) share = test.share;
+    }
+    result.tests = std::move(tests);
+    progress_(1.0, "done");
     return result;
   }
 
  private:
-  // Measured before, between and after the tests with the same threads: a machine that slows down slows both.
-  void roofline() {
-    if (!request_.roofline) return;
-    readGbs_.push_back(cpu::measureReadBandwidth(session_.cpuContext(), kStreamBytes));
-    const auto [storage, mode, bits] = session_.matmulKind();
-    gflops_.push_back(cpu::measurePeak(session_.cpuContext(), storage, mode, bits));
-  }
-
-  int32_t token(int64_t position) {
-    if (request_.realText) return text_[static_cast<size_t>(position) % text_.size()];
-    if (position == 0 && bos_ >= 0) return bos_;
-    return static_cast<int32_t>(random_() % static_cast<uint32_t>(session_.vocab()));
-  }
-  std::vector<int32_t> tokens(int64_t from, int count) {
-    std::vector<int32_t> out(static_cast<size_t>(count));
-    for (int i = 0; i < count; ++i) out[static_cast<size_t>(i)] = token(from + i);
-    return out;
-  }
-
-  Status enter(int depth) {
-    session_.reset();
-    return depth > 0 ? session_.prefill(tokens(0, depth), progress_) : Status(Done{});
-  }
-
-  Result<BenchTest> measure(int count, int depth, bool prefill) {
-    BenchTest test;
-    test.name = testName(prefill ? "pp" : "tg", count, depth);
-    test.tokens = count;
-    test.depth = depth;
-    test.prefill = prefill;
-    std::vector<double> ms;  // of tokens (tg) or of repetitions per token (pp)
-    double bytesPerSecond = 0;
-    for (int repetition = -1; repetition < request_.repetitions; ++repetition) {  // -1 warms up: a whole pp, one token of tg
-      if (const Status entered = enter(depth); !entered) return entered.error();
-      const std::vector<int32_t> fed = tokens(depth, repetition < 0 && !prefill ? 1 : count);
-      const auto start = Clock::now();
-      double bytes = 0;
-      if (prefill) {
-        if (const Status done = session_.prefill(fed, progress_); !done) return done.error();
-      } else {
-        for (int32_t id : fed) {
-          const auto begin = Clock::now();
-          if (const Status done = session_.step(id); !done) return done.error();
-          if (repetition >= 0) ms.push_back(1e3 * secondsSince(begin));
-          bytes += static_cast<double>(session_.weightBytesPerToken() + session_.kvBytesPerToken());
-          if (progress_.stopped()) return Error{ErrorCode::cancelled, "the bench was cancelled.", ""};
+  Status check() const {
+    if (request_.repetitions < 1 || request_.repetitions > 1000)
+      return Error{ErrorCode::usage, std::to_string(request_.repetitions) + " repetitions were asked for; 1 to 1000 are possible.", ""};
+    int64_t longest = 0;
+    for (const int depth : request_.depth) {
+      if (depth < 0) return Error{ErrorCode::usage, "A depth of " + std::to_string(depth) + " tokens is impossible.", ""};
+      for (const auto* counts : {&request_.prompt, &request_.generate})
+        for (const int count : *counts) {
+          if (count < 0) return Error{ErrorCode::usage, "A test of " + std::to_string(count) + " tokens is impossible.", ""};
+          longest = std::max<int64_t>(longest, int64_t{depth} + count);
         }
+    }
+    if (longest == 0) return Error{ErrorCode::usage, "There is nothing to measure: give prompt or generated tokens above 0.", ""};
+    if (longest > session_.context())
+      return Error{ErrorCode::badInput, "The longest test needs " + std::to_string(longest) + " tokens and the context holds " + std::to_string(session_.context()) + ".",
+                   "Use fewer tokens or a smaller depth."};
+    if (request_.realText && source_.emptyText()) return Error{ErrorCode::badInput, "The text for the benchmark has no tokens.", ""};
+    return Done{};
+  }
+
+  std::vector<BenchTest> planned() const {
+    std::vector<BenchTest> tests;
+    for (const int depth : request_.depth) {
+      const std::string suffix = depth > 0 ? " @ d" + std::to_string(depth) : "";
+      for (const bool prefill : {true, false})
+        for (const int count : prefill ? request_.prompt : request_.generate) {
+          if (count == 0) continue;
+          BenchTest test;
+          test.name = (prefill ? "pp" : "tg") + std::to_string(count) + suffix;
+          test.tokens = count;
+          test.depth = depth;
+          test.prefill = prefill;
+          tests.push_back(std::move(test));
+        }
+    }
+    return tests;
+  }
+
+  void report(const std::string& what) { progress_(static_cast<double>(step_++) / steps_, what); }
+
+  void calibrate() {
+    if (!request_.roofline || progress_.stopped()) return;
+    const PeakKind kind = peakKindOf(engine_.model(), session_.effective()->config);
+    bandwidths_.push_back(cpu::measureReadBandwidth(session_.cpuContext(), kRooflineBytes));
+    peaks_.push_back(cpu::measurePeak(session_.cpuContext(), kind.storage, kind.mode, kind.bits));
+  }
+
+  Status prepareDepth(int depth) {
+    session_.reset();
+    if (depth == 0) return Done{};
+    return session_.prefill(source_.range(0, depth), inner_);
+  }
+
+  Status measure(BenchTest& test) {
+    report(test.name + ": warm-up");
+    BenchTest warm = test;
+    if (!test.prefill) warm.tokens = 1;
+    std::vector<double> tokenMs;
+    if (Status done = once(warm, tokenMs); !done) return done;
+    tokenMs.clear();
+    warm.repetitions.clear();
+    for (int i = 0; i < request_.repetitions; ++i) {
+      report(test.name + ": repetition " + std::to_string(i + 1) + " of " + std::to_string(request_.repetitions));
+      if (Status done = once(test, tokenMs); !done) return done;
+      if (onRepetition_) onRepetition_(test, i);
+    }
+    summarize(test, tokenMs);
+    return Done{};
+  }
+
+  // One timed repetition, appended to test.repetitions; single-token times (tg) or the mean token time (pp) to tokenMs.
+  Status once(BenchTest& test, std::vector<double>& tokenMs) {
+    if (progress_.stopped()) return Error{ErrorCode::cancelled, "Cancelled.", ""};
+    if (Status ready = prepareDepth(test.depth); !ready) return ready;
+    const std::vector<int32_t> tokens = source_.range(test.depth, test.tokens);
+    kvBytesBefore_ = static_cast<double>(session_.kvBytesPerToken());
+    BenchRepetition repetition;
+    const auto start = Clock::now();
+    if (test.prefill) {
+      if (Status fed = session_.prefill(tokens, inner_); !fed) return fed;
+      repetition.seconds = secondsSince(start);
+      tokenMs.push_back(1e3 * repetition.seconds / test.tokens);
+    } else {
+      for (const int32_t token : tokens) {
+        if (progress_.stopped()) return Error{ErrorCode::cancelled, "Cancelled.", ""};
+        const auto before = Clock::now();
+        if (Status stepped = session_.step(token); !stepped) return stepped;
+        tokenMs.push_back(1e3 * secondsSince(before));
       }
-      const double seconds = secondsSince(start);
-      if (repetition < 0) continue;
-      test.repetitions.push_back({seconds, count / seconds});
-      if (prefill) ms.push_back(1e3 * seconds / count);
-      bytesPerSecond += bytes / seconds / request_.repetitions;
+      repetition.seconds = secondsSince(start);
     }
-    summarize(test, ms);
-    rates_.push_back(prefill ? session_.flopsPerToken() * test.tokensPerSecond : bytesPerSecond);
-    return test;
+    repetition.tokensPerSecond = test.tokens / repetition.seconds;
+    test.repetitions.push_back(repetition);
+    bytesPerToken_[test.name] = static_cast<double>(session_.weightBytesPerToken()) + (kvBytesBefore_ + static_cast<double>(session_.kvBytesPerToken())) / 2;
+    return Done{};
   }
 
-  static void summarize(BenchTest& test, std::vector<double>& ms) {
-    const auto n = static_cast<double>(test.repetitions.size());
-    for (const BenchRepetition& r : test.repetitions) test.tokensPerSecond += r.tokensPerSecond / n;
-    double squares = 0;
-    for (const BenchRepetition& r : test.repetitions) squares += (r.tokensPerSecond - test.tokensPerSecond) * (r.tokensPerSecond - test.tokensPerSecond);
-    test.stddev = n > 1 ? std::sqrt(squares / (n - 1)) : 0;
-    std::ranges::sort(ms);
-    test.medianMs = sortedQuantile(ms, 0.5);
-    test.p5Ms = sortedQuantile(ms, 0.05);
-    test.p95Ms = sortedQuantile(ms, 0.95);
+  static void summarize(BenchTest& test, const std::vector<double>& tokenMs) {
+    double sum = 0, squared = 0;
+    const double n = static_cast<double>(test.repetitions.size());
+    for (const BenchRepetition& repetition : test.repetitions) sum += repetition.tokensPerSecond;
+    test.tokensPerSecond = sum / n;
+    for (const BenchRepetition& repetition : test.repetitions) squared += std::pow(repetition.tokensPerSecond - test.tokensPerSecond, 2);
+    test.stddev = n > 1 ? std::sqrt(squared / (n - 1)) : 0;
+    test.medianMs = quantile(tokenMs, 0.5);
+    test.p5Ms = quantile(tokenMs, 0.05);
+    test.p95Ms = quantile(tokenMs, 0.95);
   }
 
-  void finish(BenchResult& result) {
-    if (!request_.roofline) return;
-    std::ranges::sort(readGbs_);
-    std::ranges::sort(gflops_);
-    result.readGbs = sortedQuantile(readGbs_, 0.5);
-    result.gemmGflops = sortedQuantile(gflops_, 0.5);
-    for (size_t i = 0; i < result.tests.size(); ++i) {
-      BenchTest& test = result.tests[i];
-      const double peak = (test.prefill ? result.gemmGflops : result.readGbs) * 1e9;
-      test.share = peak > 0 ? rates_[i] / peak : 0;
-      double& first = test.prefill ? result.prefillShare : result.decodeShare;
-      if (first == 0) first = test.share;
-    }
+  void fillShare(BenchTest& test, const BenchResult& result) {
+    const double seconds = test.medianMs / 1e3;  // per token
+    if (seconds <= 0) return;
+    if (test.prefill && result.gemmGflops > 0)
+      test.share = prefillFlops(engine_.model().config(), session_.plan(), test.tokens, test.depth) / (seconds * test.tokens) / 1e9 / result.gemmGflops;
+    if (!test.prefill && result.readGbs > 0) test.share = bytesPerToken_[test.name] / seconds / 1e9 / result.readGbs;
   }
 
+  const Engine& engine_;
   Session& session_;
   const BenchRequest& request_;
   const Progress& progress_;
-  std::vector<int32_t> text_;
-  int32_t bos_ = -1;
-  std::mt19937 random_{1};
-  std::vector<double> readGbs_, gflops_;
-  std::vector<double> rates_;  // per test: bytes/s (tg) or FLOP/s (pp)
+  const std::function<void(const BenchTest&, int)>& onRepetition_;
+  TokenSource source_;
+  Progress inner_;
+  int step_ = 0, steps_ = 1;
+  double kvBytesBefore_ = 0;
+  std::map<std::string, double> bytesPerToken_;
+  std::vector<double> bandwidths_, peaks_;
 };
 
 }  // namespace
 
-Result<BenchResult> runBench(Session& session, const Tokenizer* tokenizer, const BenchRequest& request, const Progress& progress) {
-  return Bench(session, tokenizer, request, progress).run();
+Result<BenchResult> runBench(const Engine& engine, Session& session, const BenchRequest& request, const Progress& progress,
+                             const std::function<void(const BenchTest&, int repetition)>& onRepetition) {
+  return Bench(engine, session, request, progress, onRepetition).run();
 }
 
 }  // namespace winnow

@@ -2,6 +2,7 @@
 // pp (prompt processing) and tg (text generation) at a depth, as llama-bench defines them (engines.md C.1), plus medians,
 // p5/p95 and the roofline measured in the same run with the same threads.
 #pragma once
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -41,7 +42,9 @@ struct BenchResult {
   std::string protocol;  // "llama-bench random" or "llama-bench real text"
 };
 
-// `tokenizer` gives BOS and reads `text`; null feeds random ids alone. One warm-up, then the repetitions; roofline measured before, between and after tests and the median taken.
-Result<BenchResult> runBench(Session& session, const Tokenizer* tokenizer, const BenchRequest& request, const Progress& progress);
+// One warm-up, then the repetitions; roofline measured before, between and after tests and the median taken.
+// onRepetition is called after each recorded repetition. The session is left reset.
+Result<BenchResult> runBench(const Engine& engine, Session& session, const BenchRequest& request, const Progress& progress,
+                             const std::function<void(const BenchTest&, int repetition)>& onRepetition = {});
 
 }  // namespace winnow

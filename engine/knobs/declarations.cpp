@@ -63,7 +63,6 @@ Knob text(std::string name, std::string title, std::string group, KnobType type,
 }
 
 bool quantizes(const Config& config) { return config.text("weights.method") != "none" || config.integer("weights.bits") < 16; }
-bool prunes(const Config& config) { return config.text("prune.method") != "none" || config.real("prune.ratio") > 0; }
 bool evicts(const Config& config) { return config.text("kv.policy") != "full" || config.real("kv.budget") != 1.0; }
 bool shares(const Config& config) { return config.text("share.method") != "none" || config.integer("share.block") > 1; }
 

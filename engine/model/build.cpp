@@ -131,14 +131,15 @@ Status ModelBuilder::checkConfig() const {
     if (!(f > 0.0f && f < 1e30f)) return badInput(path, ": the RoPE frequency factors hold ", f, ", positive numbers were expected");
   if (!c.rope.frequencyFactors.empty() && c.rope.frequencyFactors.size() * 2 != static_cast<size_t>(c.rope.dims))
     return badInput(path, ": there are ", c.rope.frequencyFactors.size(), " RoPE frequency factors, ", c.rope.dims / 2, " were expected");
-  if (!(c.normEps >= 0.0f && c.normEps < 1.0f)) return badInput(path, ": the norm's epsilon is ", c.normEps, ", a number from 0 to 1 was expected");
+  if (!(c.normEps >= 0.0f && c.normEps < 1.0f))
+    return badInput(path, ": the norm's epsilon is ", c.normEps, ", a number from 0 to 1 was expected");
   return Done{};
 }
 
 Status ModelBuilder::checkType(const SourceTensor& tensor) const {
   if (tensor.type) return Done{};
-  Error e = badInput(model->path_, ": tensor ", shown(tensor.name), " is of type ", tensor.typeName, ", which this program cannot read; it reads ",
-                     supportedTypes);
+  Error e = badInput(model->path_, ": tensor ", shown(tensor.name), " is of type ", tensor.typeName,
+                     ", which this program cannot read; it reads ", supportedTypes);
   e.hint = "use a file in one of these types";
   return e;
 }

@@ -128,7 +128,8 @@ struct ScaleMin {
 // nibbles of bytes 8-11 with their upper two bits on top of the first eight bytes.
 ScaleMin scaleMin(const std::byte* s, int sub) {
   if (sub < 4) return {static_cast<float>(at(s, sub) & 63), static_cast<float>(at(s, sub + 4) & 63)};
-  return {static_cast<float>((at(s, sub + 4) & 15) | at(s, sub - 4) >> 6 << 4), static_cast<float>(at(s, sub + 4) >> 4 | at(s, sub) >> 6 << 4)};
+  return {static_cast<float>((at(s, sub + 4) & 15) | at(s, sub - 4) >> 6 << 4),
+          static_cast<float>(at(s, sub + 4) >> 4 | at(s, sub) >> 6 << 4)};
 }
 void q4_k(const std::byte* b, float* out) {
   const float d = halfAt(b), dmin = halfAt(b + 2);

@@ -277,8 +277,8 @@ Status GgufParser::placeTensors() {
   for (size_t i = 0; i < offsets_.size(); ++i) {
     GgufTensor& t = file_.tensors_[i];
     if (data > bytes_.size() || offsets_[i] > bytes_.size() - data || t.bytes > bytes_.size() - data - offsets_[i]) {
-      Error e = bad("tensor ", shown(t.name), " lies outside the file: ", t.bytes, " bytes at offset ", offsets_[i], " of the data, which begins at ",
-                    data, " in a file of ", bytes_.size(), " bytes");
+      Error e = bad("tensor ", shown(t.name), " lies outside the file: ", t.bytes, " bytes at offset ", offsets_[i],
+                    " of the data, which begins at ", data, " in a file of ", bytes_.size(), " bytes");
       e.hint = "the file is incomplete: copy or download it again";
       return e;
     }

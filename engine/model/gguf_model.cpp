@@ -28,7 +28,9 @@ class Keys {
   float number(const std::string& key, std::optional<double> missing = std::nullopt) {
     return static_cast<float>(keep(file_.number(prefix_ + key, missing), 0.0));
   }
-  std::string text(const std::string& key, std::string missing) { return keep(file_.text(prefix_ + key, std::move(missing)), std::string()); }
+  std::string text(const std::string& key, std::string missing) {
+    return keep(file_.text(prefix_ + key, std::move(missing)), std::string());
+  }
   // A number, or a list that holds the same number for every layer.
   int sameInEveryLayer(const std::string& key, std::optional<int64_t> missing = std::nullopt) {
     const GgufValue* v = file_.value(prefix_ + key);
@@ -89,7 +91,8 @@ Status readRopeFactors(const GgufFile& file, ModelBuilder& builder) {
   decodeValues(DType::f32, t->data, rope.dims / 2, rope.frequencyFactors.data());
   if (std::all_of(rope.frequencyFactors.begin(), rope.frequencyFactors.end(), [](float f) { return f == 1.0f; }))
     rope.frequencyFactors.clear();
-  if (rope.scaling == RopeScaling::llama3 && !rope.frequencyFactors.empty()) rope.scaling = RopeScaling::none;  // the same thing, said twice
+  if (rope.scaling == RopeScaling::llama3 && !rope.frequencyFactors.empty())
+    rope.scaling = RopeScaling::none;  // the same thing, said twice
   return Done{};
 }
 
@@ -111,7 +114,8 @@ Status readConfig(const GgufFile& file, ModelBuilder& builder) {
   c.headDim = keys.integer("attention.key_length", c.hidden / c.heads);
   const int valueDim = keys.integer("attention.value_length", c.headDim);
   if (valueDim != c.headDim)
-    return badInput(file.name(), ": keys of ", c.headDim, " and values of ", valueDim, " components are not supported, they must be the same");
+    return badInput(file.name(), ": keys of ", c.headDim, " and values of ", valueDim,
+                    " components are not supported, they must be the same");
   c.norm = gpt2 ? NormKind::layer : NormKind::rms;
   c.normEps = keys.number(gpt2 ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon");
   c.activation = gpt2 ? Activation::geluTanh : Activation::silu;
@@ -157,7 +161,8 @@ Status readVocab(const GgufFile& file, ModelBuilder& builder) {
   const int64_t rows = embedding->shape.size() == 2 ? embedding->shape[0] : 0;
   const int64_t tokens = static_cast<int64_t>(builder.vocab().tokens.size());
   if (rows < 1 || rows > (1 << 24))
-    return badInput(file.name(), ": tensor 'token_embd.weight' has the shape ", shownShape(embedding->shape), ", [tokens, ", c.hidden, "] was expected");
+    return badInput(file.name(), ": tensor 'token_embd.weight' has the shape ", shownShape(embedding->shape), ", [tokens, ", c.hidden,
+                    "] was expected");
   if (tokens > rows) return badInput(file.name(), ": the vocabulary has ", tokens, " tokens, but the embedding has rows for ", rows);
   if (tokens > 0 && tokens < rows)
     builder.notes().push_back(sentence("the embedding has ", rows, " rows for a vocabulary of ", tokens, " tokens"));
@@ -174,7 +179,8 @@ void noteStoredTypes(ModelBuilder& builder) {
   const MasterTensor* head = builder.model->find(TensorRole::head);
   const MasterTensor* block = builder.model->find(TensorRole::q, 0);
   if (head && block && head->type != block->type)
-    builder.notes().push_back(sentence("the head is stored in ", dtypeTraits(head->type).name, ", the blocks in ", dtypeTraits(block->type).name));
+    builder.notes().push_back(
+        sentence("the head is stored in ", dtypeTraits(head->type).name, ", the blocks in ", dtypeTraits(block->type).name));
 }
 
 }  // namespace

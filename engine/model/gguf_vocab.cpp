@@ -30,7 +30,8 @@ Status readTables(const GgufFile& file, VocabData& v) {
   const auto types = file.numbers("tokenizer.ggml.token_type");
   if (!types) return types.error();
   v.types.reserve(v.tokens.size());
-  for (const double t : *types) v.types.push_back(t >= 1 && t <= 6 ? static_cast<VocabData::TokenType>(static_cast<int>(t)) : VocabData::TokenType::normal);
+  for (const double t : *types)
+    v.types.push_back(t >= 1 && t <= 6 ? static_cast<VocabData::TokenType>(static_cast<int>(t)) : VocabData::TokenType::normal);
   if (types->empty()) v.types.assign(v.tokens.size(), VocabData::TokenType::normal);
   return Done{};
 }
@@ -98,7 +99,8 @@ Result<VocabData> openGgufVocab(const std::string& path) {
   auto vocab = readGgufVocab(*file);
   if (!vocab) return vocab.error();
   if (!vocab->unsupported.empty())
-    return badInput(path, ": the tokenizer ", shown(vocab->unsupported), " is not supported, 'gpt2' (byte-level BPE) and 'llama' (SentencePiece) are");
+    return badInput(path, ": the tokenizer ", shown(vocab->unsupported),
+                    " is not supported, 'gpt2' (byte-level BPE) and 'llama' (SentencePiece) are");
   if (vocab->data.kind == VocabData::Kind::none) return badInput(path, ": this file holds no vocabulary");
   return std::move(vocab->data);
 }

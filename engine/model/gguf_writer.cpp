@@ -36,7 +36,8 @@ Result<OutputFile> OutputFile::create(const std::string& path, int64_t bytes) {
   if (::fstatvfs(fd, &disk) == 0) {
     const double room = static_cast<double>(disk.f_bavail) * static_cast<double>(disk.f_frsize);
     if (room < static_cast<double>(bytes))
-      return Error{ErrorCode::failed, sentence(path, ": the file needs ", bytes, " bytes, the disk has room for ", static_cast<int64_t>(room)),
+      return Error{ErrorCode::failed,
+                   sentence(path, ": the file needs ", bytes, " bytes, the disk has room for ", static_cast<int64_t>(room)),
                    "free some space or choose another folder"};
   }
   return file;

@@ -21,7 +21,8 @@ bool fileExists(const std::string& path);
 // Typed members. null counts as absent. The first thing that is wrong is kept as error().
 class JsonKeys {
  public:
-  JsonKeys(const Json& object, std::string path, std::string within = "") : object_(object), path_(std::move(path)), within_(std::move(within)) {}
+  JsonKeys(const Json& object, std::string path, std::string within = "")
+      : object_(object), path_(std::move(path)), within_(std::move(within)) {}
   bool has(const char* key) const { return find(key) != nullptr; }
   const Json* find(const char* key) const;
   int integer(const char* key, std::optional<int> missing = std::nullopt);

@@ -17,7 +17,7 @@ constexpr std::array<Family, 5> kFamilies = {{{"llama", "LlamaForCausalLM", "lla
                                               {"qwen3", "Qwen3ForCausalLM", "qwen3"},
                                               {"gpt2", "GPT2LMHeadModel", "gpt2"}}};
 
-Result<std::string> architectureOf(const Json& json, JsonKeys& keys, const std::string& path) {
+Result<std::string> architectureOf(JsonKeys& keys, const std::string& path) {
   const std::string type = keys.text("model_type", "");
   std::string className;
   if (const Json* list = keys.find("architectures"); list && list->is_array() && !list->empty() && (*list)[0].is_string())
@@ -26,11 +26,10 @@ Result<std::string> architectureOf(const Json& json, JsonKeys& keys, const std::
   if (type.empty() && className.empty()) return badInput(path, ": neither model_type nor architectures says what this model is");
   for (const Family& f : kFamilies) {
     if (className.empty() ? f.type == type : f.className == className) return std::string(f.architecture);
-    if (f.type == type && (className == "GPT2Model" || className == "LlamaModel" || className == "MistralModel" || className == "Qwen2Model" ||
-                           className == "Qwen3Model"))
+    if (f.type == type && (className == "GPT2Model" || className == "LlamaModel" || className == "MistralModel" ||
+                           className == "Qwen2Model" || className == "Qwen3Model"))
       return std::string(f.architecture);
   }
-  (void)json;
   return badInput(path, ": the architecture ", shown(className.empty() ? type : className),
                   " is not supported; LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM and GPT2LMHeadModel are");
 }
@@ -86,10 +85,12 @@ Status readWindow(JsonKeys& keys, const std::string& path, ModelConfig& c) {
     size_t sliding = 0;
     for (const Json& t : *types) sliding += t.is_string() && t.get_ref<const std::string&>() == "sliding_attention";
     if (sliding == 0) return Done{};
-    if (sliding != types->size()) return badInput(path, ": ", sliding, " of ", types->size(), " layers use a sliding window; all or none is supported");
+    if (sliding != types->size())
+      return badInput(path, ": ", sliding, " of ", types->size(), " layers use a sliding window; all or none is supported");
   } else if (keys.integer("max_window_layers", 0) > 0 && c.architecture != "llama") {
     if (keys.integer("max_window_layers", 0) >= c.layers) return Done{};
-    return badInput(path, ": only the layers from ", keys.integer("max_window_layers", 0), " on use a sliding window; all or none is supported");
+    return badInput(path, ": only the layers from ", keys.integer("max_window_layers", 0),
+                    " on use a sliding window; all or none is supported");
   }
   c.slidingWindow = window;
   return Done{};
@@ -141,12 +142,13 @@ Status readHuggingFaceConfig(const std::string& path, ModelBuilder& builder) {
   if (!json) return json.error();
   ModelConfig& c = builder.config();
   JsonKeys keys(*json, path);
-  const auto architecture = architectureOf(*json, keys, path);
+  const auto architecture = architectureOf(keys, path);
   if (!architecture) return architecture.error();
   c.architecture = *architecture;
   c.name = keys.text("_name_or_path", "");
   if (const Json* quantized = keys.find("quantization_config"))
-    return badInput(path, ": this model is quantized (", quantized->is_object() ? shown(quantized->value("quant_method", Json("unknown")).dump()) : "unknown",
+    return badInput(path, ": this model is quantized (",
+                    quantized->is_object() ? shown(quantized->value("quant_method", Json("unknown")).dump()) : "unknown",
                     "), folders with F32, F16 or BF16 weights can be read");
   const bool gpt2 = c.architecture == "gpt2";
   if (Status s = gpt2 ? readGpt2(keys, path, c) : readLlamaLike(keys, path, c); !s) return s;

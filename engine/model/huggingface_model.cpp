@@ -16,7 +16,8 @@ namespace fs = std::filesystem;
 std::string llamaName(const std::string&, TensorRole role, int layer) {
   constexpr std::array<std::string_view, static_cast<size_t>(TensorRole::count)> names = {
       "model.embed_tokens.weight", "", "model.norm.weight", "", "lm_head.weight",
-      "input_layernorm.weight", "", "self_attn.q_proj.weight", "self_attn.k_proj.weight", "self_attn.v_proj.weight", "self_attn.o_proj.weight",
+      "input_layernorm.weight", "",
+      "self_attn.q_proj.weight", "self_attn.k_proj.weight", "self_attn.v_proj.weight", "self_attn.o_proj.weight",
       "self_attn.q_proj.bias", "self_attn.k_proj.bias", "self_attn.v_proj.bias", "self_attn.o_proj.bias",
       "self_attn.q_norm.weight", "self_attn.k_norm.weight",
       "post_attention_layernorm.weight", "", "mlp.gate_proj.weight", "mlp.up_proj.weight", "mlp.down_proj.weight",
@@ -32,7 +33,9 @@ std::string gpt2Name(const std::string&, TensorRole role, int layer) {
   const std::string name(names[static_cast<size_t>(role)]);
   return layer < 0 ? name : "h." + std::to_string(layer) + "." + name;
 }
-std::string gpt2FusedQkv(int layer, bool bias) { return "h." + std::to_string(layer) + (bias ? ".attn.c_attn.bias" : ".attn.c_attn.weight"); }
+std::string gpt2FusedQkv(int layer, bool bias) {
+  return "h." + std::to_string(layer) + (bias ? ".attn.c_attn.bias" : ".attn.c_attn.weight");
+}
 
 // Names as older and newer versions write them become one; buffers that are no weights are dropped.
 void tidyNames(ModelBuilder& builder) {
@@ -60,12 +63,14 @@ Result<std::set<std::string>> shardsOf(const std::string& index) {
   const auto json = readJson(index, 64 << 20);
   if (!json) return json.error();
   const auto map = json->find("weight_map");
-  if (map == json->end() || !map->is_object() || map->empty()) return badInput(index, ": weight_map should be an object that names the file of each tensor");
+  if (map == json->end() || !map->is_object() || map->empty())
+    return badInput(index, ": weight_map should be an object that names the file of each tensor");
   std::set<std::string> files;
   for (const auto& [tensor, file] : map->items()) {
     const std::string name = file.is_string() ? file.get<std::string>() : "";
     if (name.empty() || name.find('/') != std::string::npos || name == ".." || name.find('\0') != std::string::npos)
-      return badInput(index, ": the file of tensor ", shown(tensor), " should be a name in this folder, found ", shown(file.dump(-1, ' ', false, Json::error_handler_t::replace)));
+      return badInput(index, ": the file of tensor ", shown(tensor), " should be a name in this folder, found ",
+                      shown(file.dump(-1, ' ', false, Json::error_handler_t::replace)));
     files.insert(name);
     if (files.size() > 4096) return badInput(index, ": weight_map names more than 4096 files");
   }
@@ -85,7 +90,8 @@ Result<Found> findFiles(const std::string& path) {
     if (folder || shards->count(fs::path(path).filename().string())) {
       for (const std::string& shard : *shards) {
         out.weights.push_back(out.folder + "/" + shard);
-        if (!fileExists(out.weights.back())) return badInput(path, ": the part ", shown(shard), " that model.safetensors.index.json names is missing");
+        if (!fileExists(out.weights.back()))
+          return badInput(path, ": the part ", shown(shard), " that model.safetensors.index.json names is missing");
       }
       return out;
     }
@@ -98,14 +104,20 @@ Result<Found> findFiles(const std::string& path) {
     out.weights.push_back(single);
     return out;
   }
-  for (fs::directory_iterator it(path, error), end; !error && it != end; it.increment(error))
+  bool gguf = false;
+  for (fs::directory_iterator it(path, error), end; !error && it != end; it.increment(error)) {
     if (it->path().extension() == ".safetensors") out.weights.push_back(it->path().string());
+    gguf |= it->path().extension() == ".gguf";
+  }
   if (out.weights.size() == 1) return out;
   if (out.weights.empty()) {
     const bool torch = fileExists(path + "/pytorch_model.bin") || fileExists(path + "/pytorch_model.bin.index.json");
-    return badInput(path, ": this folder holds no .safetensors file", torch ? "; PyTorch .bin files are not read" : "");
+    Error e = badInput(path, ": this folder holds no .safetensors file", torch ? "; PyTorch .bin files are not read" : "");
+    if (gguf) e.hint = "open the .gguf file in it instead of the folder";
+    return e;
   }
-  return badInput(path, ": this folder holds ", out.weights.size(), " .safetensors files and no model.safetensors.index.json that says how they belong together");
+  return badInput(path, ": this folder holds ", out.weights.size(),
+                  " .safetensors files and no model.safetensors.index.json that says how they belong together");
 }
 
 }  // namespace
@@ -122,12 +134,9 @@ Result<std::shared_ptr<const Model>> openHuggingFace(const std::string& path) {
     if (Status s = addSafetensors(builder, file); !s) return s.error();
   tidyNames(builder);
   const bool gpt2 = builder.config().architecture == "gpt2", tied = builder.config().tiedHead;
-  if (SourceTensor* head = builder.source("lm_head.weight")) {
-    if (tied) builder.dropSource("lm_head.weight");  // a second name of the embedding
-    (void)head;
-  } else if (!tied) {
+  if (tied) builder.dropSource("lm_head.weight");  // a second name of the embedding
+  if (!tied && !builder.source("lm_head.weight"))
     return badInput(path, ": the tensor 'lm_head.weight' is missing and config.json does not say tie_word_embeddings");
-  }
   auto vocab = readHuggingFaceVocab(found->folder);
   if (!vocab) return vocab.error();
   if (!vocab->unsupported.empty()) builder.notes().push_back(vocab->unsupported + ": this model can be fed token ids only");

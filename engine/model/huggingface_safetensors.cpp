@@ -25,7 +25,8 @@ constexpr std::array<ElementType, 15> kTypes = {{{"F32", 4, DType::f32}, {"F16",
 bool isCount(const Json& value) { return value.is_number_unsigned() && value.get<uint64_t>() <= uint64_t{1} << 48; }
 
 // One entry of the header.
-Status addTensor(ModelBuilder& builder, const std::string& path, const std::string& name, const Json& entry, std::span<const std::byte> data) {
+Status addTensor(ModelBuilder& builder, const std::string& path, const std::string& name, const Json& entry,
+                 std::span<const std::byte> data) {
   const auto bad = [&](const auto&... parts) { return badInput(path, ": tensor ", shown(name), parts...); };
   if (name.size() > 512) return bad(" has a name of ", name.size(), " bytes, at most 512 were expected");
   const Json* dtype = entry.is_object() && entry.contains("dtype") ? &entry["dtype"] : nullptr;
@@ -73,7 +74,8 @@ Status addSafetensors(ModelBuilder& builder, const std::string& path) {
   if (bytes.size() < 8) return badInput(path, ": this is not a safetensors file, it has ", bytes.size(), " bytes only");
   std::memcpy(&length, bytes.data(), 8);
   if (length > kLongestHeader || length > bytes.size() - 8)
-    return badInput(path, ": this is not a safetensors file or it is incomplete: its header would be ", length, " bytes long, the file has ", bytes.size());
+    return badInput(path, ": this is not a safetensors file or it is incomplete: its header would be ", length,
+                    " bytes long, the file has ", bytes.size());
   const auto header = parseJson({reinterpret_cast<const char*>(bytes.data()) + 8, static_cast<size_t>(length)}, path);
   if (!header) return header.error();
   if (!header->is_object()) return badInput(path, ": the safetensors header should be a JSON object, found ", header->type_name());

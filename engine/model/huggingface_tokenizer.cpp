@@ -70,7 +70,8 @@ std::string addSplit(const Json& part, VocabData& v) {
   const std::string behavior = textAt(part, "behavior");
   const bool invert = flag(part, "invert", false);
   // Removing the gaps between matches is the same as isolating matches when the pattern leaves no gaps, as those in use do.
-  if (!(behavior == "Isolated" && !invert) && !(behavior == "Removed" && invert)) return "the pre-tokenizer Split with behavior " + shown(behavior);
+  if (!(behavior == "Isolated" && !invert) && !(behavior == "Removed" && invert))
+    return "the pre-tokenizer Split with behavior " + shown(behavior);
   const auto pattern = part.find("pattern");
   if (pattern == part.end() || !pattern->is_object()) return "a pre-tokenizer Split without a pattern";
   const std::string regex = textAt(*pattern, "Regex"), literal = textAt(*pattern, "String");
@@ -130,13 +131,15 @@ Status readTokens(const Json& model, const std::string& path, VocabData& v) {
   const int64_t most = static_cast<int64_t>(vocab->size()) * 2 + 4096;  // ids may leave gaps for added tokens
   for (const auto& [token, id] : vocab->items()) {
     if (!id.is_number_unsigned() || id.get<uint64_t>() >= static_cast<uint64_t>(most))
-      return badInput(path, ": the id of token ", shown(token), " should be a number below ", most, ", found ", shown(id.dump(-1, ' ', false, Json::error_handler_t::replace)));
+      return badInput(path, ": the id of token ", shown(token), " should be a number below ", most, ", found ",
+                      shown(id.dump(-1, ' ', false, Json::error_handler_t::replace)));
     const size_t n = id.get<size_t>();
     if (n >= v.tokens.size()) {
       v.tokens.resize(n + 1);
       v.types.resize(n + 1, VocabData::TokenType::unused);
     }
-    if (v.types[n] != VocabData::TokenType::unused) return badInput(path, ": the tokens ", shown(v.tokens[n]), " and ", shown(token), " have the same id ", n);
+    if (v.types[n] != VocabData::TokenType::unused)
+      return badInput(path, ": the tokens ", shown(v.tokens[n]), " and ", shown(token), " have the same id ", n);
     v.tokens[n] = token;
     v.types[n] = VocabData::TokenType::normal;
   }
@@ -219,7 +222,8 @@ int tokenIdOf(const VocabData& vocab, const std::string& text) {
 
 Status addToken(VocabData& v, int64_t id, const std::string& text, bool special, const std::string& path) {
   const int64_t most = static_cast<int64_t>(v.tokens.size()) + 65536;
-  if (id < 0 || id >= most) return badInput(path, ": the added token ", shown(text), " has the id ", id, ", a number below ", most, " was expected");
+  if (id < 0 || id >= most)
+    return badInput(path, ": the added token ", shown(text), " has the id ", id, ", a number below ", most, " was expected");
   const size_t n = static_cast<size_t>(id);
   if (n >= v.tokens.size()) {
     v.tokens.resize(n + 1);

@@ -182,7 +182,11 @@ Error cancelled(const std::string& path) { return {ErrorCode::cancelled, path + 
 class TensorWriter {
  public:
   TensorWriter(OutputFile& file, const Progress& progress, const std::string& path, int64_t total)
-      : file_(file), progress_(progress), path_(path), total_(total), pool_(static_cast<int>(std::max(1u, std::thread::hardware_concurrency()))) {}
+      : file_(file),
+        progress_(progress),
+        path_(path),
+        total_(total),
+        pool_(static_cast<int>(std::max(1u, std::thread::hardware_concurrency()))) {}
 
   Status write(const Planned& t, const RowSource& source) {
     const DTypeTraits traits = dtypeTraits(t.type);
@@ -201,7 +205,8 @@ class TensorWriter {
           encodeValues(t.type, values.data(), t.cols, piece_.data() + static_cast<size_t>(r) * rowBytes);
         }
       });
-      const size_t padding = row + count == t.rows ? GgufHeader::padded(rowBytes * static_cast<size_t>(t.rows)) - rowBytes * static_cast<size_t>(t.rows) : 0;
+      const size_t padding =
+          row + count == t.rows ? GgufHeader::padded(rowBytes * static_cast<size_t>(t.rows)) - rowBytes * static_cast<size_t>(t.rows) : 0;
       std::fill_n(piece_.begin() + static_cast<ptrdiff_t>(bytes), padding, std::byte{0});
       if (Status s = file_.write(std::span(piece_).first(bytes + padding)); !s) return s;
       written_ += static_cast<int64_t>(bytes + padding);
@@ -256,7 +261,8 @@ Status synthesize(const NamedShape& shape, std::string_view type, uint64_t seed,
   addVocab(*vocab, header);
   const std::vector<float> factors = frequencyFactors(c.rope);
   if (!factors.empty()) header.addTensor("rope_freqs.weight", {static_cast<int64_t>(factors.size())}, DType::f32);
-  for (const Planned& t : tensors) header.addTensor(t.name, isMatrix(t.role) ? std::vector<int64_t>{t.rows, t.cols} : std::vector<int64_t>{t.cols}, t.type);
+  for (const Planned& t : tensors)
+    header.addTensor(t.name, isMatrix(t.role) ? std::vector<int64_t>{t.rows, t.cols} : std::vector<int64_t>{t.cols}, t.type);
   const std::vector<std::byte> front = header.bytes();
   auto file = OutputFile::create(path, static_cast<int64_t>(front.size()) + header.dataBytes());
   if (!file) return file.error();

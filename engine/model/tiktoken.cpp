@@ -93,11 +93,13 @@ Result<VocabData> readTiktokenRanks(std::string_view text, const std::string& pa
     if (number.ec != std::errc() || number.ptr != last || rank != tokens.size() || space > 256 || !fromBase64(row.substr(0, space), bytes))
       return badInput(path, ": line ", line, " is neither part of a list of tiktoken ranks (base64, a space, ", tokens.size(),
                       ") nor is the file a SentencePiece model");
-    if (!ranks.emplace(bytes, static_cast<int>(rank)).second) return badInput(path, ": line ", line, " holds a token that was there before");
+    if (!ranks.emplace(bytes, static_cast<int>(rank)).second)
+      return badInput(path, ": line ", line, " holds a token that was there before");
     tokens.push_back(bytes);
   }
   if (tokens.size() != kLlama3Ranks)
-    return badInput(path, ": a list of ", tokens.size(), " tiktoken ranks is of no known model; that of Llama 3 with ", kLlama3Ranks, " is supported");
+    return badInput(path, ": a list of ", tokens.size(), " tiktoken ranks is of no known model; that of Llama 3 with ", kLlama3Ranks,
+                    " is supported");
   VocabData v;
   v.kind = VocabData::Kind::bpe;
   v.pre = "llama-bpe";
@@ -112,7 +114,8 @@ Result<VocabData> readTiktokenRanks(std::string_view text, const std::string& pa
     v.tokens.push_back(spelled(tokens[i]));
     if (tokens[i].size() < 2) continue;
     const size_t cut = lastMerge(tokens[i], static_cast<int>(i), ranks);
-    if (cut > 0) v.merges.push_back(spelled(std::string_view(tokens[i]).substr(0, cut)) + " " + spelled(std::string_view(tokens[i]).substr(cut)));
+    if (cut > 0)
+      v.merges.push_back(spelled(std::string_view(tokens[i]).substr(0, cut)) + " " + spelled(std::string_view(tokens[i]).substr(cut)));
   }
   v.types.assign(v.tokens.size(), VocabData::TokenType::normal);
   for (const std::string& special : llama3Specials()) {

@@ -19,7 +19,8 @@ PreDefaults preDefaults(const std::string& pre) {
 void collectEndOfGeneration(VocabData& vocab, const std::vector<int>& more) {
   constexpr std::array<std::string_view, 20> endings = {
       "<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|flush|>", "<|calls|>", "<end_of_turn>", "<|endoftext|>",
-      "<|end_of_text|>", "<|eom_id|>", "<EOT>", "_<EOT>", "<|end_of_sentence|>", "<\xef\xbd\x9c" "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>",
+      "<|end_of_text|>", "<|eom_id|>", "<EOT>", "_<EOT>", "<|end_of_sentence|>",
+      "<\xef\xbd\x9c" "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>",
       "<end_of_utterance>", "[EOT]", "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>"};
   std::vector<int>& out = vocab.endOfGeneration;
   out.insert(out.end(), more.begin(), more.end());
@@ -40,7 +41,8 @@ Status checkVocab(const VocabData& vocab, const std::string& path) {
   if (!vocab.scores.empty() && vocab.scores.size() != n)
     return badInput(path, ": the vocabulary has ", n, " tokens, but ", vocab.scores.size(), " scores");
   if (vocab.types.size() != n) return badInput(path, ": the vocabulary has ", n, " tokens, but ", vocab.types.size(), " token types");
-  for (const auto& [name, id] : {std::pair{"bos", vocab.bos}, std::pair{"eos", vocab.eos}, std::pair{"unk", vocab.unk}, std::pair{"pad", vocab.pad}})
+  for (const auto& [name, id] :
+       {std::pair{"bos", vocab.bos}, std::pair{"eos", vocab.eos}, std::pair{"unk", vocab.unk}, std::pair{"pad", vocab.pad}})
     if (id >= 0 && static_cast<size_t>(id) >= n)
       return badInput(path, ": the ", name, " token is ", id, ", but the vocabulary has ", n, " tokens");
   return Done{};

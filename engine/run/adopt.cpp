@@ -57,9 +57,22 @@ void Session::Impl::start(Request first, Weights set) {
   effective.set(std::make_shared<Effective>(current.wanted));
   apply(nullptr, std::nullopt);
   events.clear();  // the first configuration is no change
+  warnOfDecodedTypes();
   if (model.context > 0 && context > model.context)
     emit(EngineEvent::Kind::warning, "context.beyond_trained",
          "The context of " + std::to_string(context) + " tokens is longer than the " + std::to_string(model.context) + " the model was trained on.");
+}
+
+// Types that no format of ours holds exactly are computed as f16: no loss beside that of the file, but more memory than it takes.
+void Session::Impl::warnOfDecodedTypes() {
+  std::string types;
+  for (size_t i = 0; i < weights->versions.size(); ++i) {
+    const DType type = core->model->tensors()[i].type;
+    const std::string name(dtypeTraits(type).name);
+    if (!isBlockType(type) || weights->versions[i]->matrix.format.storage != Storage::f16 || types.find(name) != std::string::npos) continue;
+    types += (types.empty() ? "" : ", ") + name;
+  }
+  if (!types.empty()) emit(EngineEvent::Kind::warning, "weights.decoded", "Tensors stored as " + types + " are computed as f16: already lossy, and larger than in the file.");
 }
 
 void Session::Impl::adopt() {

@@ -141,14 +141,6 @@ class Session {
   const Plan& plan() const;
   uint64_t logitsHash() const;                 // folds the logits of every step since reset
   cpu::Context& cpuContext();                  // for scoring of logits with the same kernels
-  // What most matrix products of the present configuration are made of, for the roofline beside them.
-  struct MatmulKind {
-    Storage storage;
-    cpu::ActivationMode mode;
-    int bits;
-  };
-  MatmulKind matmulKind() const;
-  double flopsPerToken() const;                // of matrix products in a forward of one token, attention apart
   int64_t weightBytesPerToken() const;         // bytes a decode step reads from weights
   int64_t kvBytesPerToken() const;             // and from the cache at its present length
 

@@ -94,7 +94,7 @@ void Forward::embed(const Step& step) {
   const WeightSet& weights = step.in.weights;
   float* residual = buffers_.residual.as<float>();
   float* added = buffers_.normed.as<float>();  // free until the first norm
-  context_.pool().run([&](int thread, int threads) {
+  const auto look = [&](int thread, int threads) {
     const auto range = ThreadPool::split(step.n, 1, thread, threads);
     for (int64_t t = range.begin; t < range.end; ++t) {
       float* row = residual + t * model_.hidden;
@@ -104,7 +104,11 @@ void Forward::embed(const Step& step) {
       dequantizeRow(*weights.positions, positions_[static_cast<size_t>(t)], position);
       for (int i = 0; i < model_.hidden; ++i) row[i] += position[i];
     }
-  });
+  };
+  if (step.n == 1)
+    look(0, 1);
+  else
+    context_.pool().run(look);
 }
 
 void Forward::normalize(const float* x, const float* weight, const float* bias, int tokens) {

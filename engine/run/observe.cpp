@@ -67,23 +67,6 @@ uint64_t Session::logitsHash() const { return impl_->hash; }
 cpu::Context& Session::cpuContext() { return impl_->cpuContext; }
 int64_t Session::weightBytesPerToken() const { return impl_->weightBytes; }
 
-// The down projection stands for the others: most weights are in the feed-forward layers, and knobs treat them alike.
-Session::MatmulKind Session::matmulKind() const {
-  const WeightFormat& format = impl_->weights->layers.front().down->format;
-  return {format.storage, activationMode(impl_->activations, format.storage), format.bits};
-}
-
-double Session::flopsPerToken() const {
-  const ModelConfig& m = impl_->model;
-  double weights = static_cast<double>(m.hidden) * m.vocab;  // head
-  for (int layer = 0; layer < m.layers; ++layer) {
-    const bool follower = impl_->plan.follower(layer);
-    weights += static_cast<double>(m.hidden) * ((follower ? 0 : m.qRows() + m.kvRows()) + m.kvRows() + m.qRows());
-    weights += static_cast<double>(m.hidden) * m.ffn * (m.gatedFfn ? 3 : 2);
-  }
-  return 2 * weights;
-}
-
 int64_t Session::kvBytesPerToken() const {
   int64_t bytes = 0;
   for (int layer = 0; layer < impl_->model.layers; ++layer) bytes += impl_->cache.readBytes(layer, true);

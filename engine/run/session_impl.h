@@ -74,6 +74,7 @@ struct Session::Impl {
   void takeSharing(Effective& next);
   void takeActivations(Effective& next);
   void beginEpoch(const Effective& next);
+  void warnOfDecodedTypes();
   void refreshCosts();
   void updateMixed();
   void emit(EngineEvent::Kind kind, std::string code, std::string text);

@@ -36,7 +36,13 @@ void decodeCodes(DType type, const Layout& layout, const std::byte* block, uint8
   if (layout.high < 0) return;
   uint32_t high;
   std::memcpy(&high, block + layout.high, 4);
-  for (int k = 0; k < 32; ++k) q[k] = static_cast<uint8_t>(q[k] | (high >> k & 1) << 4);
+  for (int p = 0; p < 8; ++p) {
+    uint32_t dword;
+    std::memcpy(&dword, q + 4 * p, 4);
+    // Four bits to the lowest bits of four bytes: no two shifted copies meet in the bits that are kept.
+    dword |= ((high >> (4 * p) & 15) * 0x00204081u & 0x01010101u) << 4;
+    std::memcpy(q + 4 * p, &dword, 4);
+  }
 }
 
 }  // namespace

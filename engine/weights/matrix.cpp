@@ -18,30 +18,48 @@ size_t chunkBytes(int bits) { return size_t{64} * static_cast<size_t>(bits); }
 
 bool bitsSupported(int bits) { return bits == 8 || (bits >= 2 && bits <= 6); }
 
-// The planes of a format, low bits first: 8; 6 = 4 + 2; 5 = 4 + 1; 4; 3 = 2 + 1; 2.
-struct Planes {
-  int width[2];
-  int count;
+// Codes travel as dwords of 4 bytes, 8 dwords to a chunk of a row. A plane of `width` bits at bit `low` of the code: dword p of the
+// plane holds, shifted by i * width, dword i * count + p of the chunk, count = width (a plane of w bits has w sub-blocks).
+struct Plane {
+  int width, low;
 };
-Planes planesOf(int bits) {
+constexpr Plane kPlanes[9][2] = {{}, {}, {{2, 0}}, {{2, 0}, {1, 2}}, {{4, 0}}, {{4, 0}, {1, 4}}, {{4, 0}, {2, 4}}, {}, {{8, 0}}};
+
+constexpr uint32_t everyByte(int value) { return static_cast<uint32_t>(value) * 0x01010101u; }
+
+template <int width, int low>
+void packPlane(const uint32_t (&d)[16][8], uint32_t* out) {  // out [width][16]
+  for (int p = 0; p < width; ++p)
+    for (int r = 0; r < 16; ++r) {
+      uint32_t word = 0;
+      for (int i = 0; i < 8 / width; ++i) word |= (d[r][i * width + p] >> low & everyByte((1 << width) - 1)) << (i * width);
+      out[p * 16 + r] = word;
+    }
+}
+void packChunk(int bits, const uint32_t (&d)[16][8], uint32_t* out) {
   switch (bits) {
-    case 8: return {{8, 0}, 1};
-    case 6: return {{4, 2}, 2};
-    case 5: return {{4, 1}, 2};
-    case 4: return {{4, 0}, 1};
-    case 3: return {{2, 1}, 2};
-    default: return {{2, 0}, 1};
+    case 8: return packPlane<8, 0>(d, out);
+    case 6: packPlane<4, 0>(d, out); return packPlane<2, 4>(d, out + 64);
+    case 5: packPlane<4, 0>(d, out); return packPlane<1, 4>(d, out + 64);
+    case 4: return packPlane<4, 0>(d, out);
+    case 3: packPlane<2, 0>(d, out); return packPlane<1, 2>(d, out + 32);
+    default: return packPlane<2, 0>(d, out);
   }
 }
-// Value k of a chunk sits in sub-block p = (k / 4) % (its count), byte 4r + k % 4, at bit (k / 4) / count * width. A plane of
-// width w has w sub-blocks of 64 bytes.
-struct Place {
-  size_t byte;
-  int shift;
-};
-Place placeOf(int width, int row, int k) {
-  const int dword = k / 4, p = dword % width;
-  return {static_cast<size_t>(64 * p + 4 * row + k % 4), dword / width * width};
+
+// The 32 codes of row r of a chunk.
+void unpackRow(int bits, const uint8_t* chunk, int r, uint8_t* q) {
+  uint32_t d[8] = {};
+  for (const Plane& plane : kPlanes[bits]) {
+    for (int p = 0; p < plane.width; ++p) {
+      uint32_t word;
+      std::memcpy(&word, chunk + 64 * p + 4 * r, 4);
+      for (int i = 0; i < 8 / plane.width; ++i)
+        d[i * plane.width + p] |= (word >> (i * plane.width) & everyByte((1 << plane.width) - 1)) << plane.low;
+    }
+    chunk += 64 * plane.width;
+  }
+  std::memcpy(q, d, sizeof d);
 }
 
 uint8_t* tileCodes(const Matrix& m, int tile) {
@@ -98,73 +116,47 @@ Matrix Matrix::allocate(Ledger& ledger, const WeightFormat& format, int rows, in
 }
 
 void packTile(Matrix& matrix, int tile, const uint8_t* q) {
-  const Planes planes = planesOf(matrix.format.bits);
-  const int cols = matrix.cols, chunks = WeightFormat::chunks(cols);
+  const int cols = matrix.cols, chunks = WeightFormat::chunks(cols), bits = matrix.format.bits;
   uint8_t* out = tileCodes(matrix, tile);
-  std::memset(out, 0, static_cast<size_t>(chunks) * chunkBytes(matrix.format.bits));
-  for (int chunk = 0; chunk < chunks; ++chunk, out += chunkBytes(matrix.format.bits)) {
-    const int count = std::min(kChunk, cols - chunk * kChunk);
-    for (int r = 0; r < kTileRows; ++r) {
-      const uint8_t* row = q + static_cast<size_t>(r) * static_cast<size_t>(cols) + static_cast<size_t>(chunk) * kChunk;
-      for (int k = 0; k < count; ++k) {
-        int low = 0;
-        size_t plane = 0;
-        for (int i = 0; i < planes.count; ++i) {
-          const int width = planes.width[i];
-          const Place place = placeOf(width, r, k);
-          out[plane + place.byte] |= static_cast<uint8_t>((row[k] >> low & ((1 << width) - 1)) << place.shift);
-          low += width;
-          plane += static_cast<size_t>(64 * width);
-        }
-      }
+  for (int chunk = 0; chunk < chunks; ++chunk, out += chunkBytes(bits)) {
+    const size_t count = static_cast<size_t>(std::min(kChunk, cols - chunk * kChunk));
+    uint32_t d[16][8] = {}, words[128];
+    for (size_t r = 0; r < kTileRows; ++r) {
+      const uint8_t* row = q + r * static_cast<size_t>(cols) + static_cast<size_t>(chunk) * kChunk;
+      count == kChunk ? std::memcpy(d[r], row, kChunk) : std::memcpy(d[r], row, count);  // a constant size is two moves
     }
+    packChunk(bits, d, words);
+    std::memcpy(out, words, chunkBytes(bits));
   }
 }
 
 void unpackTile(const Matrix& matrix, int tile, uint8_t* q) {
-  const Planes planes = planesOf(matrix.format.bits);
-  const int cols = matrix.cols, chunks = WeightFormat::chunks(cols);
+  const int cols = matrix.cols, chunks = WeightFormat::chunks(cols), bits = matrix.format.bits;
   const uint8_t* in = tileCodes(matrix, tile);
-  for (int chunk = 0; chunk < chunks; ++chunk, in += chunkBytes(matrix.format.bits)) {
-    const int count = std::min(kChunk, cols - chunk * kChunk);
+  for (int chunk = 0; chunk < chunks; ++chunk, in += chunkBytes(bits))
     for (int r = 0; r < kTileRows; ++r) {
-      uint8_t* row = q + static_cast<size_t>(r) * static_cast<size_t>(cols) + static_cast<size_t>(chunk) * kChunk;
-      for (int k = 0; k < count; ++k) {
-        int low = 0, value = 0;
-        size_t plane = 0;
-        for (int i = 0; i < planes.count; ++i) {
-          const int width = planes.width[i];
-          const Place place = placeOf(width, r, k);
-          value |= (in[plane + place.byte] >> place.shift & ((1 << width) - 1)) << low;
-          low += width;
-          plane += static_cast<size_t>(64 * width);
-        }
-        row[k] = static_cast<uint8_t>(value);
-      }
+      uint8_t codes[kChunk];
+      unpackRow(bits, in, r, codes);
+      std::memcpy(q + static_cast<size_t>(r) * static_cast<size_t>(cols) + static_cast<size_t>(chunk) * kChunk, codes,
+                  static_cast<size_t>(std::min(kChunk, cols - chunk * kChunk)));
     }
-  }
 }
 
 namespace {
 
 void dequantizePackedRow(const Matrix& m, int row, float* out) {
-  const Planes planes = planesOf(m.format.bits);
-  const int tile = row / kTileRows, r = row % kTileRows, group = m.format.groupCols(m.cols), groups = m.format.groups(m.cols);
+  const int tile = row / kTileRows, r = row % kTileRows, groups = m.format.groups(m.cols);
+  const int groupChunks = m.format.group == 0 ? WeightFormat::chunks(m.cols) : m.format.group / kChunk;
   const uint8_t* in = tileCodes(m, tile);
-  const float offset = static_cast<float>(1 << (m.format.bits - 1));
-  for (int k = 0; k < m.cols; ++k) {
-    const uint8_t* chunk = in + static_cast<size_t>(k / kChunk) * chunkBytes(m.format.bits);
-    int low = 0, value = 0;
-    for (int i = 0; i < planes.count; ++i) {
-      const Place place = placeOf(planes.width[i], r, k % kChunk);
-      value |= (chunk[place.byte] >> place.shift & ((1 << planes.width[i]) - 1)) << low;
-      low += planes.width[i];
-      chunk += 64 * planes.width[i];
-    }
-    const size_t at = (static_cast<size_t>(tile) * static_cast<size_t>(groups) + static_cast<size_t>(k / group)) * kTileRows + static_cast<size_t>(r);
-    const float scale = f16ToFloat(m.scales[at]);
-    // Symmetric: the difference is an integer, so one product is the exact value rounded once.
-    out[k] = m.mins ? scale * static_cast<float>(value) + f16ToFloat(m.mins[at]) : scale * (static_cast<float>(value) - offset);
+  const float offset = m.mins ? 0.0f : static_cast<float>(1 << (m.format.bits - 1));
+  for (int chunk = 0; chunk * kChunk < m.cols; ++chunk, in += chunkBytes(m.format.bits)) {
+    uint8_t codes[kChunk];
+    unpackRow(m.format.bits, in, r, codes);
+    const size_t at = (static_cast<size_t>(tile) * static_cast<size_t>(groups) + static_cast<size_t>(chunk / groupChunks)) * kTileRows + static_cast<size_t>(r);
+    // Symmetric: the difference is an integer, so one product is the exact value (11 and 8 significant bits).
+    const float scale = f16ToFloat(m.scales[at]), min = m.mins ? f16ToFloat(m.mins[at]) : 0.0f;
+    const int count = std::min(kChunk, m.cols - chunk * kChunk);
+    for (int k = 0; k < count; ++k) out[chunk * kChunk + k] = scale * (static_cast<float>(codes[k]) - offset) + min;
   }
 }
 

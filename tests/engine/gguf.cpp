@@ -72,7 +72,12 @@ TEST(impossible_counts) {
     EXPECT_REFUSED(changed([&](std::string& b) { patch(b, 16, n, 8); }), "announces");
     EXPECT_REFUSED(changed([&](std::string& b) { patch(b, 24, n, 8); }), "the file ends inside");  // length of the first key
     const auto list = [&](std::string& b) { patch(b, placeOf(b, "tokenizer.ggml.tokens") + 21 + 4 + 4, n, 8); };
-    std::string bytes = ggufText([](GgufHeader& h) { llamaKeys(h, {}); h.add("tokenizer.ggml.tokens", std::vector<std::string>{"a", "b"}); }, llamaTensors({}));
+    std::string bytes = ggufText(
+        [](GgufHeader& h) {
+          llamaKeys(h, {});
+          h.add("tokenizer.ggml.tokens", std::vector<std::string>{"a", "b"});
+        },
+        llamaTensors({}));
     list(bytes);
     EXPECT_REFUSED(written("list.gguf", bytes), "elements, but only");
   }
@@ -81,22 +86,31 @@ TEST(impossible_counts) {
 TEST(metadata_faults) {
   EXPECT_REFUSED(withKeys([](GgufHeader& h) { h.add("llama.block_count", uint32_t{1}); }), "'llama.block_count' is there twice");
   EXPECT_REFUSED(withKeys([](GgufHeader& h) { h.add("general.alignment", uint32_t{48}); }), "power of two");
-  EXPECT_REFUSED(withKeys([](GgufHeader& h) { h.add("general.name", uint32_t{48}); }), "general.name is of type uint32, a string was expected");
+  EXPECT_REFUSED(withKeys([](GgufHeader& h) { h.add("general.name", uint32_t{48}); }),
+                 "general.name is of type uint32, a string was expected");
   EXPECT_REFUSED(withKeys([](GgufHeader& h) { h.add("llama.rope.scaling.type", std::string_view("yarn")); }), "'yarn' is not supported");
   EXPECT_REFUSED(withKeys([](GgufHeader& h) { h.add("llama.rope.dimension_count", uint32_t{3}); }), "RoPE rotates 3");
   EXPECT_REFUSED(withKeys([](GgufHeader& h) { h.add("llama.expert_count", uint32_t{8}); }), "mixture of experts");
   EXPECT_REFUSED(withKeys([](GgufHeader& h) { h.add("split.count", uint32_t{3}); }), "3 parts");
-  EXPECT_REFUSED(changed([](std::string& b) { b.replace(placeOf(b, "llama.block_count"), 17, "llama.black_count"); }), "no llama.block_count");
+  EXPECT_REFUSED(changed([](std::string& b) { b.replace(placeOf(b, "llama.block_count"), 17, "llama.black_count"); }),
+                 "no llama.block_count");
   EXPECT_REFUSED(changed([](std::string& b) { patch(b, placeOf(b, "llama.attention.head_count") + 26 + 4, 0, 4); }), "head_count is 0");
   EXPECT_REFUSED(changed([](std::string& b) { patch(b, placeOf(b, "llama.attention.head_count_kv") + 29 + 4, 3, 4); }), "evenly");
   EXPECT_REFUSED(changed([](std::string& b) { patch(b, placeOf(b, "llama.block_count") + 17, 99, 4); }), "unknown type 99");
   EXPECT_REFUSED(changed([](std::string& b) { patch(b, placeOf(b, "llama.block_count") + 17 + 4, 0x7fffffff, 4); }), "number of layers");
-  EXPECT_REFUSED(changed([](std::string& b) { b.replace(placeOf(b, "\x05\0\0\0\0\0\0\0llama") + 8, 5, "falco"); }), "'falco' is not supported, llama, qwen2, qwen3, gpt2");
-  EXPECT_REFUSED(changed([](std::string& b) { patch(b, placeOf(b, "layer_norm_rms_epsilon") + 26, 0x7fc00000, 4); }), "not a finite number");
+  EXPECT_REFUSED(changed([](std::string& b) { b.replace(placeOf(b, "\x05\0\0\0\0\0\0\0llama") + 8, 5, "falco"); }),
+                 "'falco' is not supported, llama, qwen2, qwen3, gpt2");
+  EXPECT_REFUSED(changed([](std::string& b) { patch(b, placeOf(b, "layer_norm_rms_epsilon") + 26, 0x7fc00000, 4); }),
+                 "not a finite number");
 }
 
 TEST(nested_arrays_are_bounded) {
-  std::string bytes = ggufText([](GgufHeader& h) { llamaKeys(h, {}); h.add("x.deep", std::string_view(std::string(200, 'x'))); }, llamaTensors({}));
+  std::string bytes = ggufText(
+      [](GgufHeader& h) {
+        llamaKeys(h, {});
+        h.add("x.deep", std::string_view(std::string(200, 'x')));
+      },
+      llamaTensors({}));
   const size_t at = placeOf(bytes, "x.deep") + 6;
   patch(bytes, at, 9, 4);
   for (size_t level = 0, place = at + 4; level < 12; ++level, place += 12) {
@@ -109,7 +123,10 @@ TEST(nested_arrays_are_bounded) {
 TEST(tensor_faults) {
   EXPECT_REFUSED(withTensors([](auto& t) { t.push_back(t[3]); }), "'blk.0.attn_q.weight' is there twice");
   EXPECT_REFUSED(withTensors([](auto& t) { t.erase(t.begin() + 4); }), "'blk.0.attn_k.weight' is missing");
-  EXPECT_REFUSED(withTensors([](auto& t) { t[3] = numbered("blk.0.attn_q.weight", {9, 8}, 0); }), "has the shape [9, 8], [8, 8] was expected");
+  EXPECT_REFUSED(withTensors([](auto& t) {
+                   t[3] = numbered("blk.0.attn_q.weight", {9, 8}, 0);
+                 }),
+                 "has the shape [9, 8], [8, 8] was expected");
   EXPECT_REFUSED(withTensors([](auto& t) { t[0] = numbered("token_embd.weight", {40}, 0); }), "'token_embd.weight' has the shape [40]");
   EXPECT_REFUSED(withTensors([](auto& t) { t.erase(t.begin()); }), "holds no weights");
   EXPECT_REFUSED(withTensors([](auto& t) { t[3].name = std::string(65, 'n'); }), "65 bytes long");
@@ -120,7 +137,8 @@ TEST(tensor_faults) {
   EXPECT_REFUSED(changed([&](std::string& b) { patch(b, entry(b) + 4, uint64_t{1} << 60, 8); }), "impossible extent");
   EXPECT_REFUSED(changed([&](std::string& b) { patch(b, entry(b) + 4, uint64_t{1} << 46, 8); }), "impossible extent");
   EXPECT_REFUSED(changed([&](std::string& b) { patch(b, entry(b) + 4, 1 << 20, 8); }), "lies outside the file");
-  EXPECT_REFUSED(changed([&](std::string& b) { patch(b, entry(b) + 20, 23, 4); }), "is of type IQ4_XS, which this program cannot read; it reads F32, F16, BF16, Q8_0");
+  EXPECT_REFUSED(changed([&](std::string& b) { patch(b, entry(b) + 20, 23, 4); }),
+                 "is of type IQ4_XS, which this program cannot read; it reads F32, F16, BF16, Q8_0");
   EXPECT_REFUSED(changed([&](std::string& b) { patch(b, entry(b) + 20, 77, 4); }), "is of type type 77");
   EXPECT_REFUSED(changed([&](std::string& b) { patch(b, entry(b) + 20, 2, 4); }), "a multiple of 32 was expected");
   EXPECT_REFUSED(changed([&](std::string& b) { patch(b, entry(b) + 24, 33, 8); }), "a multiple of the alignment 32");
@@ -200,7 +218,10 @@ TEST(rope_factors) {
   EXPECT_NEAR(f[1], 0.01 / 8, 1e-9);
   EXPECT_REFUSED(with({1.0f, 8.0f, 1.0f}), "F32 of shape [2] was expected");
   EXPECT_REFUSED(with({1.0f, 0.0f}), "positive numbers were expected");
-  const auto linear = Model::open(withKeys([](GgufHeader& h) { h.add("llama.rope.scaling.type", std::string_view("linear")); h.add("llama.rope.scaling.factor", 4.0f); }));
+  const auto linear = Model::open(withKeys([](GgufHeader& h) {
+    h.add("llama.rope.scaling.type", std::string_view("linear"));
+    h.add("llama.rope.scaling.factor", 4.0f);
+  }));
   EXPECT_NEAR(ropeFrequencies((*linear)->config().rope)[1], 0.01 / 4, 1e-9);
 }
 
@@ -213,14 +234,16 @@ TEST(five_gigabytes_open_at_once) {
     const bool norm = t.name.find("norm") != std::string::npos;
     const auto is = [&](const char* part) { return t.name.find(part) != std::string::npos; };
     const int64_t rows = is("token_embd") ? c.vocab : is("gate") || is("up") ? c.ffn : is("attn_k") || is("attn_v") ? 1024 : 4096;
-    h.addTensor(t.name, norm ? std::vector<int64_t>{4096} : std::vector<int64_t>{rows, is("down") ? c.ffn : 4096}, norm ? DType::f32 : DType::q5_0);
+    h.addTensor(t.name, norm ? std::vector<int64_t>{4096} : std::vector<int64_t>{rows, is("down") ? c.ffn : 4096},
+                norm ? DType::f32 : DType::q5_0);
   }
   const auto front = h.bytes();
   const std::string path = written("sparse.gguf", std::string(reinterpret_cast<const char*>(front.data()), front.size()));
   const off_t size = static_cast<off_t>(front.size()) + h.dataBytes();
   EXPECT(size > 4'600'000'000, size);
   struct stat info {};
-  if (::truncate(path.c_str(), size) != 0 || ::stat(path.c_str(), &info) != 0 || info.st_blocks * 512 > 1 << 24) SKIP("no sparse files here");
+  if (::truncate(path.c_str(), size) != 0 || ::stat(path.c_str(), &info) != 0 || info.st_blocks * 512 > 1 << 24)
+    SKIP("no sparse files here");
   const auto begin = std::chrono::steady_clock::now();
   const auto m = Model::open(path);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();

@@ -44,17 +44,26 @@ std::vector<std::string> present(std::vector<std::string> list) {
   std::erase_if(list, [](const std::string& s) { return s.empty(); });
   return list;
 }
-std::filesystem::path inFolder(const std::string& name) { return test::scratch() / name; }
+// In memory where there is a place for that: rewriting a file on a disk some thousand times a second is slow.
+const std::filesystem::path& inputs() {
+  static const std::filesystem::path path =
+      (::access("/dev/shm", W_OK) == 0 ? std::filesystem::path("/dev/shm") : std::filesystem::temp_directory_path()) /
+      ("winnow-fuzz-" + std::to_string(::getpid()));
+  return path;
+}
+std::filesystem::path inFolder(const std::string& name) { return inputs() / name; }
 void put(const std::string& name, std::span<const std::byte> bytes) {
   std::filesystem::create_directories(inFolder(name).parent_path());
-  std::ofstream(inFolder(name), std::ios::binary | std::ios::trunc).write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+  std::ofstream(inFolder(name), std::ios::binary | std::ios::trunc)
+      .write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
 }
 void put(const std::string& name, const std::string& text) { put(name, std::as_bytes(std::span(text.data(), text.size()))); }
 
 // An opened model must be usable to the last row, and an error must be one line.
 bool use(const Result<std::shared_ptr<const Model>>& opened) {
   if (!opened) {
-    if (opened.error().message.empty() || opened.error().message.find('\n') != std::string::npos) throw std::runtime_error("bad sentence: " + opened.error().message);
+    if (opened.error().message.empty() || opened.error().message.find('\n') != std::string::npos)
+      throw std::runtime_error("bad sentence: " + opened.error().message);
     return false;
   }
   const Model& m = **opened;
@@ -73,7 +82,8 @@ bool use(const Result<VocabData>& vocab) {
     throw std::runtime_error("bad sentence: " + vocab.error().message);
   if (!vocab) return false;
   const VocabData& v = *vocab;
-  if (v.types.size() != v.tokens.size() || (!v.scores.empty() && v.scores.size() != v.tokens.size())) throw std::runtime_error("tables of different lengths");
+  if (v.types.size() != v.tokens.size() || (!v.scores.empty() && v.scores.size() != v.tokens.size()))
+    throw std::runtime_error("tables of different lengths");
   for (const int id : v.endOfGeneration)
     if (id < 0 || static_cast<size_t>(id) >= v.tokens.size()) throw std::runtime_error("an id outside the table");
   return true;
@@ -113,18 +123,21 @@ std::string tinyWithVocab(const char* kind) {
       test::llamaTensors({}));
 }
 
-std::string counted(char field, const std::string& bytes) { return std::string(1, static_cast<char>(field << 3 | 2)) + static_cast<char>(bytes.size()) + bytes; }
+std::string counted(char field, const std::string& bytes) {
+  return std::string(1, static_cast<char>(field << 3 | 2)) + static_cast<char>(bytes.size()) + bytes;
+}
 std::string sentencePieceText() {
   std::string out;
-  for (const auto& [text, type] : {std::pair{"<unk>", 2}, std::pair{"<s>", 3}, std::pair{"</s>", 3}, std::pair{"<0x41>", 6}, std::pair{"a", 1}, std::pair{"ab", 1}})
+  for (const auto& [text, type] :
+       {std::pair{"<unk>", 2}, std::pair{"<s>", 3}, std::pair{"</s>", 3}, std::pair{"<0x41>", 6}, std::pair{"a", 1}, std::pair{"ab", 1}})
     out += counted(1, counted(1, text) + std::string("\x15\0\0\x80\xbf", 5) + "\x18" + static_cast<char>(type));
   return out + counted(2, "\x18\x02") + counted(3, "\x18\x01");
 }
 
 std::vector<Target> targets() {
   std::vector<Target> all;
-  const std::vector<std::string> ggufs = present({test::tinyLlamaText(), tinyWithVocab("gpt2"), tinyWithVocab("llama"), optional("models/stories260K-f32.gguf"),
-                                                  optional("models/random-llama-256-Q2_K.gguf")});
+  const std::vector<std::string> ggufs = present({test::tinyLlamaText(), tinyWithVocab("gpt2"), tinyWithVocab("llama"),
+                                                  optional("models/stories260K-f32.gguf"), optional("models/random-llama-256-Q2_K.gguf")});
   all.push_back({"gguf_container", ggufs, useGguf});
   all.push_back({"gguf_model", {ggufs.begin(), ggufs.begin() + 3}, [](std::span<const std::byte> input) {
                    put("input.gguf", input);
@@ -160,8 +173,9 @@ std::vector<Target> targets() {
   }
   all.push_back({"shard_index", {golden("qwen3/model.safetensors.index.json")}, [](std::span<const std::byte> input) {
                    static bool prepared = false;
-                   for (const char* file : {"config.json", "tokenizer.json", "model-00001-of-00004.safetensors", "model-00002-of-00004.safetensors",
-                                            "model-00003-of-00004.safetensors", "model-00004-of-00004.safetensors"})
+                   for (const char* file :
+                        {"config.json", "tokenizer.json", "model-00001-of-00004.safetensors", "model-00002-of-00004.safetensors",
+                         "model-00003-of-00004.safetensors", "model-00004-of-00004.safetensors"})
                      if (!prepared) put(std::string("qwen3/") + file, golden(std::string("qwen3/") + file));
                    prepared = true;
                    put("qwen3/model.safetensors.index.json", input);
@@ -178,7 +192,7 @@ int main(int argc, char** argv) {
     const rlimit limit{size_t{3} << 30, size_t{3} << 30};
     ::setrlimit(RLIMIT_AS, &limit);
   }
-  std::printf("inputs are written to %s\n", test::scratch().c_str());
+  std::printf("inputs are written to %s\n", inputs().c_str());
   int failures = 0, ran = 0;
   for (const Target& target : targets()) {
     if (argc > 1 && target.name.find(argv[1]) == std::string::npos) continue;
@@ -201,6 +215,6 @@ int main(int argc, char** argv) {
     }
     failures += report.failures > 0 || !corpusOpens;
   }
-  std::filesystem::remove_all(test::scratch());
+  std::filesystem::remove_all(inputs());
   return failures > 0 || ran == 0 ? 1 : 0;
 }

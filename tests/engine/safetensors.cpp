@@ -193,7 +193,8 @@ TEST(folder_equals_gguf) {
     const std::vector<float> before = t[which].values;
     for (int64_t row = 0; row < t[which].shape[0]; ++row) {
       const int64_t head = row / 4, c = row % 4, place = head * 4 + (c % 2) * 2 + c / 2;  // 0 2 1 3
-      for (int64_t col = 0; col < 8; ++col) t[which].values[static_cast<size_t>(8 * row + col)] = before[static_cast<size_t>(8 * place + col)];
+      for (int64_t col = 0; col < 8; ++col)
+        t[which].values[static_cast<size_t>(8 * row + col)] = before[static_cast<size_t>(8 * place + col)];
     }
   }
   const auto gguf = opened(test::written("same.gguf", test::ggufText([](GgufHeader& h) { test::llamaKeys(h, {}); }, t)));
@@ -216,7 +217,8 @@ TEST(folder_refusals) {
   EXPECT_REFUSED(config("\"num_attention_heads\":2", "\"num_attention_heads\":0"), "at least 1");
   EXPECT_REFUSED(config("true}", "false}"), "'lm_head.weight' is missing");
   EXPECT_REFUSED(config("true}", "true"), "not valid JSON");
-  EXPECT_REFUSED(config("true}", "true,\"rope_scaling\":{\"type\":\"yarn\",\"factor\":2.0}}"), "'yarn' is not supported; default, linear and llama3");
+  EXPECT_REFUSED(config("true}", "true,\"rope_scaling\":{\"type\":\"yarn\",\"factor\":2.0}}"),
+                 "'yarn' is not supported; default, linear and llama3");
   EXPECT_REFUSED(config("true}", "true,\"rope_scaling\":{\"rope_type\":\"dynamic\",\"factor\":2.0}}"), "'dynamic' is not supported");
   EXPECT_REFUSED(config("true}", "true,\"rope_scaling\":{\"rope_type\":\"linear\"}}"), "rope_scaling.factor should be a number");
   EXPECT_REFUSED(config("true}", "true,\"hidden_act\":\"relu\"}"), "the activation 'relu' is not supported");
@@ -249,7 +251,8 @@ TEST(safetensors_refusals) {
   refusedWith("\"model.norm.weight\"", "\"model.embed_tokens.weight\"", "twice");
   refusedWith("\"model.norm.weight\"", "\"model.narm.weight\"", "'model.norm.weight' is missing");
   refusedWith("\"shape\"", "\"shap\"", "without dtype, shape or data_offsets");
-  for (size_t n = 1; n < good.size(); n += n < 100 ? 7 : 211) EXPECT(!test::refusal(folder("s", kLlamaConfig, good.substr(0, n))).empty(), n);
+  for (size_t n = 1; n < good.size(); n += n < 100 ? 7 : 211)
+    EXPECT(!test::refusal(folder("s", kLlamaConfig, good.substr(0, n))).empty(), n);
   std::string huge = good;
   huge.replace(0, 8, "\xff\xff\xff\xff\xff\xff\xff\x7f");
   EXPECT_REFUSED(folder("s", kLlamaConfig, huge), "not a safetensors file or it is incomplete");
@@ -293,7 +296,8 @@ TEST(half_precision_folders) {
   for (size_t at = 0; (at = header.find("offsets\":[", at)) != std::string::npos;) {
     at += 10;
     const size_t comma = header.find(',', at), end = header.find(']', at);
-    const std::string range = std::to_string(std::stoul(header.substr(at, comma - at)) / 2) + "," + std::to_string(std::stoul(header.substr(comma + 1, end - comma - 1)) / 2);
+    const std::string range = std::to_string(std::stoul(header.substr(at, comma - at)) / 2) + "," +
+                              std::to_string(std::stoul(header.substr(comma + 1, end - comma - 1)) / 2);
     header.replace(at, end - at, range);
   }
   const uint64_t length = header.size();
@@ -312,7 +316,8 @@ TEST(gpt2_names_with_and_without_prefix) {
   std::string header = file.substr(8, length);
   for (size_t at; (at = header.find("\"transformer.")) != std::string::npos;) header.replace(at, 13, "\"");
   const uint64_t shorter = header.size();
-  const auto without = opened(folder("gpt2", config, std::string(reinterpret_cast<const char*>(&shorter), 8) + header + file.substr(8 + length)));
+  const auto without =
+      opened(folder("gpt2", config, std::string(reinterpret_cast<const char*>(&shorter), 8) + header + file.substr(8 + length)));
   for (const MasterTensor& t : with->tensors())
     EXPECT(test::decoded(*with, t.role, t.layer) == test::decoded(*without, t.role, t.layer), tensorRoleName(t.role));
 }
@@ -326,8 +331,9 @@ TEST(tokenizer_json_kinds) {
   const std::string spm = R"({"model":{"type":"BPE","unk_token":"<unk>","byte_fallback":true,"vocab":{"<unk>":0,"<s>":1,"</s>":2,"<0x41>":3,
     "\u2581":4,"a":5,"b":6,"ab":7,"\u2581ab":8},"merges":["a b","\u2581 ab"]},"normalizer":{"type":"Sequence","normalizers":[
     {"type":"Prepend","prepend":"\u2581"},{"type":"Replace","pattern":{"String":" "},"content":"\u2581"}]},"pre_tokenizer":null,
-    "added_tokens":[{"id":0,"content":"<unk>","special":true},{"id":1,"content":"<s>","special":true},{"id":2,"content":"</s>","special":true},
-    {"id":9,"content":"<tool>","special":false}],"post_processor":{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"<s>","type_id":0}},
+    "added_tokens":[{"id":0,"content":"<unk>","special":true},{"id":1,"content":"<s>","special":true},
+    {"id":2,"content":"</s>","special":true},{"id":9,"content":"<tool>","special":false}],
+    "post_processor":{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"<s>","type_id":0}},
     {"Sequence":{"id":"A","type_id":0}}]}})";
   const auto v = vocabOf(spm, R"({"eos_token":{"content":"</s>"},"chat_template":[{"name":"default","template":"T"}]})");
   EXPECT(v.ok(), v.ok() ? "" : v.error().message);
@@ -338,11 +344,14 @@ TEST(tokenizer_json_kinds) {
   EXPECT_EQ(v->eos, 2);
   EXPECT_EQ(v->scores[7], 0.0f);
   EXPECT_EQ(v->scores[8], -1.0f);
-  EXPECT(v->types[3] == VocabData::TokenType::byte && v->types[9] == VocabData::TokenType::userDefined && v->types[0] == VocabData::TokenType::unknown &&
-         v->types[1] == VocabData::TokenType::control && v->types[5] == VocabData::TokenType::normal);
+  EXPECT(v->types[3] == VocabData::TokenType::byte && v->types[9] == VocabData::TokenType::userDefined &&
+         v->types[0] == VocabData::TokenType::unknown && v->types[1] == VocabData::TokenType::control &&
+         v->types[5] == VocabData::TokenType::normal);
   EXPECT_EQ(v->chatTemplate, "T");
-  const std::string llama3 = R"({"model":{"type":"BPE","ignore_merges":true,"vocab":{"a":0,"b":1,"ab":2},"merges":[["a","b"]]},"pre_tokenizer":{"type":"Sequence",
-    "pretokenizers":[{"type":"Split","pattern":{"Regex":"\\p{N}{1,3}"},"behavior":"Isolated","invert":false},{"type":"ByteLevel","use_regex":false}]}})";
+  const std::string llama3 =
+      R"({"model":{"type":"BPE","ignore_merges":true,"vocab":{"a":0,"b":1,"ab":2},"merges":[["a","b"]]},"pre_tokenizer":{"type":"Sequence",
+    "pretokenizers":[{"type":"Split","pattern":{"Regex":"\\p{N}{1,3}"},"behavior":"Isolated","invert":false},
+    {"type":"ByteLevel","use_regex":false}]}})";
   const auto w = vocabOf(llama3, R"({"add_bos_token":true})");
   EXPECT(w.ok() && w->kind == VocabData::Kind::bpe && w->ignoreMerges && w->addBos);
   EXPECT(w->splitPatterns == std::vector<std::string>{"\\p{N}{1,3}"});

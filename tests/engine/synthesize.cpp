@@ -48,7 +48,8 @@ TEST(parameters_are_those_of_the_models) {
   EXPECT_EQ(named("1b").config.parameters, int64_t{1235814400});
   EXPECT_EQ(named("3b").config.parameters, int64_t{3212749824});
   EXPECT_EQ(named("8b").config.parameters, int64_t{8030261248});
-  EXPECT(named("starter").config.parameters > 14'000'000 && named("starter").config.parameters < 18'000'000, named("starter").config.parameters);
+  EXPECT(named("starter").config.parameters > 14'000'000 && named("starter").config.parameters < 18'000'000,
+         named("starter").config.parameters);
 }
 
 TEST(every_type_and_family_opens) {
@@ -77,7 +78,8 @@ TEST(llama3_frequencies_survive) {
 }
 
 TEST(values_are_normal_and_follow_the_seed) {
-  const auto a = made(tiny("starter"), "f32", "a.gguf", 7), b = made(tiny("starter"), "f32", "b.gguf", 7), c = made(tiny("starter"), "f32", "c.gguf", 8);
+  const auto a = made(tiny("starter"), "f32", "a.gguf", 7), b = made(tiny("starter"), "f32", "b.gguf", 7),
+             c = made(tiny("starter"), "f32", "c.gguf", 8);
   EXPECT(test::readFile(a->path()) == test::readFile(b->path()));
   EXPECT(test::readFile(a->path()) != test::readFile(c->path()));
   const MasterTensor* t = a->find(TensorRole::tokenEmbedding);
@@ -132,5 +134,7 @@ TEST(refusals) {
   const Status room = synthesize(huge, "f32", 1, file("huge.gguf"), {});
   EXPECT(!room.ok() && room.error().message.find("the disk has room for") != std::string::npos, room.ok() ? "" : room.error().message);
   for (const auto& entry : std::filesystem::directory_iterator(test::scratch()))
-    EXPECT(entry.path().string().find("partial") == std::string::npos && entry.path().filename() != "stopped.gguf" && entry.path().filename() != "huge.gguf", entry.path());
+    EXPECT(entry.path().string().find("partial") == std::string::npos && entry.path().filename() != "stopped.gguf" &&
+               entry.path().filename() != "huge.gguf",
+           entry.path());
 }

@@ -7,7 +7,6 @@
 #include <set>
 
 #include "engine/model/model.h"
-#include "engine/text/chat.h"
 #include "engine/text/tokenizer.h"
 #include "engine/text/utf8.h"
 
@@ -58,8 +57,8 @@ void counts(const std::string& vocabulary, size_t expected) {
 
 std::string randomText(std::mt19937& rng, int length) {
   std::string out;
-  const char32_t bases[] = {0x20, 0x41, 0x61, 0xC0, 0x370, 0x400, 0x5D0, 0x900, 0x3040, 0x4E00, 0xAC00, 0x1F600, 0x0A, 0x30};
-  for (int i = 0; i < length; ++i) out += toUtf8(bases[rng() % std::size(bases)] + rng() % 26);
+  const uint32_t bases[] = {0x20, 0x41, 0x61, 0xC0, 0x370, 0x400, 0x5D0, 0x900, 0x3040, 0x4E00, 0xAC00, 0x1F600, 0x0A, 0x30};
+  for (int i = 0; i < length; ++i) appendUtf8(out, bases[rng() % std::size(bases)] + rng() % 26);
   return out;
 }
 
@@ -185,15 +184,4 @@ TEST(utf8_stream_shows_whole_characters_only) {
   EXPECT_EQ(stream.push("\xF0\x9F\x98"), std::string());
   EXPECT_EQ(stream.finish(), std::string("\uFFFD"));
   EXPECT_EQ(stream.push("\xF0\x9F\x41"), std::string("\uFFFD") + "A");  // one mark for the maximal part
-}
-
-TEST(chat_formats_by_signature) {
-  EXPECT(detectChatFormat("{% for m in messages %}<|im_start|>{{ m.role }}") == ChatFormat::chatml);
-  EXPECT(detectChatFormat("<|start_header_id|>user") == ChatFormat::llama3);
-  EXPECT(detectChatFormat("{{ bos }}[INST] <<SYS>>") == ChatFormat::llama2);
-  EXPECT(detectChatFormat("{{ bos }}[INST] {{ m }} [/INST]") == ChatFormat::mistral);
-  EXPECT(detectChatFormat("<start_of_turn>user") == ChatFormat::gemma);
-  EXPECT(detectChatFormat("{{ whatever }}") == ChatFormat::raw);
-  EXPECT_EQ(applyChat(ChatFormat::raw, "x"), std::string("x"));
-  EXPECT_EQ(applyChat(ChatFormat::chatml, "x"), std::string("<|im_start|>user\nx<|im_end|>\n<|im_start|>assistant\n"));
 }

@@ -72,7 +72,9 @@ inline void extremeInteger(std::string& s, size_t at, Random& r) {
 
 // Numbers as text, for JSON.
 inline void extremeNumber(std::string& s, size_t from, Random& r) {
-  const char* numbers[] = {"0", "-1", "1", "2147483648", "4294967296", "9223372036854775808", "99999999999999999999999", "1e999", "-0.5", "1e-400", "null", "[]", "{}", "\"\"", "true"};
+  const char* numbers[] = {
+      "0",    "-1", "1",  "2147483648", "4294967296", "9223372036854775808", "99999999999999999999999", "1e999", "-0.5", "1e-400",
+      "null", "[]", "{}", "\"\"",       "true"};
   const size_t begin = s.find_first_of("0123456789", from);
   if (begin == std::string::npos) return;
   const size_t end = s.find_first_not_of("0123456789.eE+-", begin);
@@ -121,7 +123,8 @@ Report run(std::span<const std::string> corpus, const Options& options, Parse&& 
   for (int64_t i = -static_cast<int64_t>(corpus.size()); i < options.iterations && since(begin) < options.seconds; ++i) {
     Random random(options.seed * 0x100000001b3ull + static_cast<uint64_t>(i));
     // First the corpus as it is.
-    const std::string input = i < 0 ? corpus[static_cast<size_t>(i + static_cast<int64_t>(corpus.size()))] : mutated(corpus, options, random);
+    const std::string input =
+        i < 0 ? corpus[static_cast<size_t>(i + static_cast<int64_t>(corpus.size()))] : mutated(corpus, options, random);
     const auto start = Clock::now();
     std::string what;
     try {

@@ -54,7 +54,8 @@ void RecordsTest::runAndSummary() {
   auto id = session->beginRun(newRun());
   REQUIRE_OK(id);
   session->addTokens(*id, {token(0), token(1)});
-  session->setMetrics(*id, {{"perplexity", "", "lower", 64, 12.5, 0.25, std::nullopt, std::nullopt, 12.0, 13.0}, {"ms_per_token", "ms", "lower", 2, 3.5}});
+  session->setMetrics(
+      *id, {{"perplexity", "", "lower", 64, 12.5, 0.25, std::nullopt, std::nullopt, 12.0, 13.0}, {"ms_per_token", "ms", "lower", 2, 3.5}});
   session->setOutput(*id, "there was");
   session->updateEffective(*id, config(3), "[]");
   session->finishRun(*id, RunStatus::done);
@@ -214,7 +215,8 @@ void RecordsTest::sweep() {
   SweepRecord sweep;
   sweep.name = "bits";
   sweep.planJson = R"({"winnow_plan":1})";
-  for (int i = 0; i < 4; ++i) sweep.points.push_back({i, i / 2, config(i % 2 ? 4 : 16), R"({"kind":"bench"})", PointState::todo, std::nullopt, ""});
+  for (int i = 0; i < 4; ++i)
+    sweep.points.push_back({i, i / 2, config(i % 2 ? 4 : 16), R"({"kind":"bench"})", PointState::todo, std::nullopt, ""});
   const Id id = *session->addSweep(sweep);
   NewRun run = newRun();
   run.sweep = id;

@@ -91,7 +91,8 @@ void SchemaTest::identity() {
   QCOMPARE(db.integer("PRAGMA user_version"), int64_t{1});
   QCOMPARE(db.integer("PRAGMA page_size"), int64_t{8192});
   QCOMPARE(db.integer("SELECT count(*) FROM session"), int64_t{1});
-  Statement tables = db.prepare("SELECT name, strict FROM pragma_table_list WHERE schema='main' AND type='table' AND name NOT LIKE 'sqlite_%'");
+  Statement tables =
+      db.prepare("SELECT name, strict FROM pragma_table_list WHERE schema='main' AND type='table' AND name NOT LIKE 'sqlite_%'");
   int count = 0;
   while (tables.step()) {
     QVERIFY2(tables.integer(1) == 1, tables.text(0).c_str());
@@ -172,8 +173,8 @@ void SchemaTest::finishedRunsAreFrozen() {
     }
   }
   QCOMPARE(frozen, 23);
-  for (const char* table : {"token_sample", "memory_sample", "knob_event", "event", "ppl_window", "bench_repetition", "op_stat", "run_metric", "output",
-                            "attribution", "attribution_source"}) {
+  for (const char* table : {"token_sample", "memory_sample", "knob_event", "event", "ppl_window", "bench_repetition", "op_stat",
+                            "run_metric", "output", "attribution", "attribution_source"}) {
     const std::string t = table, why = "the samples of a finished run are immutable";
     QVERIFY(refuses(db, "DELETE FROM " + t + " WHERE run_id=1", why));
     QVERIFY(refuses(db, "UPDATE " + t + " SET run_id=run_id WHERE run_id=1", why));
@@ -203,16 +204,19 @@ void SchemaTest::queriesUseIndexes() {
     }
   }
   // Foreign keys that are followed when a run is deleted.
-  for (const char* sql : {"SELECT 1 FROM run WHERE prompt_id=1", "SELECT 1 FROM sweep_point WHERE run_id=1", "SELECT 1 FROM attribution WHERE run_id=1",
-                          "SELECT 1 FROM run WHERE status IN('queued','running')", "SELECT 1 FROM sweep_point WHERE state='running'"})
-    for (const std::string& step : planOf(*db_, sql)) QVERIFY2(step.find("INDEX") != std::string::npos || step.find("PRIMARY KEY") != std::string::npos, step.c_str());
+  for (const char* sql :
+       {"SELECT 1 FROM run WHERE prompt_id=1", "SELECT 1 FROM sweep_point WHERE run_id=1", "SELECT 1 FROM attribution WHERE run_id=1",
+        "SELECT 1 FROM run WHERE status IN('queued','running')", "SELECT 1 FROM sweep_point WHERE state='running'"})
+    for (const std::string& step : planOf(*db_, sql))
+      QVERIFY2(step.find("INDEX") != std::string::npos || step.find("PRIMARY KEY") != std::string::npos, step.c_str());
 }
 
 void SchemaTest::views() {
   Db& db = *db_;
   db.exec("UPDATE run SET is_baseline=1 WHERE run_id=1");
   db.exec("PRAGMA trusted_schema = ON");  // as in the sqlite3 shell
-  QCOMPARE(db.value("SELECT requested FROM run_summary WHERE run_id=2"), std::string("weights.bits=4 weights.method=rtn weights.symmetric=true"));
+  QCOMPARE(db.value("SELECT requested FROM run_summary WHERE run_id=2"),
+           std::string("weights.bits=4 weights.method=rtn weights.symmetric=true"));
   QCOMPARE(db.value("SELECT perplexity FROM run_summary WHERE run_id=1"), std::string("10.0"));
   QCOMPARE(db.value("SELECT seconds FROM run_summary WHERE run_id=1"), std::string("2.0"));
   QCOMPARE(db.value("SELECT model || ' ' || device_name || ' ' || threads FROM run_summary WHERE run_id=1"), std::string("tiny CPU 2"));

@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "experiments/plan_file.h"
+
+#include <QDir>
+#include <QFile>
+#include <QFileInfo>
+#include <QJsonArray>
+#include <QJsonDocument>
+#include <QJsonObject>
+#include <cmath>
+#include <set>
+
+#include "engine/core/suggest.h"
+
+namespace winnow {
+namespace {
+
+constexpr qint64 kLargestPlan = 4 << 20;   // bytes
+constexpr size_t kMostPoints = 100000;
+
+// Reads one object: every key is looked at once, what is left over is an error that names its path.
+class Reader {
+ public:
+  Reader(QJsonObject object, QString path) : object_(std::move(object)), path_(std::move(path)) {}
+
+  bool has(const char* key) const { return object_.contains(QLatin1String(key)); }
+  QJsonValue take(const char* key) {
+    seen_.insert(key);
+    return object_.value(QLatin1String(key));
+  }
+  QString at(const char* key) const { return path_.isEmpty() ? QLatin1String(key) : path_ + QLatin1Char('.') + QLatin1String(key); }
+
+  QString text(const char* key, const QString& fallback = {}) {
+    const QJsonValue value = take(key);
+    if (value.isUndefined()) return fallback;
+    if (!value.isString()) fail(at(key) + QStringLiteral(" is not a text."));
+    return value.toString();
+  }
+  int integer(const char* key, int fallback, int minimum, int maximum) {
+    const QJsonValue value = take(key);
+    if (value.isUndefined()) return fallback;
+    const double number = value.toDouble(NAN);
+    if (!(number >= minimum && number <= maximum) || number != std::floor(number))
+      fail(QStringLiteral("%1 is not a whole number from %2 to %3.").arg(at(key)).arg(minimum).arg(maximum));
+    return std::isfinite(number) ? static_cast<int>(number) : fallback;
+  }
+  double real(const char* key, double fallback, double minimum, double maximum) {
+    const QJsonValue value = take(key);
+    if (value.isUndefined()) return fallback;
+    const double number = value.toDouble(NAN);
+    if (!(number >= minimum && number <= maximum)) fail(QStringLiteral("%1 is not a number from %2 to %3.").arg(at(key)).arg(minimum).arg(maximum));
+    return number;
+  }
+  bool boolean(const char* key, bool fallback) {
+    const QJsonValue value = take(key);
+    if (value.isUndefined()) return fallback;
+    if (!value.isBool()) fail(at(key) + QStringLiteral(" is neither true nor false."));
+    return value.toBool();
+  }
+  std::vector<int> integers(const char* key, std::vector<int> fallback) {
+    const QJsonValue value = take(key);
+    if (value.isUndefined()) return fallback;
+    std::vector<int> out;
+    const QJsonArray list = value.isArray() ? value.toArray() : QJsonArray{value};
+    for (const QJsonValue& item : list) {
+      const double number = item.toDouble(NAN);
+      if (!(number >= 0 && number <= 1 << 20) || number != std::floor(number))
+        fail(at(key) + QStringLiteral(" holds something that is not a whole number."));
+      else if (number > 0 || qstrcmp(key, "depth") == 0)
+        out.push_back(static_cast<int>(number));
+    }
+    return out;
+  }
+  void finish() {
+    for (auto it = object_.begin(); it != object_.end(); ++it)
+      if (!seen_.contains(it.key().toStdString())) {
+        const std::string near = closest(it.key().toStdString(), {seen_.begin(), seen_.end()});
+        fail(QStringLiteral("%1 is not a key of a plan.").arg(path_.isEmpty() ? it.key() : path_ + QLatin1Char('.') + it.key()),
+             QStringLiteral("Did you mean %1?").arg(QString::fromStdString(near)));
+      }
+  }
+  void fail(const QString& message, const QString& hint = {}) {
+    if (!error_) error_ = Error{ErrorCode::usage, "the plan can't be used: " + message.toStdString(), hint.toStdString()};
+  }
+  const std::optional<Error>& error() const { return error_; }
+
+ private:
+  QJsonObject object_;
+  QString path_;
+  std::set<std::string> seen_;
+  std::optional<Error> error_;
+};
+
+Result<KnobValue> knobValue(const QString& knob, const QJsonValue& json, const QString& path) {
+  KnobValue value;
+  if (json.isBool())
+    value = json.toBool();
+  else if (json.isDouble()) {
+    const double number = json.toDouble();
+    const Knob* known = Schema::instance().find(knob.toStdString());
+    value = known && known->type == KnobType::integer && number == std::floor(number) ? KnobValue(static_cast<int64_t>(number)) : KnobValue(number);
+    if (known && known->type == KnobType::enumeration) value = toText(number == std::floor(number) ? KnobValue(static_cast<int64_t>(number)) : KnobValue(number));
+  } else if (json.isString())
+    return [&]() -> Result<KnobValue> {
+      auto parsed = Schema::instance().parse(knob.toStdString(), json.toString().toStdString());
+      if (!parsed) return Error{ErrorCode::usage, "the plan can't be used: " + path.toStdString() + ": " + parsed.error().message, parsed.error().hint};
+      return parsed;
+    }();
+  else
+    return Error{ErrorCode::usage, "the plan can't be used: " + path.toStdString() + " is not a knob value.", ""};
+  auto checked = Schema::instance().check(knob.toStdString(), value);
+  if (!checked) return Error{ErrorCode::usage, "the plan can't be used: " + path.toStdString() + ": " + checked.error().message, checked.error().hint};
+  return checked;
+}
+
+// A file named in a plan: as given when absolute, else beside the plan, else a resource name is left to the caller.
+QString resolved(const QString& path, const QString& folder) {
+  if (path.isEmpty() || QFileInfo(path).isAbsolute()) return path;
+  return QDir(folder).absoluteFilePath(path);
+}
+
+SamplerSettings sampler(Reader& r) {
+  SamplerSettings s;
+  s.temperature = static_cast<float>(r.real("temperature", 0, 0, 100));
+  s.topK = r.integer("top_k", 0, 0, 1 << 24);
+  s.topP = static_cast<float>(r.real("top_p", 1, 0, 1));
+  s.minP = static_cast<float>(r.real("min_p", 0, 0, 1));
+  s.repetitionPenalty = static_cast<float>(r.real("repetition_penalty", 1, 0.1, 10));
+  s.seed = static_cast<uint64_t>(r.integer("seed", 1, 0, INT32_MAX));
+  return s;
+}
+
+Experiment readExperiment(Reader& r, const QString& folder) {
+  const QString kind = r.text("kind");
+  if (kind == QLatin1String("generate")) {
+    GenerateSpec s;
+    s.prompt = r.text("prompt");
+    s.tokens = r.integer("n", 64, 1, 1 << 20);
+    s.chat = r.boolean("chat", false);
+    s.ignoreEos = r.boolean("ignore_eos", false);
+    s.sampler = sampler(r);
+    return s;
+  }
+  if (kind == QLatin1String("evaluate")) {
+    EvaluateSpec s;
+    s.textPath = resolved(r.text("text"), folder);
+    if (s.textPath.isEmpty()) r.fail(r.at("text") + QStringLiteral(" is missing: an evaluation needs a text file."));
+    s.context = r.integer("context", 512, 4, 1 << 20);
+    s.chunks = r.integer("chunks", 0, 0, 1 << 30);
+    const auto mode = findPerplexityMode(r.text("mode", QStringLiteral("llama")).toStdString());
+    if (!mode) r.fail(r.at("mode") + QStringLiteral(" is none of llama, llama-stride, hf-doc, hf-exact."));
+    s.mode = mode.value_or(PerplexityMode::llama);
+    if (r.has("stepwise")) s.stepwise = r.boolean("stepwise", true);
+    const QString against = r.text("against", QStringLiteral("baseline"));
+    s.againstBaseline = against == QLatin1String("baseline");
+    if (!s.againstBaseline && against != QLatin1String("none")) s.againstModel = resolved(against, folder);
+    return s;
+  }
+  if (kind == QLatin1String("attribute")) {
+    AttributeSpec s;
+    s.contextPath = resolved(r.text("context"), folder);
+    s.question = r.text("question");
+    s.response = r.text("response");
+    s.method = r.text("method", QStringLiteral("loo"));
+    s.unit = r.text("unit", QStringLiteral("sentence")) == QLatin1String("paragraph") ? SourceUnit::paragraph : SourceUnit::sentence;
+    s.responseTokens = r.integer("n", 48, 1, 4096);
+    return s;
+  }
+  if (kind != QLatin1String("bench")) r.fail(r.at("kind") + QStringLiteral(" is none of generate, evaluate, bench, attribute."));
+  BenchSpec s;
+  s.prompt = r.integers("p", {512});
+  s.generate = r.integers("n", {128});
+  s.depth = r.integers("depth", {0});
+  s.repetitions = r.integer("r", 5, 1, 1000);
+  s.textPath = resolved(r.text("text"), folder);
+  return s;
+}
+
+}  // namespace
+
+Result<PlanFile> PlanFile::read(const QString& path) {
+  QFile file(path);
+  if (!file.open(QIODevice::ReadOnly)) return Error{ErrorCode::badInput, path.toStdString() + " can't be opened: " + file.errorString().toStdString() + ".", ""};
+  if (file.size() > kLargestPlan) return Error{ErrorCode::badInput, path.toStdString() + " is larger than 4 MiB: it is not a plan.", ""};
+  const QFileInfo info(path);
+  auto plan = parse(file.readAll(), info.absolutePath());
+  if (!plan) return plan;
+  plan->path = info.absoluteFilePath();
+  if (plan->name.isEmpty()) plan->name = info.completeBaseName();
+  return plan;
+}
+
+Result<PlanFile> PlanFile::parse(const QByteArray& json, const QString& folder) {
+  QJsonParseError syntax;
+  const QJsonDocument document = QJsonDocument::fromJson(json, &syntax);
+  if (syntax.error != QJsonParseError::NoError)
+    return Error{ErrorCode::usage, "the plan is not JSON: " + syntax.errorString().toStdString() + " at byte " + std::to_string(syntax.offset) + ".", ""};
+  if (!document.isObject()) return Error{ErrorCode::usage, "the plan is not a JSON object.", ""};
+  Reader r(document.object(), {});
+  PlanFile plan;
+  if (r.integer("winnow_plan", 0, 0, 1000) != 1) return Error{ErrorCode::usage, "the plan has no \"winnow_plan\": 1, the version this program reads.", ""};
+  plan.name = r.text("name");
+  plan.model = r.text("model", QStringLiteral("starter"));
+  if (plan.model != QLatin1String("starter")) plan.model = resolved(plan.model, folder);
+  plan.repeats = r.integer("repeats", 1, 1, 1000);
+  const QJsonObject set = r.take("set").toObject();
+  for (auto it = set.begin(); it != set.end(); ++it) {
+    auto value = knobValue(it.key(), it.value(), QStringLiteral("set.") + it.key());
+    if (!value) return value.error();
+    plan.set.emplace_back(it.key(), std::move(*value));
+  }
+  const QJsonObject axes = r.take("axes").toObject();
+  for (auto it = axes.begin(); it != axes.end(); ++it) {
+    const QString path = QStringLiteral("axes.") + it.key();
+    const QJsonArray values = it.value().toArray();
+    if (values.isEmpty()) return Error{ErrorCode::usage, "the plan can't be used: " + path.toStdString() + " is not a list of values.", ""};
+    Axis axis{it.key(), {}};
+    for (int i = 0; i < values.size(); ++i) {
+      auto value = knobValue(it.key(), values[i], QStringLiteral("%1[%2]").arg(path).arg(i));
+      if (!value) return value.error();
+      axis.values.push_back(std::move(*value));
+    }
+    plan.axes.push_back(std::move(axis));
+  }
+  const QJsonArray experiments = r.take("experiments").toArray();
+  if (experiments.isEmpty()) return Error{ErrorCode::usage, "the plan can't be used: experiments is empty.", "Give at least one, for example {\"kind\":\"bench\"}."};
+  for (int i = 0; i < experiments.size(); ++i) {
+    Reader one(experiments[i].toObject(), QStringLiteral("experiments[%1]").arg(i));
+    plan.experiments.push_back(readExperiment(one, folder));
+    one.finish();
+    if (one.error()) return *one.error();
+  }
+  r.finish();
+  if (r.error()) return *r.error();
+  size_t count = plan.experiments.size() * static_cast<size_t>(plan.repeats);
+  for (const Axis& axis : plan.axes) {
+    count *= axis.values.size();
+    if (count > kMostPoints) return Error{ErrorCode::usage, "the plan has more than 100 000 points.", "Use fewer values on its axes."};
+  }
+  return plan;
+}
+
+QByteArray PlanFile::toJson() const {
+  const auto json = [](const KnobValue& value) -> QJsonValue {
+    if (const bool* b = std::get_if<bool>(&value)) return *b;
+    if (const int64_t* i = std::get_if<int64_t>(&value)) return static_cast<qint64>(*i);
+    if (const double* d = std::get_if<double>(&value)) return *d;
+    return QString::fromStdString(std::get<std::string>(value));
+  };
+  QJsonObject setJson, axesJson;
+  for (const auto& [name, value] : set) setJson[name] = json(value);
+  for (const Axis& axis : axes) {
+    QJsonArray values;
+    for (const KnobValue& value : axis.values) values.append(json(value));
+    axesJson[axis.knob] = values;
+  }
+  QJsonArray list;
+  for (const Experiment& experiment : experiments) list.append(QJsonDocument::fromJson(experimentJson(experiment)).object());
+  return QJsonDocument(QJsonObject{{QStringLiteral("winnow_plan"), 1}, {QStringLiteral("name"), name}, {QStringLiteral("model"), model}, {QStringLiteral("set"), setJson},
+                                   {QStringLiteral("axes"), axesJson}, {QStringLiteral("experiments"), list}, {QStringLiteral("repeats"), repeats}})
+      .toJson(QJsonDocument::Compact);
+}
+
+QByteArray experimentJson(const Experiment& experiment) {
+  QJsonObject o;
+  const auto array = [](const std::vector<int>& values) {
+    QJsonArray out;
+    for (int value : values) out.append(value);
+    return out;
+  };
+  if (const auto* g = std::get_if<GenerateSpec>(&experiment)) {
+    o = {{"kind", "generate"}, {"prompt", g->prompt}, {"n", g->tokens}, {"chat", g->chat}, {"ignore_eos", g->ignoreEos}, {"temperature", g->sampler.temperature},
+         {"top_k", g->sampler.topK}, {"top_p", g->sampler.topP}, {"min_p", g->sampler.minP}, {"repetition_penalty", g->sampler.repetitionPenalty},
+         {"seed", static_cast<qint64>(g->sampler.seed)}};
+  } else if (const auto* e = std::get_if<EvaluateSpec>(&experiment)) {
+    o = {{"kind", "evaluate"}, {"text", e->textPath}, {"context", e->context}, {"chunks", e->chunks}, {"mode", QString::fromUtf8(perplexityModeName(e->mode))},
+         {"against", !e->againstModel.isEmpty() ? e->againstModel : QLatin1String(e->againstBaseline ? "baseline" : "none")}};
+    if (e->stepwise) o["stepwise"] = *e->stepwise;
+  } else if (const auto* b = std::get_if<BenchSpec>(&experiment)) {
+    o = {{"kind", "bench"}, {"p", array(b->prompt)}, {"n", array(b->generate)}, {"depth", array(b->depth)}, {"r", b->repetitions}};
+    if (!b->textPath.isEmpty()) o["text"] = b->textPath;
+  } else if (const auto* a = std::get_if<AttributeSpec>(&experiment)) {
+    o = {{"kind", "attribute"}, {"context", a->contextPath}, {"question", a->question}, {"response", a->response}, {"method", a->method},
+         {"unit", a->unit == SourceUnit::sentence ? "sentence" : "paragraph"}, {"n", a->responseTokens}};
+  }
+  return QJsonDocument(o).toJson(QJsonDocument::Compact);
+}
+
+std::vector<PlanFile::Point> PlanFile::points() const {
+  Config base;
+  for (const auto& [name, value] : set) base = base.with(name.toStdString(), value);
+  std::vector<Config> configs{base};
+  for (const Axis& axis : axes) {
+    std::vector<Config> next;
+    for (const Config& config : configs)
+      for (const KnobValue& value : axis.values) next.push_back(config.with(axis.knob.toStdString(), value));
+    configs.swap(next);
+  }
+  std::vector<Point> out;
+  for (int repeat = 0; repeat < repeats; ++repeat)
+    for (const Config& config : configs)
+      for (size_t e = 0; e < experiments.size(); ++e) out.push_back({config, static_cast<int>(e), repeat});
+  return out;
+}
+
+}  // namespace winnow

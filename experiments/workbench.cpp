@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "experiments/workbench.h"
+
+#include <QDateTime>
+#include <QDir>
+#include <QFile>
+#include <QFileInfo>
+#include <QStandardPaths>
+
+#include "engine/text/chat.h"
+#include "experiments/chart_runs.h"
+#include "experiments/model_source.h"
+#include "experiments/workbench_impl.h"
+
+namespace winnow {
+
+Workbench::Workbench(const EngineOptions& options, QObject* parent) : QObject(parent), impl_(std::make_unique<Impl>(this, options)) {}
+
+Workbench::~Workbench() {
+  impl_->shutDown();
+  closeSession();
+}
+
+// ---- model ----
+
+void Workbench::openModel(const QString& path, int context) { impl_->openModel(path, context); }
+
+void Workbench::closeModel() {
+  stop();
+  impl_->post([d = impl_.get()](const std::stop_token&) { d->dropModel(); });
+}
+
+bool Workbench::hasModel() const { return impl_->engine() != nullptr; }
+ModelInfo Workbench::model() const {
+  std::scoped_lock lock(impl_->mutex);
+  return impl_->info;
+}
+
+// ---- session file ----
+
+bool Workbench::openSession(const QString& path, QString* error, storage::OpenReport* report) {
+  auto opened = storage::SessionFile::open(path.toStdString(), storage::SessionFile::Mode::open, report);
+  if (!opened) {
+    if (error) *error = QString::fromStdString(opened.error().message + (opened.error().hint.empty() ? "" : " " + opened.error().hint));
+    return false;
+  }
+  impl_->setFile(*opened, false);
+  return true;
+}
+
+bool Workbench::createSession(const QString& path, QString* error) {
+  auto created = storage::SessionFile::open(path.toStdString(), storage::SessionFile::Mode::create);
+  if (!created) {
+    if (error) *error = QString::fromStdString(created.error().message + (created.error().hint.empty() ? "" : " " + created.error().hint));
+    return false;
+  }
+  impl_->setFile(*created, false);
+  return true;
+}
+
+bool Workbench::saveSessionAs(const QString& path, QString* error) {
+  const auto file = session();
+  if (!file) return createSession(path, error);
+  const auto saved = file->saveCopy(path.toStdString());
+  if (!saved) {
+    if (error) *error = QString::fromStdString(saved.error().message + (saved.error().hint.empty() ? "" : " " + saved.error().hint));
+    return false;
+  }
+  return openSession(path, error);
+}
+
+void Workbench::closeSession() { impl_->setFile(nullptr, false); }
+
+std::shared_ptr<storage::SessionFile> Workbench::session() const {
+  std::scoped_lock lock(impl_->mutex);
+  return impl_->file;
+}
+bool Workbench::sessionIsTemporary() const {
+  std::scoped_lock lock(impl_->mutex);
+  return impl_->fileIsTemporary;
+}
+
+// ---- knobs ----
+
+Config Workbench::requested() const { return impl_->requested; }
+
+void Workbench::setKnob(const QString& name, const KnobValue& value, const QString& cause) {
+  const auto checked = Schema::instance().check(name.toStdString(), value);
+  if (!checked) {
+    impl_->log(QStringLiteral("warning"), QStringLiteral("knob"), QString::fromStdString(checked.error().message));
+    return;
+  }
+  setConfig(impl_->requested.with(name.toStdString(), *checked), cause);
+}
+
+void Workbench::setConfig(const Config& config, const QString& cause) {
+  if (config == impl_->requested) return;
+  impl_->requested = config;
+  if (const auto session = impl_->session()) {
+    session->request(config, cause.toStdString());
+    // An idle session answers without a token; a busy one adopts at its next token by itself.
+    if (!impl_->job.running) impl_->adoptIdle();
+    impl_->watchPending();
+  }
+  Q_EMIT effectiveChanged();
+}
+
+Effective Workbench::effective() const {
+  if (const auto session = impl_->session()) return *session->effective();
+  const auto engine = impl_->engine();
+  Effective idle;
+  idle.requested = idle.config = impl_->requested;
+  return engine ? resolve(impl_->requested, engine->model().config()) : idle;
+}
+
+bool Workbench::weightsPending() const {
+  const auto session = impl_->session();
+  return session && session->pending();
+}
+double Workbench::weightsPendingFraction() const {
+  const auto session = impl_->session();
+  return session ? session->pendingFraction() : 0;
+}
+bool Workbench::cacheMixed() const {
+  const auto session = impl_->session();
+  return session && session->cacheMixed();
+}
+double Workbench::rebuildCostMs() const {
+  const auto session = impl_->session();
+  return session ? session->rebuildCostMs() : 0;
+}
+
+void Workbench::rebuildCache() {
+  impl_->startJob(JobState::Kind::rebuild, tr("Recomputing the cache"), [d = impl_.get()](const Progress& progress) -> Status {
+    const auto session = d->session();
+    if (!session) return Done{};
+    const Status done = session->rebuildCache(progress);
+    d->forwardEvents();
+    return done;
+  });
+}
+
+MemoryByTag Workbench::planMemory(const Config& config) const {
+  const auto engine = impl_->engine();
+  if (!engine) return {};
+  const auto session = impl_->session();
+  SessionOptions options;
+  if (session) options.context = session->context();
+  const auto plan = engine->plan(config, options, session ? static_cast<int>(std::max<int64_t>(1, session->position())) : 1);
+  return plan ? *plan : MemoryByTag{};
+}
+
+// ---- jobs ----
+
+void Workbench::generate(const GenerateRequest& request) { impl_->generate(request); }
+
+void Workbench::evaluate(const EvaluateSpec& spec) {
+  impl_->startJob(JobState::Kind::evaluate, tr("Evaluating"), [this, d = impl_.get(), spec, config = impl_->requested](const Progress& progress) -> Status {
+    const auto result = evaluateRun(d->jobContext(progress), config, spec, [this, d](const PerplexityResult& partial) {
+      d->onGui([this, partial] { Q_EMIT evaluateProgress(partial); });
+    });
+    if (!result) return result.error();
+    d->onGui([this, r = *result] { Q_EMIT evaluateFinished(r); });
+    return Done{};
+  });
+}
+
+void Workbench::bench(const BenchSpec& spec) {
+  impl_->startJob(JobState::Kind::bench, tr("Measuring speed"), [this, d = impl_.get(), spec, config = impl_->requested](const Progress& progress) -> Status {
+    const auto result = benchRun(d->jobContext(progress), config, spec);
+    if (!result) return result.error();
+    d->onGui([this, r = *result] { Q_EMIT benchFinished(r); });
+    return Done{};
+  });
+}
+
+void Workbench::attribute(const AttributeSpec& spec) {
+  impl_->startJob(JobState::Kind::attribute, tr("Attributing"), [this, d = impl_.get(), spec, config = impl_->requested](const Progress& progress) -> Status {
+    const auto show = [this, d](const AttributeResult& r) { d->onGui([this, r] { Q_EMIT attributionChanged(r); }); };
+    const auto result = attributeRun(d->jobContext(progress), config, spec, show);
+    if (!result) return result.error();
+    show(*result);
+    return Done{};
+  });
+}
+
+void Workbench::runPlan(const PlanFile& plan, bool resume) { impl_->runPlan(plan, resume); }
+void Workbench::stop() { impl_->stopJob(); }
+JobState Workbench::job() const { return impl_->job; }
+
+void Workbench::setProbe(const QString& text, int context, int windows) {
+  impl_->probe.configure(text.toStdString(), context, windows);
+  impl_->scoreProbe();
+}
+
+void Workbench::observeOps(bool on) {
+  impl_->observing = on;
+  impl_->post([d = impl_.get(), on](const std::stop_token&) {
+    if (const auto session = d->session()) session->observeOps(on);
+  });
+}
+
+}  // namespace winnow

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// Cutting contexts, exact leave-one-out on a scorer with known answers (pruning_sharing_attribution.md, L2) and on a model.
+#include "engine/attribute/attribute.h"
+
+#include <array>
+
+#include "tests/support/engine.h"
+
+using namespace winnow;
+using namespace winnow::test;
+
+namespace {
+
+std::string joined(const std::vector<Source>& sources) {
+  std::string out;
+  for (const Source& source : sources) out += "[" + source.text + "]";
+  return out;
+}
+
+// The toy of L2: sources are the letters a b c d, the response has two tokens.
+double toy(const std::array<int, 4>& v, size_t token) {
+  constexpr double bias[2] = {-2, -1}, w[2][4] = {{.6, .1, 3, .4}, {.5, 0, 1.5, .6}};
+  double z = bias[token];
+  for (size_t i = 0; i < 4; ++i) z += w[token][i] * v[i];
+  if (token == 0) z += .5 * v[0] * v[2] - .6 * v[2] * v[3];
+  if (token == 1) z += .3 * v[1] * v[2];
+  return -std::log1p(std::exp(-z));
+}
+
+Result<ResponseScore> scoreToy(const std::string& context) {
+  std::array<int, 4> v{};
+  for (size_t i = 0; i < 4; ++i) v[i] = context.find(static_cast<char>('a' + i)) != std::string::npos;
+  return ResponseScore{{toy(v, 0), toy(v, 1)}, static_cast<int64_t>(context.size())};
+}
+
+AttributeResult toyResult(const std::string& context) {
+  AttributeResult result;
+  result.sources = splitSources(context, SourceUnit::sentence);
+  return result;
+}
+
+}  // namespace
+
+TEST(sentences_are_cut_where_a_reader_would) {
+  const std::pair<const char*, const char*> table[] = {
+      {"One. Two! Three?", "[One.][Two!][Three?]"},
+      {"Mr. Hill met Dr. Lake at 3.5 p.m. on Monday. They spoke.", "[Mr. Hill met Dr. Lake at 3.5 p.m. on Monday.][They spoke.]"},
+      {"It costs 3.14 dollars. See example.com for more.", "[It costs 3.14 dollars.][See example.com for more.]"},
+      {"\"Why?\" she asked. \"Go!\" He went.", "[\"Why?\" she asked.][\"Go!\"][He went.]"},
+      {"He said \"stop.\" Then he left.", "[He said \"stop.\"][Then he left.]"},
+      {"Well... maybe not. Wait... What?!", "[Well... maybe not.][Wait...][What?!]"},
+      {"J. R. Smith wrote it. So did I. Then we left.", "[J. R. Smith wrote it.][So did I.][Then we left.]"},
+      {"The U.S. Army came. It stayed.", "[The U.S. Army came.][It stayed.]"},
+      {"Apples, pears, etc. are fruit. Nuts, etc. Birds eat them.", "[Apples, pears, etc. are fruit.][Nuts, etc.][Birds eat them.]"},
+      {"Use a tool, e.g. a saw. See fig. 3 and no. 5 there.", "[Use a tool, e.g. a saw.][See fig. 3 and no. 5 there.]"},
+      {"今日は晴れ。明日は雨！本当？「はい。」終わり", "[今日は晴れ。][明日は雨！][本当？][「はい。」][終わり]"},
+      {"line one\nline two. And three", "[line one][line two.][And three]"},
+      {"1. First item.\n2. Second item.", "[1. First item.][2. Second item.]"},
+      {"It was “late.” They slept… Then morning.", "[It was “late.”][They slept…][Then morning.]"},
+      {"no capitals here. they never come. never", "[no capitals here.][they never come.][never]"},
+      {"(It rained.) We ran.", "[(It rained.)][We ran.]"},
+      {"", ""},
+      {" \n\t \n", ""},
+  };
+  for (const auto& [text, expected] : table) EXPECT_EQ(joined(splitSources(text, SourceUnit::sentence)), std::string(expected));
+}
+
+TEST(paragraphs_end_at_blank_lines) {
+  EXPECT_EQ(joined(splitSources("a\nb\n\n c \n \t\n\nd\n", SourceUnit::paragraph)), std::string("[a\nb][c][d]"));
+}
+
+TEST(sources_and_separators_tile_the_context) {
+  const std::string text = "  One two. Three!\n\nFour; \"five.\" Six 7.8 nine?  \n";
+  for (const SourceUnit unit : {SourceUnit::sentence, SourceUnit::paragraph}) {
+    const auto sources = splitSources(text, unit);
+    for (size_t i = 0; i < sources.size(); ++i) {
+      EXPECT_EQ(text.substr(static_cast<size_t>(sources[i].start), static_cast<size_t>(sources[i].end - sources[i].start)), sources[i].text);
+      EXPECT_EQ(sources[i].separatorEnd, i + 1 < sources.size() ? sources[i + 1].start : static_cast<int64_t>(text.size()));
+      EXPECT_EQ(sources[i].id, static_cast<int>(i));
+    }
+  }
+}
+
+TEST(removing_a_source_removes_its_separator) {
+  const std::string text = "One. Two.\n\nThree.";
+  const auto sources = splitSources(text, SourceUnit::sentence);
+  EXPECT_EQ(contextWithout(text, sources, 0), std::string("Two.\n\nThree."));
+  EXPECT_EQ(contextWithout(text, sources, 1), std::string("One. Three."));
+  EXPECT_EQ(contextWithout(text, sources, 2), std::string("One. Two."));
+  EXPECT_EQ(contextWithout("Only.", splitSources("Only.", SourceUnit::sentence), 0), std::string());
+}
+
+TEST(leave_one_out_of_the_worked_example) {
+  auto result = toyResult("a. b.\n\nc. d.");
+  ok(leaveOneOut("a. b.\n\nc. d.", scoreToy, result, {}, {}));
+  const double expected[] = {0.2952565153, 0.0569727298, 1.6192357655, 0.0797770043};
+  for (size_t i = 0; i < 4; ++i) {
+    EXPECT_NEAR(*result.sources[i].score, expected[i], 1e-9);
+    EXPECT_NEAR(result.sources[i].perToken[0] + result.sources[i].perToken[1], expected[i], 1e-6);
+  }
+  EXPECT_NEAR(result.baseLogProb, -0.2663147693, 1e-9);
+  EXPECT_EQ(result.forwards, 5);
+  EXPECT_EQ(result.forwardTokens, static_cast<int64_t>(12 + 9 + 8 + 9 + 9));
+  EXPECT(result.complete);
+}
+
+TEST(cancelled_leave_one_out_keeps_what_is_done) {
+  auto result = toyResult("a. b.\n\nc. d.");
+  std::stop_source stop;
+  Progress progress;
+  progress.stop = stop.get_token();
+  ok(leaveOneOut("a. b.\n\nc. d.", scoreToy, result, progress, [&](const AttributeResult& partial) {
+    if (partial.sources[1].score) stop.request_stop();
+  }));
+  EXPECT(!result.complete);
+  EXPECT(result.sources[1].score && !result.sources[2].score);
+  EXPECT_EQ(result.forwards, 3);
+}
+
+TEST(attribution_on_a_model_counts_every_token) {
+  const auto engine = openEngine(kStories);
+  auto session = makeSession(engine);
+  AttributeRequest request;
+  request.context = "Lily had a red ball. Tom had a blue car.\n\nThey went to the park.";
+  request.question = "Lily played with her";
+  request.response = " ball in the park.";
+  const auto result = value(attribute(*session, *engine->tokenizer(), request, {}));
+  EXPECT_EQ(result.sources.size(), 3u);
+  EXPECT_EQ(result.forwards, 4);
+  const auto& tokenizer = *engine->tokenizer();
+  const int64_t response = static_cast<int64_t>(result.responseTokens.size());
+  EXPECT_EQ(tokenizer.decode(tokenizer.encode("x" + *request.response, false)), "x" + *request.response);
+  int64_t fed = static_cast<int64_t>(tokenizer.encode(attributionPrompt(request.context, request.question), true).size()) + response - 1;
+  for (size_t i = 0; i < 3; ++i)
+    fed += static_cast<int64_t>(tokenizer.encode(attributionPrompt(contextWithout(request.context, result.sources, i), request.question), true).size()) + response - 1;
+  EXPECT_EQ(result.forwardTokens, fed);
+  EXPECT_EQ(result.noiseForwards, 4);
+
+  // The base score, token by token.
+  session->reset();
+  ok(session->prefill(tokenizer.encode(attributionPrompt(request.context, request.question), true), {}));
+  double total = 0;
+  for (const int32_t token : result.responseTokens) {
+    cpu::TokenScore score;
+    cpu::scoreLogits(session->cpuContext(), session->logits().data(), 512, 512, &token, 1, &score);
+    total -= score.nll;
+    ok(session->step(token));
+  }
+  EXPECT_NEAR(result.baseLogProb, total, 0.02);
+  for (const Source& source : result.sources) EXPECT(source.score.has_value());
+  EXPECT(result.sources[0].score > result.sources[1].score, "the sentence that names the ball supports the ball", *result.sources[0].score, *result.sources[1].score);
+  EXPECT(result.noiseFloor >= 0 && result.noiseFloor < 0.1, result.noiseFloor);
+}
+
+TEST(a_generated_response_is_greedy_and_can_be_cancelled) {
+  const auto engine = openEngine(kStories);
+  auto session = makeSession(engine);
+  AttributeRequest request;
+  request.context = "Lily had a red ball.";
+  request.question = "Once upon a time";
+  request.responseTokens = 12;
+  const auto result = value(attribute(*session, *engine->tokenizer(), request, {}));
+  EXPECT_EQ(result.generatedTokens, 12);
+  EXPECT(result.complete && !result.response.empty());
+  std::stop_source stop;
+  stop.request_stop();
+  Progress progress;
+  progress.stop = stop.get_token();
+  const auto none = value(attribute(*session, *engine->tokenizer(), request, progress));
+  EXPECT(!none.complete);
+  EXPECT_EQ(none.forwards, 0);
+}
+
+TEST(impossible_attributions_say_why) {
+  const auto engine = openEngine(kStories);
+  auto session = makeSession(engine, Config(), {.context = 64});
+  AttributeRequest request;
+  request.question = "Who?";
+  auto empty = attribute(*session, *engine->tokenizer(), request, {});
+  EXPECT(!empty && empty.error().code == ErrorCode::badInput);
+  for (int i = 0; i < 40; ++i) request.context += "The cat sat on the mat. ";
+  auto large = attribute(*session, *engine->tokenizer(), request, {});
+  EXPECT(!large && large.error().code == ErrorCode::badInput && large.error().message.find("64") != std::string::npos);
+  request.method = "contextcite";
+  auto unknown = attribute(*session, *engine->tokenizer(), request, {});
+  EXPECT(!unknown && unknown.error().code == ErrorCode::usage);
+}
