@@ -27,12 +27,22 @@ Error nothing(const QString& what, const QString& hint) {
   return {ErrorCode::badInput, tr("There is nothing to chart: %1.").arg(what).toStdString(), hint.toStdString()};
 }
 
-// The first `limit` series when nobody named the runs; what is left out is said.
+struct Sampled {
+  RunSummary run;
+  std::vector<storage::TokenSample> tokens;
+};
+
+bool isBaseline(const Sampled& s) { return s.run.baseline; }
+bool isBaseline(const ConfigurationFigures& row) { return row.baseline; }
+bool isBaseline(const std::pair<RunSummary, storage::AttributionRecord>&) { return false; }
+
+// The newest `limit` and the baseline when nobody named the runs; what is left out is said.
 template <class T>
 void limitTo(std::vector<T>& items, size_t limit, bool chosen, Chart& chart) {
   if (chosen || items.size() <= limit) return;
   chart.notes << tr("%1 of %2 shown: the newest. Name runs to choose others.").arg(limit).arg(items.size());
-  items.erase(items.begin(), items.end() - static_cast<ptrdiff_t>(limit));
+  const bool keepFirst = isBaseline(items.front());
+  items.erase(items.begin() + keepFirst, items.end() - static_cast<ptrdiff_t>(limit) + keepFirst);
 }
 
 // Knob changes of one run as epoch markers: those at the same token are one.
@@ -44,11 +54,6 @@ Status addMarkers(storage::SessionFile& session, storage::Id run, Chart::Panel& 
   for (const auto& [token, labels] : byToken) panel.markers.push_back({static_cast<double>(token), labels.join(QStringLiteral(", "))});
   return Done{};
 }
-
-struct Sampled {
-  RunSummary run;
-  std::vector<storage::TokenSample> tokens;
-};
 
 Result<std::vector<Sampled>> withTokens(storage::SessionFile& session, const RunList& runs) {
   std::vector<Sampled> out;
@@ -141,13 +146,13 @@ RunList runsOf(const std::vector<ConfigurationFigures>& rows) {
 
 }  // namespace
 
-Result<Chart> buildLatency(storage::SessionFile& session, const RunList& runs, bool chosen) {
+Result<Chart> buildLatency(storage::SessionFile& session, const RunList& runs, bool chosen, RunList& used) {
   Chart chart;
   chart.title = tr("Latency per token");
   auto sampled = withTokens(session, runs);
   if (!sampled) return sampled.error();
   limitTo(*sampled, mostLines, chosen, chart);
-  RunList shown = runsOf(*sampled);
+  used = runsOf(*sampled);
   QStringList prefills;
   if (!sampled->empty()) {
     Chart::Panel panel;
@@ -184,15 +189,14 @@ Result<Chart> buildLatency(storage::SessionFile& session, const RunList& runs, b
     chart.panels.push_back(barPanel(tr("Bench"), axis(tr("median time per token"), QStringLiteral("ms")), *rows, &ConfigurationFigures::latency));
     chart.notes << comparisonNotes(*rows);
     const RunList more = runsOf(*rows);
-    shown.insert(shown.end(), more.begin(), more.end());
+    used.insert(used.end(), more.begin(), more.end());
   }
   if (chart.panels.empty()) return nothing(tr("no run has generated a token"), tr("The latency chart shows runs of the kinds generate and bench."));
-  chart.caption = captionOf(shown);
-  if (!prefills.isEmpty()) chart.caption += tr(" Prefill apart: %1.").arg(prefills.join(QStringLiteral(", ")));
+  if (!prefills.isEmpty()) chart.caption = tr(" Prefill apart: %1.").arg(prefills.join(QStringLiteral(", ")));
   return chart;
 }
 
-Result<Chart> buildMemory(storage::SessionFile& session, const RunList& runs, bool chosen) {
+Result<Chart> buildMemory(storage::SessionFile& session, const RunList& runs, bool chosen, RunList& used) {
   Chart chart;
   chart.title = tr("Memory");
   struct Series {
@@ -211,20 +215,23 @@ Result<Chart> buildMemory(storage::SessionFile& session, const RunList& runs, bo
     std::erase_if(*rows, [](const auto& r) { return !r.memory; });
     limitTo(*rows, mostRows, chosen, chart);
     if (rows->empty()) return nothing(tr("no run has recorded its memory"), {});
+    if (auto done = addMemoryParts(session, *rows); !done) return done.error();
     chart.panels.push_back(memoryPanel(*rows));
     chart.panels.back().title.clear();
     chart.title = tr("Peak memory");
-    chart.caption = captionOf(runsOf(*rows));
+    used = runsOf(*rows);
     return chart;
   }
   Chart::Panel panel;
   panel.kind = Chart::Kind::stackedArea;
-  panel.x = tokenAxis();
+  const RunSummary& only = found.front().run;
+  panel.x = only.kind == RunKind::evaluate ? axis(tr("window"), {}) : tokenAxis();
   panel.y = axis(tr("memory"), QStringLiteral("B"));
   std::map<std::string, size_t> series;
   std::vector<double> at;
   for (const auto& s : found.front().samples)
     if (at.empty() || static_cast<double>(s.atToken) > at.back()) at.push_back(static_cast<double>(s.atToken));
+  if (only.tokens > 0 && static_cast<double>(only.tokens - 1) > at.back()) at.push_back(static_cast<double>(only.tokens - 1));  // stored on change: it held until the end
   for (const char* tag : {"weights", "weights_mapped", "kv", "activations"}) series.emplace(tag, series.size());
   for (const auto& s : found.front().samples) series.emplace(s.tag, series.size());
   panel.series.resize(series.size());
@@ -246,11 +253,11 @@ Result<Chart> buildMemory(storage::SessionFile& session, const RunList& runs, bo
   std::erase_if(panel.series, [](const ChartSeries& s) { return std::all_of(s.y.begin(), s.y.end(), [](double y) { return y == 0; }); });
   if (auto done = addMarkers(session, found.front().run.id, panel); !done) return done.error();
   chart.panels.push_back(std::move(panel));
-  chart.caption = captionOf({found.front().run});
+  used = {found.front().run};
   return chart;
 }
 
-Result<Chart> buildPerplexity(storage::SessionFile& session, const RunList& runs, bool chosen) {
+Result<Chart> buildPerplexity(storage::SessionFile& session, const RunList& runs, bool chosen, RunList& used) {
   Chart chart;
   chart.title = tr("Perplexity");
   RunList evaluations;
@@ -288,11 +295,11 @@ Result<Chart> buildPerplexity(storage::SessionFile& session, const RunList& runs
   }
   if (!running.series.empty()) chart.panels.push_back(std::move(running));
   chart.notes = comparisonNotes(*rows) + chart.notes;
-  chart.caption = captionOf(runsOf(*rows));
+  used = runsOf(*rows);
   return chart;
 }
 
-Result<Chart> buildComparison(storage::SessionFile& session, const RunList& runs, bool chosen) {
+Result<Chart> buildComparison(storage::SessionFile& session, const RunList& runs, bool chosen, RunList& used) {
   Chart chart;
   chart.title = tr("Comparison");
   auto rows = collectFigures(session, runs);
@@ -300,16 +307,17 @@ Result<Chart> buildComparison(storage::SessionFile& session, const RunList& runs
   limitTo(*rows, mostRows, chosen, chart);
   if (anyOf(*rows, &ConfigurationFigures::latency))
     chart.panels.push_back(barPanel(tr("Latency"), axis(tr("median time per token"), QStringLiteral("ms")), *rows, &ConfigurationFigures::latency));
+  if (auto done = addMemoryParts(session, *rows); !done) return done.error();
   if (anyOf(*rows, &ConfigurationFigures::memory)) chart.panels.push_back(memoryPanel(*rows));
   if (anyOf(*rows, &ConfigurationFigures::perplexity))
     chart.panels.push_back(barPanel(tr("Perplexity"), axis(tr("perplexity"), QStringLiteral("perplexity")), *rows, &ConfigurationFigures::perplexity));
   if (chart.panels.empty()) return nothing(tr("the runs hold neither latency nor memory nor perplexity"), {});
   chart.notes = comparisonNotes(*rows) + chart.notes;
-  chart.caption = captionOf(runsOf(*rows));
+  used = runsOf(*rows);
   return chart;
 }
 
-Result<Chart> buildPareto(storage::SessionFile& session, const RunList& runs, bool) {
+Result<Chart> buildPareto(storage::SessionFile& session, const RunList& runs, bool, RunList& used) {
   Chart chart;
   chart.title = tr("Speed against quality");
   auto rows = collectFigures(session, runs);
@@ -345,11 +353,11 @@ Result<Chart> buildPareto(storage::SessionFile& session, const RunList& runs, bo
   if (!dominated.x.empty()) panel.series.push_back(std::move(dominated));
   chart.panels.push_back(std::move(panel));
   chart.notes = comparisonNotes(*rows) + chart.notes;
-  chart.caption = captionOf(runsOf(*rows));
+  used = runsOf(*rows);
   return chart;
 }
 
-Result<Chart> buildAttribution(storage::SessionFile& session, const RunList& runs, bool chosen) {
+Result<Chart> buildAttribution(storage::SessionFile& session, const RunList& runs, bool chosen, RunList& used) {
   Chart chart;
   chart.title = tr("Context attribution");
   std::vector<std::pair<RunSummary, storage::AttributionRecord>> found;
@@ -360,9 +368,8 @@ Result<Chart> buildAttribution(storage::SessionFile& session, const RunList& run
   }
   limitTo(found, 1, chosen, chart);
   if (found.empty()) return nothing(tr("no run has attributed an answer to its context"), {});
-  RunList shown;
   for (const auto& [run, record] : found) {
-    shown.push_back(run);
+    used.push_back(run);
     Chart::Panel panel;
     panel.kind = Chart::Kind::attribution;
     panel.title = tr("%1: what supports “%2”").arg(runName(run), text(record.response).simplified().left(160));
@@ -392,11 +399,10 @@ Result<Chart> buildAttribution(storage::SessionFile& session, const RunList& run
       }
     if (found.size() == 1 && !heat.cells.empty()) chart.panels.push_back(std::move(heat));
   }
-  chart.caption = captionOf(shown);
   return chart;
 }
 
-Result<Chart> buildCache(storage::SessionFile& session, const RunList& runs, bool chosen) {
+Result<Chart> buildCache(storage::SessionFile& session, const RunList& runs, bool chosen, RunList& used) {
   Chart chart;
   chart.title = tr("KV cache");
   auto sampled = withTokens(session, runs);
@@ -430,7 +436,7 @@ Result<Chart> buildCache(storage::SessionFile& session, const RunList& runs, boo
       if (auto done = addMarkers(session, sampled->front().run.id, *panel); !done) return done.error();
   chart.panels.push_back(std::move(live));
   if (anyBytes) chart.panels.push_back(std::move(bytes));
-  chart.caption = captionOf(runsOf(*sampled));
+  used = runsOf(*sampled);
   return chart;
 }
 

@@ -14,7 +14,7 @@ namespace {
 
 struct NamedBuilder {
   const char* name;
-  Result<Chart> (*build)(storage::SessionFile&, const std::vector<storage::RunSummary>&, bool chosen);
+  Result<Chart> (*build)(storage::SessionFile&, const RunList&, bool chosen, RunList& used);
 };
 constexpr NamedBuilder builders[] = {
     {"latency", buildLatency},       {"memory", buildMemory}, {"perplexity", buildPerplexity},   {"comparison", buildComparison},
@@ -86,8 +86,12 @@ Result<Chart> buildChart(storage::SessionFile& session, const QString& name, con
     if (!runs) return runs.error();
     if (runs->empty())
       return Error{ErrorCode::badInput, "There is nothing to chart: " + session.path() + " holds no finished run.", "Generate, evaluate or run a plan first."};
-    auto chart = b.build(session, *runs, !ids.empty());
-    if (chart) chart->name = name;
+    RunList used;
+    auto chart = b.build(session, *runs, !ids.empty(), used);
+    if (!chart) return chart;
+    chart->name = name;
+    chart->caption = captionOf(used) + chart->caption;
+    chart->reproducibility = reproducibilityOf(session, used);
     return chart;
   }
   return Error{ErrorCode::usage, "There is no chart named '" + name.toStdString() + "'; there are " + chartNames().join(QStringLiteral(", ")).toStdString() + ".", {}};
@@ -120,11 +124,14 @@ QByteArray toCsv(const Chart& chart) {
 QByteArray toJson(const Chart& chart) {
   QJsonArray panels;
   for (const Chart::Panel& p : chart.panels) panels.append(jsonPanel(p));
+  QJsonArray again;
+  for (const auto& [key, value] : chart.reproducibility) again.append(QJsonObject{{QStringLiteral("name"), key}, {QStringLiteral("value"), value}});
   const QJsonObject root{{QStringLiteral("winnow_chart"), 1},
                          {QStringLiteral("name"), chart.name},
                          {QStringLiteral("title"), chart.title},
                          {QStringLiteral("caption"), chart.caption},
                          {QStringLiteral("notes"), QJsonArray::fromStringList(chart.notes)},
+                         {QStringLiteral("reproducibility"), again},
                          {QStringLiteral("panels"), panels}};
   return QJsonDocument(root).toJson(QJsonDocument::Indented);
 }

@@ -5,6 +5,7 @@
 #include <QString>
 #include <QStringList>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "engine/core/result.h"
@@ -42,6 +43,7 @@ struct Chart {
   QString caption;              // run ids, model, device, date, protocol
   std::vector<Panel> panels;
   QStringList notes;            // "not comparable: other device", "n = 1", ...
+  std::vector<std::pair<QString, QString>> reproducibility;  // name, value: what somebody needs to measure it again
 };
 
 QStringList chartNames();       // latency memory perplexity comparison pareto attribution kv

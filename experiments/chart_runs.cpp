@@ -90,9 +90,9 @@ void addTo(Group& g, const RunSummary& run, const std::optional<Figure>& latency
 }
 
 // The composition at the moment the total was largest.
-Status addMemory(storage::SessionFile& session, Group& g) {
+Status addMemory(storage::SessionFile& session, ConfigurationFigures& row) {
   double best = 0;
-  for (const RunSummary& run : g.row.runs) {
+  for (const RunSummary& run : row.runs) {
     auto samples = session.memory(run.id);
     if (!samples) return fromStorage(samples.error());
     std::map<std::string, int64_t> now;
@@ -102,9 +102,9 @@ Status addMemory(storage::SessionFile& session, Group& g) {
       for (const auto& [tag, bytes] : now) sum += static_cast<double>(bytes);
       if (sum <= best) return;
       best = sum;
-      g.row.memoryByTag.clear();
+      row.memoryByTag.clear();
       for (const auto& [tag, bytes] : now)
-        if (bytes > 0) g.row.memoryByTag.emplace_back(memoryTagTitle(tag), static_cast<double>(bytes));
+        if (bytes > 0) row.memoryByTag.emplace_back(memoryTagTitle(tag), static_cast<double>(bytes));
     };
     for (const auto& sample : *samples) {
       if (sample.atToken != at) look();
@@ -113,7 +113,7 @@ Status addMemory(storage::SessionFile& session, Group& g) {
     }
     look();
   }
-  if (best > 0 && !g.row.memory) g.row.memory = Figure{best, std::nullopt, 1, {}};
+  if (best > 0 && !row.memory) row.memory = Figure{best, std::nullopt, 1, {}};
   return Done{};
 }
 
@@ -195,36 +195,51 @@ Result<std::vector<RunSummary>> selectRuns(storage::SessionFile& session, const 
   return chosen;
 }
 
-Result<std::optional<Figure>> latencyOf(storage::SessionFile& session, const RunSummary& run) {
-  if (run.kind == RunKind::evaluate || run.kind == RunKind::attribute) return std::optional<Figure>();
-  const QString kind = run.kind == RunKind::bench ? QStringLiteral("bench") : QStringLiteral("generate");
-  if (const Metric* metric = metricOf(run, "ms_per_token"); metric && (metric->p50 || metric->n > 0))
-    return std::optional<Figure>(Figure{metric->p50.value_or(metric->value), intervalOf(*metric), metric->n, kind});
+Result<std::vector<double>> latencySamples(storage::SessionFile& session, const RunSummary& run) {
   std::vector<double> ms;
   if (run.kind == RunKind::generate) {
     auto tokens = session.tokens(run.id);
     if (!tokens) return fromStorage(tokens.error());
     for (const auto& t : *tokens)
       if (!t.prefill && t.durationNs > 0) ms.push_back(static_cast<double>(t.durationNs) / 1e6);
-    if (ms.empty()) return std::optional<Figure>();
-    return std::optional<Figure>(fromSummary(summarize(ms), kind));
+  } else if (run.kind == RunKind::bench) {
+    auto samples = session.bench(run.id);
+    if (!samples) return fromStorage(samples.error());
+    std::string test;  // the first generation test: others are at other lengths or depths
+    for (const auto& s : *samples) {
+      if (s.test.rfind("tg", 0) != 0 || s.tokens <= 0) continue;
+      if (test.empty()) test = s.test;
+      if (s.test == test) ms.push_back(1000 * s.seconds / s.tokens);
+    }
   }
-  auto samples = session.bench(run.id);
-  if (!samples) return fromStorage(samples.error());
-  std::string test;  // the first generation test: others are at other lengths or depths
-  for (const auto& s : *samples) {
-    if (s.test.rfind("tg", 0) != 0 || s.tokens <= 0) continue;
-    if (test.empty()) test = s.test;
-    if (s.test == test) ms.push_back(1000 * s.seconds / s.tokens);
+  return ms;
+}
+
+Result<std::optional<Figure>> latencyOf(storage::SessionFile& session, const RunSummary& run) {
+  const bool bench = run.kind == RunKind::bench;
+  if (!bench && run.kind != RunKind::generate) return std::optional<Figure>();
+  const QString protocol = bench ? text(run.protocol.empty() ? "bench" : run.protocol) : QStringLiteral("generate");
+  const Metric* metric = metricOf(run, "ms_per_token");
+  if (metric && intervalOf(*metric)) return std::optional<Figure>(Figure{metric->p50.value_or(metric->value), intervalOf(*metric), metric->n, protocol});
+  auto ms = latencySamples(session, run);
+  if (!ms) return ms.error();
+  if (ms->empty() && !metric) return std::optional<Figure>();
+  Figure figure = fromSummary(summarize(*ms), protocol);
+  if (!figure.interval && ms->size() >= 3) figure.interval = bootstrapMean(*ms);  // a bench has few repetitions
+  if (metric) {  // its figure is the one shown elsewhere; the interval is widened to hold it
+    figure.value = metric->p50.value_or(metric->value);
+    figure.n = std::max(figure.n, metric->n);
+    if (figure.interval) figure.interval = Interval{std::min(figure.interval->low, figure.value), std::max(figure.interval->high, figure.value)};
   }
-  if (ms.empty()) return std::optional<Figure>();
-  return std::optional<Figure>(fromSummary(summarize(ms), text(test)));
+  return std::optional<Figure>(figure);
 }
 
 Result<std::optional<Figure>> perplexityOf(storage::SessionFile& session, const RunSummary& run) {
   if (run.kind != RunKind::evaluate) return std::optional<Figure>();
   QString protocol = text(run.protocol);
   if (!run.corpus.empty()) protocol += (protocol.isEmpty() ? QString() : QStringLiteral(", ")) + text(run.corpus);
+  if (const Metric* metric = metricOf(run, "perplexity"); metric && intervalOf(*metric))
+    return std::optional<Figure>(Figure{metric->value, intervalOf(*metric), metric->n, protocol});
   auto windows = session.windows(run.id);
   if (!windows) return fromStorage(windows.error());
   double nll = 0, squares = 0;
@@ -259,10 +274,18 @@ Result<std::vector<ConfigurationFigures>> collectFigures(storage::SessionFile& s
   for (Group& g : groups) {
     if (!g.latencies.empty()) g.row.latency = combine(g.latencies);
     if (!g.perplexities.empty()) g.row.perplexity = combine(g.perplexities);
-    if (auto done = addMemory(session, g); !done) return done.error();
+    if (!g.row.memory)
+      if (auto done = addMemory(session, g.row); !done) return done.error();
     rows.push_back(std::move(g.row));
   }
   return rows;
+}
+
+Status addMemoryParts(storage::SessionFile& session, std::vector<ConfigurationFigures>& rows) {
+  for (ConfigurationFigures& row : rows)
+    if (row.memoryByTag.empty())
+      if (auto done = addMemory(session, row); !done) return done;
+  return Done{};
 }
 
 QStringList comparisonNotes(const std::vector<ConfigurationFigures>& rows) {
@@ -319,7 +342,7 @@ QString captionOf(const std::vector<RunSummary>& runs) {
   return parts.join(QStringLiteral(". ")) + u'.';
 }
 
-Result<std::vector<std::pair<QString, QString>>> reproducibilityOf(storage::SessionFile& session, const std::vector<RunSummary>& runs) {
+std::vector<std::pair<QString, QString>> reproducibilityOf(storage::SessionFile& session, const std::vector<RunSummary>& runs) {
   std::vector<std::pair<QString, QString>> out;
   out.emplace_back(tr("Session"), QFileInfo(text(session.path())).fileName());
   QStringList machines, programs;

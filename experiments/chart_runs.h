@@ -27,7 +27,7 @@ struct ConfigurationFigures {
   std::optional<Figure> latency;        // ms per token, median
   std::optional<Figure> memory;         // bytes, peak
   std::optional<Figure> perplexity;
-  std::vector<std::pair<QString, double>> memoryByTag;  // at the peak, bytes
+  std::vector<std::pair<QString, double>> memoryByTag;  // at the peak, bytes; empty until addMemoryParts()
   bool baseline = false;
 };
 
@@ -38,17 +38,21 @@ Error fromStorage(const storage::Error& error);
 Result<std::vector<storage::RunSummary>> selectRuns(storage::SessionFile& session, const std::vector<storage::Id>& ids);
 QString runName(const storage::RunSummary& run);  // its name, or "generate 12"
 
+// Decode times in ms: of every token, or per repetition of the first generation test.
+Result<std::vector<double>> latencySamples(storage::SessionFile& session, const storage::RunSummary& run);
 Result<std::optional<Figure>> latencyOf(storage::SessionFile& session, const storage::RunSummary& run);
 Result<std::optional<Figure>> perplexityOf(storage::SessionFile& session, const storage::RunSummary& run);
 
 Result<std::vector<ConfigurationFigures>> collectFigures(storage::SessionFile& session, const std::vector<storage::RunSummary>& runs);
+// Fills in memoryByTag, which reads every memory sample: for the rows that are shown.
+Status addMemoryParts(storage::SessionFile& session, std::vector<ConfigurationFigures>& rows);
 // "not comparable: device differs" and the like; empty when all rows can be compared.
 QStringList comparisonNotes(const std::vector<ConfigurationFigures>& rows);
 // Runs, model, device, protocol and date in one line.
 QString captionOf(const std::vector<storage::RunSummary>& runs);
 
 // What somebody needs to repeat the runs: identity, configuration asked for and got, machine, program, seed.
-Result<std::vector<std::pair<QString, QString>>> reproducibilityOf(storage::SessionFile& session, const std::vector<storage::RunSummary>& runs);
+std::vector<std::pair<QString, QString>> reproducibilityOf(storage::SessionFile& session, const std::vector<storage::RunSummary>& runs);
 
 QString memoryTagTitle(const std::string& tag);  // "weights_mapped" -> "weights, mapped"
 

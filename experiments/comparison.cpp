@@ -23,23 +23,12 @@ constexpr Words qualityWords{QT_TRANSLATE_NOOP("winnow::Comparison", "better"), 
 
 Result<std::vector<double>> timesOf(storage::SessionFile& session, const ConfigurationFigures& row) {
   std::vector<double> ms;
-  const bool bench = row.latency && row.latency->protocol != QLatin1String("generate");
+  const auto kind = row.latency && row.latency->protocol == QLatin1String("generate") ? storage::RunKind::generate : storage::RunKind::bench;
   for (const auto& run : row.runs) {
-    if (bench && run.kind == storage::RunKind::bench) {
-      auto samples = session.bench(run.id);
-      if (!samples) return fromStorage(samples.error());
-      std::string test;
-      for (const auto& s : *samples) {
-        if (s.test.rfind("tg", 0) != 0 || s.tokens <= 0) continue;
-        if (test.empty()) test = s.test;
-        if (s.test == test) ms.push_back(1000 * s.seconds / s.tokens);
-      }
-    } else if (!bench && run.kind == storage::RunKind::generate) {
-      auto tokens = session.tokens(run.id);
-      if (!tokens) return fromStorage(tokens.error());
-      for (const auto& t : *tokens)
-        if (!t.prefill && t.durationNs > 0) ms.push_back(static_cast<double>(t.durationNs) / 1e6);
-    }
+    if (run.kind != kind) continue;
+    auto more = latencySamples(session, run);
+    if (!more) return more.error();
+    ms.insert(ms.end(), more->begin(), more->end());
   }
   return ms;
 }

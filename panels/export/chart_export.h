@@ -19,7 +19,6 @@ struct ExportOptions {
   double fontScale = 1;
   bool dark = false;        // light is for print
   bool title = true, caption = true;
-  std::vector<std::pair<QString, QString>> reproducibility;  // HTML: name and value (experiments/chart_runs.h makes it)
 };
 
 inline double pixelsFromMillimetres(double mm) { return mm / 25.4 * 96; }

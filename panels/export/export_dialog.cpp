@@ -201,7 +201,6 @@ ExportOptions ExportDialog::options() const {
   o.dark = theme_->currentIndex() == 1;
   o.title = title_->isChecked();
   o.caption = caption_->isChecked();
-  o.reproducibility = reproducibility_;
   return o;
 }
 

@@ -27,7 +27,6 @@ class ExportDialog : public QDialog {
   Q_OBJECT
  public:
   ExportDialog(Chart chart, ThemeManager* themes, ExportMemory memory, QWidget* parent = nullptr);
-  void setReproducibility(std::vector<std::pair<QString, QString>> rows) { reproducibility_ = std::move(rows); }
   ExportOptions options() const;
   QString format() const;
   // Writes and remembers; on failure the dialog stays and says why.
@@ -52,7 +51,6 @@ class ExportDialog : public QDialog {
   Chart chart_;
   ThemeManager* themes_;
   ExportMemory memory_;
-  std::vector<std::pair<QString, QString>> reproducibility_;
   QComboBox *format_ = nullptr, *unit_ = nullptr, *theme_ = nullptr;
   QDoubleSpinBox *width_ = nullptr, *height_ = nullptr;
   QSpinBox *scale_ = nullptr, *fontScale_ = nullptr;

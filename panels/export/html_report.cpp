@@ -3,6 +3,7 @@
 
 #include <QDateTime>
 #include <QSysInfo>
+#include <algorithm>
 #include <cmath>
 
 #include "experiments/format.h"
@@ -85,8 +86,11 @@ QString chartSection(const Chart& chart, const ExportOptions& options) {
   return out + dataTable(chart) + jsonBlock(chart) + QStringLiteral("</section>\n");
 }
 
-QString reproducibility(const ExportOptions& options) {
-  std::vector<std::pair<QString, QString>> rows = options.reproducibility;
+QString reproducibility(const std::vector<Chart>& charts) {
+  std::vector<std::pair<QString, QString>> rows;
+  for (const Chart& chart : charts)
+    for (const auto& row : chart.reproducibility)
+      if (std::find(rows.begin(), rows.end(), row) == rows.end()) rows.push_back(row);
   rows.emplace_back(QStringLiteral("Written by"), QStringLiteral("Winnow " WINNOW_VERSION " (" WINNOW_SOURCE_REVISION "), " WINNOW_COMPILER));
   rows.emplace_back(QStringLiteral("Written on"), QSysInfo::prettyProductName() + QStringLiteral(", ") + QSysInfo::currentCpuArchitecture() + QStringLiteral(", Qt ") + QString::fromLatin1(qVersion()));
   QString out = QStringLiteral("<section><h2>How to make it again</h2><div class=wide><table>");
@@ -104,7 +108,7 @@ QByteArray toHtml(const QString& title, const std::vector<Chart>& charts, const 
   // Pieces that came from data are joined, not substituted: a "%1" in a name stays what it is.
   QString out = QStringLiteral("<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>");
   out += escaped(title) + QStringLiteral("</title>\n<style>") + styleSheet(theme) + QStringLiteral("</style></head><body><main>\n<h1>") + escaped(title);
-  out += QStringLiteral("</h1><p class=sub>Winnow report, ") + date + QStringLiteral("</p>\n") + body + reproducibility(options) + QStringLiteral("</main></body></html>\n");
+  out += QStringLiteral("</h1><p class=sub>Winnow report, ") + date + QStringLiteral("</p>\n") + body + reproducibility(charts) + QStringLiteral("</main></body></html>\n");
   return out.toUtf8();
 }
 

@@ -177,7 +177,7 @@ void LiveView::addToken(const TokenPoint& point) {
   if (point.prompt) {
     ++promptTokens_;
     prefillMs_ += point.ms;
-    for (PlotWidget* p : plots_) p->setShaded(static_cast<double>(point.index + 1), tr("prompt"));
+    for (PlotWidget* p : plots_) p->setShaded(static_cast<double>(point.index + 1), p == plots_[latency] ? tr("prompt") : QString());
   } else {
     ++generated_;
     decodeMs_.push_back(point.ms);

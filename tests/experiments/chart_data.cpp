@@ -239,15 +239,27 @@ class ChartDataTest : public QObject {
     }
   }
 
+  void whatIsLeftOutIsSaidAndTheBaselineStays() {
+    test::ChartSession session;
+    for (int i = 0; i < 30; ++i) session.addEvaluate("run " + std::to_string(i), 16, 2 + i * 0.01, 2);
+    session.file->setBaseline(session.evaluations[3]);
+    QVERIFY(session.file->flush());
+    const Chart chart = build(session, "comparison");
+    QCOMPARE(chart.panels[0].x.categories.size(), 24);
+    QCOMPARE(chart.panels[0].x.categories[0], QStringLiteral("run 3"));
+    QCOMPARE(chart.panels[0].x.categories[1], QStringLiteral("run 7"));
+    QCOMPARE(chart.panels[0].x.categories[23], QStringLiteral("run 29"));
+    QVERIFY2(chart.notes.join(u' ').contains(QStringLiteral("24 of 30")), qPrintable(chart.notes.join(u' ')));
+    const Chart all = build(session, "comparison", session.evaluations);
+    QCOMPARE(all.panels[0].x.categories.size(), 30);
+  }
+
   void reproducibilityNamesRunsAndMachine() {
     test::ChartSession session;
     session.addGenerate("story", 4, 5);
-    auto runs = selectRuns(*session.file, {});
-    QVERIFY(runs.ok());
-    auto rows = reproducibilityOf(*session.file, *runs);
-    QVERIFY(rows.ok());
+    const auto rows = build(session, "latency").reproducibility;
     QString all;
-    for (const auto& [key, value] : *rows) all += key + u' ' + value + u'\n';
+    for (const auto& [key, value] : rows) all += key + u' ' + value + u'\n';
     for (const char* needed : {"charts.winnow", "weights.bits=4", "Test CPU", "seed 0", "Winnow 0.1.0"}) QVERIFY2(all.contains(QLatin1String(needed)), needed);
   }
 };

@@ -154,7 +154,7 @@ class ExportTest : public QObject {
     c.panels[0].x.categories[0] = QStringLiteral("</script><script>alert(1)</script>");
     c.title = QStringLiteral("A & B <i>100%1</i>");
     ExportOptions options;
-    options.reproducibility = {{QStringLiteral("Seed"), QStringLiteral("7 <b>")}};
+    c.reproducibility = {{QStringLiteral("Seed"), QStringLiteral("7 <b>")}};
     const QString file = path(QStringLiteral("r.html"));
     QVERIFY(exportReport(QStringLiteral("Report %2"), {c, chart("pareto")}, options, file).ok());
     const QString html = QString::fromUtf8(contents(file));
