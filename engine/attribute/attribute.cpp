@@ -128,7 +128,7 @@ class Attribution {
     if (Status fed = feed(0, prompt - 1, {}); !fed) return fed.error();
     std::vector<cpu::TokenScore> scores;
     const Session::LogitsSink sink = [&](int, int count, const float* logits) {
-      const int vocab = static_cast<int>(session_.logits().size());
+      const int vocab = session_.vocab();
       scores.resize(static_cast<size_t>(count));
       const int32_t* targets = result_.responseTokens.data() + out.logProbs.size();
       cpu::scoreLogits(session_.cpuContext(), logits, vocab, vocab, targets, count, scores.data());

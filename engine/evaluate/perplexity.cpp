@@ -19,8 +19,6 @@ constexpr std::array<std::pair<PerplexityMode, std::string_view>, 4> kModes = {{
                                                                                {PerplexityMode::hfExact, "hf-exact"}}};
 constexpr size_t kSliceBytes = 32u << 20;  // logits of one sequence held at a time when a baseline runs beside it
 
-int vocabOf(const Session& session) { return static_cast<int>(session.logits().size()); }
-
 bool cacheMethodOn(const Config& config) { return config.text("kv.policy") != "full" || config.text("share.method") != "none"; }
 
 std::string protocolName(const PerplexityRequest& request, size_t chunks, bool stepwise) {
@@ -96,7 +94,7 @@ class Evaluation {
       int64_t seen = 0;
       vocab_ = 0;
       Status fed = session_.prefill(piece, inner_, [&](int, int n, const float* logits) {
-        vocab_ = vocabOf(session_);
+        vocab_ = session_.vocab();
         if (!baseline_)
           score(logits, nullptr, vocab_, pieceTargets.subspan(static_cast<size_t>(seen), static_cast<size_t>(n)));
         else
@@ -120,7 +118,7 @@ class Evaluation {
   }
 
   size_t sliceTokens() const {
-    return std::clamp<size_t>(kSliceBytes / (sizeof(float) * static_cast<size_t>(vocabOf(session_))), 16, 512);
+    return std::clamp<size_t>(kSliceBytes / (sizeof(float) * static_cast<size_t>(session_.vocab())), 16, 512);
   }
 
   void score(const float* logits, const float* base, int vocab, std::span<const int32_t> targets) {
@@ -239,13 +237,13 @@ Status checkSessions(const Session& session, const Session* baseline, const Toke
     if (each->context() < windowTokens(request))
       return Error{ErrorCode::badInput, "A window of " + std::to_string(windowTokens(request)) + " tokens does not fit a context of " +
                                             std::to_string(each->context()) + ".", "Use a smaller --context."};
-    if (vocabOf(*each) < tokenizer.size())
+    if (each->vocab() < tokenizer.size())
       return Error{ErrorCode::badInput, "The vocabulary has " + std::to_string(tokenizer.size()) + " tokens and the model " +
-                                            std::to_string(vocabOf(*each)) + " outputs.", ""};
+                                            std::to_string(each->vocab()) + " outputs.", ""};
   }
-  if (baseline && vocabOf(*baseline) != vocabOf(session))
-    return Error{ErrorCode::badInput, "The baseline has " + std::to_string(vocabOf(*baseline)) + " outputs and the model " +
-                                          std::to_string(vocabOf(session)) + ".", "KL divergence needs two models of one vocabulary."};
+  if (baseline && baseline->vocab() != session.vocab())
+    return Error{ErrorCode::badInput, "The baseline has " + std::to_string(baseline->vocab()) + " outputs and the model " +
+                                          std::to_string(session.vocab()) + ".", "KL divergence needs two models of one vocabulary."};
   return Done{};
 }
 
