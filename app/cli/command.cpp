@@ -136,6 +136,7 @@ Result<EngineOptions> Invocation::engineOptions() const {
   const Result<int64_t> threads = arguments_.integer("--threads", 0, 1, 1024);
   if (!threads) return threads.error();
   options.threads = static_cast<int>(*threads);
+  options.calibrationSample = findResource("texts/calibration.txt");
   return options;
 }
 
