@@ -90,7 +90,7 @@ class ScreensTest : public QObject {
     window_->prompt()->findChild<QAbstractButton*>(QStringLiteral("generate"))->click();
     for (const char* bits : {"knob.weights.bits.8", "knob.weights.bits.4"}) {
       const size_t before = window_->prompt()->flow()->tokens().size();
-      QTest::qWaitFor([&] { return window_->prompt()->flow()->tokens().size() > before + 30 || !workbench_->job().running; }, kLong);
+      (void)QTest::qWaitFor([&] { return window_->prompt()->flow()->tokens().size() > before + 30 || !workbench_->job().running; }, kLong);
       child<QAbstractButton>(window_->knobs(), bits)->click();
     }
     QVERIFY(idle());
