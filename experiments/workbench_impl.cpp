@@ -65,11 +65,8 @@ Workbench::Impl::Impl(Workbench* owner, const EngineOptions& engineOptions)
   pendingTimer.setInterval(kPendingMs);
   QObject::connect(&pendingTimer, &QTimer::timeout, q, [this] {
     const auto current = session();
-    const bool pending = current && current->pending();
-    if (!pending) {
-      pendingTimer.stop();
-      if (!job.running) adoptIdle();
-    }
+    if (!job.running) adoptIdle();  // an idle session takes prepared weights only when asked
+    if (!current || !current->pending()) pendingTimer.stop();
     Q_EMIT q->effectiveChanged();
   });
   thread = std::jthread([this](const std::stop_token& end) { loop(end); });
