@@ -108,7 +108,6 @@ void Workbench::setConfig(const Config& config, const QString& cause) {
     session->request(config, cause.toStdString());
     // An idle session answers without a token; a busy one adopts at its next token by itself.
     if (!impl_->job.running) impl_->adoptIdle();
-    impl_->watchPending();
   }
   Q_EMIT effectiveChanged();
 }
