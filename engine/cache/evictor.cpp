@@ -66,7 +66,8 @@ int64_t Evictor::apply(KvCache& cache, std::span<const LayerSharing> sharing, in
   return evicted.load();
 }
 
-void unifyGroups(KvCache& cache, std::span<const LayerSharing> sharing) {
+int64_t unifyGroups(KvCache& cache, std::span<const LayerSharing> sharing) {
+  int64_t left = 0;
   const int layers = cache.layers();
   for (int leader = 0; leader < layers; ++leader) {
     if (!follows(sharing, leader, leader)) continue;
@@ -86,12 +87,14 @@ void unifyGroups(KvCache& cache, std::span<const LayerSharing> sharing) {
         std::vector<int32_t> slots;
         for (size_t slot = 0; slot < held.size(); ++slot)
           if (std::binary_search(common.begin(), common.end(), held[slot])) slots.push_back(static_cast<int32_t>(slot));
+        left += static_cast<int64_t>(held.size() - slots.size());
         cache.keep(layer, head, slots);
       }
     }
   }
   for (int layer = 0; layer < layers; ++layer)
     if (!follows(sharing, layer, layer) && cache.ownsKeys(layer)) cache.dropKeys(layer);
+  return left;
 }
 
 }  // namespace winnow

@@ -44,6 +44,7 @@ class Evictor {
 };
 
 // Layers that share attention hold the same slots: keeps what every layer of a group still has. Followers lose their keys.
-void unifyGroups(KvCache& cache, std::span<const LayerSharing> sharing);
+// Returns the slots that left, summed over heads and layers.
+int64_t unifyGroups(KvCache& cache, std::span<const LayerSharing> sharing);
 
 }  // namespace winnow

@@ -117,12 +117,11 @@ void Session::Impl::takeWeights(const Weights& prepared, const std::optional<Err
     emit(EngineEvent::Kind::published, "weights.published", "New weights: " + std::to_string((*weights).versions.size()) + " tensors.");
   }
   if (failure && failure->code != ErrorCode::cancelled) {
-    current.weightsFailed = true;
-    current.weights.adjustments.push_back({"", KnobValue{}, KnobValue{}, failure->message});
+    current.weightsFailure = failure->message;
     emit(EngineEvent::Kind::fallback, "weights.failed", failure->message);
   }
   if (current.weights.key == weights->key) return;
-  holdBack(next, effective.get()->config, isWeightKnob, current.weightsFailed ? current.weights.adjustments.back().reason : std::string());
+  holdBack(next, effective.get()->config, isWeightKnob, current.weightsFailure);
 }
 
 void Session::Impl::takeSharing(Effective& next) {
@@ -139,7 +138,9 @@ void Session::Impl::takeSharing(Effective& next) {
     return holdBack(next, effective.get()->config, isSharingKnob, "layers " + missing + " kept no keys while they shared attention: recompute the cache.");
   plan = buildPlan(model, wanted);
   if (fed == 0) cache.clear();
-  unifyGroups(cache, plan.sharing);
+  if (const int64_t left = unifyGroups(cache, plan.sharing); left > 0)
+    emit(EngineEvent::Kind::evicted, "share.unified",
+         std::to_string(left) + " slots left the cache: layers that share attention keep only what all of them still hold.");
   forward.releaseProbabilities();
   opTimes.clear();
 }
@@ -192,6 +193,8 @@ void Session::Impl::updateMixed() {
       now |= settings.policy != evictedUnder->policy || settings.sinks > evictedUnder->sinks || cache.longest(0) < evictor.kept(fed);
     }
   }
+  if (now && !mixed.exchange(now))
+    emit(EngineEvent::Kind::warning, "cache.mixed", "The cache was written under another configuration: results mix until it is recomputed.");
   mixed.store(now, std::memory_order_relaxed);
 }
 
