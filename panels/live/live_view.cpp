@@ -244,7 +244,7 @@ void LiveView::updateQualityTiles() {
   }
   const QualityPoint &now = quality_.back(), &first = quality_.front();
   const QString windows = tr("%Ln windows", nullptr, now.windows);
-  ppl->setNumber(format.perplexity(now.perplexity), tr("± %1 (1 s.e.) · %2").arg(format.fixed(now.stderror, 2), windows) +
+  ppl->setNumber(format.perplexity(now.perplexity), tr("± %1 (95 %) · %2").arg(format.fixed(z95 * now.stderror, 2), windows) +
                                                         (now.running ? tr(" so far") : QString()));
   ppl->setBusy(now.running);
   if (quality_.size() > 1 && first.perplexity > 0) {

@@ -177,7 +177,7 @@ void paintStack(QCPPainter* painter, const QRectF& area, const Chart::Panel& pan
   new PaintedItem(plot->axisRect(), QStringLiteral("main"), 1, [&](QCPPainter* p) {
     for (size_t s = 0; s < tops.size(); ++s)
       fillStackLayer(p, axes, s == 0 ? base : tops[s - 1], tops[s], theme.style(slotOf(panel, s)), isMapped(panel.series[s]));
-    for (size_t s = 0; s < tops.size(); ++s) drawStackEdge(p, axes, tops[s], theme.style(slotOf(panel, s)));
+    for (size_t s = 0; s < tops.size(); ++s) drawStackEdge(p, axes, s == 0 ? base : tops[s - 1], tops[s], theme.style(slotOf(panel, s)));
     drawEpochs(p, axes, panel.markers, theme, look.small, true);
   });
   render(*plot, painter, area);

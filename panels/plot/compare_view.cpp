@@ -137,7 +137,6 @@ CompareView::CompareView(ThemeManager* themes, QWidget* parent) : QWidget(parent
   table_->verticalHeader()->hide();
   table_->verticalHeader()->setDefaultSectionSize(30);
   table_->horizontalHeader()->setHighlightSections(false);
-  table_->horizontalHeader()->setStretchLastSection(true);
   auto* content = new QWidget;
   auto* stack = new QVBoxLayout(content);
   stack->setContentsMargins(0, 0, 4, 0);
@@ -266,6 +265,9 @@ void CompareView::showTable() {
   bold.setWeight(QFont::DemiBold);
   for (int c = 0; c < ComparisonModel::columns; ++c)
     table_->setColumnWidth(c, std::max(table_->columnWidth(c), QFontMetrics(bold).horizontalAdvance(model_->headerData(c, Qt::Horizontal, Qt::DisplayRole).toString()) + 24));
+  int needed = 0;
+  for (int c = 0; c < ComparisonModel::columns; ++c) needed += table_->columnWidth(c);
+  table_->horizontalHeader()->setStretchLastSection(needed < width() - 40);  // else it scrolls: squeezed figures help nobody
   table_->setFixedHeight(table_->horizontalHeader()->sizeHint().height() + count * 30 + 6 + (count > 0 ? 12 : 0));
 }
 

@@ -17,8 +17,10 @@ class UnitTicker : public QCPAxisTicker {
 
  protected:
   double getTickStep(const QCPRange& range) override {
-    if (unit_ == QLatin1String("B")) {
-      step_ = std::exp2(std::max(0.0, std::round(std::log2(std::max(range.size(), 1.0) / mTickCount))));
+    if (unit_ == QLatin1String("B")) {  // round steps of the unit that suits the range: 5 MiB, 0.5 GiB
+      factor_ = std::pow(1024.0, std::clamp(std::floor(std::log2(std::max(range.upper, 1.0)) / 10), 0.0, 4.0));
+      step_ = QCPAxisTicker::getTickStep(QCPRange(range.lower / factor_, range.upper / factor_)) * factor_;
+      if (factor_ == 1) step_ = std::max(1.0, std::round(step_));
     } else {
       step_ = QCPAxisTicker::getTickStep(range);
       if (whole_) step_ = std::max(1.0, step_);
@@ -27,25 +29,25 @@ class UnitTicker : public QCPAxisTicker {
   }
   QString getTickLabel(double tick, const QLocale&, QChar, int) override {
     const Format format;
-    if (unit_ == QLatin1String("B")) return tick == 0 ? QStringLiteral("0") : wholeBytes(tick);
-    const double step = std::fabs(step_);
-    const int decimals = step > 0 && step < 1 ? static_cast<int>(std::ceil(-std::log10(step) - 1e-9)) : 0;
-    return format.fixed(std::fabs(tick) < step * 1e-6 ? 0 : tick, std::min(decimals + (step * std::pow(10, decimals) != std::round(step * std::pow(10, decimals))), 6));
+    if (std::fabs(tick) < std::fabs(step_) * 1e-6) tick = 0;
+    if (unit_ == QLatin1String("B")) {
+      static constexpr const char* units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+      if (tick == 0) return QStringLiteral("0");
+      return format.fixed(tick / factor_, decimalsOf(step_ / factor_)) + Format::thinSpace + QLatin1String(units[std::lround(std::log2(factor_) / 10)]);
+    }
+    return format.fixed(tick, decimalsOf(step_));
   }
 
  private:
-  // Ticks are multiples of a power of two: "1.5 GiB", not "1.50 GiB".
-  static QString wholeBytes(double bytes) {
-    static constexpr const char* units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
-    int unit = 0;
-    while (unit < 4 && std::fabs(bytes) >= 1024) bytes /= 1024, ++unit;
+  // As few as tell two ticks apart.
+  static int decimalsOf(double step) {
     int decimals = 0;
-    while (decimals < 3 && bytes * std::pow(10, decimals) != std::round(bytes * std::pow(10, decimals))) ++decimals;
-    return Format().fixed(bytes, decimals) + Format::thinSpace + QLatin1String(units[unit]);
+    while (decimals < 6 && std::fabs(step * std::pow(10, decimals) - std::round(step * std::pow(10, decimals))) > 1e-6 * step * std::pow(10, decimals)) ++decimals;
+    return decimals;
   }
   QString unit_;
   bool whole_;
-  double step_ = 1;
+  double step_ = 1, factor_ = 1;
 };
 
 class LogTicker : public QCPAxisTickerLog {
@@ -196,11 +198,16 @@ void fillStackLayer(QCPPainter* painter, const AxisPair& axes, std::span<const Q
   painter->setAntialiasing(true);
 }
 
-void drawStackEdge(QCPPainter* painter, const AxisPair& axes, std::span<const QPointF> top, const SeriesStyle& style) {
+void drawStackEdge(QCPPainter* painter, const AxisPair& axes, std::span<const QPointF> bottom, std::span<const QPointF> top, const SeriesStyle& style) {
   painter->setAntialiasing(false);
   painter->setPen(QPen(style.line, 1.4));
   painter->setBrush(Qt::NoBrush);
-  strokePolyline(painter, stepped(axes, top));
+  for (size_t first = 0; first < top.size();) {  // where there is nothing of it, there is no line
+    size_t last = first;
+    while (last < top.size() && top[last].y() > bottom[last].y()) ++last;
+    if (last > first) strokePolyline(painter, stepped(axes, top.subspan(first, std::min(last + 1, top.size()) - first)));
+    first = last + 1;
+  }
   painter->setAntialiasing(true);
 }
 

@@ -58,7 +58,7 @@ void drawLine(QCPPainter* painter, const AxisPair& axes, const PreparedLine& lin
 // Edges come after all fills: the layer above would cover them.
 void fillStackLayer(QCPPainter* painter, const AxisPair& axes, std::span<const QPointF> bottom, std::span<const QPointF> top, const SeriesStyle& style,
                     bool hatched);
-void drawStackEdge(QCPPainter* painter, const AxisPair& axes, std::span<const QPointF> top, const SeriesStyle& style);
+void drawStackEdge(QCPPainter* painter, const AxisPair& axes, std::span<const QPointF> bottom, std::span<const QPointF> top, const SeriesStyle& style);
 // holdUntil: joined, each holding until the next and the last until this x; null: points alone.
 void drawEstimates(QCPPainter* painter, const AxisPair& axes, std::span<const Estimate> estimates, const SeriesStyle& style, const QColor& background,
                    const double* holdUntil);

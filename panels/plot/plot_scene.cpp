@@ -167,7 +167,7 @@ void PlotScene::drawBelow(QCPPainter* painter) {
     drawBand(painter, axes(), prepared_[i].line, style);
   }
   for (size_t i = 0; i < series_.size(); ++i)
-    if (!prepared_[i].top.empty()) drawStackEdge(painter, axes(), prepared_[i].top, theme_.style(series_[i].options.slot));
+    if (!prepared_[i].top.empty()) drawStackEdge(painter, axes(), prepared_[i].bottom, prepared_[i].top, theme_.style(series_[i].options.slot));
   for (size_t i = 0; i < series_.size(); ++i)
     if (!prepared_[i].line.points.empty()) {
       const SeriesStyle& style = theme_.style(series_[i].options.slot);

@@ -86,6 +86,7 @@ class ScreensCharts : public QObject {
     QTest::newRow("dark-1280") << true << QSize(1280, 800);
     QTest::newRow("light-900") << false << QSize(900, 600);
     QTest::newRow("dark-900") << true << QSize(900, 600);
+    QTest::newRow("light-620") << false << QSize(620, 560);
   }
   void liveView() {
     QFETCH(bool, dark);
