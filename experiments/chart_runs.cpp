@@ -237,6 +237,7 @@ Result<std::optional<Figure>> latencyOf(storage::SessionFile& session, const Run
 Result<std::optional<Figure>> perplexityOf(storage::SessionFile& session, const RunSummary& run) {
   if (run.kind != RunKind::evaluate) return std::optional<Figure>();
   QString protocol = text(run.protocol);
+  protocol.remove(QStringLiteral(" stepwise"));  // the same predictions, fed one by one so that a cache policy can act
   if (!run.corpus.empty()) protocol += (protocol.isEmpty() ? QString() : QStringLiteral(", ")) + text(run.corpus);
   if (const Metric* metric = metricOf(run, "perplexity"); metric && intervalOf(*metric))
     return std::optional<Figure>(Figure{metric->value, intervalOf(*metric), metric->n, protocol});

@@ -36,7 +36,7 @@ struct GenerateObserver {                      // all may be empty; called on th
 struct GenerateResult {
   std::string text;
   std::vector<int32_t> tokens;
-  std::vector<double> tokenMs;
+  std::vector<double> tokenMs, nll;            // of new tokens
   double prefillMs = 0;
   bool stopped = false;
   storage::Id run = -1;

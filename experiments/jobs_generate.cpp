@@ -2,6 +2,8 @@
 #include <QFile>
 #include <algorithm>
 #include <chrono>
+#include <map>
+#include <tuple>
 
 #include "engine/text/chat.h"
 #include "experiments/jobs.h"
@@ -43,6 +45,9 @@ class Generation {
     if (!tokenizer_) return Error{ErrorCode::badInput, "the model file holds no tokenizer: a prompt can't be read.", "Use a file with its vocabulary."};
     const std::vector<int32_t> prompt = promptIds();
     if (prompt.empty()) return Error{ErrorCode::badInput, "the prompt is empty and the model has no begin token.", "Write a prompt."};
+    if (static_cast<int64_t>(prompt.size()) > session_.context())
+      return Error{ErrorCode::badInput, "the prompt has " + std::to_string(prompt.size()) + " tokens; the context holds " + std::to_string(session_.context()) + ".",
+                   "Shorten the prompt or choose a larger context."};
     session_.reset();
     session_.takeEvents();
     RunRecorder recorder(context_.file, *context_.engine, *session_.effective(), description());
@@ -85,6 +90,7 @@ class Generation {
     const auto begin = Clock::now();
     if (const Status fed = session_.prefill(prompt, context_.progress); !fed) return fed;
     result_.prefillMs = msSince(begin);
+    keepOpTimes(true);  // of the last batch of the prompt
     for (size_t i = 0; i < prompt.size(); ++i) {
       TokenPoint point;
       point.index = static_cast<qint64>(i);
@@ -110,12 +116,45 @@ class Generation {
       history.push_back(token);
       result_.tokens.push_back(token);
       result_.tokenMs.push_back(ms);
+      result_.nll.push_back(score.nll);
       takeEvents();
+      keepOpTimes(false);
       generated(index, token, ms, score);
       context_.progress(static_cast<double>(result_.tokens.size()) / request_.tokens, "token " + std::to_string(result_.tokens.size()) + " of " + std::to_string(request_.tokens));
       if (observer_.onBoundary) observer_.onBoundary();
     }
     return Done{};
+  }
+
+  // Times of each op, kept when they are observed: prompt batches and single tokens apart.
+  void keepOpTimes(bool prefill) {
+    for (const OpTime& time : session_.opTimes()) {
+      const Op& op = session_.plan().ops[static_cast<size_t>(time.op)];  // the plan may change with the next epoch
+      const std::string name = op.kind == OpKind::linear ? (op.down ? "down" : "o") : std::string(opKindName(op.kind));
+      OpRecord& record = opRecords_[{name, op.layer, prefill}];
+      record.ns.push_back(static_cast<double>(time.ns));
+      record.bytes += time.bytes;
+      record.flops += time.flops;
+    }
+  }
+
+  void storeOpTimes() {
+    auto* file = recorder_->file();
+    if (!file || opRecords_.empty()) return;
+    std::vector<storage::OpStat> stats;
+    for (auto& [key, record] : opRecords_) {
+      std::ranges::sort(record.ns);
+      storage::OpStat stat;
+      std::tie(stat.op, stat.layer, stat.prefill) = key;
+      stat.n = static_cast<int64_t>(record.ns.size());
+      for (const double ns : record.ns) stat.sumNs += static_cast<int64_t>(ns);
+      stat.p50Ns = static_cast<int64_t>(quantileOfSorted(record.ns, 0.5));
+      stat.p95Ns = static_cast<int64_t>(quantileOfSorted(record.ns, 0.95));
+      stat.bytes = record.bytes;
+      stat.flops = record.flops;
+      stats.push_back(std::move(stat));
+    }
+    file->addOpStats(result_.run, std::move(stats));
   }
 
   void generated(int64_t index, int32_t token, double ms, const cpu::TokenScore& score) {
@@ -187,6 +226,7 @@ class Generation {
 
   void summarize() {
     result_.text += utf8_.finish();
+    storeOpTimes();
     recorder_->metric("prefill_ms", "ms", "lower", result_.prefillMs);
     if (result_.tokenMs.empty()) return;
     std::vector<double> sorted = result_.tokenMs;
@@ -217,6 +257,11 @@ class Generation {
   Utf8Stream utf8_, promptText_;
   GenerateResult result_;
   int epoch_ = 0;
+  struct OpRecord {
+    std::vector<double> ns;
+    int64_t bytes = 0, flops = 0;
+  };
+  std::map<std::tuple<std::string, int, bool>, OpRecord> opRecords_;  // op, layer, prefill
 };
 
 }  // namespace

@@ -2,7 +2,6 @@
 #include <QCryptographicHash>
 #include <QFileInfo>
 #include <algorithm>
-#include <cmath>
 
 #include "experiments/jobs.h"
 #include "experiments/model_source.h"
@@ -91,12 +90,12 @@ Result<PerplexityResult> evaluateRun(const JobContext& context, const Config& co
   request.chunks = spec.chunks;
   request.stepwise = spec.stepwise;
   SessionOptions options;
-  options.context = spec.mode == PerplexityMode::llamaStride ? spec.context + spec.context / 4 : spec.context;
+  options.context = windowTokens(request);
   auto session = context.engine->createSession(config, options, context.progress);
   if (!session) return session.error();
   storage::NewRun run = describe(context, storage::RunKind::evaluate);
   describeCorpus(run, spec.textPath, *text);
-  run.protocol = std::string(perplexityModeName(spec.mode)) + " c=" + std::to_string(spec.context);
+  run.protocol = perplexityProtocol(request, scoresStepwise(request, (*session)->effective()->config));
   RunRecorder recorder(context.file, *context.engine, *(*session)->effective(), run);
   if (context.onRun && recorder.active()) context.onRun(recorder.id());
 
@@ -108,14 +107,18 @@ Result<PerplexityResult> evaluateRun(const JobContext& context, const Config& co
     baseline = std::move(*made);
   }
   PerplexityResult partial;
+  partial.protocol = run.protocol;
+  WindowSums sums;
   const auto result = measurePerplexity(**session, baseline.get(), *tokenizer, *text, request, context.progress, [&](const PerplexityWindow& window) {
     if (auto* file = recorder.file()) file->addWindows(recorder.id(), {stored(window)});
     recorder.memory(window.index, (*session)->memory());
     partial.windows.push_back(window);
-    partial.nllSum += window.nllSum;
-    partial.count += window.count;
+    sums.add(window);
+    partial.nllSum = sums.nll;
+    partial.count = sums.count;
     partial.chunks = static_cast<int>(partial.windows.size());
-    partial.perplexity = std::exp(partial.nllSum / static_cast<double>(partial.count));
+    partial.perplexity = sums.perplexity();
+    partial.stderror = sums.stderror();
     if (onPartial) onPartial(partial);
   });
   if (!result) return closed<PerplexityResult>(recorder, result.error());

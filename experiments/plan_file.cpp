@@ -71,6 +71,23 @@ class Reader {
     }
     return out;
   }
+  QJsonObject object(const char* key) {
+    const QJsonValue value = take(key);
+    if (!value.isUndefined() && !value.isObject()) fail(at(key) + QStringLiteral(" is not an object."));
+    return value.toObject();
+  }
+  // One of a few words.
+  template <class Value>
+  Value choice(const char* key, const std::vector<std::pair<const char*, Value>>& known) {
+    const QString word = text(key, QLatin1String(known.front().first));
+    QStringList names;
+    for (const auto& [name, value] : known) {
+      if (word == QLatin1String(name)) return value;
+      names << QLatin1String(name);
+    }
+    fail(QStringLiteral("%1 is \"%2\", which is none of %3.").arg(at(key), word, names.join(QStringLiteral(", "))));
+    return known.front().second;
+  }
   void finish() {
     for (auto it = object_.begin(); it != object_.end(); ++it)
       if (!seen_.contains(it.key().toStdString())) {
@@ -135,6 +152,7 @@ Experiment readExperiment(Reader& r, const QString& folder) {
   if (kind == QLatin1String("generate")) {
     GenerateSpec s;
     s.prompt = r.text("prompt");
+    if (s.prompt.isEmpty()) r.fail(r.at("prompt") + QStringLiteral(" is missing: a generation needs a prompt."));
     s.tokens = r.integer("n", 64, 1, 1 << 20);
     s.chat = r.boolean("chat", false);
     s.ignoreEos = r.boolean("ignore_eos", false);
@@ -147,9 +165,8 @@ Experiment readExperiment(Reader& r, const QString& folder) {
     if (s.textPath.isEmpty()) r.fail(r.at("text") + QStringLiteral(" is missing: an evaluation needs a text file."));
     s.context = r.integer("context", 512, 4, 1 << 20);
     s.chunks = r.integer("chunks", 0, 0, 1 << 30);
-    const auto mode = findPerplexityMode(r.text("mode", QStringLiteral("llama")).toStdString());
-    if (!mode) r.fail(r.at("mode") + QStringLiteral(" is none of llama, llama-stride, hf-doc, hf-exact."));
-    s.mode = mode.value_or(PerplexityMode::llama);
+    s.mode = r.choice<PerplexityMode>("mode", {{"llama", PerplexityMode::llama}, {"llama-stride", PerplexityMode::llamaStride},
+                                               {"hf-doc", PerplexityMode::hfDoc}, {"hf-exact", PerplexityMode::hfExact}});
     if (r.has("stepwise")) s.stepwise = r.boolean("stepwise", true);
     const QString against = r.text("against", QStringLiteral("baseline"));
     s.againstBaseline = against == QLatin1String("baseline");
@@ -159,10 +176,12 @@ Experiment readExperiment(Reader& r, const QString& folder) {
   if (kind == QLatin1String("attribute")) {
     AttributeSpec s;
     s.contextPath = resolved(r.text("context"), folder);
+    if (s.contextPath.isEmpty()) r.fail(r.at("context") + QStringLiteral(" is missing: an attribution needs a text file."));
     s.question = r.text("question");
+    if (s.question.isEmpty()) r.fail(r.at("question") + QStringLiteral(" is missing: an attribution needs a question."));
     s.response = r.text("response");
-    s.method = r.text("method", QStringLiteral("loo"));
-    s.unit = r.text("unit", QStringLiteral("sentence")) == QLatin1String("paragraph") ? SourceUnit::paragraph : SourceUnit::sentence;
+    s.method = QLatin1String(r.choice<const char*>("method", {{"loo", "loo"}}));
+    s.unit = r.choice<SourceUnit>("unit", {{"sentence", SourceUnit::sentence}, {"paragraph", SourceUnit::paragraph}});
     s.responseTokens = r.integer("n", 48, 1, 4096);
     return s;
   }
@@ -194,22 +213,22 @@ Result<PlanFile> PlanFile::parse(const QByteArray& json, const QString& folder) 
   QJsonParseError syntax;
   const QJsonDocument document = QJsonDocument::fromJson(json, &syntax);
   if (syntax.error != QJsonParseError::NoError)
-    return Error{ErrorCode::usage, "the plan is not JSON: " + syntax.errorString().toStdString() + " at byte " + std::to_string(syntax.offset) + ".", ""};
-  if (!document.isObject()) return Error{ErrorCode::usage, "the plan is not a JSON object.", ""};
+    return Error{ErrorCode::badInput, "the plan is not JSON: " + syntax.errorString().toStdString() + " at byte " + std::to_string(syntax.offset) + ".", ""};
+  if (!document.isObject()) return Error{ErrorCode::badInput, "the plan is not a JSON object.", ""};
   Reader r(document.object(), {});
   PlanFile plan;
-  if (r.integer("winnow_plan", 0, 0, 1000) != 1) return Error{ErrorCode::usage, "the plan has no \"winnow_plan\": 1, the version this program reads.", ""};
+  if (r.integer("winnow_plan", 0, 0, 1000) != 1) return Error{ErrorCode::badInput, "the plan has no \"winnow_plan\": 1, the version this program reads.", ""};
   plan.name = r.text("name");
   plan.model = r.text("model", QStringLiteral("starter"));
   if (plan.model != QLatin1String("starter")) plan.model = resolved(plan.model, folder);
   plan.repeats = r.integer("repeats", 1, 1, 1000);
-  const QJsonObject set = r.take("set").toObject();
+  const QJsonObject set = r.object("set");
   for (auto it = set.begin(); it != set.end(); ++it) {
     auto value = knobValue(it.key(), it.value(), QStringLiteral("set.") + it.key());
     if (!value) return value.error();
     plan.set.emplace_back(it.key(), std::move(*value));
   }
-  const QJsonObject axes = r.take("axes").toObject();
+  const QJsonObject axes = r.object("axes");
   for (auto it = axes.begin(); it != axes.end(); ++it) {
     const QString path = QStringLiteral("axes.") + it.key();
     const QJsonArray values = it.value().toArray();
@@ -223,9 +242,11 @@ Result<PlanFile> PlanFile::parse(const QByteArray& json, const QString& folder) 
     plan.axes.push_back(std::move(axis));
   }
   const QJsonArray experiments = r.take("experiments").toArray();
-  if (experiments.isEmpty()) return Error{ErrorCode::usage, "the plan can't be used: experiments is empty.", "Give at least one, for example {\"kind\":\"bench\"}."};
+  if (experiments.isEmpty()) return Error{ErrorCode::usage, "the plan can't be used: experiments is not a list of experiments.", "Give at least one, for example {\"kind\":\"bench\"}."};
   for (int i = 0; i < experiments.size(); ++i) {
-    Reader one(experiments[i].toObject(), QStringLiteral("experiments[%1]").arg(i));
+    const QString path = QStringLiteral("experiments[%1]").arg(i);
+    if (!experiments[i].isObject()) return Error{ErrorCode::usage, "the plan can't be used: " + path.toStdString() + " is not an object.", ""};
+    Reader one(experiments[i].toObject(), path);
     plan.experiments.push_back(readExperiment(one, folder));
     one.finish();
     if (one.error()) return *one.error();

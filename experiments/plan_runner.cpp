@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "experiments/chart_runs.h"
+#include "experiments/model_hash.h"
 #include "experiments/model_source.h"
 #include "experiments/recorder.h"
 
@@ -47,6 +48,11 @@ class PlanRun {
     if (!id) return fromStorage(id.error());
     sweep_.id = *id;
     return Done{};
+  }
+
+  void knowModel(const std::string& path, const std::string& hash) {
+    modelPath_ = path;
+    modelHash_ = hash;
   }
 
   bool finished() const {
@@ -98,6 +104,7 @@ class PlanRun {
     std::optional<storage::Id> run;
     context.onRun = [&](storage::Id id) {
       run = id;
+      if (!modelHash_.empty()) file_->setModelHash(modelPath_, modelHash_);
       tell(stored, PointState::running, run, {});
     };
     const Status done = experiment(context, point);
@@ -142,6 +149,7 @@ class PlanRun {
   std::vector<PlanFile::Point> points_;
   storage::SweepRecord sweep_;
   PlanSummary summary_;
+  std::string modelPath_, modelHash_;
 };
 
 }  // namespace
@@ -162,6 +170,9 @@ Result<PlanSummary> runPlan(const PlanFile& plan, std::shared_ptr<storage::Sessi
     auto made = Engine::create(std::move(*model), engineOptions);
     if (!made) return made.error();
     engine = std::move(*made);
+    const auto hash = hashModel(source->path, progress);  // before the points: nothing runs beside a measurement
+    if (!hash && hash.error().code == ErrorCode::cancelled) return hash.error();
+    if (hash) run.knowModel(modelRecord(engine->model()).path, *hash);
   }
   auto summary = run.run(engine);
   const auto flushed = file->flush();

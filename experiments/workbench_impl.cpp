@@ -86,6 +86,7 @@ void Workbench::Impl::shutDown() {
   thread.request_stop();
   queueChanged.notify_all();
   thread.join();
+  hasher.stop();
   probe.setEngine(nullptr);
   std::scoped_lock lock(mutex);
   session_.reset();
@@ -212,8 +213,17 @@ Status Workbench::Impl::loadModel(const std::string& path, int context, const Co
     info = describe(**engine, *source);
   }
   probe.setEngine(*engine);
+  hasher.start(modelRecord((*engine)->model()).path, [this](const std::string& hashed, const std::string& hash) {
+    std::shared_ptr<storage::SessionFile> open;
+    {
+      std::scoped_lock lock(mutex);
+      open = file;
+    }
+    if (open && !open->readOnly()) open->setModelHash(hashed, hash);
+  });
   onGui([this] {
     epoch = 0;
+    epochToken = 0;
     for (const QString& note : info.notes) log(QStringLiteral("notice"), QStringLiteral("model"), note);
     Q_EMIT q->modelChanged();
     Q_EMIT q->effectiveChanged();
@@ -242,7 +252,9 @@ JobContext Workbench::Impl::jobContext(const Progress& progress) {
   context.engine = engine();
   context.file = ensureFile();
   context.progress = progress;
-  context.onRun = [this](storage::Id run) {
+  const std::string path = context.engine ? modelRecord(context.engine->model()).path : std::string();
+  context.onRun = [this, recorded = context.file, path](storage::Id run) {
+    if (const std::string hash = hasher.hashOf(path); recorded && !hash.empty()) recorded->setModelHash(path, hash);
     onGui([this, run] {
       job.run = run;
       Q_EMIT q->runsChanged();
@@ -263,6 +275,7 @@ void Workbench::Impl::generate(const GenerateRequest& request) {
       onGui([this, point] {
         drainPoints();
         epoch = point.epoch;
+        epochToken = point.token;
         Q_EMIT q->epochBegan(point);
         Q_EMIT q->effectiveChanged();
         scoreProbe();
@@ -281,6 +294,7 @@ void Workbench::Impl::generate(const GenerateRequest& request) {
   });
   if (free && job.running) {
     epoch = 0;
+    epochToken = 0;
     Q_EMIT q->generationStarted(request);
   }
 }
@@ -338,7 +352,7 @@ void Workbench::Impl::forwardEvents() {
 }
 
 void Workbench::Impl::scoreProbe() {
-  if (const auto current = session()) probe.score(current->effective()->config, epoch, current->position());
+  if (const auto current = session()) probe.score(current->effective()->config, epoch, epochToken);
 }
 
 void Workbench::Impl::showOccupancy(bool force) {

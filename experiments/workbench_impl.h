@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "experiments/jobs.h"
+#include "experiments/model_hash.h"
 #include "experiments/quality_probe.h"
 #include "experiments/workbench.h"
 
@@ -88,12 +89,14 @@ struct Workbench::Impl {
   std::optional<JobState> progressState;  // under mutex
   QElapsedTimer occupancyClock;
   int epoch = 0;
+  qint64 epochToken = 0;                      // where it began
 
   std::mutex queueMutex;
   std::condition_variable_any queueChanged;
   std::deque<Task> queue;
   std::stop_source jobStop;
   QualityProbe probe;
+  ModelHasher hasher;
   std::jthread thread;
 };
 

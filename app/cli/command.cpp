@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <iterator>
@@ -174,10 +175,12 @@ Result<std::unique_ptr<Session>> Invocation::openSession(Engine& engine, int con
 
 Result<std::string> readText(const std::string& path) {
   if (path == "-") return std::string(std::istreambuf_iterator<char>(std::cin), {});
+  std::error_code ignored;
+  if (std::filesystem::is_directory(path, ignored)) return Error{ErrorCode::badInput, path + " is a folder; a text file was expected.", ""};
   std::ifstream in(path, std::ios::binary);
   if (!in) return Error{ErrorCode::badInput, path + " can't be opened.", "Check the path and its permissions."};
   std::string text(std::istreambuf_iterator<char>(in), {});
-  if (in.bad()) return Error{ErrorCode::badInput, path + " can't be read: is it a folder?", ""};
+  if (in.bad()) return Error{ErrorCode::badInput, path + " can't be read.", ""};
   return text;
 }
 

@@ -1,25 +1,15 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include <QJsonArray>
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 
 #include "app/cli/command.h"
 #include "engine/run/sampler.h"
 #include "engine/text/chat.h"
+#include "experiments/jobs.h"
 
 namespace winnow::cli {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-double msSince(Clock::time_point start) { return std::chrono::duration<double, std::milli>(Clock::now() - start).count(); }
-
-struct Generated {
-  std::string text;
-  std::vector<int32_t> tokens;
-  std::vector<double> tokenMs, nll;
-  double prefillMs = 0;
-};
 
 Result<SamplerSettings> samplerSettings(const Arguments& arguments) {
   SamplerSettings s;
@@ -42,37 +32,7 @@ Result<SamplerSettings> samplerSettings(const Arguments& arguments) {
   return s;
 }
 
-// Prompt in, tokens out until the end token, `count`, the end of the context or a stop.
-Result<Generated> generate(Session& session, const Tokenizer& tokenizer, const std::vector<int32_t>& prompt, int count, bool ignoreEos,
-                           const SamplerSettings& sampler, const Progress& progress, bool stream) {
-  Generated out;
-  const auto start = Clock::now();
-  if (const Status fed = session.prefill(prompt, progress); !fed) return fed.error();
-  out.prefillMs = msSince(start);
-  std::vector<int32_t> history = prompt;
-  Utf8Stream utf8;
-  const auto show = [&](const std::string& text) {
-    out.text += text;
-    if (stream && !text.empty()) std::fwrite(text.data(), 1, text.size(), stdout), std::fflush(stdout);
-  };
-  while (static_cast<int>(out.tokens.size()) < count && session.position() < session.context() && !progress.stopped()) {
-    const auto begin = Clock::now();
-    const int32_t token = sample(session.logits(), history, sampler, static_cast<uint64_t>(session.position()));
-    if (tokenizer.isEnd(token) && !ignoreEos) break;
-    cpu::TokenScore score;
-    cpu::scoreLogits(session.cpuContext(), session.logits().data(), static_cast<int64_t>(session.logits().size()), static_cast<int>(session.logits().size()), &token, 1, &score);
-    if (const Status stepped = session.step(token); !stepped) return stepped.error();
-    out.tokenMs.push_back(msSince(begin));
-    out.nll.push_back(score.nll);
-    out.tokens.push_back(token);
-    history.push_back(token);
-    show(utf8.push(tokenizer.piece(token)));
-  }
-  show(utf8.finish());
-  return out;
-}
-
-int printGenerated(const Invocation& invocation, const Generated& g, Session& session, const std::string& format) {
+int printGenerated(const Invocation& invocation, const GenerateResult& g, Session& session, const std::string& format) {
   if (invocation.json()) {
     QJsonArray tokens, ms, nll;
     for (size_t i = 0; i < g.tokens.size(); ++i) {
@@ -112,24 +72,42 @@ int runGenerate(const Invocation& invocation) {
   if (!engine) return invocation.fail(engine.error());
   const auto tokenizer = (*engine)->tokenizer();
   if (!tokenizer) return invocation.fail({ErrorCode::badInput, "the model file holds no tokenizer: a prompt can't be read.", "Use a file with its vocabulary."});
-  std::string prompt = arguments.text("--prompt"), format;
-  if (arguments.has("--chat")) {
+  GenerateRequest request;
+  request.prompt = QString::fromStdString(arguments.text("--prompt"));
+  request.tokens = static_cast<int>(*count);
+  request.chat = arguments.has("--chat");
+  request.ignoreEos = arguments.has("--ignore-eos");
+  request.sampler = *sampler;
+  std::string format;
+  if (request.chat) {
     const ChatFormat detected = detectChatFormat(tokenizer->vocab().chatTemplate);
     format = chatFormatName(detected);
     if (detected == ChatFormat::raw) invocation.warn("the model's chat template is not one of ChatML, Llama 2, Llama 3, Mistral, Gemma: the prompt runs raw.");
-    prompt = applyChat(detected, prompt);
   }
-  const std::vector<int32_t> ids = tokenizer->encode(prompt, true, arguments.has("--chat"));
-  if (ids.empty()) return invocation.fail({ErrorCode::badInput, "the prompt is empty and the model has no begin token: there is nothing to continue.", "Give --prompt some text."});
   const auto session = invocation.openSession(**engine, static_cast<int>(*context));
   if (!session) return invocation.fail(session.error());
-  const Progress progress = invocation.progress();
-  const auto generated = generate(**session, *tokenizer, ids, static_cast<int>(*count), arguments.has("--ignore-eos"), *sampler, progress, !invocation.json());
-  if (!generated) return invocation.fail(generated.error());
-  for (const EngineEvent& event : (*session)->takeEvents())
+  JobContext job;
+  job.engine = *engine;
+  job.progress = invocation.progress();
+  if (!invocation.json()) job.progress.report = {};  // the text itself is the progress
+  size_t shown = 0;
+  GenerateObserver observer;
+  if (!invocation.json())
+    observer.onToken = [&](const TokenPoint& point) {
+      if (point.prompt) return;
+      const std::string bytes = point.text.toStdString();
+      std::fwrite(bytes.data(), 1, bytes.size(), stdout);
+      std::fflush(stdout);
+      shown += bytes.size();
+    };
+  observer.onEvent = [&](const EngineEvent& event) {
     if (event.kind == EngineEvent::Kind::warning) invocation.warn(event.text);
+  };
+  const auto generated = generateRun(job, **session, request, observer);
+  if (!generated) return invocation.fail(generated.error());
+  if (!invocation.json() && generated->text.size() > shown) std::fputs(generated->text.c_str() + shown, stdout);
   const int code = printGenerated(invocation, *generated, **session, format);
-  return progress.stopped() ? static_cast<int>(ErrorCode::cancelled) : code;
+  return generated->stopped ? static_cast<int>(ErrorCode::cancelled) : code;
 }
 
 }  // namespace winnow::cli

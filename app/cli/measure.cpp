@@ -91,8 +91,7 @@ int runPerplexity(const Invocation& invocation) {
   const auto engine = invocation.openEngine(arguments.positional()[0]);
   if (!engine) return invocation.fail(engine.error());
   if (!(*engine)->tokenizer()) return invocation.fail(noTokenizer());
-  // llama-stride widens its windows by half a stride (engines.md C.2).
-  const int window = request.context + (request.mode == PerplexityMode::llamaStride ? (request.stride > 0 ? request.stride : request.context / 2) / 2 : 0);
+  const int window = windowTokens(request);
   const auto session = invocation.openSession(**engine, window);
   if (!session) return invocation.fail(session.error());
   const auto baseline = openBaseline(invocation, *engine, window);

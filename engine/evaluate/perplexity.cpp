@@ -19,16 +19,6 @@ constexpr std::array<std::pair<PerplexityMode, std::string_view>, 4> kModes = {{
                                                                                {PerplexityMode::hfExact, "hf-exact"}}};
 constexpr size_t kSliceBytes = 32u << 20;  // logits of one sequence held at a time when a baseline runs beside it
 
-bool cacheMethodOn(const Config& config) { return config.text("kv.policy") != "full" || config.text("share.method") != "none"; }
-
-std::string protocolName(const PerplexityRequest& request, size_t chunks, bool stepwise) {
-  std::string name = std::string(perplexityModeName(request.mode)) + " c=" + std::to_string(request.context);
-  if (request.mode != PerplexityMode::llama) name += " s=" + std::to_string(effectiveStride(request));
-  name += " chunks=" + std::to_string(chunks);
-  if (stepwise) name += " stepwise";
-  return name;
-}
-
 // The scored predictions of one window, in order.
 struct Scored {
   std::vector<double> nll;
@@ -261,6 +251,18 @@ std::optional<PerplexityMode> findPerplexityMode(std::string_view name) {
   return std::nullopt;
 }
 
+bool scoresStepwise(const PerplexityRequest& request, const Config& effective) {
+  return request.stepwise.value_or(effective.text("kv.policy") != "full" || effective.text("share.method") != "none");
+}
+
+std::string perplexityProtocol(const PerplexityRequest& request, bool stepwise) {
+  std::string name = std::string(perplexityModeName(request.mode)) + " c=" + std::to_string(request.context);
+  if (request.mode != PerplexityMode::llama) name += " s=" + std::to_string(effectiveStride(request));
+  if (request.chunks > 0) name += " chunks=" + std::to_string(request.chunks);
+  if (stepwise) name += " stepwise";
+  return name;
+}
+
 void WindowSums::add(const PerplexityWindow& window) {
   nll += window.nllSum;
   nllSquared += window.nllSquaredSum;
@@ -297,9 +299,9 @@ Result<PerplexityResult> measurePerplexity(Session& session, Session* baseline, 
   if (!windows) return windows.error();
 
   session.adopt();
-  const bool stepwise = request.stepwise.value_or(cacheMethodOn(session.effective()->config));
+  const bool stepwise = scoresStepwise(request, session.effective()->config);
   PerplexityResult result;
-  result.protocol = protocolName(request, windows->size(), stepwise);
+  result.protocol = perplexityProtocol(request, stepwise);
   int firstPosition = request.context;
   for (const EvaluationWindow& window : *windows) firstPosition = std::min(firstPosition, window.firstScored);
 

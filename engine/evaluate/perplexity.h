@@ -30,6 +30,9 @@ struct PerplexityRequest {
 
 int effectiveStride(const PerplexityRequest& request);
 int windowTokens(const PerplexityRequest& request);  // context a session needs
+bool scoresStepwise(const PerplexityRequest& request, const Config& effective);
+// "llama c=512", "llama-stride c=512 s=256 chunks=20 stepwise": what has to be equal for two numbers to be compared.
+std::string perplexityProtocol(const PerplexityRequest& request, bool stepwise);
 
 // exp(nllSum / count) over windows is the protocol's perplexity in every mode. (hf-doc weights each window after the first one
 // too small; its sums carry that weight.)
@@ -53,7 +56,7 @@ struct DivergenceSummary {
 };
 
 struct PerplexityResult {
-  std::string protocol;  // "llama c=512 chunks=20", stored with the number; includes "stepwise" when it was
+  std::string protocol;  // perplexityProtocol(), stored with the number
   double perplexity = 0, stderror = 0;
   double nllSum = 0;
   int64_t count = 0;

@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// winnow-cli from outside: every command's keys and exit codes, as scripts rely on them.
+#include <signal.h>
+
+#include "tests/support/command_line.h"
+
+using namespace winnow::testing;
+
+namespace {
+
+QString stories() { return model("stories260K-f32"); }
+
+}  // namespace
+
+class CliTest : public QObject {
+  Q_OBJECT
+ private Q_SLOTS:
+  void helpAndVersion() {
+    const Answer help = run({"--help"});
+    QCOMPARE(help.code, 0);
+    for (const char* command : {"doctor", "knobs", "info", "plan", "tokenize", "generate", "perplexity", "bench", "attribute", "run", "sessions", "export", "synthesize"}) {
+      QVERIFY2(help.out.contains(command), command);
+      const Answer own = run({command, "--help"});
+      QCOMPARE(own.code, 0);
+      QVERIFY(own.out.contains("--json") && own.out.contains(command));
+    }
+    QCOMPARE(run({"--version"}).code, 0);
+    QVERIFY(run({"--version"}).out.startsWith("winnow "));
+    QCOMPARE(run({}).code, 2);
+    const Answer unknown = run({"perplexty"});
+    QCOMPARE(unknown.code, 2);
+    QVERIFY(unknown.err.contains("perplexity"));
+  }
+
+  void describingCommands() {
+    NEED_SHARED_DATA();
+    const Answer doctor = runJson({"doctor"});
+    QCOMPARE(doctor.code, 0);
+    QVERIFY(missingKeys(doctor.json(), {"version", "cpu", "cpu_kernels", "cores", "memory_bytes", "cuda", "starter"}).isEmpty());
+
+    const QJsonArray knobs = runJson({"knobs", stories()}).json()["knobs"].toArray();
+    QVERIFY(knobs.size() > 10);
+    for (const QJsonValue& knob : knobs) QVERIFY(missingKeys(knob.toObject(), {"name", "type", "default", "apply", "help", "group"}).isEmpty());
+
+    const QJsonObject info = runJson({"info", stories()}).json();
+    QVERIFY(missingKeys(info, {"architecture", "parameters", "layers", "hidden", "heads", "kv_heads", "head_dim", "vocab", "context", "tokenizer", "file_bytes"}).isEmpty());
+    QCOMPARE(info["vocab"].toInt(), 512);
+    QCOMPARE(info["context"].toInt(), 128);
+    QCOMPARE(info["file_bytes"].toInteger(), QFileInfo(stories()).size());
+  }
+
+  void tokenize() {
+    NEED_SHARED_DATA();
+    const QByteArray text = "Once upon a time, in a caf\xc3\xa9, 3 na\xc3\xafve kids \xe2\x80\x94 \"Zo\xc3\xab\" & \xe5\xb0\x8f\xe6\x98\x8e \xe2\x80\x94 ran 12,345 km!  ok?\n";
+    const QJsonArray ids = runJson({"tokenize", stories(), "--text", "-"}, text).json()["tokens"].toArray();
+    QCOMPARE(ids.size(), 59);
+    QCOMPARE(ids[0].toInt(), 1);
+    QCOMPARE(ids[1].toInt(), 403);
+    QCOMPARE(ids.last().toInt(), 13);
+    const Answer bare = runJson({"tokenize", stories(), "--text", "-", "--no-special"}, text);
+    QCOMPARE(bare.json()["tokens"].toArray().size(), 58);
+    QCOMPARE(bare.json()["pieces"].toArray().size(), 58);
+  }
+
+  void memoryPlanMatchesARun() {
+    NEED_SHARED_DATA();
+    for (const QStringList& settings : {QStringList{}, QStringList{"--set", "weights.bits=4"}, QStringList{"--set", "kv.budget=32"}}) {
+      const QJsonObject planned = runJson(QStringList{"plan", model("tinystories-instruct-3m-chat-f32"), "--context", "128"} + settings).json()["memory"].toObject();
+      const QJsonObject used = runJson(QStringList{"generate", model("tinystories-instruct-3m-chat-f32"), "--context", "128", "--prompt", "Once upon a time", "-n", "124", "--ignore-eos"} + settings)
+                                   .json()["memory"].toObject();
+      const double p = planned["total"].toDouble(), u = used["total"].toDouble();
+      QVERIFY2(std::abs(p - u) <= std::max(0.02 * u, 65536.0), qPrintable(QStringLiteral("planned %1, used %2, %3").arg(p).arg(u).arg(settings.join(' '))));
+      QVERIFY(missingKeys(used, {"weights", "weights_mapped", "kv", "activations"}).isEmpty());
+    }
+  }
+
+  void generate() {
+    NEED_SHARED_DATA();
+    const Answer answer = runJson({"generate", stories(), "--prompt", "Once upon a time", "-n", "64", "--context", "256"});
+    QCOMPARE(answer.code, 0);
+    const QJsonObject object = answer.json();
+    QVERIFY(missingKeys(object, {"text", "tokens", "prefill_ms", "token_ms", "nll", "memory", "config", "logits_hash"}).isEmpty());
+    QVERIFY(missingKeys(object["config"].toObject(), {"requested", "effective", "reasons"}).isEmpty());
+    QCOMPARE(object["text"].toString(), QStringLiteral(", there was a little girl named Lily. She loved to play outside in the park. One day, she saw a big, red ball. She wanted to play with it, "
+                                                       "but it was too high.\nLily's mom said"));
+    for (const char* list : {"tokens", "token_ms", "nll"}) QCOMPARE(object[QLatin1String(list)].toArray().size(), 64);
+    // The same for any number of threads, and again.
+    for (const char* threads : {"1", "2"})
+      QCOMPARE(runJson({"generate", stories(), "--prompt", "Once upon a time", "-n", "64", "--context", "256", "--threads", threads}).json()["logits_hash"], object["logits_hash"]);
+    // Sampled text follows the seed.
+    const auto sampled = [](const char* seed) {
+      return runJson({"generate", stories(), "--prompt", "The", "-n", "32", "--temperature", "1", "--seed", seed}).json()["text"].toString();
+    };
+    QCOMPARE(sampled("5"), sampled("5"));
+    QVERIFY(sampled("5") != sampled("6"));
+    // Plain output is the text alone.
+    QCOMPARE(run({"generate", stories(), "--prompt", "Once upon a time", "-n", "4"}).out, QByteArray(", there was"));
+  }
+
+  void chatSaysWhenTheTemplateIsUnknown() {
+    NEED_SHARED_DATA();
+    const Answer answer = runJson({"generate", stories(), "--prompt", "Hello", "-n", "2", "--chat"});
+    QCOMPARE(answer.code, 0);
+    QVERIFY(answer.err.contains("raw"));
+  }
+
+  void perplexity() {
+    NEED_SHARED_DATA();
+    const Answer answer = runJson({"perplexity", stories(), "--text", corpus("tinystories_val.txt"), "--context", "256", "--chunks", "20"});
+    QCOMPARE(answer.code, 0);
+    const QJsonObject object = answer.json();
+    QVERIFY(missingKeys(object, {"perplexity", "stderr", "nll_sum", "count", "chunks", "bits_per_byte"}).isEmpty());
+    QVERIFY(std::abs(object["perplexity"].toDouble() / 3.6251 - 1) < 0.001);
+    QVERIFY(std::abs(object["stderr"].toDouble() - 0.128) < 0.001);
+    QCOMPARE(object["count"].toInt(), 20 * 127);
+
+    const QStringList some{"perplexity", stories(), "--text", corpus("tinystories_val.txt"), "--context", "64", "--chunks", "4"};
+    const QJsonObject self = runJson(some + QStringList{"--against", "baseline"}).json()["kld"].toObject();
+    QVERIFY(missingKeys(self, {"mean", "median", "p99", "max", "top1"}).isEmpty());
+    QCOMPARE(self["max"].toDouble(), 0.0);
+    QCOMPARE(self["top1"].toDouble(), 1.0);
+    const QJsonObject four = runJson(some + QStringList{"--against", "baseline", "--set", "weights.bits=4"}).json()["kld"].toObject();
+    const QJsonObject other = runJson(some + QStringList{"--against", stories(), "--set", "weights.bits=4"}).json()["kld"].toObject();
+    QVERIFY(four["mean"].toDouble() > 0);
+    QCOMPARE(other["mean"], four["mean"]);
+    QVERIFY(runJson(some + QStringList{"--stepwise"}).json()["protocol"].toString().contains("stepwise"));
+    QVERIFY(runJson(some + QStringList{"--set", "kv.budget=16"}).json()["protocol"].toString().contains("stepwise"));
+    for (const char* mode : {"llama-stride", "hf-doc", "hf-exact"}) {
+      const QJsonObject strided = runJson(some + QStringList{"--mode", mode}).json();
+      QVERIFY2(strided["perplexity"].toDouble() > 1 && strided["protocol"].toString().startsWith(mode), mode);
+    }
+  }
+
+  void bench() {
+    NEED_SHARED_DATA();
+    const Answer answer = runJson({"bench", stories(), "-p", "32", "-n", "8", "-d", "0,16", "-r", "3"});
+    QCOMPARE(answer.code, 0);
+    const QJsonObject object = answer.json();
+    QVERIFY(missingKeys(object, {"tests", "roofline", "decode_share", "prefill_share"}).isEmpty());
+    QVERIFY(missingKeys(object["roofline"].toObject(), {"read_gbs", "gemm_gflops"}).isEmpty());
+    QStringList names;
+    for (const QJsonValue& test : object["tests"].toArray()) {
+      names << test["name"].toString();
+      QVERIFY(missingKeys(test.toObject(), {"name", "tokens_per_second", "stddev", "median_ms", "p95_ms"}).isEmpty());
+    }
+    QCOMPARE(names, (QStringList{"pp32", "tg8", "pp32 @ d16", "tg8 @ d16"}));
+  }
+
+  void attribute() {
+    NEED_SHARED_DATA();
+    QTemporaryDir folder;
+    QVERIFY(write(folder.filePath("c.txt"), "Lily had a red ball. Tom had a blue car.\n\nThey went to the park."));
+    const Answer answer = runJson({"attribute", stories(), "--context", folder.filePath("c.txt"), "--question", "Lily played with her", "--response", " ball in the park.", "--method", "loo"});
+    QCOMPARE(answer.code, 0);
+    const QJsonObject object = answer.json();
+    QVERIFY(missingKeys(object, {"response", "sources", "forwards", "forward_tokens", "ms"}).isEmpty());
+    QCOMPARE(object["response"].toString(), QStringLiteral(" ball in the park."));
+    QCOMPARE(object["forwards"].toInt(), 4);
+    const QJsonArray sources = object["sources"].toArray();
+    QCOMPARE(sources.size(), 3);
+    for (const QJsonValue& source : sources) QVERIFY(missingKeys(source.toObject(), {"id", "text", "start", "end", "score"}).isEmpty());
+    QCOMPARE(sources[1]["start"].toInt(), 21);
+    QCOMPARE(runJson({"attribute", stories(), "--context", folder.filePath("c.txt"), "--question", "Who?", "--unit", "paragraph"}).json()["sources"].toArray().size(), 2);
+  }
+
+  void sessionsAndExport() {
+    NEED_SHARED_DATA();
+    QTemporaryDir folder;
+    const QString plan = folder.filePath("plan.json"), session = folder.filePath("s.winnow");
+    QVERIFY(write(plan, QStringLiteral(R"({"winnow_plan":1,"model":"%1","axes":{"weights.bits":[16,4]},"experiments":[
+      {"kind":"evaluate","text":"%2","context":64,"chunks":2},{"kind":"generate","prompt":"Once upon a time","n":8}]})").arg(stories(), corpus("tinystories_60k.txt")).toUtf8()));
+    const Answer ran = runJson({"run", plan, "--session", session});
+    QCOMPARE(ran.code, 0);
+    QCOMPARE(ran.json()["done"].toInt(), 4);
+    // What is done is not done again.
+    const Answer again = runJson({"run", plan, "--session", session, "--resume"});
+    QCOMPARE(again.code, 0);
+    QCOMPARE(again.json()["done"].toInt(), 0);
+
+    const QJsonArray runs = runJson({"sessions", session}).json()["runs"].toArray();
+    QCOMPARE(runs.size(), 4);
+    // The command line and the plan run the same code: the same number.
+    const double direct = runJson({"perplexity", stories(), "--text", corpus("tinystories_60k.txt"), "--context", "64", "--chunks", "2", "--set", "weights.bits=4"}).json()["perplexity"].toDouble();
+    bool found = false;
+    for (const QJsonValue& each : runs)
+      if (each["kind"].toString() == "evaluate" && each["effective"].toObject().contains("weights.bits")) {
+        QCOMPARE(each["metrics"].toObject()["perplexity"].toObject()["value"].toDouble(), direct);
+        found = true;
+      }
+    QVERIFY(found);
+
+    for (const char* kind : {"png", "svg", "pdf", "csv", "json", "html"}) {
+      const QString out = folder.filePath(QStringLiteral("chart.") + QLatin1String(kind));
+      const Answer exported = run({"export", session, "--chart", "comparison", "--out", out});
+      QVERIFY2(exported.code == 0 && QFileInfo(out).size() > 100, exported.err.constData());
+    }
+    QVERIFY(refused({"export", session, "--chart", "comparisn", "--out", folder.filePath("x.png")}, 2, "comparisn"));
+    QVERIFY(refused({"export", session, "--chart", "comparison", "--out", folder.filePath("x.docx")}, 2, "docx"));
+    QVERIFY(refused({"export", session, "--chart", "comparison", "--runs", "77", "--out", folder.filePath("x.png")}, 3, "77"));
+    QVERIFY(refused({"sessions", plan}, 3, "plan.json"));
+    QVERIFY(refused({"sessions", folder.filePath("none.winnow")}, 3, "none.winnow"));
+  }
+
+  void synthesize() {
+    QTemporaryDir folder;
+    const QString out = folder.filePath("m.gguf");
+    QCOMPARE(runJson({"synthesize", "--shape", "starter", "--type", "q8_0", "--out", out}).code, 0);
+    QCOMPARE(runJson({"info", out}).json()["architecture"].toString(), QStringLiteral("llama"));
+    QVERIFY(refused({"synthesize", "--shape", "9b", "--out", out}, 2, "9b"));
+    QVERIFY(refused({"synthesize", "--shape", "starter", "--type", "q9", "--out", out}, 2, "q9"));
+  }
+
+  void badUsage() {
+    NEED_SHARED_DATA();
+    QVERIFY(refused({"info"}, 2, "MODEL"));
+    QVERIFY(refused({"info", stories(), "--contxt", "3"}, 2, "--contxt"));
+    QVERIFY(refused({"generate", stories()}, 2, "--prompt"));
+    QVERIFY(refused({"generate", stories(), "--prompt", "a", "-n", "many"}, 2, "many"));
+    QVERIFY(refused({"generate", stories(), "--prompt", "a", "--set", "weights.bit=4"}, 2, "weights.bits"));
+    QVERIFY(refused({"generate", stories(), "--prompt", "a", "--set", "weights.bits=7"}, 2, "7"));
+    QVERIFY(refused({"generate", stories(), "--prompt", "a", "--set", "kv.policy=h3o"}, 2, "h3o"));
+    QVERIFY(refused({"generate", stories(), "--prompt", "a", "--set", "weights.bits"}, 2, "knob=value"));
+    QVERIFY(refused({"generate", stories(), "--prompt", "a", "--device", "tpu"}, 2, "tpu"));
+    QVERIFY(refused({"perplexity", stories(), "--text", corpus("tinystories_60k.txt"), "--mode", "llamma"}, 2, "llamma"));
+    QVERIFY(refused({"perplexity", stories(), "--text", corpus("tinystories_60k.txt"), "--chunks", "-1"}, 2, "--chunks"));
+    QVERIFY(refused({"attribute", stories(), "--context", corpus("tinystories_60k.txt"), "--question", "q", "--method", "attribot"}, 2, "loo"));
+    QVERIFY(refused({"bench", stories(), "--batch", "1,4"}, 2, "--batch"));
+  }
+
+  void unusableInput() {
+    NEED_SHARED_DATA();
+    QTemporaryDir folder;
+    QVERIFY(write(folder.filePath("short.txt"), "Too short."));
+    QVERIFY(write(folder.filePath("broken.gguf"), "GGUF\x03\x00"));
+    QVERIFY(write(folder.filePath("empty.gguf"), ""));
+    QVERIFY(refused({"info", folder.filePath("none.gguf")}, 3, "none.gguf"));
+    QVERIFY(refused({"info", folder.filePath("broken.gguf")}, 3, "broken.gguf"));
+    QVERIFY(refused({"info", folder.filePath("empty.gguf")}, 3, "empty.gguf"));
+    QVERIFY(refused({"info", folder.path()}, 3, qPrintable(QFileInfo(folder.path()).fileName())));
+    QVERIFY(refused({"perplexity", stories(), "--text", folder.filePath("short.txt")}, 3, "1024"));
+    QVERIFY(refused({"perplexity", stories(), "--text", folder.filePath("none.txt")}, 3, "none.txt"));
+    QVERIFY(refused({"perplexity", stories(), "--text", folder.path()}, 3, qPrintable(QFileInfo(folder.path()).fileName())));
+    QVERIFY(refused({"perplexity", stories(), "--text", corpus("tinystories_60k.txt"), "--context", "64", "--against", model("tinystories-instruct-3m-chat-f32")}, 3, "vocabulary"));
+    QVERIFY(refused({"generate", stories(), "--prompt", QString(4000, QLatin1Char('a')), "--context", "64"}, 3, "64"));
+    QVERIFY(refused({"generate", model("tinystories-instruct-3m-chat-f32"), "--prompt", "a", "--context", "4096"}, 3, "256"));
+    // Beyond the trained length RoPE goes on, and says so.
+    const Answer beyond = runJson({"generate", stories(), "--prompt", "a", "-n", "2", "--context", "512"});
+    QCOMPARE(beyond.code, 0);
+    QVERIFY(beyond.err.contains("128"));
+    QVERIFY(refused({"run", folder.filePath("short.txt"), "--session", folder.filePath("s.winnow")}, 3, "JSON"));
+  }
+
+  void refusedKnobsWarnOrFail() {
+    NEED_SHARED_DATA();
+    const QStringList asked{"generate", stories(), "--prompt", "a", "-n", "2", "--set", "compute.activations=int8"};
+    const Answer answer = runJson(asked);
+    QCOMPARE(answer.code, 0);
+    QCOMPARE(answer.err.count("warning"), 1);
+    QVERIFY(!answer.json()["config"].toObject()["reasons"].toObject().isEmpty());
+    QVERIFY(refused(asked + QStringList{"--strict"}, 3, "compute.activations"));
+  }
+
+  void noSuchDevice() {
+    NEED_SHARED_DATA();
+    QVERIFY(refused({"generate", stories(), "--prompt", "a", "--device", "cuda"}, 4, "CUDA"));
+  }
+
+  void interruptStopsWithinAWindow() {
+    NEED_SHARED_DATA();
+    QProcess process;
+    process.start(program(), {"perplexity", model("random-llama-256-f32"), "--text", corpus("tinystories_60k.txt"), "--context", "256", "--json"});
+    QVERIFY(process.waitForStarted());
+    QTest::qWait(400);
+    ::kill(static_cast<pid_t>(process.processId()), SIGINT);
+    const Answer answer = finished(process, 30'000);
+    QCOMPARE(answer.code, 5);
+    QCOMPARE(answer.json()["error"].toObject()["code"].toInt(), 5);
+  }
+
+  void aClosedPipeIsNoCrash() {
+    NEED_SHARED_DATA();
+    QProcess shell;
+    shell.start("/bin/sh", {"-c", QStringLiteral("%1 generate %2 --prompt a -n 60 | head -c 1 >/dev/null; echo done").arg(program(), stories())});
+    QCOMPARE(finished(shell).out.trimmed(), QByteArray("done"));
+  }
+};
+
+QTEST_GUILESS_MAIN(CliTest)
+#include "cli.moc"
