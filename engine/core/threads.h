@@ -43,16 +43,21 @@ class ThreadPool {
   using Erased = void (*)(void*, int, int);
   void runErased(Erased job, void* context);
   void work(int thread);
+  void lookForContention();
 
-  std::vector<std::thread> workers_;
+  const int mostSpins_;
+  double lookTime_ = 0;  // the caller's: seconds, and preemptions seen until then
+  long preemptions_ = 0;
+  std::atomic<int> spins_;
   Erased job_ = nullptr;
   void* context_ = nullptr;
   alignas(64) std::atomic<uint64_t> round_{0};
   alignas(64) std::atomic<int> pending_{0};
   std::atomic<int> sleepers_{0};
-  std::atomic<bool> stop_{false};
+  std::atomic<bool> stop_{false}, callerSleeps_{false};
   std::mutex mutex_;
-  std::condition_variable wake_;
+  std::condition_variable wake_, done_;
+  std::vector<std::thread> workers_;  // last: they use all of the above
 };
 
 }  // namespace winnow

@@ -55,6 +55,11 @@ class Decode {
   }
 
   int items() const { return args_.kvHeads * chunks_; }
+  int64_t work() const { return 2 * int64_t{args_.heads} * longest_ * args_.headDim; }
+  int64_t mergeWork() const {
+    const bool taps = args_.columnSums || args_.probabilities;
+    return int64_t{args_.heads} * (int64_t{chunks_} * args_.headDim + (taps ? longest_ : 0));
+  }
 
   void chunk(int item) const {
     const int kvHead = item / chunks_, c = item % chunks_, n = args_.headDim;
@@ -131,7 +136,11 @@ class Decode {
 class Prefill {
  public:
   Prefill(Context::Impl& impl, int threads, const AttendArgs& args)
-      : k_(impl.kernels), args_(args), group_(args.heads / args.kvHeads), padded_((args.headDim + 15) / 16 * 16), width_((args.pageTokens + 15) / 16 * 16) {
+      : k_(impl.kernels),
+        args_(args),
+        group_(args.heads / args.kvHeads),
+        padded_((args.headDim + 15) / 16 * 16),
+        width_((args.pageTokens + 15) / 16 * 16) {
     blockQueries_ = std::clamp(kRowsPerBlock / group_, 1, args.queries);
     blocks_ = (args.queries + blockQueries_ - 1) / blockQueries_;
     const size_t rows = static_cast<size_t>(blockQueries_ * group_), n = static_cast<size_t>(padded_), w = static_cast<size_t>(width_);
@@ -299,8 +308,15 @@ void check(const AttendArgs& args) {
   }
 }
 
+// Below this many multiply-adds a fork-join (about a microsecond) costs more than it saves; the result is the same either way.
+constexpr int64_t kAloneWork = 32768;
+
 template <class Body>
-void parallel(Context& context, int64_t items, Body body) {
+void parallel(Context& context, int64_t items, int64_t work, Body body) {
+  if (work <= kAloneWork) {
+    for (int64_t i = 0; i < items; ++i) body(static_cast<int>(i), 0);
+    return;
+  }
   context.pool().run([&](int thread, int threads) {
     const auto range = ThreadPool::split(items, 1, thread, threads);
     for (int64_t i = range.begin; i < range.end; ++i) body(static_cast<int>(i), thread);
@@ -314,8 +330,8 @@ void attend(Context& context, const AttendArgs& args) {
   Context::Impl& impl = context.impl();
   if (args.queries == 1) {
     const Decode decode(impl, args);
-    parallel(context, decode.items(), [&](int item, int) { decode.chunk(item); });
-    parallel(context, args.kvHeads, [&](int kvHead, int) { decode.merge(kvHead); });
+    parallel(context, decode.items(), decode.work(), [&](int item, int) { decode.chunk(item); });
+    parallel(context, args.kvHeads, decode.mergeWork(), [&](int kvHead, int) { decode.merge(kvHead); });
     return;
   }
   const Prefill prefill(impl, context.pool().threads(), args);
@@ -325,8 +341,8 @@ void attend(Context& context, const AttendArgs& args) {
   });
   if (!prefill.taps()) return;
   const int pages = prefill.pages();
-  parallel(context, int64_t{args.kvHeads} * pages, [&](int item, int thread) { prefill.tap(item / pages, item % pages, thread); });
-  if (args.probabilities) parallel(context, args.heads, [&](int head, int) { prefill.clearProbabilities(head); });
+  parallel(context, int64_t{args.kvHeads} * pages, INT64_MAX, [&](int item, int thread) { prefill.tap(item / pages, item % pages, thread); });
+  if (args.probabilities) parallel(context, args.heads, INT64_MAX, [&](int head, int) { prefill.clearProbabilities(head); });
 }
 
 }  // namespace winnow::cpu

@@ -7,19 +7,26 @@
 namespace winnow::cpu {
 namespace {
 
-INLINE const uint16_t* slotOf(const uint16_t* const* pages, const HeadPages& h, int slot) {
-  return pages[slot / h.pageTokens] + static_cast<int64_t>(slot % h.pageTokens) * h.n;
+// Calls body(first slot, its vector, number of slots) for the part of each page that [begin, end) covers.
+template <class Body>
+INLINE void eachPage(const uint16_t* const* pages, const HeadPages& h, int begin, int end, Body body) {
+  for (int page = begin / h.pageTokens; begin < end; ++page) {
+    const int stop = (page + 1) * h.pageTokens < end ? (page + 1) * h.pageTokens : end;
+    body(begin, pages[page] + static_cast<int64_t>(begin - page * h.pageTokens) * h.n, stop - begin);
+    begin = stop;
+  }
 }
 INLINE Vf loadHalfUpTo(const uint16_t* p, int n) { return n == kLanes ? loadHalf(p) : loadHalfPart(p, n); }
 
-// Scores of 4 slots for G heads.
+// Scores of up to 4 neighbouring slots for G heads.
 template <int G>
-INLINE void scoresOf4(const uint16_t* const (&k)[4], const float* q, int n, float scale, int count, float* scores, int64_t stride) {
+INLINE void scoresOf4(const uint16_t* k, const float* q, int n, float scale, int count, float* scores, int64_t stride) {
+  const int64_t step[4] = {0, count > 1 ? n : 0, count > 2 ? 2 * n : 0, count > 3 ? 3 * n : 0};
   Vf a[G][4];
   UNROLL for (int g = 0; g < G; ++g) UNROLL for (int s = 0; s < 4; ++s) a[g][s] = set1(0);
   eachBlock(n, [&](int64_t c, int m) INLINE_LAMBDA {
     Vf kv[4];
-    UNROLL for (int s = 0; s < 4; ++s) kv[s] = loadHalfUpTo(k[s] + c, m);
+    UNROLL for (int s = 0; s < 4; ++s) kv[s] = loadHalfUpTo(k + step[s] + c, m);
     UNROLL for (int g = 0; g < G; ++g) {
       const Vf qv = loadUpTo(q + g * n + c, m);
       UNROLL for (int s = 0; s < 4; ++s) a[g][s] = fma(kv[s], qv, a[g][s]);
@@ -28,20 +35,25 @@ INLINE void scoresOf4(const uint16_t* const (&k)[4], const float* q, int n, floa
   UNROLL for (int g = 0; g < G; ++g) {
     float sums[4];
     hsum4(a[g][0], a[g][1], a[g][2], a[g][3], sums);
-    for (int s = 0; s < count; ++s) scores[g * stride + s] = sums[s] * scale;
+    if (count == 4) {
+      UNROLL for (int s = 0; s < 4; ++s) scores[g * stride + s] = sums[s] * scale;
+    } else {
+      for (int s = 0; s < count; ++s) scores[g * stride + s] = sums[s] * scale;
+    }
   }
 }
 
 void scores(const HeadPages& h, const float* q, int heads, float scale, int begin, int end, float* out, int64_t stride) {
-  for (int s = begin; s < end; s += 4) {
-    const int count = end - s < 4 ? end - s : 4;
-    const uint16_t* k[4];
-    for (int i = 0; i < 4; ++i) k[i] = slotOf(h.keys, h, i < count ? s + i : s);
-    int g = 0;
-    for (; g + 4 <= heads; g += 4) scoresOf4<4>(k, q + g * h.n, h.n, scale, count, out + g * stride + s - begin, stride);
-    for (; g + 2 <= heads; g += 2) scoresOf4<2>(k, q + g * h.n, h.n, scale, count, out + g * stride + s - begin, stride);
-    for (; g < heads; ++g) scoresOf4<1>(k, q + g * h.n, h.n, scale, count, out + g * stride + s - begin, stride);
-  }
+  eachPage(h.keys, h, begin, end, [&](int first, const uint16_t* k, int slots) INLINE_LAMBDA {
+    for (int s = 0; s < slots; s += 4, k += 4 * h.n) {
+      const int count = slots - s < 4 ? slots - s : 4;
+      float* to = out + first - begin + s;
+      int g = 0;
+      for (; g + 4 <= heads; g += 4) scoresOf4<4>(k, q + g * h.n, h.n, scale, count, to + g * stride, stride);
+      for (; g + 2 <= heads; g += 2) scoresOf4<2>(k, q + g * h.n, h.n, scale, count, to + g * stride, stride);
+      for (; g < heads; ++g) scoresOf4<1>(k, q + g * h.n, h.n, scale, count, to + g * stride, stride);
+    }
+  });
 }
 
 // Components [c, c + C * kLanes) of G heads; the last vector holds `last` components.
@@ -49,16 +61,20 @@ template <int G, int C>
 INLINE void weighBlock(const HeadPages& h, const float* p, int64_t stride, int begin, int end, int c, int last, float* out) {
   Vf a[G][C];
   UNROLL for (int g = 0; g < G; ++g) UNROLL for (int i = 0; i < C; ++i) a[g][i] = set1(0);
-  for (int s = begin; s < end; ++s) {
-    const uint16_t* v = slotOf(h.values, h, s) + c;
-    Vf vv[C];
-    UNROLL for (int i = 0; i < C; ++i) vv[i] = i < C - 1 ? loadHalf(v + i * kLanes) : loadHalfUpTo(v + i * kLanes, last);
-    UNROLL for (int g = 0; g < G; ++g) {
-      const Vf pv = set1(p[g * stride + s - begin]);
-      UNROLL for (int i = 0; i < C; ++i) a[g][i] = fma(vv[i], pv, a[g][i]);
+  eachPage(h.values, h, begin, end, [&](int first, const uint16_t* v, int slots) INLINE_LAMBDA {
+    const float* weights = p + first - begin;
+    v += c;
+    for (int s = 0; s < slots; ++s, v += h.n) {
+      Vf vv[C];
+      UNROLL for (int i = 0; i < C; ++i) vv[i] = i < C - 1 ? loadHalf(v + i * kLanes) : loadHalfUpTo(v + i * kLanes, last);
+      UNROLL for (int g = 0; g < G; ++g) {
+        const Vf pv = set1(weights[g * stride + s]);
+        UNROLL for (int i = 0; i < C; ++i) a[g][i] = fma(vv[i], pv, a[g][i]);
+      }
     }
-  }
-  UNROLL for (int g = 0; g < G; ++g) UNROLL for (int i = 0; i < C; ++i) storeUpTo(out + g * h.n + c + i * kLanes, a[g][i], i < C - 1 ? kLanes : last);
+  });
+  UNROLL for (int g = 0; g < G; ++g) UNROLL
+    for (int i = 0; i < C; ++i) storeUpTo(out + g * h.n + c + i * kLanes, a[g][i], i < C - 1 ? kLanes : last);
 }
 
 template <int G>
@@ -124,9 +140,11 @@ void widenValues(const uint16_t* page, int n, int count, int padded, float* out)
 }
 
 template <int R, int C>
-INLINE void productBlock(const float* a, int64_t aStride, const float* b, int64_t bStride, int k, float* c, int64_t cStride, bool accumulate) {
+INLINE void productBlock(const float* a, int64_t aStride, const float* b, int64_t bStride, int k, float* c, int64_t cStride,
+                         bool accumulate) {
   Vf sum[R][C];
-  UNROLL for (int r = 0; r < R; ++r) UNROLL for (int i = 0; i < C; ++i) sum[r][i] = accumulate ? load(c + r * cStride + i * kLanes) : set1(0);
+  UNROLL for (int r = 0; r < R; ++r) UNROLL
+    for (int i = 0; i < C; ++i) sum[r][i] = accumulate ? load(c + r * cStride + i * kLanes) : set1(0);
   for (int j = 0; j < k; ++j) {
     Vf bv[C];
     UNROLL for (int i = 0; i < C; ++i) bv[i] = load(b + j * bStride + i * kLanes);

@@ -10,7 +10,9 @@
 namespace winnow::cpu {
 namespace {
 
-INLINE __m512 dot2(__m512 acc, __m512i a, __m512i b) { return _mm512_dpbf16_ps(acc, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b)); }
+INLINE __m512 dot2(__m512 acc, __m512i a, __m512i b) {
+  return _mm512_dpbf16_ps(acc, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
+}
 
 struct PlainBf16 {
   template <int R, int T>
@@ -67,7 +69,8 @@ INLINE void codePairs(const uint8_t* chunk, const Lookup& table, Vf minus, __m51
     const I16 d = codeDwords<8, p>(chunk);
     const auto pair = [](Vf a, Vf b) INLINE_LAMBDA {  // upper halves of a below those of b
       const __m512i upper = _mm512_set1_epi32(static_cast<int>(0xffff0000u));
-      return _mm512_ternarylogic_epi32(_mm512_srli_epi32(_mm512_castps_si512(a.v), 16), _mm512_castps_si512(b.v), upper, 0xf8);  // A | (B & C)
+      return _mm512_ternarylogic_epi32(_mm512_srli_epi32(_mm512_castps_si512(a.v), 16), _mm512_castps_si512(b.v), upper,
+                                       0xf8);  // A | (B & C)
     };
     even = pair(byteToFloat<0>(d, minus).v[0], byteToFloat<2>(d, minus).v[0]);
     odd = pair(byteToFloat<1>(d, minus).v[0], byteToFloat<3>(d, minus).v[0]);
@@ -164,7 +167,8 @@ int64_t peakBf16(int rounds, float* keep) {
 constexpr Bf16Kernels kBf16Table = {
     .peakBf16 = peakBf16,
     .plainBf16 = plainProduct<PlainBf16, 2>,
-    .packedPairs = {nullptr, nullptr, pairsProduct<2>, pairsProduct<3>, pairsProduct<4>, pairsProduct<5>, pairsProduct<6>, nullptr, pairsProduct<8>},
+    .packedPairs = {nullptr, nullptr, pairsProduct<2>, pairsProduct<3>, pairsProduct<4>, pairsProduct<5>, pairsProduct<6>, nullptr,
+                    pairsProduct<8>},
     .bf16Row = bf16Row,
     .pairsRow = pairsRow,
 };

@@ -62,7 +62,8 @@ void matmul(Context& context, std::span<const MatmulTarget> targets, const float
 void rmsNorm(Context& context, const float* x /* [tokens, n] */, const float* weight /* [n] */, float eps, int tokens, int n, float* out);
 void layerNorm(Context& context, const float* x, const float* weight, const float* bias, float eps, int tokens, int n, float* out);
 // RMSNorm of each head of each token in place (Qwen3). x [tokens, heads, headDim] with a token stride in floats.
-void headNorm(Context& context, float* x, int64_t stride, const float* weight /* [headDim] */, float eps, int tokens, int heads, int headDim);
+void headNorm(Context& context, float* x, int64_t stride, const float* weight /* [headDim] */, float eps, int tokens, int heads,
+              int headDim);
 
 // Angle of pair c at position p is p * frequency[c] (scaling folded in by ropeFrequencies); half-split pairs (c, c + dims/2).
 std::vector<float> ropeFrequencies(const RopeConfig& rope);  // [dims/2]

@@ -78,8 +78,8 @@ void rope(Context& context, float* x, int64_t stride, const float* frequencies, 
   const int half = dims / 2;
   prepareRotations(impl, frequencies, half, positions, tokens);
   eachRow(context, int64_t{tokens} * heads, headDim, [&](int64_t i) {
-    impl.kernels.rotate(x + i / heads * stride + i % heads * headDim, impl.ropeCos.data() + i / heads * half, impl.ropeSin.data() + i / heads * half,
-                        half);
+    impl.kernels.rotate(x + i / heads * stride + i % heads * headDim, impl.ropeCos.data() + i / heads * half,
+                        impl.ropeSin.data() + i / heads * half, half);
   });
 }
 

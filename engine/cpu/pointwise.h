@@ -83,7 +83,8 @@ INLINE float sumOfSquares(const float* x, int n, Vf center) {
 
 void rmsNorm(const float* x, const float* weight, float eps, int n, float* out) {
   const Vf scale = set1(inverseRoot(sumOfSquares(x, n, set1(0)) / static_cast<float>(n), eps));
-  eachBlock(n, [&](int64_t i, int m) INLINE_LAMBDA { storeUpTo(out + i, mul(mul(loadUpTo(x + i, m), scale), loadUpTo(weight + i, m)), m); });
+  eachBlock(n,
+            [&](int64_t i, int m) INLINE_LAMBDA { storeUpTo(out + i, mul(mul(loadUpTo(x + i, m), scale), loadUpTo(weight + i, m)), m); });
 }
 
 void layerNorm(const float* x, const float* weight, const float* bias, float eps, int n, float* out) {

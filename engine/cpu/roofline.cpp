@@ -32,7 +32,8 @@ double measureReadBandwidth(Context& context, size_t bytes) {
     if (round > 0) best = std::max(best, static_cast<double>(total) / secondsSince(start) * 1e-9);
   }
   for (int thread = 0; thread < context.pool().threads(); ++thread)
-    CHECK(total < kUnit * context.pool().threads() || seen[static_cast<size_t>(thread) * 8] == 0x0101010101010101u);  // and the reads happen
+    CHECK(total < kUnit * context.pool().threads() ||
+          seen[static_cast<size_t>(thread) * 8] == 0x0101010101010101u);  // and the reads happen
   return best;
 }
 

@@ -23,8 +23,8 @@ void quantizeRtn(const float* rows, int firstRow, int count, Matrix& out) {
     if (n < kTileRows) std::fill(q.begin(), q.end(), uint8_t{0});
     for (int r = 0; r < n; ++r) {
       const size_t at = static_cast<size_t>(tile) * groups * kTileRows + static_cast<size_t>(r);
-      cpu::bestKernels().rtnRow(rows + static_cast<size_t>(first + r) * cols, out.cols, format.groupCols(out.cols), format.bits, format.symmetric,
-                                q.data() + static_cast<size_t>(r) * cols, const_cast<uint16_t*>(out.scales) + at,
+      cpu::bestKernels().rtnRow(rows + static_cast<size_t>(first + r) * cols, out.cols, format.groupCols(out.cols), format.bits,
+                                format.symmetric, q.data() + static_cast<size_t>(r) * cols, const_cast<uint16_t*>(out.scales) + at,
                                 format.symmetric ? nullptr : const_cast<uint16_t*>(out.mins) + at);
     }
     packTile(out, tile, q.data());

@@ -76,7 +76,8 @@ std::string WeightFormat::describe() const {
     case Storage::bf16: return "bf16";
     case Storage::packed: break;
   }
-  return std::to_string(bits) + " bit " + (group == 0 ? std::string("per row") : "g" + std::to_string(group)) + (symmetric ? " sym" : " asym");
+  return std::to_string(bits) + " bit " + (group == 0 ? std::string("per row") : "g" + std::to_string(group)) +
+         (symmetric ? " sym" : " asym");
 }
 
 size_t WeightFormat::codeBytes(int rows, int cols) const {
@@ -152,7 +153,8 @@ void dequantizePackedRow(const Matrix& m, int row, float* out) {
   for (int chunk = 0; chunk * kChunk < m.cols; ++chunk, in += chunkBytes(m.format.bits)) {
     uint8_t codes[kChunk];
     unpackRow(m.format.bits, in, r, codes);
-    const size_t at = (static_cast<size_t>(tile) * static_cast<size_t>(groups) + static_cast<size_t>(chunk / groupChunks)) * kTileRows + static_cast<size_t>(r);
+    const size_t at = (static_cast<size_t>(tile) * static_cast<size_t>(groups) + static_cast<size_t>(chunk / groupChunks)) * kTileRows +
+                      static_cast<size_t>(r);
     // Symmetric: the difference is an integer, so one product is the exact value (11 and 8 significant bits).
     const float scale = f16ToFloat(m.scales[at]), min = m.mins ? f16ToFloat(m.mins[at]) : 0.0f;
     const int count = std::min(kChunk, m.cols - chunk * kChunk);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// Speed of the CPU kernels beside what the machine gives in the same run: `bench_kernels [--threads N] [--quick] [--cpu-time] [--isa NAME] [part...]`,
-// parts: matvec, gemm, attend, quantize. --cpu-time counts processor time of one thread: on a busy machine compute-bound figures hold, though
-// not the shares, as the roofline is always taken from the clock. Rounds of roofline and kernel alternate; medians are printed, and the median of the rounds'
-// ratios. A mat-vec streams 256 MiB of weights from memory.
+// Speed of the CPU kernels beside what the machine gives in the same run: `bench_kernels [--threads N] [--quick] [--cpu-time] [--isa NAME]
+// [part...]`, parts: matvec, gemm, attend, quantize. --cpu-time counts processor time of one thread: on a busy machine compute-bound
+// figures hold, though not the shares, as the roofline is always taken from the clock. Rounds of roofline and kernel alternate; medians are
+// printed, and the median of the rounds' ratios. A mat-vec streams 256 MiB of weights from memory.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -98,7 +98,8 @@ std::vector<Case> cases() {
   std::vector<Case> all = {{{Storage::f32, 32, 0, true}, ActivationMode::f32}, {{Storage::f16, 16, 0, true}, ActivationMode::f16},
                            {{Storage::bf16, 16, 0, true}, ActivationMode::f32}, {{Storage::bf16, 16, 0, true}, ActivationMode::bf16}};
   for (int bits : {8, 4})
-    for (ActivationMode mode : {ActivationMode::int8, ActivationMode::bf16, ActivationMode::f16, ActivationMode::f32}) all.push_back({packed(bits), mode});
+    for (ActivationMode mode : {ActivationMode::int8, ActivationMode::bf16, ActivationMode::f16, ActivationMode::f32})
+      all.push_back({packed(bits), mode});
   all.push_back({packed(4, false), ActivationMode::f16});
   for (int bits : {6, 5, 3, 2})
     for (ActivationMode mode : {ActivationMode::int8, ActivationMode::f16}) all.push_back({packed(bits), mode});
@@ -106,7 +107,8 @@ std::vector<Case> cases() {
 }
 
 void benchMatvec(Context& context, const Options& options) {
-  std::printf("mat-vec, 256 MiB of weights\n%-18s %-5s %10s %10s %8s %10s %10s\n", "weights", "x", "GB/s", "read GB/s", "share", "best", "best read");
+  std::printf("mat-vec, 256 MiB of weights\n%-18s %-5s %10s %10s %8s %10s %10s\n", "weights", "x", "GB/s", "read GB/s", "share", "best",
+              "best read");
   constexpr int kCols = 4096;
   for (const Case& c : cases()) {
     const size_t perRow = c.format.bytes(16, kCols) / 16;
@@ -118,22 +120,26 @@ void benchMatvec(Context& context, const Options& options) {
     const Rates r = compare(options, static_cast<double>(w.bytes()) * 1e-9,
                             [&] { matmul(context, {&target, 1}, x.data(), kCols, 1, c.mode); },
                             [&] { return measureReadBandwidth(context, size_t{256} << 20); });
-    std::printf("%-18s %-5s %10.1f %10.1f %7.0f%% %10.1f %10.1f\n", c.format.describe().c_str(), modeName(c.mode), r.kernel, r.roof, r.share * 100, r.bestKernel, r.bestRoof);
+    std::printf("%-18s %-5s %10.1f %10.1f %7.0f%% %10.1f %10.1f\n", c.format.describe().c_str(), modeName(c.mode), r.kernel, r.roof,
+                r.share * 100, r.bestKernel, r.bestRoof);
     std::fflush(stdout);
   }
 }
 
 void benchGemm(Context& context, const Options& options) {
-  std::printf("matrix product, 2048 x 2048, 512 tokens\n%-18s %-5s %10s %10s %8s %10s %10s\n", "weights", "x", "GFLOP/s", "peak", "share", "best", "best peak");
+  std::printf("matrix product, 2048 x 2048, 512 tokens\n%-18s %-5s %10s %10s %8s %10s %10s\n", "weights", "x", "GFLOP/s", "peak", "share",
+              "best", "best peak");
   constexpr int kRows = 2048, kCols = 2048, kTokens = 512;
   for (const Case& c : cases()) {
     Ledger ledger;
     const Matrix w = randomMatrix(ledger, c.format, kRows, kCols);
     std::vector<float> x(static_cast<size_t>(kCols) * kTokens, 0.01f), y(static_cast<size_t>(kRows) * kTokens);
     const MatmulTarget target{&w, y.data(), kRows, nullptr, false};
-    const Rates r = compare(options, 2e-9 * kRows * kCols * kTokens, [&] { matmul(context, {&target, 1}, x.data(), kCols, kTokens, c.mode); },
-                            [&] { return measurePeak(context, c.format.storage, c.mode, c.format.bits); });
-    std::printf("%-18s %-5s %10.1f %10.1f %7.0f%% %10.1f %10.1f\n", c.format.describe().c_str(), modeName(c.mode), r.kernel, r.roof, r.share * 100, r.bestKernel, r.bestRoof);
+    const Rates r = compare(
+        options, 2e-9 * kRows * kCols * kTokens, [&] { matmul(context, {&target, 1}, x.data(), kCols, kTokens, c.mode); },
+        [&] { return measurePeak(context, c.format.storage, c.mode, c.format.bits); });
+    std::printf("%-18s %-5s %10.1f %10.1f %7.0f%% %10.1f %10.1f\n", c.format.describe().c_str(), modeName(c.mode), r.kernel, r.roof,
+                r.share * 100, r.bestKernel, r.bestRoof);
     std::fflush(stdout);
   }
 }
@@ -146,7 +152,8 @@ void benchAttend(Context& context, const Options& options) {
   std::mt19937 rng(2);
   std::normal_distribution<float> normal;
   for (float& v : values) v = normal(rng);
-  for (size_t p = 0; p < cache.size() / pageWords; ++p) storeHalf(values.data(), static_cast<int64_t>(pageWords), cache.data() + p * pageWords);
+  for (size_t p = 0; p < cache.size() / pageWords; ++p)
+    storeHalf(values.data(), static_cast<int64_t>(pageWords), cache.data() + p * pageWords);
   std::vector<const uint16_t*> tables(pages * kKvHeads * 2);
   for (size_t i = 0; i < tables.size(); ++i) tables[i] = cache.data() + i * pageWords;
   std::vector<float> q(static_cast<size_t>(kQueries) * kHeads * kDim), out(q.size());
@@ -165,12 +172,15 @@ void benchAttend(Context& context, const Options& options) {
   setTokens(kSlots);
   const Rates d = compare(options, 2e-9 * static_cast<double>(cache.size()), [&] { attend(context, args); },
                           [&] { return measureReadBandwidth(context, size_t{64} << 20); });
-  std::printf("decode, %d slots (%zu MiB): %.1f GB/s, read %.1f GB/s, share %.0f%%, best %.1f\n", kSlots, cache.size() >> 19, d.kernel, d.roof, d.share * 100, d.bestKernel);
+  std::printf("decode, %d slots (%zu MiB): %.1f GB/s, read %.1f GB/s, share %.0f%%, best %.1f\n", kSlots, cache.size() >> 19, d.kernel,
+              d.roof, d.share * 100, d.bestKernel);
   args.queries = kQueries;
   setTokens(kQueries);
   const double flop = 4e-9 * kHeads * kDim * (kQueries * (kQueries + 1.0) / 2);
-  const Rates p = compare(options, flop, [&] { attend(context, args); }, [&] { return measurePeak(context, Storage::f32, ActivationMode::f32, 32); });
-  std::printf("prefill, %d queries: %.1f GFLOP/s (visible pairs), f32 peak %.1f, share %.0f%%, best %.1f\n", kQueries, p.kernel, p.roof, p.share * 100, p.bestKernel);
+  const Rates p =
+      compare(options, flop, [&] { attend(context, args); }, [&] { return measurePeak(context, Storage::f32, ActivationMode::f32, 32); });
+  std::printf("prefill, %d queries: %.1f GFLOP/s (visible pairs), f32 peak %.1f, share %.0f%%, best %.1f\n", kQueries, p.kernel, p.roof,
+              p.share * 100, p.bestKernel);
 }
 
 void benchQuantize(Context& context, const Options& options) {
@@ -200,7 +210,8 @@ void benchQuantize(Context& context, const Options& options) {
       const auto [rate, best] = measure(packed(bits, symmetric), 1e-9 * kRows * kCols, [&](int t, Matrix& m) {
         findQuantizeMethod("rtn")->quantizeRows(source.data() + static_cast<size_t>(t % 4) * 16 * kCols, t * 16, 16, m);
       });
-      std::printf("rtn %-14s %6.2f Gweight/s, %.2f per thread, best %.2f\n", packed(bits, symmetric).describe().c_str(), rate, rate / options.threads, best);
+      std::printf("rtn %-14s %6.2f Gweight/s, %.2f per thread, best %.2f\n", packed(bits, symmetric).describe().c_str(), rate,
+                  rate / options.threads, best);
     }
   for (DType type : {DType::q8_0, DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1}) {
     const size_t stride = static_cast<size_t>(dtypeTraits(type).blockBytes) * kCols / 32;
@@ -209,7 +220,8 @@ void benchQuantize(Context& context, const Options& options) {
     const auto [rate, best] = measure(*exactFormat(type), 1e-9 * static_cast<double>(file.size()), [&](int t, Matrix& m) {
       packBlocksExactly(type, file.data() + static_cast<size_t>(t) * 16 * stride, stride, 16, t * 16, m);
     });
-    std::printf("repack %-11s %6.2f GB/s, %.2f per thread, best %.2f\n", std::string(dtypeTraits(type).name).c_str(), rate, rate / options.threads, best);
+    std::printf("repack %-11s %6.2f GB/s, %.2f per thread, best %.2f\n", std::string(dtypeTraits(type).name).c_str(), rate,
+                rate / options.threads, best);
   }
 }
 
@@ -230,7 +242,9 @@ int main(int argc, char** argv) {
       const std::string name = argv[++i];
       isa = name == "scalar" ? Isa::scalar : name == "avx2" ? Isa::avx2 : Isa::avx512;
     } else if (arg.starts_with("-")) {
-      std::fprintf(stderr, "usage: bench_kernels [--threads N] [--quick] [--cpu-time] [--isa scalar|avx2|avx512] [matvec] [gemm] [attend] [quantize]\n");
+      std::fprintf(
+          stderr,
+          "usage: bench_kernels [--threads N] [--quick] [--cpu-time] [--isa scalar|avx2|avx512] [matvec] [gemm] [attend] [quantize]\n");
       return 2;
     } else {
       options.parts.push_back(arg);

@@ -32,7 +32,8 @@ struct Setup {
   std::vector<KvHead> kv;
   std::vector<float> q;
   int stride = 0;  // of probabilities
-  explicit Setup(const Shape& s) : shape(s), heads(static_cast<size_t>(s.kvHeads)), q(static_cast<size_t>(s.queries * s.heads * s.headDim)) {
+  explicit Setup(const Shape& s)
+      : shape(s), heads(static_cast<size_t>(s.kvHeads)), q(static_cast<size_t>(s.queries * s.heads * s.headDim)) {
     std::mt19937 rng(4);
     fillNormal(q.data(), q.size(), 21);
     for (int h = 0; h < s.kvHeads; ++h) {
@@ -41,11 +42,13 @@ struct Setup {
       for (int i = 0, position = 0; i < tokens; ++i) head.positions.push_back(position += 1 + static_cast<int>(rng() % 3 == 0));
       for (int p = 0; p * s.pageTokens < tokens; ++p)
         for (auto* list : {&head.keys, &head.values}) {
-          const size_t size = static_cast<size_t>(s.pageTokens * s.headDim), used = static_cast<size_t>(std::min(s.pageTokens, tokens - p * s.pageTokens) * s.headDim);
+          const size_t size = static_cast<size_t>(s.pageTokens * s.headDim),
+                       used = static_cast<size_t>(std::min(s.pageTokens, tokens - p * s.pageTokens) * s.headDim);
           head.pages.push_back(std::make_unique<Guarded<uint16_t>>(size));
           std::vector<float> values(used);
           fillNormal(values.data(), used, static_cast<uint32_t>(rng()), 0.5f);
-          for (size_t i = 0; i < size; ++i) (*head.pages.back())[i] = i < used ? floatToF16(values[i]) : uint16_t{0x7e00};  // NaN in unused slots
+          for (size_t i = 0; i < size; ++i)
+            (*head.pages.back())[i] = i < used ? floatToF16(values[i]) : uint16_t{0x7e00};  // NaN in unused slots
           list->push_back(head.pages.back()->data());
         }
       kv.push_back({head.keys.data(), head.values.data(), tokens, head.positions.data()});
@@ -119,7 +122,8 @@ struct Result {
 
 Result attendOnce(Machine& machine, const Setup& setup, bool taps, const float* reuse = nullptr) {
   const Shape& s = setup.shape;
-  Result r{Output(s.queries, s.heads * s.headDim, 2, NAN), Output(1, s.heads * s.queries * setup.stride, 0, NAN), Output(1, s.kvHeads * setup.stride, 0, 0.25f)};
+  Result r{Output(s.queries, s.heads * s.headDim, 2, NAN), Output(1, s.heads * s.queries * setup.stride, 0, NAN),
+           Output(1, s.kvHeads * setup.stride, 0, 0.25f)};
   AttendArgs args;
   args.heads = s.heads;
   args.kvHeads = s.kvHeads;
@@ -145,12 +149,14 @@ Result attendOnce(Machine& machine, const Setup& setup, bool taps, const float* 
   return r;
 }
 
-double worstRatio(const float* found, const std::vector<double>& expected, const std::vector<double>& bound, size_t begin, size_t count, double shift = 0) {
+double worstRatio(const float* found, const std::vector<double>& expected, const std::vector<double>& bound, size_t begin, size_t count,
+                  double shift = 0) {
   double worst = 0;
   for (size_t i = 0; i < count; ++i) {
     const double error = std::fabs(static_cast<double>(found[i]) - shift - expected[begin + i]);
     // A slot that is not seen has probability exactly 0.
-    const double ratio = expected[begin + i] == 0 && shift == 0 && bound[begin + i] < 1e-30 ? (found[i] == 0 ? 0 : 1e9) : error / bound[begin + i];
+    const double ratio =
+        expected[begin + i] == 0 && shift == 0 && bound[begin + i] < 1e-30 ? (found[i] == 0 ? 0 : 1e9) : error / bound[begin + i];
     worst = std::isnan(ratio) ? 1e9 : std::max(worst, ratio);
   }
   return worst;
@@ -162,9 +168,10 @@ void runShape(const Shape& shape) {
   const Expected e = expect(setup);
   const size_t width = static_cast<size_t>(shape.heads * shape.headDim);
   for (size_t i = 0; i < one.size(); ++i) {
-    const auto where = isaName(one[i]->context.isa()) + " heads " + std::to_string(shape.heads) + "/" + std::to_string(shape.kvHeads) + " dim " +
-                       std::to_string(shape.headDim) + " queries " + std::to_string(shape.queries) + " tokens " + std::to_string(shape.tokens[0]) +
-                       " page " + std::to_string(shape.pageTokens) + " window " + std::to_string(shape.window);
+    const auto where = isaName(one[i]->context.isa()) + " heads " + std::to_string(shape.heads) + "/" + std::to_string(shape.kvHeads) +
+                       " dim " + std::to_string(shape.headDim) + " queries " + std::to_string(shape.queries) + " tokens " +
+                       std::to_string(shape.tokens[0]) + " page " + std::to_string(shape.pageTokens) + " window " +
+                       std::to_string(shape.window);
     Result bare = attendOnce(*one[i], setup, false), tapped = attendOnce(*one[i], setup, true);
     EXPECT(bare.out == tapped.out, "observers change the output", where);
     for (int t = 0; t < shape.queries; ++t) {
@@ -179,7 +186,8 @@ void runShape(const Shape& shape) {
     EXPECT(sums <= 1, where, sums);
     for (auto* other : {two[i].get(), three[i].get()}) {
       const Result same = attendOnce(*other, setup, true);
-      EXPECT(same.out == tapped.out && same.probabilities == tapped.probabilities && same.sums == tapped.sums, where, "threads", other->pool.threads());
+      EXPECT(same.out == tapped.out && same.probabilities == tapped.probabilities && same.sums == tapped.sums, where, "threads",
+             other->pool.threads());
     }
     // A follower that is handed the leader's probabilities computes the leader's output.
     Result follower = attendOnce(*one[i], setup, true, tapped.probabilities.data());
@@ -198,16 +206,18 @@ void runShape(const Shape& shape) {
 TEST(attend_decodes_one_query) {
   for (int window : {0, 20})
     for (int page : {16, 64})
-      for (const Shape& s : {Shape{4, 2, 64, 1, page, window, {700, 300}}, Shape{1, 1, 8, 1, page, window, {1}}, Shape{7, 1, 80, 1, page, window, {65}},
-                             Shape{3, 3, 128, 1, page, window, {5, 64, 257}}, Shape{6, 2, 12, 1, page, window, {256, 512}}})
+      for (const Shape& s :
+           {Shape{4, 2, 64, 1, page, window, {700, 300}}, Shape{1, 1, 8, 1, page, window, {1}}, Shape{7, 1, 80, 1, page, window, {65}},
+            Shape{3, 3, 128, 1, page, window, {5, 64, 257}}, Shape{6, 2, 12, 1, page, window, {256, 512}}})
         runShape(s);
 }
 
 TEST(attend_prefills_blocks_of_queries) {
   for (int window : {0, 20})
     for (int page : {16, 64})
-      for (const Shape& s : {Shape{4, 2, 64, 64, page, window, {64, 200}}, Shape{1, 1, 8, 3, page, window, {3}}, Shape{7, 1, 80, 17, page, window, {65}},
-                             Shape{3, 3, 128, 5, page, window, {5, 64, 257}}, Shape{2, 1, 12, 130, page, window, {130}}})
+      for (const Shape& s :
+           {Shape{4, 2, 64, 64, page, window, {64, 200}}, Shape{1, 1, 8, 3, page, window, {3}}, Shape{7, 1, 80, 17, page, window, {65}},
+            Shape{3, 3, 128, 5, page, window, {5, 64, 257}}, Shape{2, 1, 12, 130, page, window, {130}}})
         runShape(s);
 }
 
@@ -224,7 +234,8 @@ TEST(attend_prefill_equals_decode_within_the_bound) {
       for (auto& kv : step.kv) kv.tokens = 90 - 40 + i + 1;
       step.q.assign(setup.q.begin() + i * 256, setup.q.begin() + (i + 1) * 256);
       Result decode = attendOnce(*machine, step, false);
-      for (int c = 0; c < 256; ++c) EXPECT_NEAR(decode.out.row(0)[c], prefill.out.row(i)[c], 2 * e.outBound[static_cast<size_t>(i * 256 + c)]);
+      for (int c = 0; c < 256; ++c)
+        EXPECT_NEAR(decode.out.row(0)[c], prefill.out.row(i)[c], 2 * e.outBound[static_cast<size_t>(i * 256 + c)]);
     }
   }
 }

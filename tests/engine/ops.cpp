@@ -24,10 +24,14 @@ struct Weights {  // a matrix whose buffers all end at guard pages
   Guarded<uint8_t> data;
   Guarded<uint16_t> scales, mins;
   Weights(const WeightFormat& format, int rows, int cols, const std::vector<float>& w)
-      : m(Matrix::allocate(ledger, format, rows, cols)), data(m.codes.bytes()), scales(m.scaleBuffer.bytes() / 2), mins(m.minBuffer.bytes() / 2) {
+      : m(Matrix::allocate(ledger, format, rows, cols)),
+        data(m.codes.bytes()),
+        scales(m.scaleBuffer.bytes() / 2),
+        mins(m.minBuffer.bytes() / 2) {
     if (format.storage == Storage::packed) {
       for (int r = 0; r < rows; r += 16)
-        findQuantizeMethod("rtn")->quantizeRows(w.data() + static_cast<size_t>(r) * static_cast<size_t>(cols), r, std::min(16, rows - r), m);
+        findQuantizeMethod("rtn")->quantizeRows(w.data() + static_cast<size_t>(r) * static_cast<size_t>(cols), r, std::min(16, rows - r),
+                                                m);
     } else {
       for (size_t i = 0; i < w.size(); ++i) {
         if (format.storage == Storage::f32) m.codes.as<float>()[i] = w[i];
@@ -64,7 +68,8 @@ std::vector<double> activations(const float* x, int cols, ActivationMode mode) {
     const int end = std::min(begin + 32, cols);
     for (int k = begin; k < end; ++k) largest = std::max(largest, std::fabs(x[k]));
     const float scale = largest / 127.0f;
-    for (int k = begin; k < end; ++k) out[static_cast<size_t>(k)] = scale == 0 ? 0.0 : static_cast<double>(scale) * std::nearbyintf(x[k] / scale);
+    for (int k = begin; k < end; ++k)
+      out[static_cast<size_t>(k)] = scale == 0 ? 0.0 : static_cast<double>(scale) * std::nearbyintf(x[k] / scale);
   }
   return out;
 }
@@ -88,7 +93,8 @@ Reference reference(const Matrix& m, const Guarded<float>& x, const std::vector<
       for (int k = 0; k < m.cols; ++k) {
         const double w = rows[static_cast<size_t>(r)][static_cast<size_t>(k)], v = xt[static_cast<size_t>(k)];
         double size = std::fabs(w);
-        if (m.mins) size += 2 * std::fabs(f16ToFloat(m.mins[(r / 16 * m.format.groups(m.cols) + k / m.format.groupCols(m.cols)) * 16 + r % 16]));
+        if (m.mins)
+          size += 2 * std::fabs(f16ToFloat(m.mins[(r / 16 * m.format.groups(m.cols) + k / m.format.groupCols(m.cols)) * 16 + r % 16]));
         sum += w * v;
         magnitude += size * std::fabs(v);
       }
@@ -148,7 +154,8 @@ void runShape(const WeightFormat& format, int rows, int cols) {
       for (int tokens : {1, 2, 5}) {
         Output some = product(*one[i], tokens, 3);
         EXPECT(some.intact(), name, rows, cols, tokens);
-        for (int t = 0; t < tokens; ++t) EXPECT(std::memcmp(some.row(t), all.row(t + 3), static_cast<size_t>(rows) * 4) == 0, name, rows, cols, tokens, t);
+        for (int t = 0; t < tokens; ++t)
+          EXPECT(std::memcmp(some.row(t), all.row(t + 3), static_cast<size_t>(rows) * 4) == 0, name, rows, cols, tokens, t);
         if (tokens == 1) EXPECT(product(*three[i], 1, 3) == some, name, rows, cols);
       }
     }
@@ -185,7 +192,9 @@ TEST(matmul_joins_targets_and_accumulates) {
         std::vector<Output> together, alone;
         std::vector<MatmulTarget> targets;
         for (int i = 0; i < count; ++i) together.emplace_back(3, matrices[i]->rows, 1, 0.5f), alone.emplace_back(3, matrices[i]->rows, 1);
-        for (int i = 0; i < count; ++i) targets.push_back({matrices[i], together[static_cast<size_t>(i)].data(), together[static_cast<size_t>(i)].stride(), nullptr, true});
+        for (int i = 0; i < count; ++i)
+          targets.push_back(
+              {matrices[i], together[static_cast<size_t>(i)].data(), together[static_cast<size_t>(i)].stride(), nullptr, true});
         matmul(machine->context, targets, x.data(), 172, 3, mode);
         for (int i = 0; i < count; ++i) {
           Output& y = alone[static_cast<size_t>(i)];

@@ -24,7 +24,8 @@ TEST(exponential_keeps_its_bound) {
     double worst = 0;
     const auto flush = [&] {
       k.exponentials(x.data(), static_cast<int64_t>(x.size()), y.data());
-      for (size_t i = 0; i < x.size(); ++i) worst = std::max(worst, std::fabs(static_cast<double>(y[i]) / std::exp(static_cast<double>(x[i])) - 1));
+      for (size_t i = 0; i < x.size(); ++i)
+        worst = std::max(worst, std::fabs(static_cast<double>(y[i]) / std::exp(static_cast<double>(x[i])) - 1));
       x.clear();
     };
     for (float limit : {-87.33654f, 88.72f})
@@ -45,7 +46,8 @@ TEST(norms_within_the_bound) {
   for (auto& machine : machines(2))
     for (int n : kWidths)
       for (int tokens : {1, 5, 40}) {
-        const Guarded<float> x(static_cast<size_t>(tokens * n)), w(static_cast<size_t>(n)), b(static_cast<size_t>(n)), out(static_cast<size_t>(tokens * n));
+        const Guarded<float> x(static_cast<size_t>(tokens * n)), w(static_cast<size_t>(n)), b(static_cast<size_t>(n)),
+            out(static_cast<size_t>(tokens * n));
         fillNormal(x.data(), x.size(), 1);
         fillNormal(w.data(), w.size(), 2);
         fillNormal(b.data(), b.size(), 3);
@@ -63,14 +65,16 @@ TEST(norms_within_the_bound) {
           layerNorm(machine->context, x.data(), w.data(), bias, 1e-5f, tokens, n, out.data());
           for (int t = 0; t < tokens; ++t) {
             double mean = 0, size = 0, variance = 0;
-            for (int i = 0; i < n; ++i) mean += x[static_cast<size_t>(t * n + i)] / static_cast<double>(n), size += std::fabs(x[static_cast<size_t>(t * n + i)]) / n;
+            for (int i = 0; i < n; ++i)
+              mean += x[static_cast<size_t>(t * n + i)] / static_cast<double>(n), size += std::fabs(x[static_cast<size_t>(t * n + i)]) / n;
             for (int i = 0; i < n; ++i) variance += std::pow(x[static_cast<size_t>(t * n + i)] - mean, 2.0) / n;
             const double scale = 1 / std::sqrt(variance + eps);
             // The mean is off by d = (n/4 + 8) u mean|x|; every deviation by d + u |deviation|; the scale by less than that again.
             const double d = (n / 4.0 + 8) * u * size;
             for (int i = 0; i < n; ++i) {
               const double v = x[static_cast<size_t>(t * n + i)] - mean, weight = w[static_cast<size_t>(i)], shift = bias ? bias[i] : 0;
-              const double bound = std::fabs(weight) * scale * (d * (1 + std::fabs(v) * scale) + std::fabs(v) * (n / 4.0 + 12) * u) + 2 * u * std::fabs(shift) + 1e-38;
+              const double bound = std::fabs(weight) * scale * (d * (1 + std::fabs(v) * scale) + std::fabs(v) * (n / 4.0 + 12) * u) +
+                                   2 * u * std::fabs(shift) + 1e-38;
               EXPECT_NEAR(out[static_cast<size_t>(t * n + i)], v * scale * weight + shift, bound);
             }
           }
@@ -115,7 +119,8 @@ TEST(rope_turns_half_split_pairs) {
         for (int h = 0; h < heads; ++h) {
           const float *b = before.data() + t * stride + h * dim, *a = x.data() + t * stride + h * dim;
           for (int c = 0; c < 6; ++c) {
-            const double angle = static_cast<double>(positions[t]) * frequencies[static_cast<size_t>(c)], size = std::fabs(b[c]) + std::fabs(b[c + 6]);
+            const double angle = static_cast<double>(positions[t]) * frequencies[static_cast<size_t>(c)],
+                         size = std::fabs(b[c]) + std::fabs(b[c + 6]);
             EXPECT_NEAR(a[c], b[c] * std::cos(angle) - b[c + 6] * std::sin(angle), 4 * u * size);
             EXPECT_NEAR(a[c + 6], b[c] * std::sin(angle) + b[c + 6] * std::cos(angle), 4 * u * size);
           }
@@ -164,7 +169,8 @@ TEST(activations_within_the_bound) {
           std::copy(before.begin(), before.end(), gate.begin());
           activate(machine->context, kind, gate.data(), gated ? up.data() : nullptr, count);
           for (int i = 0; i < count; ++i) {
-            const double x = before[static_cast<size_t>(i)], factor = gated ? up[static_cast<size_t>(i)] : 1, v = std::sqrt(2 / std::numbers::pi) * (x + 0.044715 * x * x * x);
+            const double x = before[static_cast<size_t>(i)], factor = gated ? up[static_cast<size_t>(i)] : 1,
+                         v = std::sqrt(2 / std::numbers::pi) * (x + 0.044715 * x * x * x);
             double y = 0, bound = 0;
             if (kind == Activation::silu) {
               y = x / (1 + std::exp(-x));
@@ -195,8 +201,8 @@ TEST(halves_are_stored_as_the_compiler_rounds) {
   }
 }
 
-// The negative log-likelihood: each of vocab exponentials within 2^-22 + vocab u / 4 at worst; the logarithm turns that into an absolute error.
-// The entropy weighs the same by |x - max| <= 60 here.
+// The negative log-likelihood: each of vocab exponentials within 2^-22 + vocab u / 4 at worst; the logarithm turns that into an absolute
+// error. The entropy weighs the same by |x - max| <= 60 here.
 TEST(logits_are_scored) {
   for (auto& machine : machines(2))
     for (int vocab : {1, 5, 512, 3001}) {

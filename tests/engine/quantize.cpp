@@ -31,7 +31,8 @@ struct Quantized {
   }
   size_t scaleIndex(int r, int c) const {
     const int group = m.format.groupCols(m.cols);
-    return (static_cast<size_t>(r / 16) * static_cast<size_t>(m.format.groups(m.cols)) + static_cast<size_t>(c / group)) * 16 + static_cast<size_t>(r % 16);
+    return (static_cast<size_t>(r / 16) * static_cast<size_t>(m.format.groups(m.cols)) + static_cast<size_t>(c / group)) * 16 +
+           static_cast<size_t>(r % 16);
   }
 };
 
@@ -111,7 +112,8 @@ TEST(rtn_commutes_with_powers_of_two_and_row_order) {
       const auto d = Quantized(doubled, rows, cols, packed(bits, 32, symmetric)).values();
       const auto b = Quantized(reversed, rows, cols, packed(bits, 32, symmetric)).values();
       for (size_t i = 0; i < v.size(); ++i) EXPECT_EQ(d[i], 8 * v[i]);
-      for (int r = 0; r < rows; ++r) EXPECT(std::equal(v.begin() + r * cols, v.begin() + (r + 1) * cols, b.begin() + (rows - 1 - r) * cols));
+      for (int r = 0; r < rows; ++r)
+        EXPECT(std::equal(v.begin() + r * cols, v.begin() + (r + 1) * cols, b.begin() + (rows - 1 - r) * cols));
     }
 }
 
@@ -124,11 +126,12 @@ TEST(rtn_signal_to_noise_matches_the_table) {
     bool symmetric;
     double db;
   };
-  for (const Row& row : {Row{8, 32, true, 45.44}, {8, 128, true, 43.80}, {8, 32, false, 46.74}, {6, 32, true, 33.19}, {6, 128, false, 32.49},
-                         {5, 32, true, 26.88}, {5, 128, false, 26.33}, {4, 32, true, 20.26}, {4, 64, true, 19.37}, {4, 128, true, 18.62},
-                         {4, 32, false, 22.14}, {4, 64, false, 20.95}, {4, 128, false, 20.02}, {8, 0, true, 41.27}, {4, 0, true, 16.08},
-                         {3, 32, true, 12.89}, {3, 32, false, 15.51}, {3, 128, false, 13.40}, {2, 32, true, 3.63}, {2, 32, false, 8.11},
-                         {2, 64, false, 6.94}, {2, 128, false, 6.01}}) {
+  for (const Row& row :
+       {Row{8, 32, true, 45.44}, {8, 128, true, 43.80},  {8, 32, false, 46.74},  {6, 32, true, 33.19}, {6, 128, false, 32.49},
+        {5, 32, true, 26.88},    {5, 128, false, 26.33}, {4, 32, true, 20.26},   {4, 64, true, 19.37}, {4, 128, true, 18.62},
+        {4, 32, false, 22.14},   {4, 64, false, 20.95},  {4, 128, false, 20.02}, {8, 0, true, 41.27},  {4, 0, true, 16.08},
+        {3, 32, true, 12.89},    {3, 32, false, 15.51},  {3, 128, false, 13.40}, {2, 32, true, 3.63},  {2, 32, false, 8.11},
+        {2, 64, false, 6.94},    {2, 128, false, 6.01}}) {
     const double db = sqnr(w, Quantized(w, rows, cols, packed(row.bits, row.group, row.symmetric)).values());
     EXPECT(std::fabs(db - row.db) <= 0.15, row.bits, row.group, row.symmetric, db, row.db);
   }

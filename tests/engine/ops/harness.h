@@ -45,7 +45,8 @@ class Guarded {
 class Output {
  public:
   static constexpr float kSentinel = -7.0e33f;
-  Output(int rows, int width, int gap, float fill = 0) : rows_(rows), width_(width), stride_(width + gap), all_(static_cast<size_t>(16 + rows * stride_ + 16), kSentinel) {
+  Output(int rows, int width, int gap, float fill = 0)
+      : rows_(rows), width_(width), stride_(width + gap), all_(static_cast<size_t>(16 + rows * stride_ + 16), kSentinel) {
     for (int r = 0; r < rows; ++r) std::fill_n(row(r), width, fill);
   }
   float* data() { return all_.data() + 16; }

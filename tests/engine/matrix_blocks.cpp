@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// Repacking file blocks keeps every value: the matrix dequantizes to exactly what the block decoder says.
+#include "tests/support/check.h"
+
+#include <random>
+
+#include "engine/core/dtype.h"
+#include "engine/model/model.h"
+#include "engine/weights/blocks.h"
+
+using namespace winnow;
+
+TEST(blocks_are_repacked_exactly) {
+  std::mt19937 rng(5);
+  for (DType type : {DType::q8_0, DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1})
+    for (int rows : {1, 16, 39})
+      for (int cols : {32, 160}) {
+        const DTypeTraits traits = dtypeTraits(type);
+        const size_t rowBytes = static_cast<size_t>(cols / 32 * traits.blockBytes), stride = rowBytes + 6;
+        std::vector<std::byte> file(stride * static_cast<size_t>(rows));
+        for (auto& b : file) b = static_cast<std::byte>(rng());
+        for (size_t r = 0; r < static_cast<size_t>(rows); ++r)
+          for (size_t block = 0; block < static_cast<size_t>(cols / 32); ++block) {
+            std::byte* at = file.data() + r * stride + block * static_cast<size_t>(traits.blockBytes);
+            const uint16_t scale = floatToF16(static_cast<float>(static_cast<int>(rng() % 2001) - 1000) / 512),
+                           min = floatToF16(-0.37f * static_cast<float>(rng() % 9));
+            std::memcpy(at, &scale, 2);
+            if (type == DType::q4_1 || type == DType::q5_1) std::memcpy(at + 2, &min, 2);
+          }
+        Ledger ledger;
+        Matrix m = Matrix::allocate(ledger, *exactFormat(type), rows, cols);
+        for (int first = 0; first < rows; first += 16)
+          EXPECT(packBlocksExactly(type, file.data() + static_cast<size_t>(first) * stride, stride, std::min(16, rows - first), first, m));
+        MasterTensor tensor;
+        tensor.type = type;
+        tensor.rows = rows;
+        tensor.cols = cols;
+        tensor.data = file.data();
+        tensor.storedRowBytes = stride;
+        std::vector<float> expected(static_cast<size_t>(rows * cols)), found(static_cast<size_t>(cols));
+        Model::decodeRows(tensor, 0, rows, expected.data());
+        for (int r = 0; r < rows; ++r) {
+          dequantizeRow(m, r, found.data());
+          for (int c = 0; c < cols; ++c) EXPECT_EQ(found[static_cast<size_t>(c)], expected[static_cast<size_t>(r * cols + c)]);
+        }
+      }
+}
+
+TEST(blocks_that_do_not_fit_are_refused) {
+  Ledger ledger;
+  std::vector<std::byte> file(4096);
+  Matrix wrongBits = Matrix::allocate(ledger, {Storage::packed, 4, 32, true}, 1, 32);
+  EXPECT(!packBlocksExactly(DType::q8_0, file.data(), 34, 1, 0, wrongBits));
+  EXPECT(!packBlocksExactly(DType::q4_1, file.data(), 20, 1, 0, wrongBits));
+  Matrix shortRow = Matrix::allocate(ledger, {Storage::packed, 4, 32, true}, 1, 40);
+  EXPECT(!packBlocksExactly(DType::q4_0, file.data(), 36, 1, 0, shortRow));
+  for (DType type : {DType::f32, DType::f16, DType::bf16, DType::q2_k, DType::q4_k, DType::q6_k}) EXPECT(!exactFormat(type));
+}
