@@ -55,6 +55,21 @@ Status readIds(const GgufFile& file, VocabData& v) {
   return Done{};
 }
 
+// Phi-3's special tokens swallow the white space after them; a GGUF says so by its name alone.
+void stripAfterSpecials(const GgufFile& file, VocabData& v) {
+  const auto found = file.text("general.name", "");
+  if (!found) return;
+  std::string name = *found;
+  for (char& c : name) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  if (name.find("phi-3") == std::string::npos && name.find("phi3") == std::string::npos) return;
+  using Type = VocabData::TokenType;
+  for (size_t i = 0; i < v.tokens.size(); ++i) {
+    const std::string& text = v.tokens[i];
+    const bool special = v.types[i] == Type::control || v.types[i] == Type::userDefined || v.types[i] == Type::unknown || text == "</s>";
+    if (special && text != "<unk>" && text != "<s>" && text != "<|endoftext|>") v.stripAfter.push_back(static_cast<int>(i));
+  }
+}
+
 }  // namespace
 
 Result<GgufVocab> readGgufVocab(const GgufFile& file) {
@@ -88,6 +103,7 @@ Result<GgufVocab> readGgufVocab(const GgufFile& file) {
   v.chatTemplate = *chat;
   if (Status s = readIds(file, v); !s) return s.error();
   if (Status s = checkVocab(v, file.name()); !s) return s.error();
+  stripAfterSpecials(file, v);
   return out;
 }
 

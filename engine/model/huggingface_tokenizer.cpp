@@ -270,6 +270,7 @@ Status readTokenizerJson(const Json& json, const std::string& path, HuggingFaceV
       const std::string text = token.is_object() ? one.text("content") : "";
       if (!token.is_object() || one.error()) return badInput(path, ": an entry of added_tokens should have an id and a content");
       if (Status s = addToken(v, id, text, flag(token, "special", false), path); !s) return s;
+      if (flag(token, "rstrip", false)) v.stripAfter.push_back(id);
     }
   readTemplate(keys.find("post_processor"), v);
   return Done{};

@@ -59,6 +59,7 @@ struct VocabData {
   bool addBos = false, addEos = false;
   int bos = -1, eos = -1, unk = -1, pad = -1;
   std::vector<int> endOfGeneration;       // eos, eot and friends
+  std::vector<int> stripAfter;            // special tokens that swallow the white space after them (Phi-3)
   std::string chatTemplate;               // Jinja text as in the file, may be empty
 };
 

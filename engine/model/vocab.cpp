@@ -9,10 +9,11 @@
 namespace winnow {
 
 PreDefaults preDefaults(const std::string& pre) {
-  constexpr std::array<std::string_view, 10> llama3 = {"llama3",   "llama-v3", "llama-bpe", "falcon3", "falcon-h1",
+  constexpr std::array<std::string_view, 10> llama3 = {"llama3",  "llama-v3", "llama-bpe", "falcon3", "falcon-h1",
                                                        "pixtral", "midm-2.0", "lfm2",      "tekken",  "jina-v5-nano"};
   if (std::find(llama3.begin(), llama3.end(), pre) != llama3.end()) return {true, true};
-  if (pre == "youtu") return {false, true};
+  if (pre == "chameleon" || pre == "gemma4" || pre == "granite-embed-multi-311m") return {true, false};
+  if (pre == "youtu" || pre == "minicpm5" || pre == "granite-embed-multi-97m") return {false, true};
   return {};
 }
 

@@ -7,9 +7,11 @@
 #include <limits>
 
 #include "engine/core/suggest.h"
+#include "engine/model/message.h"
 #include "engine/text/split.h"
 #include "engine/text/string_map.h"
 #include "engine/text/tokenizer_impl.h"
+#include "engine/text/unicode_age.h"
 #include "engine/text/utf8.h"
 
 namespace winnow {
@@ -172,9 +174,9 @@ Status BpeTokenizer::build() {
     any |= byteToken_[b] >= 0 || (symbol >= 0 && symbol < size());
   }
   if (!vocab_.merges.empty() && std::ranges::max(merged_) < 0)
-    return Error{ErrorCode::badInput, "none of the vocabulary's " + std::to_string(merged_.size()) + " merges can be used; 'left right' was expected of each", ""};
+    return badInput("none of the vocabulary's ", merged_.size(), " merges can be used; 'left right' was expected of each");
   if (!any)
-    return Error{ErrorCode::badInput, "the vocabulary has no token for any single byte, so it can't spell a text; byte-level BPE was expected", ""};
+    return badInput("the vocabulary has no token for any single byte, so it can't spell a text; byte-level BPE was expected");
   collectSpecials();
   return Done{};
 }
@@ -293,7 +295,9 @@ void BpeTokenizer::encodeText(std::string_view text, bool first, std::vector<int
   // Broken bytes are split as if each were U+FFFD, and then taken as they are.
   const bool whole = isUtf8(text);
   std::vector<size_t> ends;
-  splitter_.split(whole ? text : std::string_view(replaceBrokenBytes(text)), ends);
+  std::string repaired, older;
+  if (!whole) repaired = replaceBrokenBytes(text);
+  splitter_.split(withOlderCharacters(whole ? text : std::string_view(repaired), older), ends);
   const bool caching = text.size() > 512;
   std::optional<WordCache> cache;
   if (caching) cache.emplace();
@@ -342,13 +346,6 @@ std::string nearestNames(const std::string& name) {
   return out;
 }
 
-std::string printable(std::string_view text) {
-  std::string out = replaceBrokenBytes(text.substr(0, 60));
-  for (char& c : out)
-    if (static_cast<uint8_t>(c) < 0x20 || c == 0x7f) c = '?';
-  return text.size() > 60 ? out + "..." : out;
-}
-
 }  // namespace
 
 Result<std::shared_ptr<const Tokenizer>> createBpe(VocabData vocab) {
@@ -360,16 +357,18 @@ Result<std::shared_ptr<const Tokenizer>> createBpe(VocabData vocab) {
     auto known = preTokenizer(name);
     if (!known)
       return Error{ErrorCode::badInput,
-                   "the pre-tokenizer '" + printable(name) + "' (tokenizer.ggml.pre) is not known, and any other would give wrong tokens",
+                   "the pre-tokenizer " + shown(name) + " (tokenizer.ggml.pre) is not known, and any other would give wrong tokens",
                    "The nearest known names are " + nearestNames(name) + "."};
     pre = std::move(*known);
   }
+  if (vocab.splitPatterns.empty()) vocab.addPrefixSpace = false;  // only a tokenizer.json can ask for it
+  if (pre.wholeNewlines && vocab.bos >= 0) vocab.addBos = true;   // files of the kind say otherwise by mistake
   pre.ignoreMerges |= vocab.ignoreMerges;
   vocab.ignoreMerges = pre.ignoreMerges;
   if (vocab.merges.empty() && !pre.mergesOptional)
-    return Error{ErrorCode::badInput, "the vocabulary has no merges (tokenizer.ggml.merges), which byte-level BPE needs", ""};
+    return badInput("the vocabulary has no merges (tokenizer.ggml.merges), which byte-level BPE needs");
   if (vocab.merges.size() >= noRank / 2)
-    return Error{ErrorCode::badInput, "the vocabulary has " + std::to_string(vocab.merges.size()) + " merges, fewer than 2147483647 were expected", ""};
+    return badInput("the vocabulary has ", vocab.merges.size(), " merges, fewer than 2147483647 were expected");
   auto splitter = Splitter::create(pre.steps);
   if (!splitter) return splitter.error();
   auto made = std::make_shared<BpeTokenizer>(std::move(vocab), std::move(pre), std::move(splitter).value());

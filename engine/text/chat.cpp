@@ -47,7 +47,8 @@ std::string applyChat(ChatFormat format, std::string_view message) {
     case ChatFormat::chatml: return between("<|im_start|>user\n", message, "<|im_end|>\n<|im_start|>assistant\n");
     case ChatFormat::llama2: return between("[INST] ", trimmed(message), " [/INST]");
     case ChatFormat::llama3:
-      return between("<|start_header_id|>user<|end_header_id|>\n\n", trimmed(message), "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n");
+      return between("<|start_header_id|>user<|end_header_id|>\n\n", trimmed(message),
+                     "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n");
     case ChatFormat::mistral: return between("[INST] ", message, " [/INST]");
     case ChatFormat::gemma: return between("<start_of_turn>user\n", trimmed(message), "<end_of_turn>\n<start_of_turn>model\n");
   }

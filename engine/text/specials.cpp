@@ -6,9 +6,12 @@
 #include <numeric>
 
 namespace winnow {
+namespace {
+bool white(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+}  // namespace
 
-void SpecialTokens::add(std::string_view text, int32_t id, bool always) {
-  if (!text.empty()) entries_.push_back({text, id, always});
+void SpecialTokens::add(std::string_view text, int32_t id, bool always, bool strip) {
+  if (!text.empty()) entries_.push_back({text, id, always, strip});
 }
 
 void SpecialTokens::finish() {
@@ -56,12 +59,14 @@ std::vector<SpecialTokens::Piece> SpecialTokens::split(std::string_view text, bo
     for (const Piece& piece : pieces) {
       size_t begin = piece.begin;
       while (piece.id < 0 && piece.end - begin >= entry.text.size()) {
-        const auto* found = static_cast<const char*>(::memmem(text.data() + begin, piece.end - begin, entry.text.data(), entry.text.size()));
+        const void* place = ::memmem(text.data() + begin, piece.end - begin, entry.text.data(), entry.text.size());
+        const auto* found = static_cast<const char*>(place);
         if (!found) break;
         const size_t at = static_cast<size_t>(found - text.data());
         if (at > begin) next.push_back({begin, at, -1});
         next.push_back({at, at + entry.text.size(), entry.id});
         begin = at + entry.text.size();
+        while (entry.strip && begin < piece.end && white(text[begin])) ++begin;
       }
       if (begin < piece.end) next.push_back({begin, piece.end, piece.id});
     }

@@ -14,8 +14,9 @@ class SpecialTokens {
     int32_t id = -1;  // -1 for ordinary text
   };
 
-  // The text must outlive this object. `always` tokens are found in every call, the others only on request.
-  void add(std::string_view text, int32_t id, bool always);
+  // The text must outlive this object. `always` tokens are found in every call, the others only on request; tokens that `strip`
+  // swallow the white space after them.
+  void add(std::string_view text, int32_t id, bool always, bool strip);
   void finish();
   bool empty() const { return entries_.empty(); }
 
@@ -26,7 +27,7 @@ class SpecialTokens {
   struct Entry {
     std::string_view text;
     int32_t id;
-    bool always;
+    bool always, strip;
   };
   std::vector<uint32_t> present(std::string_view text, bool all) const;
 

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "engine/core/check.h"
+#include "engine/model/message.h"
 #include "engine/text/utf8.h"
 
 namespace winnow {
@@ -139,8 +140,7 @@ Result<Splitter> Splitter::create(const std::vector<SplitStep>& steps) {
       if (!made.code) {
         char message[256] = {};
         pcre2_get_error_message(code, reinterpret_cast<PCRE2_UCHAR*>(message), sizeof message);
-        return Error{ErrorCode::badInput,
-                     "the tokenizer's split pattern \"" + pattern + "\" can't be used: " + message + " at byte " + std::to_string(at), ""};
+        return badInput("the tokenizer's split pattern ", shown(pattern), " can't be used: ", message, " at byte ", at);
       }
       made.jit = pcre2_jit_compile(made.code.get(), PCRE2_JIT_COMPLETE) == 0;
     }

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <optional>
 
+#include "engine/model/message.h"
 #include "engine/text/string_map.h"
 #include "engine/text/tokenizer_impl.h"
 
@@ -55,13 +56,13 @@ Status SpmTokenizer::build() {
   using Type = VocabData::TokenType;
   if (vocab_.scores.empty()) vocab_.scores.assign(vocab_.tokens.size(), 0.0f);
   if (vocab_.scores.size() != vocab_.tokens.size())
-    return Error{ErrorCode::badInput, "the vocabulary has " + std::to_string(vocab_.tokens.size()) + " tokens, but " + std::to_string(vocab_.scores.size()) + " scores", ""};
+    return badInput("the vocabulary has ", vocab_.tokens.size(), " tokens, but ", vocab_.scores.size(), " scores");
   byteToken_ = byteTokens(vocab_);
   ids_ = StringMap(vocab_.tokens.size());
   for (size_t i = 0; i < vocab_.tokens.size(); ++i) {
     const std::string& text = vocab_.tokens[i];
     const Type type = vocab_.types[i];
-    if (std::isnan(vocab_.scores[i])) return Error{ErrorCode::badInput, "the score of token " + std::to_string(i) + " is not a number", ""};
+    if (std::isnan(vocab_.scores[i])) return badInput("the score of token ", i, " is not a number");
     if (!text.empty()) ids_.insert(text, static_cast<int32_t>(i));
     longestToken_ = std::max(longestToken_, text.size());
     for (size_t at = 0; at < text.size();) {
@@ -79,7 +80,7 @@ Status SpmTokenizer::build() {
   for (size_t b = 0; b < 256; ++b) {
     if (byteToken_[b] < 0) byteToken_[b] = ids_.find(std::string(1, static_cast<char>(b)));
     if (byteToken_[b] < 0 && vocab_.unk < 0)
-      return Error{ErrorCode::badInput, "the vocabulary has neither a token for byte " + std::to_string(b) + " nor an unknown token, so it can't spell every text", ""};
+      return badInput("the vocabulary has neither a token for byte ", b, " nor an unknown token, so it can't spell every text");
   }
   collectSpecials();
   return Done{};

@@ -50,7 +50,7 @@ class StringMap {
     for (size_t i = h & mask_;; i = (i + 1) & mask_) {
       const Slot& s = slots_[i];
       if (s.value < 0) return -1;
-      if (s.hash == static_cast<uint32_t>(h >> 32) && s.length == key.size() && std::memcmp(s.text, key.data(), key.size()) == 0) return s.value;
+      if (s.hash == static_cast<uint32_t>(h >> 32) && std::string_view(s.text, s.length) == key) return s.value;
     }
   }
   // The first value given for a key stays. The text must outlive the map.
@@ -59,7 +59,7 @@ class StringMap {
     const uint64_t h = hashText(key);
     size_t i = h & mask_;
     for (; slots_[i].value >= 0; i = (i + 1) & mask_)
-      if (slots_[i].length == key.size() && std::memcmp(slots_[i].text, key.data(), key.size()) == 0) return;
+      if (std::string_view(slots_[i].text, slots_[i].length) == key) return;
     slots_[i] = {key.data(), static_cast<uint32_t>(key.size()), static_cast<uint32_t>(h >> 32), value};
     ++used_;
   }

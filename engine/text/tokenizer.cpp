@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "engine/model/message.h"
 #include "engine/text/tokenizer_impl.h"
 
 namespace winnow {
@@ -64,17 +65,15 @@ void recognizeByText(VocabData& v) {
   ends.erase(std::unique(ends.begin(), ends.end()), ends.end());
 }
 
-Error bad(std::string message, std::string hint = "") { return {ErrorCode::badInput, std::move(message), std::move(hint)}; }
-
 Status checkVocab(VocabData& v) {
   const size_t n = v.tokens.size();
-  if (n == 0) return bad("the vocabulary is empty, at least one token was expected");
-  if (n > size_t{1} << 28) return bad("the vocabulary has " + std::to_string(n) + " tokens, at most 268435456 were expected");
+  if (n == 0) return badInput("the vocabulary is empty, at least one token was expected");
+  if (n > size_t{1} << 28) return badInput("the vocabulary has ", n, " tokens, at most 268435456 were expected");
   if (v.types.empty()) v.types.assign(n, Type::normal);
-  if (v.types.size() != n) return bad("the vocabulary has " + std::to_string(n) + " tokens, but " + std::to_string(v.types.size()) + " token types");
+  if (v.types.size() != n) return badInput("the vocabulary has ", n, " tokens, but ", v.types.size(), " token types");
   for (int id : {v.bos, v.eos, v.unk, v.pad})
     if (id >= 0 && static_cast<size_t>(id) >= n)
-      return bad("the vocabulary names token " + std::to_string(id) + " for a special purpose, but has only " + std::to_string(n) + " tokens");
+      return badInput("the vocabulary names token ", id, " for a special purpose, but has only ", n, " tokens");
   std::erase_if(v.endOfGeneration, [&](int id) { return id < 0 || static_cast<size_t>(id) >= n; });
   return Done{};
 }
@@ -82,7 +81,7 @@ Status checkVocab(VocabData& v) {
 }  // namespace
 
 Result<std::shared_ptr<const Tokenizer>> Tokenizer::create(VocabData v) {
-  if (v.kind == VocabData::Kind::none) return bad("the model has no vocabulary, so text can't be turned into tokens");
+  if (v.kind == VocabData::Kind::none) return badInput("the model has no vocabulary, so text can't be turned into tokens");
   if (Status s = checkVocab(v); !s) return s.error();
   if (v.kind == VocabData::Kind::spm) {  // the places these tokens have had from the first vocabulary of the kind on
     const auto usual = [&](int& id, size_t place, std::string_view text) {
@@ -92,8 +91,8 @@ Result<std::shared_ptr<const Tokenizer>> Tokenizer::create(VocabData v) {
     usual(v.bos, 1, "<s>");
     usual(v.eos, 2, "</s>");
   }
-  if (v.addBos && v.bos < 0) return bad("the vocabulary asks for a token at the beginning of a text, but names none (bos_token_id)");
-  if (v.addEos && v.eos < 0) return bad("the vocabulary asks for a token at the end of a text, but names none (eos_token_id)");
+  if (v.addBos && v.bos < 0) return badInput("the vocabulary asks for a token at the beginning of a text, but names none (bos_token_id)");
+  if (v.addEos && v.eos < 0) return badInput("the vocabulary asks for a token at the end of a text, but names none (eos_token_id)");
   recognizeByText(v);
   return v.kind == VocabData::Kind::bpe ? createBpe(std::move(v)) : createSpm(std::move(v));
 }
@@ -185,8 +184,9 @@ std::string TokenizerBase::piece(int32_t id, bool special) const {
 void TokenizerBase::collectSpecials() {
   for (size_t i = 0; i < vocab_.tokens.size(); ++i) {
     const Type type = vocab_.types[i];
+    const auto id = static_cast<int32_t>(i);
     if (type == Type::control || type == Type::unknown || type == Type::userDefined)
-      specials_.add(vocab_.tokens[i], static_cast<int32_t>(i), type == Type::userDefined);
+      specials_.add(vocab_.tokens[i], id, type == Type::userDefined, std::ranges::find(vocab_.stripAfter, id) != vocab_.stripAfter.end());
   }
   specials_.finish();
 }

@@ -27,7 +27,8 @@ TEST(one_message_is_put_between_the_marks) {
 }
 
 TEST(every_format_has_its_name) {
-  for (const ChatFormat f : {ChatFormat::raw, ChatFormat::chatml, ChatFormat::llama2, ChatFormat::llama3, ChatFormat::mistral, ChatFormat::gemma})
+  using enum ChatFormat;
+  for (const ChatFormat f : {raw, chatml, llama2, llama3, mistral, gemma})
     EXPECT(!chatFormatName(f).empty());
   EXPECT_EQ(chatFormatName(ChatFormat::llama3), std::string_view("llama3"));
 }
