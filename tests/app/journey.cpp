@@ -4,9 +4,11 @@
 #include <QAbstractButton>
 #include <QComboBox>
 #include <QDialog>
+#include <QDragEnterEvent>
 #include <QElapsedTimer>
 #include <QLabel>
 #include <QLineEdit>
+#include <QMimeData>
 #include <QPlainTextEdit>
 #include <QSignalSpy>
 #include <QSpinBox>
@@ -16,6 +18,7 @@
 #include <QTabWidget>
 #include <QTemporaryDir>
 #include <QToolButton>
+#include <QUrl>
 
 #include "app/gui/action_registry.h"
 #include "app/gui/banner.h"
@@ -45,7 +48,6 @@ struct Stage {
   std::unique_ptr<MainWindow> window;
 
   Stage() {
-    settings.setAskToSave(false);
     themes.setMode(ThemeManager::Mode::light);
     workbench = std::make_unique<Workbench>(EngineOptions{});
     window = std::make_unique<MainWindow>(&themes, workbench.get(), &settings, machineInfo(0));
@@ -252,7 +254,8 @@ class JourneyTest : public QObject {
 
   void closingAtAnyMoment_data() {
     QTest::addColumn<QString>("moment");
-    for (const char* each : {"loading", "prefill", "generating", "converting", "evaluating", "attributing"}) QTest::newRow(each) << QString::fromLatin1(each);
+    for (const char* each : {"loading", "prefill", "generating", "converting", "evaluating", "attributing"})
+      QTest::newRow(each) << QString::fromLatin1(each);
   }
   void closingAtAnyMoment() {
     QFETCH(QString, moment);
@@ -308,7 +311,8 @@ class JourneyTest : public QObject {
   void paletteFindsActions() {
     QVERIFY(paletteScore(QStringLiteral("Generate"), QStringLiteral("gen")) >= 0);
     QVERIFY(paletteScore(QStringLiteral("Generate"), QStringLiteral("xyz")) < 0);
-    QVERIFY(paletteScore(QStringLiteral("Dark theme"), QStringLiteral("dark")) < paletteScore(QStringLiteral("Reload a kernel"), QStringLiteral("dark")) ||
+    QVERIFY(paletteScore(QStringLiteral("Dark theme"), QStringLiteral("dark")) <
+                paletteScore(QStringLiteral("Reload a kernel"), QStringLiteral("dark")) ||
             paletteScore(QStringLiteral("Reload a kernel"), QStringLiteral("dark")) < 0);
     Stage stage;
     stage.action("help.palette")->trigger();
@@ -320,16 +324,95 @@ class JourneyTest : public QObject {
     QTRY_VERIFY(stage.themes.theme().dark);
   }
 
+  void droppedFilesAreOpened() {
+    QTemporaryDir folder;
+    QFile text(folder.filePath(QStringLiteral("prompt.txt")));
+    QVERIFY(text.open(QIODevice::WriteOnly));
+    text.write("A dropped prompt");
+    text.close();
+    QFile other(folder.filePath(QStringLiteral("picture.bmp")));
+    QVERIFY(other.open(QIODevice::WriteOnly));
+    other.close();
+    Stage stage;
+    const auto drop = [&](const QString& path) {
+      QMimeData data;
+      data.setUrls({QUrl::fromLocalFile(path)});
+      QDragEnterEvent enter(QPoint(200, 200), Qt::CopyAction, &data, Qt::LeftButton, Qt::NoModifier);
+      enter.ignore();
+      QApplication::sendEvent(stage.window.get(), &enter);
+      if (!enter.isAccepted()) return false;
+      QDropEvent event(QPointF(200, 200), Qt::CopyAction, &data, Qt::LeftButton, Qt::NoModifier);
+      QApplication::sendEvent(stage.window.get(), &event);
+      return true;
+    };
+    QVERIFY(!drop(other.fileName()));
+    QVERIFY(drop(text.fileName()));
+    QCOMPARE(stage.window->prompt()->prompt(), QStringLiteral("A dropped prompt"));
+  }
+
+  void layoutSurvivesGarbage_data() {
+    QTest::addColumn<QByteArray>("state");
+    QTest::newRow("nothing") << QByteArray();
+    QTest::newRow("garbage") << QByteArray("no layout at all");
+    QTest::newRow("another version") << QMainWindow().saveState(99);
+  }
+  void layoutSurvivesGarbage() {
+    QFETCH(QByteArray, state);
+    Settings().setWindow({}, state);
+    {
+      Stage stage;
+      stage.window->showView(MainWindow::runsTab);   // leaves the start page
+      QVERIFY(child<QWidget>(stage.window.get(), "dock.knobs")->isVisible());
+      QVERIFY(child<QWidget>(stage.window.get(), "prompt")->isVisible());
+      stage.action("view.dock.knobs")->trigger();
+      QVERIFY(!child<QWidget>(stage.window.get(), "dock.knobs")->isVisible());
+      stage.window->close();
+    }
+    Stage again;   // what was hidden stays hidden, until the layout is reset
+    again.window->showView(MainWindow::runsTab);
+    QVERIFY(!child<QWidget>(again.window.get(), "dock.knobs")->isVisible());
+    again.action("view.reset")->trigger();
+    QVERIFY(child<QWidget>(again.window.get(), "dock.knobs")->isVisible());
+    Settings().setWindow({}, {});
+  }
+
+  void themesAndTextSizeSwitchLive() {
+    Stage stage;
+    stage.action("view.theme.dark")->trigger();
+    QVERIFY(stage.themes.theme().dark);
+    stage.action("view.theme.light")->trigger();
+    QVERIFY(!stage.themes.theme().dark);
+    const double before = stage.themes.fontScale();
+    stage.action("view.larger")->trigger();
+    QVERIFY(stage.themes.fontScale() > before);
+    stage.action("view.normalSize")->trigger();
+    QCOMPARE(stage.themes.fontScale(), 1.0);
+    QCOMPARE(Settings().theme(), ThemeManager::Mode::light);
+  }
+
+  void dialogsOpenAndClose() {
+    Stage stage;
+    for (const char* action : {"help.about", "help.shortcuts"}) {
+      stage.action(action)->trigger();
+      auto* dialog = stage.window->findChild<QDialog*>(QString::fromLatin1(action).section(QLatin1Char('.'), 1));
+      QVERIFY2(dialog && dialog->isVisible(), action);
+      QTest::keyClick(dialog, Qt::Key_Escape);
+      QTRY_VERIFY(!stage.window->findChild<QDialog*>(QString::fromLatin1(action).section(QLatin1Char('.'), 1)));
+    }
+  }
+
   void shortcutsAreUnambiguous() {
     Stage stage;
     QHash<QString, QString> owners;
     for (const QAction* action : stage.window->actions()->all()) {
       if (action->shortcut().isEmpty()) continue;
       const QString keys = action->shortcut().toString();
-      QVERIFY2(!owners.contains(keys), qPrintable(keys + QStringLiteral(": ") + owners.value(keys) + QStringLiteral(" and ") + action->objectName()));
+      QVERIFY2(!owners.contains(keys),
+               qPrintable(keys + QStringLiteral(": ") + owners.value(keys) + QStringLiteral(" and ") + action->objectName()));
       owners.insert(keys, action->objectName());
     }
-    for (const char* keys : {"F5", "Shift+F5", "Ctrl+K", "Ctrl+O", "Ctrl+Z", "Ctrl+Shift+Z", "Ctrl+Shift+B", "Ctrl+1", "Ctrl+4", "Ctrl+E", "Ctrl+F"})
+    for (const char* keys :
+         {"F5", "Shift+F5", "Ctrl+K", "Ctrl+O", "Ctrl+Z", "Ctrl+Shift+Z", "Ctrl+Shift+B", "Ctrl+1", "Ctrl+4", "Ctrl+E", "Ctrl+F"})
       QVERIFY2(owners.contains(QString::fromLatin1(keys)), keys);
   }
 };

@@ -49,7 +49,10 @@ class ScreensTest : public QObject {
         QVERIFY2(colours.size() > 20, qPrintable(name));
         const QColor corner = image.pixelColor(2, image.height() - 3);
         QCOMPARE(corner.lightness() < 128, mode == ThemeManager::Mode::dark);
-        image.save(QStringLiteral("%1/%2_%3_%4.png").arg(winnow::testing::pictureFolder(), name, mode == ThemeManager::Mode::dark ? QStringLiteral("dark") : QStringLiteral("light")).arg(size.width()));
+        image.save(QStringLiteral("%1/%2_%3_%4.png")
+                       .arg(winnow::testing::pictureFolder(), name,
+                            mode == ThemeManager::Mode::dark ? QStringLiteral("dark") : QStringLiteral("light"))
+                       .arg(size.width()));
         if (what) break;
       }
     }
@@ -64,7 +67,6 @@ class ScreensTest : public QObject {
   WINNOW_FAIL_ON_WARNINGS
 
   void initTestCase() {
-    settings_.setAskToSave(false);
     themes_.applyTo(qApp);
     workbench_ = std::make_unique<Workbench>(EngineOptions{});
     window_ = std::make_unique<MainWindow>(&themes_, workbench_.get(), &settings_, machineInfo(0));
@@ -84,13 +86,15 @@ class ScreensTest : public QObject {
   void live() {
     const QString shared = sharedData(QStringLiteral("models/tinystories-instruct-3m-chat-f32.gguf"));
     window_->openModel(QFileInfo::exists(shared) ? shared : QStringLiteral("starter"));
-    QVERIFY(QTest::qWaitFor([this] { return workbench_->hasModel() && !workbench_->job().running; }, kLong));
+    auto* generate = window_->prompt()->findChild<QAbstractButton*>(QStringLiteral("generate"));
+    QVERIFY(QTest::qWaitFor([&] { return generate->isEnabled(); }, kLong));
     window_->prompt()->setPrompt(QStringLiteral("Once upon a time there was a girl named Lily. She liked"));
     child<QSpinBox>(window_.get(), "tokens")->setValue(160);
-    window_->prompt()->findChild<QAbstractButton*>(QStringLiteral("generate"))->click();
+    generate->click();
     for (const char* bits : {"knob.weights.bits.8", "knob.weights.bits.4"}) {
       const size_t before = window_->prompt()->flow()->tokens().size();
-      QTest::qWaitFor([&] { return window_->prompt()->flow()->tokens().size() > before + 30 || !workbench_->job().running; }, kLong);
+      QVERIFY(
+          QTest::qWaitFor([&] { return window_->prompt()->flow()->tokens().size() > before + 30 || !workbench_->job().running; }, kLong));
       child<QAbstractButton>(window_->knobs(), bits)->click();
     }
     QVERIFY(idle());
@@ -145,7 +149,8 @@ class ScreensTest : public QObject {
     trigger("view.attribution");
     AttributionView* view = window_->attribution();
     view->setContext(sampleText().left(900), {});
-    child<QPlainTextEdit>(view, "attribution.response")->setPlainText(QStringLiteral("Mara threw the grain into the air and the husks flew away."));
+    child<QPlainTextEdit>(view, "attribution.response")
+        ->setPlainText(QStringLiteral("Mara threw the grain into the air and the husks flew away."));
     child<QAbstractButton>(view, "attribution.run")->click();
     QTest::qWait(50);
     QVERIFY(idle());
@@ -183,7 +188,8 @@ class ScreensTest : public QObject {
   void leastSizeHoldsTheWindow() {
     window_->resize(820, 560);
     QTest::qWait(100);
-    QVERIFY2(window_->width() <= 1024 && window_->height() <= 700, qPrintable(QStringLiteral("%1 x %2").arg(window_->width()).arg(window_->height())));
+    QVERIFY2(window_->width() <= 1024 && window_->height() <= 700,
+             qPrintable(QStringLiteral("%1 x %2").arg(window_->width()).arg(window_->height())));
   }
 };
 
