@@ -248,7 +248,7 @@ QByteArray PlanFile::toJson() const {
     return QString::fromStdString(std::get<std::string>(value));
   };
   QJsonObject setJson, axesJson;
-  for (const auto& [name, value] : set) setJson[name] = json(value);
+  for (const auto& [knob, value] : set) setJson[knob] = json(value);
   for (const Axis& axis : axes) {
     QJsonArray values;
     for (const KnobValue& value : axis.values) values.append(json(value));
@@ -288,7 +288,7 @@ QByteArray experimentJson(const Experiment& experiment) {
 
 std::vector<PlanFile::Point> PlanFile::points() const {
   Config base;
-  for (const auto& [name, value] : set) base = base.with(name.toStdString(), value);
+  for (const auto& [knob, value] : set) base = base.with(knob.toStdString(), value);
   std::vector<Config> configs{base};
   for (const Axis& axis : axes) {
     std::vector<Config> next;

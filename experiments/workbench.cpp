@@ -6,6 +6,7 @@
 #include <QFile>
 #include <QFileInfo>
 #include <QStandardPaths>
+#include <cstdio>
 
 #include "engine/text/chat.h"
 #include "experiments/chart_runs.h"
@@ -61,9 +62,16 @@ bool Workbench::createSession(const QString& path, QString* error) {
 bool Workbench::saveSessionAs(const QString& path, QString* error) {
   const auto file = session();
   if (!file) return createSession(path, error);
-  const auto saved = file->saveCopy(path.toStdString());
+  // The file dialog has asked about overwriting: the copy is made beside the old file and replaces it only when it is whole.
+  const QString part = path + QStringLiteral(".part");
+  QFile::remove(part);
+  const auto saved = file->saveCopy(part.toStdString());
   if (!saved) {
     if (error) *error = QString::fromStdString(saved.error().message + (saved.error().hint.empty() ? "" : " " + saved.error().hint));
+    return false;
+  }
+  if (std::rename(QFile::encodeName(part).constData(), QFile::encodeName(path).constData()) != 0) {
+    if (error) *error = tr("%1 can't be written; the copy is %2.").arg(path, part);
     return false;
   }
   return openSession(path, error);
@@ -100,7 +108,6 @@ void Workbench::setConfig(const Config& config, const QString& cause) {
     session->request(config, cause.toStdString());
     // An idle session answers without a token; a busy one adopts at its next token by itself.
     if (!impl_->job.running) impl_->adoptIdle();
-    impl_->watchPending();
   }
   Q_EMIT effectiveChanged();
 }

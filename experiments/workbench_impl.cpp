@@ -63,15 +63,14 @@ Workbench::Impl::Impl(Workbench* owner, const EngineOptions& engineOptions)
   displayTimer.setInterval(kDisplayMs);
   QObject::connect(&displayTimer, &QTimer::timeout, q, [this] { drainPoints(); });
   pendingTimer.setInterval(kPendingMs);
+  // Weights may begin to be prepared at a token and be ready when nothing runs: an idle session takes them only when asked.
   QObject::connect(&pendingTimer, &QTimer::timeout, q, [this] {
     const auto current = session();
-    const bool pending = current && current->pending();
-    if (!pending) {
-      pendingTimer.stop();
-      if (!job.running) adoptIdle();
-    }
+    if (!current || !current->pending()) return;
+    if (!job.running) adoptIdle();
     Q_EMIT q->effectiveChanged();
   });
+  pendingTimer.start();
   thread = std::jthread([this](const std::stop_token& end) { loop(end); });
 }
 
@@ -336,10 +335,6 @@ void Workbench::Impl::forwardEvents() {
     Q_EMIT q->effectiveChanged();
     if (adopted) scoreProbe();
   });
-}
-
-void Workbench::Impl::watchPending() {
-  if (!pendingTimer.isActive()) pendingTimer.start();
 }
 
 void Workbench::Impl::scoreProbe() {

@@ -46,7 +46,6 @@ struct Workbench::Impl {
   void pushPoint(const TokenPoint& point);   // engine thread; drained at display rate
   void drainPoints();
   void adoptIdle();
-  void watchPending();
   void scoreProbe();
   void forwardEvents();                       // of an idle session
   void showOccupancy(bool force);

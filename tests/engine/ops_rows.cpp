@@ -100,7 +100,7 @@ TEST(head_norm_is_rms_norm_per_head) {
 TEST(rope_turns_half_split_pairs) {
   RopeConfig config;
   config.dims = 12;
-  const auto frequencies = ropeFrequencies(config);
+  const auto frequencies = winnow::ropeFrequencies(config);
   EXPECT_EQ(frequencies.size(), size_t{6});
   for (int c = 0; c < 6; ++c) EXPECT_NEAR(frequencies[static_cast<size_t>(c)], std::pow(10000.0, -c / 6.0), 1e-7);
   for (auto& machine : machines(2)) {
@@ -129,14 +129,14 @@ TEST(rope_frequencies_follow_the_scaling) {
   RopeConfig config;
   config.dims = 128;
   config.base = 500000;
-  const auto plain = ropeFrequencies(config);
+  const auto plain = winnow::ropeFrequencies(config);
   config.scaling = RopeScaling::linear;
   config.factor = 4;
-  const auto linear = ropeFrequencies(config);
+  const auto linear = winnow::ropeFrequencies(config);
   config.scaling = RopeScaling::llama3;
   config.factor = 8;
   config.originalContext = 8192;
-  const auto llama = ropeFrequencies(config);
+  const auto llama = winnow::ropeFrequencies(config);
   for (size_t c = 0; c < 64; ++c) {
     EXPECT_NEAR(linear[c], plain[c] / 4, plain[c] * 1e-6);
     const double wave = 2 * std::numbers::pi / plain[c];
