@@ -33,7 +33,8 @@ QString read(const QCommandLineParser& parser, Arguments& out) {
   out.session = parser.value(QStringLiteral("session"));
   out.prompt = parser.value(QStringLiteral("prompt"));
   out.theme = parser.value(QStringLiteral("theme"));
-  if (!out.theme.isEmpty() && out.theme != QStringLiteral("light") && out.theme != QStringLiteral("dark") && out.theme != QStringLiteral("system"))
+  if (!out.theme.isEmpty() && out.theme != QStringLiteral("light") && out.theme != QStringLiteral("dark") &&
+      out.theme != QStringLiteral("system"))
     return QStringLiteral("--theme is light, dark or system, not \"%1\".").arg(out.theme);
   out.screenshot = parser.value(QStringLiteral("screenshot"));
   if (const QString size = parser.value(QStringLiteral("size")); !size.isEmpty()) {
@@ -83,7 +84,8 @@ int main(int argc, char** argv) {
   parser.setApplicationDescription(QStringLiteral("Winnow: keep what matters in a language model, and see what it costs."));
   parser.addHelpOption();
   parser.addVersionOption();
-  parser.addPositionalArgument(QStringLiteral("MODEL"), QStringLiteral("A GGUF file, a Hugging Face folder, or starter."), QStringLiteral("[MODEL]"));
+  parser.addPositionalArgument(QStringLiteral("MODEL"), QStringLiteral("A GGUF file, a Hugging Face folder, or starter."),
+                               QStringLiteral("[MODEL]"));
   parser.addOption({QStringLiteral("session"), QStringLiteral("Open or create this session."), QStringLiteral("FILE")});
   parser.addOption({QStringLiteral("prompt"), QStringLiteral("Generate from this prompt once the model is open."), QStringLiteral("TEXT")});
   parser.addOption({QStringLiteral("theme"), QStringLiteral("light, dark or system."), QStringLiteral("NAME")});

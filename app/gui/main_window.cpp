@@ -5,7 +5,7 @@
 #include <QFileInfo>
 #include <QDockWidget>
 #include <QMenuBar>
-#include <QMessageBox>
+#include <QResizeEvent>
 #include <QStackedWidget>
 #include <QStatusBar>
 #include <QTabBar>
@@ -89,6 +89,7 @@ void MainWindow::buildCentre() {
   tabs_ = new QTabWidget(pages_);
   tabs_->setObjectName(QStringLiteral("views"));
   tabs_->setDocumentMode(true);
+  tabs_->setAccessibleName(tr("Views"));
   tabs_->tabBar()->setAccessibleName(tr("Views"));
   PlotContext context;
   context.themes = themes_;
@@ -144,9 +145,25 @@ void MainWindow::defaultLayout() {
   addDockWidget(Qt::BottomDockWidgetArea, docks_[3]);
   tabifyDockWidget(docks_[2], docks_[3]);
   docks_[2]->raise();
-  if (width() < 1200) docks_[1]->hide();  // the centre needs the room
+  inspectorAside_ = width() < 1200;  // the centre needs the room
+  docks_[1]->setVisible(!inspectorAside_);
   resizeDocks({docks_[0], docks_[1]}, {width() < 1200 ? 300 : 328, 264}, Qt::Horizontal);
   resizeDocks({docks_[2]}, {height() < 800 ? 210 : 270}, Qt::Vertical);
+}
+
+// The inspector gives way to the centre in a narrow window and comes back in a wide one.
+void MainWindow::resizeEvent(QResizeEvent* event) {
+  QMainWindow::resizeEvent(event);
+  if (startPageShown() || event->oldSize().width() == width()) return;
+  QDockWidget* inspector = docks_[1];
+  if (width() < 1200 && inspector->isVisible() && !inspector->isFloating()) {
+    inspector->hide();
+    inspectorAside_ = true;
+  } else if (width() >= 1200 && inspectorAside_) {
+    inspector->show();
+    inspectorAside_ = false;
+    resizeDocks({inspector}, {264}, Qt::Horizontal);
+  }
 }
 
 bool MainWindow::startPageShown() const { return pages_->currentWidget() == start_; }
@@ -199,19 +216,11 @@ void MainWindow::refreshTitle() {
   setWindowTitle(parts.join(QStringLiteral(" – ")));
 }
 
+// Runs of a session without a name stay in the user's data folder, so closing loses nothing and asks nothing.
 void MainWindow::closeEvent(QCloseEvent* event) {
   const auto session = workbench_->session();
-  const bool unsaved = session && workbench_->sessionIsTemporary() && !runs_->model()->runs().empty();
-  if (unsaved && settings_->askToSave()) {  // closing would delete the runs
-    QMessageBox ask(QMessageBox::Question, tr("Keep this session?"), plural(static_cast<qint64>(runs_->model()->runs().size()), tr("This session has %1 run and is not saved in a file."), tr("This session has %1 runs and is not saved in a file.")),
-                    QMessageBox::Save | QMessageBox::Discard | QMessageBox::Cancel, this);
-    ask.setInformativeText(tr("Without saving, its runs are deleted."));
-    const int answer = ask.exec();
-    if (answer == QMessageBox::Cancel || (answer == QMessageBox::Save && !saveSession())) {
-      event->ignore();
-      return;
-    }
-  }
+  if (session && workbench_->sessionIsTemporary() && !runs_->model()->runs().empty())
+    settings_->addSession(QString::fromStdString(session->path()), runsText());
   closing_ = true;
   settings_->setWindow(saveGeometry(), startPageShown() ? layoutBeforeStart_ : saveState(kLayoutVersion));
   workbench_->stop();

@@ -35,6 +35,7 @@ class EventsPanel;
 class Inspector;
 class KnobPanel;
 class LiveView;
+class PlanDialog;
 class PromptPanel;
 class RunsView;
 class StartPage;
@@ -52,6 +53,7 @@ class MainWindow : public QMainWindow {
   void openPath(const QString& path);
   void openModel(const QString& path);
   bool openSession(const QString& path);
+  void openPlan(const QString& path);   // empty: the dialog asks
   ActionRegistry* actions() const { return actions_; }
   Workbench* workbench() const { return workbench_; }
   KnobPanel* knobs() const { return knobs_; }
@@ -66,6 +68,7 @@ class MainWindow : public QMainWindow {
 
  protected:
   void closeEvent(QCloseEvent* event) override;
+  void resizeEvent(QResizeEvent* event) override;
   void dragEnterEvent(QDragEnterEvent* event) override;
   void dragLeaveEvent(QDragLeaveEvent* event) override;
   void dropEvent(QDropEvent* event) override;
@@ -104,11 +107,13 @@ class MainWindow : public QMainWindow {
   void refreshRecent();
   QString runsText() const;
   void findInterrupted();
-  void saveBytes(const QString& purpose, const QString& suggestion, const QString& filter, const std::function<QByteArray(const QString&)>& make);
+  void saveBytes(const QString& purpose, const QString& suggestion, const QString& filter,
+                 const std::function<QByteArray(const QString&)>& make);
 
   // main_window_jobs.cpp: what the workbench says
   void connectWorkbench();
   void connectPanels();
+  void connectRuns();
   void modelChanged();
   void jobChanged(const JobState& job);
   void effectiveChanged();
@@ -143,11 +148,13 @@ class MainWindow : public QMainWindow {
   std::vector<QDockWidget*> docks_;
   QPointer<EvaluateDialog> evaluate_;
   QPointer<BenchDialog> bench_;
+  QPointer<PlanDialog> plan_;
   QTimer runsTimer_;
   QByteArray layoutBeforeStart_;
   QString loadingPath_, interruptedSession_;
   QString lastAdjustment_;   // shown in the banner, so that it is said once
   bool closing_ = false;
+  bool inspectorAside_ = false;  // hidden for want of room
 };
 
 }  // namespace winnow

@@ -41,10 +41,13 @@ void MainWindow::buildActions() {
   actions_->adopt(redo, QStringLiteral("edit.redo"), tr("&Edit"));
   actions_->separator(tr("&Edit"));
   actions_->add({QStringLiteral("edit.resetKnobs"), tr("Reset all &knobs"), tr("&Edit")}, [this] { knobs_->resetAll(); });
-  actions_->add({QStringLiteral("edit.find"), tr("&Find"), tr("&Edit"), QKeySequence::Find, tr("Search the knobs, or filter the runs")}, [this] {
-    if (tabs_->currentWidget() == runs_ && !startPageShown()) runs_->focusFilter();
-    else knobs_->focusSearch();
-  });
+  actions_->add({QStringLiteral("edit.find"), tr("&Find"), tr("&Edit"), QKeySequence::Find, tr("Search the knobs, or filter the runs")},
+                [this] {
+                  if (tabs_->currentWidget() == runs_ && !startPageShown())
+                    runs_->focusFilter();
+                  else
+                    knobs_->focusSearch();
+                });
   actions_->add({QStringLiteral("edit.copyOutput"), tr("Copy &output text"), tr("&Edit")}, [this] { prompt_->flow()->copy(); });
   buildRunActions();
   buildViewActions();
@@ -55,62 +58,88 @@ void MainWindow::buildActions() {
 
 void MainWindow::buildFileActions() {
   const QString menu = tr("&File");
-  actions_->add({QStringLiteral("file.openModel"), tr("&Open model…"), menu, QKeySequence::Open, {}, QStringLiteral("open")}, [this] { chooseModel(); });
-  actions_->add({QStringLiteral("file.openFolder"), tr("Open model &folder…"), menu, {}, tr("A Hugging Face folder with config.json and safetensors")},
+  actions_->add({QStringLiteral("file.openModel"), tr("&Open model…"), menu, QKeySequence::Open, {}, QStringLiteral("open")},
+                [this] { chooseModel(); });
+  actions_->add({QStringLiteral("file.openFolder"),
+                 tr("Open model &folder…"),
+                 menu,
+                 {},
+                 tr("A Hugging Face folder with config.json and safetensors")},
                 [this] { chooseModelFolder(); });
   actions_->add({QStringLiteral("file.starter"), tr("Open the s&tarter model"), menu}, [this] { openModel(QStringLiteral("starter")); });
   actions_->add({QStringLiteral("file.closeModel"), tr("&Close model"), menu}, [this] { workbench_->closeModel(); });
   actions_->separator(menu);
-  actions_->add({QStringLiteral("file.openSession"), tr("Open &session…"), menu, QKeySequence(QStringLiteral("Ctrl+Shift+O"))}, [this] { chooseSession(); });
-  actions_->add({QStringLiteral("file.saveSession"), tr("S&ave session as…"), menu, QKeySequence(QStringLiteral("Ctrl+S"))}, [this] { saveSession(); });
+  actions_->add({QStringLiteral("file.openSession"), tr("Open &session…"), menu, QKeySequence(QStringLiteral("Ctrl+Shift+O"))},
+                [this] { chooseSession(); });
+  actions_->add({QStringLiteral("file.saveSession"), tr("S&ave session as…"), menu, QKeySequence(QStringLiteral("Ctrl+S"))},
+                [this] { saveSession(); });
   actions_->separator(menu);
-  actions_->add({QStringLiteral("file.openText"), tr("Open te&xt…"), menu, {}, tr("As the prompt, or as the context of an attribution")}, [this] { chooseText(); });
-  actions_->add({QStringLiteral("file.export"), tr("&Export chart…"), menu, QKeySequence(QStringLiteral("Ctrl+E")), {}, QStringLiteral("export")},
-                [this] { exportRuns(runs_->selected()); });
+  actions_->add({QStringLiteral("file.openText"), tr("Open te&xt…"), menu, {}, tr("As the prompt, or as the context of an attribution")},
+                [this] { chooseText(); });
+  actions_->add(
+      {QStringLiteral("file.export"), tr("&Export chart…"), menu, QKeySequence(QStringLiteral("Ctrl+E")), {}, QStringLiteral("export")},
+      [this] { exportRuns(runs_->selected()); });
   actions_->separator(menu);
   actions_->add({QStringLiteral("file.quit"), tr("&Quit"), menu, QKeySequence(QStringLiteral("Ctrl+Q"))}, [this] { close(); });
 }
 
 void MainWindow::buildRunActions() {
   const QString menu = tr("&Run");
-  actions_->add({QStringLiteral("run.generate"), tr("&Generate"), menu, QKeySequence(Qt::Key_F5), tr("Generate from the prompt"), QStringLiteral("play")},
+  actions_->add({QStringLiteral("run.generate"), tr("&Generate"), menu, QKeySequence(Qt::Key_F5), tr("Generate from the prompt"),
+                 QStringLiteral("play")},
                 [this] { workbench_->generate(prompt_->request()); });
-  actions_->add({QStringLiteral("run.stop"), tr("&Stop"), menu, QKeySequence(QStringLiteral("Shift+F5")), tr("Stop the running job; what is done is kept"), QStringLiteral("stop")},
+  actions_->add({QStringLiteral("run.stop"), tr("&Stop"), menu, QKeySequence(QStringLiteral("Shift+F5")),
+                 tr("Stop the running job; what is done is kept"), QStringLiteral("stop")},
                 [this] { workbench_->stop(); });
   actions_->separator(menu);
-  actions_->add({QStringLiteral("run.evaluate"), tr("&Evaluate…"), menu, QKeySequence(Qt::Key_F7), tr("Perplexity and divergence on a text"), QStringLiteral("evaluate")}, [this] {
-    if (!evaluate_) evaluate_ = new EvaluateDialog(workbench_, this);
-    evaluate_->show();
-    evaluate_->raise();
-    evaluate_->activateWindow();
-  });
-  actions_->add({QStringLiteral("run.bench"), tr("&Bench…"), menu, QKeySequence(Qt::Key_F8), tr("Speed of prompt processing and generation"), QStringLiteral("bench")}, [this] {
-    if (!bench_) bench_ = new BenchDialog(workbench_, this);
-    bench_->show();
-    bench_->raise();
-    bench_->activateWindow();
-  });
-  actions_->add({QStringLiteral("run.rebuild"), tr("&Recompute the cache"), menu, {}, tr("Feed the tokens again under the present configuration")},
-                [this] { workbench_->rebuildCache(); });
+  actions_->add({QStringLiteral("run.evaluate"), tr("&Evaluate…"), menu, QKeySequence(Qt::Key_F7),
+                 tr("Perplexity and divergence on a text"), QStringLiteral("evaluate")},
+                [this] {
+                  if (!evaluate_) evaluate_ = new EvaluateDialog(workbench_, this);
+                  evaluate_->show();
+                  evaluate_->raise();
+                  evaluate_->activateWindow();
+                });
+  actions_->add({QStringLiteral("run.bench"), tr("&Bench…"), menu, QKeySequence(Qt::Key_F8),
+                 tr("Speed of prompt processing and generation"), QStringLiteral("bench")},
+                [this] {
+                  if (!bench_) bench_ = new BenchDialog(workbench_, this);
+                  bench_->show();
+                  bench_->raise();
+                  bench_->activateWindow();
+                });
+  actions_->add({QStringLiteral("run.plan"), tr("&Plan…"), menu, QKeySequence(Qt::Key_F9),
+                 tr("Run experiments over every combination of some knobs")},
+                [this] { openPlan({}); });
+  actions_->add(
+      {QStringLiteral("run.rebuild"), tr("&Recompute the cache"), menu, {}, tr("Feed the tokens again under the present configuration")},
+      [this] { workbench_->rebuildCache(); });
   actions_->separator(menu);
   actions_->add({QStringLiteral("run.observeOps"), tr("Observe &operations"), menu, {}, tr("Time by operation for each token"), {}, true},
                 [this] { workbench_->observeOps(actions_->action(QStringLiteral("run.observeOps"))->isChecked()); });
-  actions_->add({QStringLiteral("run.probe"), tr("Live &quality"), menu, {}, tr("Score a fixed text in the background after each change"), {}, true}, [this] { startProbe(); });
+  actions_->add(
+      {QStringLiteral("run.probe"), tr("Live &quality"), menu, {}, tr("Score a fixed text in the background after each change"), {}, true},
+      [this] { startProbe(); });
   actions_->action(QStringLiteral("run.probe"))->setChecked(true);
   actions_->separator(menu);
-  actions_->add({QStringLiteral("run.baseline"), tr("Set as &baseline"), menu, QKeySequence(QStringLiteral("Ctrl+Shift+B")), tr("Compare the other runs with the selected one")}, [this] {
-    const auto ids = runs_->selected();
-    if (ids.size() == 1) Q_EMIT runs_->baselineRequested(ids.front());
-  });
-  actions_->add({QStringLiteral("run.compare"), tr("&Compare selected runs"), menu, QKeySequence(QStringLiteral("Ctrl+M"))}, [this] { compareRuns(runs_->selected()); });
+  actions_->add({QStringLiteral("run.baseline"), tr("Set as &baseline"), menu, QKeySequence(QStringLiteral("Ctrl+Shift+B")),
+                 tr("Compare the other runs with the selected one")},
+                [this] {
+                  const auto ids = runs_->selected();
+                  if (ids.size() == 1) Q_EMIT runs_->baselineRequested(ids.front());
+                });
+  actions_->add({QStringLiteral("run.compare"), tr("&Compare selected runs"), menu, QKeySequence(QStringLiteral("Ctrl+M"))},
+                [this] { compareRuns(runs_->selected()); });
 }
 
 void MainWindow::buildViewActions() {
   const QString menu = tr("&View");
-  const std::pair<View, QString> views[] = {{liveTab, tr("&Live")}, {compareTab, tr("&Compare")}, {attributionTab, tr("&Attribution")}, {runsTab, tr("&Runs")}};
+  const std::pair<View, QString> views[] = {
+      {liveTab, tr("&Live")}, {compareTab, tr("&Compare")}, {attributionTab, tr("&Attribution")}, {runsTab, tr("&Runs")}};
   const char* names[] = {"live", "compare", "attribution", "runs"};
   for (const auto& [view, text] : views) {
-    actions_->add({QStringLiteral("view.%1").arg(QString::fromLatin1(names[view])), text, menu, QKeySequence(QStringLiteral("Ctrl+%1").arg(static_cast<int>(view) + 1))},
+    actions_->add({QStringLiteral("view.%1").arg(QString::fromLatin1(names[view])), text, menu,
+                   QKeySequence(QStringLiteral("Ctrl+%1").arg(static_cast<int>(view) + 1))},
                   [this, v = view] { showView(v); });
   }
   actions_->separator(menu);
@@ -129,10 +158,11 @@ void MainWindow::buildViewActions() {
                                                                         {ThemeManager::Mode::light, tr("Li&ght theme"), "light"},
                                                                         {ThemeManager::Mode::dark, tr("&Dark theme"), "dark"}};
   for (const auto& [mode, text, name] : modes) {
-    QAction* action = actions_->add({QStringLiteral("view.theme.%1").arg(QString::fromLatin1(name)), text, menu, {}, {}, {}, true}, [this, m = mode] {
-      themes_->setMode(m);
-      settings_->setTheme(m);
-    });
+    QAction* action =
+        actions_->add({QStringLiteral("view.theme.%1").arg(QString::fromLatin1(name)), text, menu, {}, {}, {}, true}, [this, m = mode] {
+          themes_->setMode(m);
+          settings_->setTheme(m);
+        });
     group->addAction(action);
     action->setChecked(themes_->mode() == mode);
   }
@@ -142,18 +172,23 @@ void MainWindow::buildViewActions() {
     settings_->setFontScale(themes_->fontScale());
   };
   actions_->add({QStringLiteral("view.larger"), tr("&Larger text"), menu, QKeySequence(QStringLiteral("Ctrl++"))}, [scale] { scale(1.1); });
-  actions_->add({QStringLiteral("view.smaller"), tr("S&maller text"), menu, QKeySequence(QStringLiteral("Ctrl+-"))}, [scale] { scale(1 / 1.1); });
-  actions_->add({QStringLiteral("view.normalSize"), tr("&Normal text size"), menu, QKeySequence(QStringLiteral("Ctrl+0"))}, [scale] { scale(0); });
+  actions_->add({QStringLiteral("view.smaller"), tr("S&maller text"), menu, QKeySequence(QStringLiteral("Ctrl+-"))},
+                [scale] { scale(1 / 1.1); });
+  actions_->add({QStringLiteral("view.normalSize"), tr("&Normal text size"), menu, QKeySequence(QStringLiteral("Ctrl+0"))},
+                [scale] { scale(0); });
 }
 
 void MainWindow::buildHelpActions() {
   const QString menu = tr("&Help");
-  actions_->add({QStringLiteral("help.palette"), tr("&Commands…"), menu, QKeySequence(QStringLiteral("Ctrl+K")), tr("Type a command"), QStringLiteral("search")}, [this] {
-    auto* palette = new CommandPalette(*actions_, this);
-    palette->setAttribute(Qt::WA_DeleteOnClose);
-    palette->open();
-  });
-  actions_->add({QStringLiteral("help.shortcuts"), tr("&Keyboard shortcuts"), menu, QKeySequence(QStringLiteral("?"))}, [this] { showShortcuts(); });
+  actions_->add({QStringLiteral("help.palette"), tr("&Commands…"), menu, QKeySequence(QStringLiteral("Ctrl+K")), tr("Type a command"),
+                 QStringLiteral("search")},
+                [this] {
+                  auto* palette = new CommandPalette(*actions_, this);
+                  palette->setAttribute(Qt::WA_DeleteOnClose);
+                  palette->open();
+                });
+  actions_->add({QStringLiteral("help.shortcuts"), tr("&Keyboard shortcuts"), menu, QKeySequence(QStringLiteral("?"))},
+                [this] { showShortcuts(); });
   actions_->add({QStringLiteral("help.about"), tr("&About Winnow"), menu}, [this] { showAbout(); });
 }
 

@@ -10,6 +10,7 @@
 
 #include "app/gui/banner.h"
 #include "app/gui/main_window.h"
+#include "app/gui/plan_dialog.h"
 #include "app/gui/status_chips.h"
 #include "panels/start/start_page.h"
 #include "panels/attribution/attribution_view.h"
@@ -20,7 +21,7 @@
 namespace winnow {
 namespace {
 
-enum class FileKind { model, session, text, unknown };
+enum class FileKind { model, session, text, plan, unknown };
 
 FileKind kindOf(const QString& path) {
   const QFileInfo info(path);
@@ -28,7 +29,10 @@ FileKind kindOf(const QString& path) {
   const QString suffix = info.suffix().toLower();
   if (suffix == QStringLiteral("gguf") || suffix == QStringLiteral("safetensors")) return FileKind::model;
   if (suffix == QStringLiteral("winnow")) return FileKind::session;
-  if (suffix == QStringLiteral("txt") || suffix == QStringLiteral("md") || suffix == QStringLiteral("markdown") || suffix == QStringLiteral("text")) return FileKind::text;
+  if (suffix == QStringLiteral("txt") || suffix == QStringLiteral("md") || suffix == QStringLiteral("markdown") ||
+      suffix == QStringLiteral("text"))
+    return FileKind::text;
+  if (suffix == QStringLiteral("json")) return FileKind::plan;
   return FileKind::unknown;
 }
 
@@ -41,13 +45,16 @@ void MainWindow::openPath(const QString& path) {
     case FileKind::model: return openModel(path);
     case FileKind::session: openSession(path); return;
     case FileKind::text: return loadText(path);
+    case FileKind::plan: return openPlan(path);
     case FileKind::unknown: break;
   }
   fail(tr("Winnow cannot open %1.").arg(QFileInfo(path).fileName()),
-       tr("It opens GGUF files and Hugging Face folders as models, .winnow files as sessions, .txt and .md files as text."));
+       tr("It opens GGUF files and Hugging Face folders as models, .winnow files as sessions, .json files as plans, .txt and .md files as "
+          "text."));
 }
 
 void MainWindow::openModel(const QString& path) {
+  if (workbench_->job().running) return fail(tr("\"%1\" is still running.").arg(workbench_->job().what), tr("Stop it first."));
   loadingPath_ = path;
   banner_->clear();
   start_->setLoading(tr("Opening %1").arg(path == QStringLiteral("starter") ? tr("the starter model") : QFileInfo(path).fileName()), -1);
@@ -66,10 +73,14 @@ bool MainWindow::openSession(const QString& path) {
   refreshRuns();
   settings_->addSession(path, runsText());
   if (report.readOnly)
-    banner_->show(Banner::Tone::notice, tr("%1 is open for reading only: %2").arg(QFileInfo(path).fileName(), QString::fromStdString(report.readOnlyReason)), {});
+    banner_->show(Banner::Tone::notice,
+                  tr("%1 is open for reading only: %2").arg(QFileInfo(path).fileName(), QString::fromStdString(report.readOnlyReason)), {});
   else if (!report.interrupted.empty())
-    banner_->show(Banner::Tone::notice, plural(static_cast<qint64>(report.interrupted.size()), tr("%1 run of this session was interrupted when the program ended; what was measured is kept."),
-                         tr("%1 runs of this session were interrupted when the program ended; what was measured is kept.")), {});
+    banner_->show(Banner::Tone::notice,
+                  plural(static_cast<qint64>(report.interrupted.size()),
+                         tr("%1 run of this session was interrupted when the program ended; what was measured is kept."),
+                         tr("%1 runs of this session were interrupted when the program ended; what was measured is kept.")),
+                  {});
   return true;
 }
 
@@ -93,6 +104,13 @@ void MainWindow::findInterrupted() {
 
 QString MainWindow::runsText() const { return plural(static_cast<qint64>(runs_->model()->runs().size()), tr("%1 run"), tr("%1 runs")); }
 
+void MainWindow::openPlan(const QString& path) {
+  if (!plan_) plan_ = new PlanDialog(workbench_, this);
+  plan_->show();
+  plan_->activateWindow();
+  if (!path.isEmpty()) plan_->open(path);
+}
+
 void MainWindow::chooseModel() {
   const QString path = QFileDialog::getOpenFileName(this, tr("Open model"), settings_->folder(QStringLiteral("model")),
                                                     tr("Models (*.gguf *.safetensors);;All files (*)"));
@@ -102,21 +120,24 @@ void MainWindow::chooseModel() {
 }
 
 void MainWindow::chooseModelFolder() {
-  const QString path = QFileDialog::getExistingDirectory(this, tr("Open a Hugging Face folder"), settings_->folder(QStringLiteral("model")));
+  const QString path =
+      QFileDialog::getExistingDirectory(this, tr("Open a Hugging Face folder"), settings_->folder(QStringLiteral("model")));
   if (path.isEmpty()) return;
   settings_->setFolder(QStringLiteral("model"), path);
   openModel(path);
 }
 
 void MainWindow::chooseSession() {
-  const QString path = QFileDialog::getOpenFileName(this, tr("Open session"), settings_->folder(QStringLiteral("session")), tr("Winnow sessions (*.winnow)"));
+  const QString path = QFileDialog::getOpenFileName(this, tr("Open session"), settings_->folder(QStringLiteral("session")),
+                                                    tr("Winnow sessions (*.winnow)"));
   if (path.isEmpty()) return;
   settings_->setFolder(QStringLiteral("session"), path);
   openSession(path);
 }
 
 void MainWindow::chooseText() {
-  const QString path = QFileDialog::getOpenFileName(this, tr("Open text"), settings_->folder(QStringLiteral("text")), tr("Text (*.txt *.md *.markdown *.text);;All files (*)"));
+  const QString path = QFileDialog::getOpenFileName(this, tr("Open text"), settings_->folder(QStringLiteral("text")),
+                                                    tr("Text (*.txt *.md *.markdown *.text);;All files (*)"));
   if (path.isEmpty()) return;
   settings_->setFolder(QStringLiteral("text"), path);
   loadText(path);
@@ -129,7 +150,8 @@ QString MainWindow::readText(const QString& path) {
     return {};
   }
   if (file.size() > kTextLimit) {
-    fail(tr("%1 has %2 MiB; a text to work with has at most 8.").arg(QFileInfo(path).fileName()).arg(file.size() >> 20), tr("Evaluate reads long texts from their file."));
+    fail(tr("%1 has %2 MiB; a text to work with has at most 8.").arg(QFileInfo(path).fileName()).arg(file.size() >> 20),
+         tr("Evaluate reads long texts from their file."));
     return {};
   }
   return QString::fromUtf8(file.readAll());
@@ -144,7 +166,9 @@ void MainWindow::loadText(const QString& path) {
 }
 
 bool MainWindow::saveSession() {
-  QString path = QFileDialog::getSaveFileName(this, tr("Save session"), settings_->folder(QStringLiteral("session")) + QStringLiteral("/session.winnow"), tr("Winnow sessions (*.winnow)"));
+  QString path = QFileDialog::getSaveFileName(this, tr("Save session"),
+                                              settings_->folder(QStringLiteral("session")) + QStringLiteral("/session.winnow"),
+                                              tr("Winnow sessions (*.winnow)"));
   if (path.isEmpty()) return false;
   if (!path.endsWith(QStringLiteral(".winnow"))) path += QStringLiteral(".winnow");
   QString error;
@@ -159,12 +183,14 @@ bool MainWindow::saveSession() {
 
 void MainWindow::refreshRecent() { start_->setRecent(settings_->recentModels(), settings_->recentSessions()); }
 
-void MainWindow::saveBytes(const QString& purpose, const QString& suggestion, const QString& filter, const std::function<QByteArray(const QString&)>& make) {
+void MainWindow::saveBytes(const QString& purpose, const QString& suggestion, const QString& filter,
+                           const std::function<QByteArray(const QString&)>& make) {
   const QString path = QFileDialog::getSaveFileName(this, tr("Export"), settings_->folder(purpose) + QLatin1Char('/') + suggestion, filter);
   if (path.isEmpty()) return;
   settings_->setFolder(purpose, path);
   QSaveFile file(path);
-  if (!file.open(QIODevice::WriteOnly) || file.write(make(path)) < 0 || !file.commit()) fail(tr("%1 cannot be written: %2.").arg(path, file.errorString()), {});
+  if (!file.open(QIODevice::WriteOnly) || file.write(make(path)) < 0 || !file.commit())
+    fail(tr("%1 cannot be written: %2.").arg(path, file.errorString()), {});
 }
 
 // ---- drag and drop ------------------------------------------------------------------------------------------------------
@@ -178,7 +204,8 @@ void MainWindow::dragEnterEvent(QDragEnterEvent* event) {
     case FileKind::model: start_->setDropHint(tr("Open the model %1").arg(name)); break;
     case FileKind::session: start_->setDropHint(tr("Open the session %1").arg(name)); break;
     case FileKind::text: start_->setDropHint(tr("Load %1 as text").arg(name)); break;
-    case FileKind::unknown: start_->setDropHint(tr("%1 is neither a model, a session nor a text").arg(name)); return;
+    case FileKind::plan: start_->setDropHint(tr("Open the plan %1").arg(name)); break;
+    case FileKind::unknown: start_->setDropHint(tr("%1 is neither a model, a session, a plan nor a text").arg(name)); return;
   }
   event->acceptProposedAction();
 }

@@ -24,6 +24,14 @@
 #include "panels/text/wording.h"
 
 namespace winnow {
+namespace {
+
+void setTag(MemoryByTag& memory, const storage::MemorySample& sample) {
+  for (size_t tag = 0; tag < memory.size(); ++tag)
+    if (memoryTagName(static_cast<MemoryTag>(tag)) == sample.tag) memory[tag] = sample.bytes;
+}
+
+}  // namespace
 
 void MainWindow::connectWorkbench() {
   live_->attach(workbench_);
@@ -67,7 +75,8 @@ void MainWindow::connectPanels() {
   });
 
   knobs_->setPlanner([this](const Config& config) { return workbench_->hasModel() ? workbench_->planMemory(config) : MemoryByTag{}; });
-  connect(knobs_, &KnobPanel::configRequested, this, [this](const Config& config, const QString& cause) { workbench_->setConfig(config, cause); });
+  connect(knobs_, &KnobPanel::configRequested, this,
+          [this](const Config& config, const QString& cause) { workbench_->setConfig(config, cause); });
   connect(knobs_, &KnobPanel::rebuildRequested, workbench_, &Workbench::rebuildCache);
 
   connect(prompt_, &PromptPanel::generateRequested, workbench_, &Workbench::generate);
@@ -91,6 +100,20 @@ void MainWindow::connectPanels() {
     });
   });
 
+  connectRuns();
+  connect(runs_->table()->selectionModel(), &QItemSelectionModel::selectionChanged, this, &MainWindow::updateActions);
+  connect(live_, &LiveView::exportRequested, this, &MainWindow::exportChart);
+  connect(compare_, &CompareView::exportRequested, this, &MainWindow::exportChart);
+
+  connect(chips_, &StatusChips::memoryClicked, this, [this] { showView(liveTab); });
+  connect(chips_, &StatusChips::speedClicked, this, [this] { showView(liveTab); });
+  connect(chips_, &StatusChips::weightsClicked, this, [this] { knobs_->focusSearch(); });
+  connect(chips_, &StatusChips::sessionClicked, this,
+          [this] { workbench_->sessionIsTemporary() ? static_cast<void>(saveSession()) : showView(runsTab); });
+  connect(chips_, &StatusChips::deviceClicked, this, &MainWindow::showAbout);
+}
+
+void MainWindow::connectRuns() {
   connect(runs_, &RunsView::openRequested, this, &MainWindow::openRun);
   connect(runs_, &RunsView::compareRequested, this, &MainWindow::compareRuns);
   connect(runs_, &RunsView::exportRequested, this, &MainWindow::exportRuns);
@@ -107,20 +130,12 @@ void MainWindow::connectPanels() {
     if (const auto session = workbench_->session()) session->setNotes(run, notes.toStdString());
     runsTimer_.start();
   });
-  connect(runs_->table()->selectionModel(), &QItemSelectionModel::selectionChanged, this, &MainWindow::updateActions);
-  connect(live_, &LiveView::exportRequested, this, &MainWindow::exportChart);
-  connect(compare_, &CompareView::exportRequested, this, &MainWindow::exportChart);
-
-  connect(chips_, &StatusChips::memoryClicked, this, [this] { showView(liveTab); });
-  connect(chips_, &StatusChips::speedClicked, this, [this] { showView(liveTab); });
-  connect(chips_, &StatusChips::weightsClicked, this, [this] { knobs_->focusSearch(); });
-  connect(chips_, &StatusChips::sessionClicked, this, [this] { workbench_->sessionIsTemporary() ? static_cast<void>(saveSession()) : showView(runsTab); });
-  connect(chips_, &StatusChips::deviceClicked, this, &MainWindow::showAbout);
 }
 
 void MainWindow::fail(const QString& message, const QString& hint) {
   banner_->show(Banner::Tone::error, message, hint);
-  events_->add({QDateTime::currentMSecsSinceEpoch(), QStringLiteral("error"), {}, hint.isEmpty() ? message : message + QLatin1Char(' ') + hint});
+  events_->add(
+      {QDateTime::currentMSecsSinceEpoch(), QStringLiteral("error"), {}, hint.isEmpty() ? message : message + QLatin1Char(' ') + hint});
 }
 
 void MainWindow::modelChanged() {
@@ -139,7 +154,8 @@ void MainWindow::modelChanged() {
     leaveStartPage();
     if (!loadingPath_.isEmpty() && loadingPath_ != QStringLiteral("starter")) settings_->addModel(loadingPath_);
     if (info->randomWeights)
-      banner_->show(Banner::Tone::notice, tr("The starter model has random weights: its text means nothing. Speed, memory and every knob are real."),
+      banner_->show(Banner::Tone::notice,
+                    tr("The starter model has random weights: its text means nothing. Speed, memory and every knob are real."),
                     tr("Open a trained model with File, Open model."));
     startProbe();
   } else if (!workbench_->session() || runs_->model()->runs().empty()) {
@@ -161,7 +177,8 @@ void MainWindow::startProbe() {
 }
 
 void MainWindow::jobChanged(const JobState& job) {
-  if (job.kind == JobState::Kind::load) start_->setLoading(job.running ? (job.what.isEmpty() ? tr("Opening") : job.what) : QString(), job.fraction);
+  if (job.kind == JobState::Kind::load)
+    start_->setLoading(job.running ? (job.what.isEmpty() ? tr("Opening") : job.what) : QString(), job.fraction);
   const bool generating = job.running && job.kind == JobState::Kind::generate;
   prompt_->setBusy(generating, job.running && !generating);
   attribution_->setJob(job);
@@ -179,7 +196,8 @@ void MainWindow::effectiveChanged() {
   QString said;
   for (const Adjustment& each : effective.adjustments)
     said += tr("Asked for %1 = %2, the engine runs %3: %4 ")
-                .arg(QString::fromStdString(each.knob), QString::fromStdString(toText(each.requested)), QString::fromStdString(toText(each.effective)), QString::fromStdString(each.reason));
+                .arg(QString::fromStdString(each.knob), QString::fromStdString(toText(each.requested)),
+                     QString::fromStdString(toText(each.effective)), QString::fromStdString(each.reason));
   if (!said.isEmpty() && said != lastAdjustment_) banner_->show(Banner::Tone::notice, said.trimmed(), {});
   if (said.isEmpty() && !lastAdjustment_.isEmpty()) banner_->clear();
   lastAdjustment_ = said;
@@ -217,12 +235,18 @@ void MainWindow::openRun(qint64 run) {
   const auto samples = session->tokens(run);
   if (!samples) return fail(QString::fromStdString(samples.error().message), {});
   std::vector<TokenPoint> points;
+  const auto memory = session->memory(run);
+  size_t at = 0;
+  MemoryByTag now{};
+  Utf8Stream text;
   for (const storage::TokenSample& sample : *samples) {
     TokenPoint point;
+    for (; memory && at < memory->size() && (*memory)[at].atToken <= sample.index; ++at) setTag(now, (*memory)[at]);
+    point.memory = now;
     point.index = sample.index;
     point.id = sample.token;
     point.prompt = sample.prefill;
-    point.text = QString::fromStdString(sample.piece);
+    point.text = QString::fromStdString(text.push(sample.piece));
     point.ms = static_cast<double>(sample.durationNs) / 1e6;
     point.seconds = static_cast<double>(sample.tNs) / 1e9;
     point.nll = sample.nll.value_or(-1);
@@ -238,7 +262,9 @@ void MainWindow::openRun(qint64 run) {
       EpochPoint epoch;
       epoch.epoch = event.epoch;
       epoch.token = event.atToken;
-      epoch.label = QStringLiteral("%1 %2 → %3").arg(QString::fromStdString(event.knob), QString::fromStdString(event.oldValue), QString::fromStdString(event.newValue));
+      epoch.label =
+          QStringLiteral("%1 %2 → %3")
+              .arg(QString::fromStdString(event.knob), QString::fromStdString(event.oldValue), QString::fromStdString(event.newValue));
       epoch.cause = QString::fromStdString(event.cause);
       epoch.reason = QString::fromStdString(event.reason);
       epoch.clamped = !event.reason.empty();
@@ -256,10 +282,13 @@ void MainWindow::openRun(qint64 run) {
 void MainWindow::deleteRuns(const std::vector<qint64>& runs) {
   const auto session = workbench_->session();
   if (!session || runs.empty()) return;
-  const auto answer = QMessageBox::question(this, tr("Delete runs"), plural(static_cast<qint64>(runs.size()), tr("Delete %1 run and everything measured in it?"), tr("Delete %1 runs and everything measured in them?")),
+  const auto answer = QMessageBox::question(this, tr("Delete runs"),
+                                            plural(static_cast<qint64>(runs.size()), tr("Delete %1 run and everything measured in it?"),
+                                                   tr("Delete %1 runs and everything measured in them?")),
                                             QMessageBox::Yes | QMessageBox::Cancel, QMessageBox::Cancel);
   if (answer != QMessageBox::Yes) return;
-  if (const auto done = session->deleteRuns(std::vector<storage::Id>(runs.begin(), runs.end())); !done) fail(QString::fromStdString(done.error().message), {});
+  if (const auto done = session->deleteRuns(std::vector<storage::Id>(runs.begin(), runs.end())); !done)
+    fail(QString::fromStdString(done.error().message), {});
   refreshRuns();
 }
 

@@ -47,7 +47,7 @@ QString sampleText() {
 MeasureDialog::MeasureDialog(Workbench* workbench, JobState::Kind kind, const QString& title, const QStringList& columns, QWidget* parent)
     : QDialog(parent), workbench_(workbench), kind_(kind) {
   setWindowTitle(title);
-  resize(760, 480);
+  resize(880, 500);
   auto* all = new QVBoxLayout(this);
   all->setContentsMargins(16, 16, 16, 16);
   all->setSpacing(12);
@@ -152,8 +152,9 @@ void MeasureDialog::setLastRow(const QStringList& cells, const QString& tip) {
   const int row = results_->rowCount() - 1;
   for (int column = 0; column < cells.size(); ++column) {
     auto* item = new QTableWidgetItem(cells[column]);
+    item->setToolTip(cells[column]);
     if (column > 0) item->setTextAlignment(Qt::AlignRight | Qt::AlignVCenter);
-    item->setToolTip(tip);
+    if (column > 0) item->setToolTip(tip);
     results_->setItem(row, column, item);
   }
 }
@@ -211,7 +212,8 @@ EvaluateDialog::EvaluateDialog(Workbench* workbench, QWidget* parent)
   connect(text_, &QComboBox::currentIndexChanged, this, fit);
   fit();
   connect(browse, &QToolButton::clicked, this, [this] {
-    const QString path = QFileDialog::getOpenFileName(this, tr("Choose a text"), path_->text(), tr("Text (*.txt *.md *.raw);;All files (*)"));
+    const QString path =
+        QFileDialog::getOpenFileName(this, tr("Choose a text"), path_->text(), tr("Text (*.txt *.md *.raw);;All files (*)"));
     if (!path.isEmpty()) setTextFile(path);
   });
   connect(workbench_, &Workbench::evaluateProgress, this, [this](const PerplexityResult& result) { showResult(result, false); });
@@ -251,12 +253,15 @@ void EvaluateDialog::showResult(const PerplexityResult& result, bool final) {
   const Format format;
   const QString dash = Format::missing();
   const bool based = result.kld.has_value();
-  const QStringList cells{final ? configurationText() : tr("%1 (%2 so far)").arg(configurationText(), plural(static_cast<qint64>(result.windows.size()), tr("%1 window"), tr("%1 windows"))),
-                          result.count > 0 ? format.perplexity(result.perplexity, 1.96 * result.stderror) : dash,
-                          based ? format.perplexity(result.basePerplexity) : dash,
-                          based ? format.nats(result.kld->mean) : dash,
-                          based ? format.percent(result.kld->top1) : dash,
-                          result.bitsPerByte > 0 ? format.fixed(result.bitsPerByte, 3) : dash};
+  const QStringList cells{
+      final ? configurationText()
+            : tr("%1 (%2 so far)")
+                  .arg(configurationText(), plural(static_cast<qint64>(result.windows.size()), tr("%1 window"), tr("%1 windows"))),
+      result.count > 0 ? format.perplexity(result.perplexity, 1.96 * result.stderror) : dash,
+      based ? format.perplexity(result.basePerplexity) : dash,
+      based ? format.nats(result.kld->mean) : dash,
+      based ? format.percent(result.kld->top1) : dash,
+      result.bitsPerByte > 0 ? format.fixed(result.bitsPerByte, 3) : dash};
   QString tip = tr("%1, %2 predictions, ± is the 95 % interval").arg(QString::fromStdString(result.protocol), format.count(result.count));
   if (based)
     tip += tr("; KL divergence median %1, 99 % %2, largest %3")

@@ -56,14 +56,13 @@ void Settings::setWindow(const QByteArray& geometry, const QByteArray& layout) {
 
 void Settings::forgetLayout() { store_.remove(QStringLiteral("window/layout")); }
 
-QString Settings::folder(const QString& purpose) const { return store_.value(QStringLiteral("folders/") + purpose, QDir::homePath()).toString(); }
+QString Settings::folder(const QString& purpose) const {
+  return store_.value(QStringLiteral("folders/") + purpose, QDir::homePath()).toString();
+}
 
 void Settings::setFolder(const QString& purpose, const QString& file) {
   store_.setValue(QStringLiteral("folders/") + purpose, QFileInfo(file).absolutePath());
 }
-
-bool Settings::askToSave() const { return store_.value(QStringLiteral("askToSave"), true).toBool(); }
-void Settings::setAskToSave(bool ask) { store_.setValue(QStringLiteral("askToSave"), ask); }
 
 std::vector<RecentFile> Settings::recent(const QString& kind) const {
   std::vector<RecentFile> files;
@@ -75,7 +74,8 @@ std::vector<RecentFile> Settings::recent(const QString& kind) const {
     file.bytes = entry.bytes;
     if (!info.exists()) file.state = RecentFile::State::moved;
     // A session changes whenever it is worked on; a model should not.
-    else if (kind == QStringLiteral("models") && (info.size() != entry.bytes || info.lastModified().toMSecsSinceEpoch() != entry.modifiedMs))
+    else if (kind == QStringLiteral("models") &&
+             (info.size() != entry.bytes || info.lastModified().toMSecsSinceEpoch() != entry.modifiedMs))
       file.state = RecentFile::State::changed;
     files.push_back(file);
     if (files.size() == kRecentShown) break;
@@ -87,11 +87,15 @@ void Settings::add(const QString& kind, const QString& path, const QString& deta
   const QFileInfo info(path);
   std::vector<Entry> entries = read(store_, kind);
   std::erase_if(entries, [&](const Entry& entry) { return entry.path == info.absoluteFilePath(); });
-  entries.insert(entries.begin(), Entry{info.absoluteFilePath(), detail, info.isDir() ? 0 : info.size(), info.lastModified().toMSecsSinceEpoch()});
+  entries.insert(entries.begin(),
+                 Entry{info.absoluteFilePath(), detail, info.isDir() ? 0 : info.size(), info.lastModified().toMSecsSinceEpoch()});
   if (entries.size() > kRecentLimit) entries.resize(kRecentLimit);
   QVariantList list;
   for (const Entry& entry : entries)
-    list << QVariantMap{{QStringLiteral("path"), entry.path}, {QStringLiteral("detail"), entry.detail}, {QStringLiteral("bytes"), entry.bytes}, {QStringLiteral("modified"), entry.modifiedMs}};
+    list << QVariantMap{{QStringLiteral("path"), entry.path},
+                        {QStringLiteral("detail"), entry.detail},
+                        {QStringLiteral("bytes"), entry.bytes},
+                        {QStringLiteral("modified"), entry.modifiedMs}};
   store_.setValue(QStringLiteral("recent/") + kind, list);
 }
 

@@ -37,9 +37,6 @@ class Settings {
   QVariant choice(const QString& key) const { return store_.value(QStringLiteral("choices/") + key); }  // last ones of dialogs
   void setChoice(const QString& key, const QVariant& value) { store_.setValue(QStringLiteral("choices/") + key, value); }
 
-  bool askToSave() const;      // when a temporary session with runs is closed
-  void setAskToSave(bool ask);
-
  private:
   std::vector<RecentFile> recent(const QString& kind) const;
   void add(const QString& kind, const QString& path, const QString& detail);

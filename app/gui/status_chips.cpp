@@ -81,22 +81,28 @@ void StatusChips::tick() {
     speed_->setToolTip(job.what);
   }
   weights_->setVisible(workbench_->weightsPending());
-  if (workbench_->weightsPending()) weights_->setText(tr("preparing weights %1").arg(format.percent(std::max(0.0, workbench_->weightsPendingFraction()))));
+  if (workbench_->weightsPending())
+    weights_->setText(tr("preparing weights %1").arg(format.percent(std::max(0.0, workbench_->weightsPendingFraction()))));
   const auto session = workbench_->session();
   session_->setVisible(session != nullptr);
   if (!session) return;
   const storage::WriterState state = session->writerState();
-  QString name = workbench_->sessionIsTemporary() ? tr("unsaved session") : QFileInfo(QString::fromStdString(session->path())).fileName();
+  QString name = workbench_->sessionIsTemporary() ? tr("untitled session") : QFileInfo(QString::fromStdString(session->path())).fileName();
   QString text;
   if (session->readOnly()) text = tr("%1 · read-only").arg(name);
   else if (state.degraded) text = tr("%1 · not saving: %2").arg(name, QString::fromStdString(state.problem));
   else if (state.queued > 0) text = tr("%1 · saving").arg(name);
   else if (state.lastCommitUs > 0)
-    text = tr("%1 · saved %2 ago").arg(name, format.duration(std::max(0.0, static_cast<double>(QDateTime::currentMSecsSinceEpoch()) * 1e6 - static_cast<double>(state.lastCommitUs) * 1e3)));
+    text = tr("%1 · saved %2 ago")
+               .arg(name, format.duration(std::max(0.0, static_cast<double>(QDateTime::currentMSecsSinceEpoch()) * 1e6 -
+                                                            static_cast<double>(state.lastCommitUs) * 1e3)));
   else text = name;
   if (state.dropped > 0) text += QStringLiteral(" · ") + plural(state.dropped, tr("%1 sample dropped"), tr("%1 samples dropped"));
   session_->setText(text);
-  session_->setToolTip(workbench_->sessionIsTemporary() ? tr("Kept in a temporary file until you save it. Click to save.") : QString::fromStdString(session->path()));
+  session_->setToolTip(
+      workbench_->sessionIsTemporary()
+          ? tr("Every run is kept in %1. Click to save the session under a name of yours.").arg(QString::fromStdString(session->path()))
+          : QString::fromStdString(session->path()));
 }
 
 }  // namespace winnow

@@ -95,22 +95,7 @@ QWidget* AttributionView::buildForm() {
   response_->setAcceptDrops(false);
   response_->setMinimumHeight(40);
   column->addWidget(response_, 1);
-  auto* options = new QHBoxLayout;
-  unit_ = new QComboBox(left);
-  unit_->setObjectName(QStringLiteral("attribution.unit"));
-  unit_->setAccessibleName(tr("Unit"));
-  unit_->addItem(tr("Sentences"), static_cast<int>(SourceUnit::sentence));
-  unit_->addItem(tr("Paragraphs"), static_cast<int>(SourceUnit::paragraph));
-  tokens_ = new QSpinBox(left);
-  tokens_->setObjectName(QStringLiteral("attribution.tokens"));
-  tokens_->setAccessibleName(tr("Response tokens"));
-  tokens_->setToolTip(tr("Length of the response, when the model answers"));
-  tokens_->setRange(1, 4096);
-  tokens_->setValue(48);
-  tokens_->setSuffix(tr(" tokens"));
-  options->addWidget(unit_, 1);
-  options->addWidget(tokens_);
-  column->addLayout(options);
+  column->addLayout(buildOptions(left));
   auto* method = new QLabel(tr("Method: leave-one-out, exact. One forward pass for each source."), left);
   method->setProperty("role", QStringLiteral("small"));
   method->setWordWrap(true);
@@ -138,6 +123,25 @@ QWidget* AttributionView::buildForm() {
   return left;
 }
 
+QLayout* AttributionView::buildOptions(QWidget* parent) {
+  auto* options = new QHBoxLayout;
+  unit_ = new QComboBox(parent);
+  unit_->setObjectName(QStringLiteral("attribution.unit"));
+  unit_->setAccessibleName(tr("Unit"));
+  unit_->addItem(tr("Sentences"), static_cast<int>(SourceUnit::sentence));
+  unit_->addItem(tr("Paragraphs"), static_cast<int>(SourceUnit::paragraph));
+  tokens_ = new QSpinBox(parent);
+  tokens_->setObjectName(QStringLiteral("attribution.tokens"));
+  tokens_->setAccessibleName(tr("Response tokens"));
+  tokens_->setToolTip(tr("Length of the response, when the model answers"));
+  tokens_->setRange(1, 4096);
+  tokens_->setValue(48);
+  tokens_->setSuffix(tr(" tokens"));
+  options->addWidget(unit_, 1);
+  options->addWidget(tokens_);
+  return options;
+}
+
 QWidget* AttributionView::buildResult() {
   auto* right = new QWidget(this);
   auto* column = new QVBoxLayout(right);
@@ -146,6 +150,7 @@ QWidget* AttributionView::buildResult() {
   auto* bar = new QHBoxLayout;
   status_ = new QLabel(right);
   status_->setObjectName(QStringLiteral("attribution.status"));
+  status_->setSizePolicy(QSizePolicy::Ignored, QSizePolicy::Preferred);
   progress_ = new QProgressBar(right);
   progress_->setAccessibleName(tr("Attribution progress"));
   progress_->setRange(0, 1000);
@@ -161,8 +166,6 @@ QWidget* AttributionView::buildResult() {
   bar->addWidget(progress_);
   bar->addWidget(status_, 1);
   bar->addWidget(legend_);
-  bar->addWidget(exportTable_);
-  bar->addWidget(exportPicture_);
   column->addLayout(bar);
   auto* split = new QSplitter(Qt::Vertical, right);
   split->setChildrenCollapsible(false);
@@ -174,7 +177,19 @@ QWidget* AttributionView::buildResult() {
   flow_->setFollow(false);
   flow_->setPlaceholder(tr("The context appears here, each source coloured by how much it made the response likelier."));
   split->addWidget(flow_);
-  auto* lower = new QWidget(split);
+  split->addWidget(buildList(split));
+  split->setStretchFactor(0, 3);
+  split->setStretchFactor(1, 2);
+  column->addWidget(split, 1);
+
+  connectResult();
+  legend_->setScale(flow_->scale());
+  return right;
+}
+
+// The response and the ranked sources.
+QWidget* AttributionView::buildList(QWidget* parent) {
+  auto* lower = new QWidget(parent);
   auto* list = new QVBoxLayout(lower);
   list->setContentsMargins(0, 6, 0, 0);
   list->setSpacing(6);
@@ -184,8 +199,11 @@ QWidget* AttributionView::buildResult() {
   answer_->setWordWrap(true);
   answer_->setTextInteractionFlags(Qt::TextSelectableByMouse);
   answer_->setFocusPolicy(Qt::NoFocus);
-  answer_->hide();
-  list->addWidget(answer_);
+  auto* answerRow = new QHBoxLayout;
+  answerRow->addWidget(answer_, 1);
+  answerRow->addWidget(exportTable_);
+  answerRow->addWidget(exportPicture_);
+  list->addLayout(answerRow);
   table_ = new QTableView(lower);
   table_->setObjectName(QStringLiteral("attribution.table"));
   table_->setAccessibleName(tr("Ranked sources"));
@@ -201,17 +219,17 @@ QWidget* AttributionView::buildResult() {
   table_->horizontalHeader()->setStretchLastSection(true);
   table_->horizontalHeader()->setHighlightSections(false);
   table_->setColumnWidth(SourceModel::Rank, 44);
-  table_->setColumnWidth(SourceModel::Score, 96);
-  table_->setColumnWidth(SourceModel::Times, 96);
+  table_->setColumnWidth(SourceModel::Score, 112);
+  table_->setColumnWidth(SourceModel::Times, 112);
   list->addWidget(table_, 1);
-  split->addWidget(lower);
-  split->setStretchFactor(0, 3);
-  split->setStretchFactor(1, 2);
-  column->addWidget(split, 1);
+  return lower;
+}
 
+void AttributionView::connectResult() {
   connect(flow_, &TokenFlow::scaleChanged, this, [this] { legend_->setScale(flow_->scale()); });
   connect(flow_, &TokenFlow::groupHovered, this, [this](int group) {
-    const int row = group < 0 || group >= static_cast<int>(result_.sources.size()) ? -1 : model_.rowOf(result_.sources[static_cast<size_t>(group)].id);
+    const int row =
+        group < 0 || group >= static_cast<int>(result_.sources.size()) ? -1 : model_.rowOf(result_.sources[static_cast<size_t>(group)].id);
     if (row >= 0) table_->setCurrentIndex(model_.index(row, SourceModel::Text));
   });
   const auto light = [this](const QModelIndex& index) {
@@ -224,8 +242,6 @@ QWidget* AttributionView::buildResult() {
   connect(table_->selectionModel(), &QItemSelectionModel::currentRowChanged, this, [light](const QModelIndex& now) { light(now); });
   connect(exportTable_, &QToolButton::clicked, this, [this] { Q_EMIT exportTableRequested(model_.toCsv(), model_.toJson(result_)); });
   connect(exportPicture_, &QToolButton::clicked, this, [this] { Q_EMIT exportPictureRequested(flow_->grab()); });
-  legend_->setScale(flow_->scale());
-  return right;
 }
 
 void AttributionView::setTheme(const Theme& theme) {
@@ -247,7 +263,10 @@ void AttributionView::updateButtons() {
   const bool mine = job_.running && job_.kind == JobState::Kind::attribute;
   const bool empty = context_->document()->isEmpty();
   run_->setEnabled(haveModel_ && !job_.running && !empty);
-  run_->setToolTip(!haveModel_ ? tr("No model is open") : job_.running ? tr("Another job is running") : empty ? tr("The context is empty") : QString());
+  run_->setToolTip(!haveModel_    ? tr("No model is open")
+                   : job_.running ? tr("Another job is running")
+                   : empty        ? tr("The context is empty")
+                                  : QString());
   stop_->setEnabled(mine);
   progress_->setVisible(mine);
   if (mine) {
@@ -310,12 +329,12 @@ void AttributionView::refreshScores() {
   flow_->setScores(scores);
   const Format format;
   QString text = tr("%1 of %2 sources").arg(evaluated).arg(result_.sources.size());
-  if (result_.forwards > 0) text += QStringLiteral(" · ") + tr("%1 passes, %2").arg(format.count(result_.forwards), format.milliseconds(result_.ms));
+  if (result_.forwards > 0)
+    text += QStringLiteral(" · ") + tr("%1 passes, %2").arg(format.count(result_.forwards), format.milliseconds(result_.ms));
   text += QStringLiteral(" · ") + tr("noise floor %1").arg(format.nats(result_.noiseFloor));
   if (!result_.complete && !(job_.running && job_.kind == JobState::Kind::attribute)) text += QStringLiteral(" · ") + tr("partial");
   if (!(job_.running && job_.kind == JobState::Kind::attribute)) status_->setText(text);
-  answer_->setVisible(!result_.response.empty());
-  answer_->setText(tr("Response: %1").arg(QString::fromStdString(result_.response)));
+  answer_->setText(result_.response.empty() ? QString() : tr("Response: %1").arg(QString::fromStdString(result_.response).trimmed()));
 }
 
 void AttributionView::setResult(const AttributeResult& result) {

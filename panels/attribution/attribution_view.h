@@ -46,6 +46,9 @@ class AttributionView : public QWidget {
 
  private:
   QWidget* buildForm();
+  QLayout* buildOptions(QWidget* parent);
+  QWidget* buildList(QWidget* parent);
+  void connectResult();
   QWidget* buildResult();
   void updateButtons();
   void showContext(const std::string& context, const std::vector<Source>& sources);

@@ -54,11 +54,13 @@ QVariant SourceModel::data(const QModelIndex& index, int role) const {
     return tr("The response is likelier without this source: %1").arg(text);
   }
   if (role == Qt::TextAlignmentRole && index.column() != Text) return static_cast<int>(Qt::AlignRight | Qt::AlignVCenter);
-  if (role == Qt::AccessibleTextRole) return QStringLiteral("%1 %2").arg(source.score ? Format().nats(*source.score) : tr("not evaluated"), text);
+  if (role == Qt::AccessibleTextRole)
+    return QStringLiteral("%1 %2").arg(source.score ? Format().nats(*source.score) : tr("not evaluated"), text);
   if (role != Qt::DisplayRole) return {};
   switch (index.column()) {
     case Rank: return source.score ? QVariant(index.row() + 1) : QVariant(Format::missing());
-    case Score: return source.score ? (*source.score > 0 ? QStringLiteral("+") : QString()) + Format().nats(*source.score) : Format::missing();
+    case Score:
+      return source.score ? (*source.score > 0 ? QStringLiteral("+") : QString()) + Format().nats(*source.score) : Format::missing();
     case Times: return !source.score ? Format::missing() : isNoise(source) ? tr("noise") : times(*source.score);
     case Text: return text;
     default: return {};
@@ -76,7 +78,8 @@ QVariant SourceModel::headerData(int section, Qt::Orientation orientation, int r
       default: return {};
     }
   }
-  if (role == Qt::ToolTipRole && section == Score) return tr("log p(response | whole context) − log p(response | context without the source)");
+  if (role == Qt::ToolTipRole && section == Score)
+    return tr("log p(response | whole context) − log p(response | context without the source)");
   return {};
 }
 
@@ -91,7 +94,8 @@ QByteArray SourceModel::toCsv() const {
   for (const Source& source : sources_) {
     QByteArray text = QByteArray::fromStdString(source.text);
     text.replace('"', "\"\"");
-    out += QByteArray::number(source.id) + ',' + QByteArray::number(static_cast<qlonglong>(source.start)) + ',' + QByteArray::number(static_cast<qlonglong>(source.end)) + ',' +
+    out += QByteArray::number(source.id) + ',' + QByteArray::number(static_cast<qlonglong>(source.start)) + ',' +
+           QByteArray::number(static_cast<qlonglong>(source.end)) + ',' +
            (source.score ? QByteArray::number(*source.score, 'g', 9) : QByteArray()) + ",\"" + text + "\"\r\n";
   }
   return out;

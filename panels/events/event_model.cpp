@@ -57,7 +57,8 @@ QVariant EventModel::headerData(int section, Qt::Orientation orientation, int ro
 
 QString EventModel::asText(int row) const {
   const LogLine& line = lines_[static_cast<size_t>(row)];
-  return QStringLiteral("%1 %2 %3 %4").arg(QDateTime::fromMSecsSinceEpoch(line.utcMs).toUTC().toString(Qt::ISODateWithMs), line.level, line.code, line.text);
+  return QStringLiteral("%1 %2 %3 %4")
+      .arg(QDateTime::fromMSecsSinceEpoch(line.utcMs).toUTC().toString(Qt::ISODateWithMs), line.level, line.code, line.text);
 }
 
 void EventFilter::setLeast(const QString& level) {

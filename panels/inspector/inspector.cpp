@@ -105,10 +105,12 @@ void Inspector::setToken(const TokenPoint* point) {
   QString text = point->text;
   rows.emplace_back(tr("Text"), QStringLiteral("“%1”").arg(text.replace(QLatin1Char('\n'), QStringLiteral("⏎"))));
   rows.emplace_back(tr("Place"), tr("%1, id %2").arg(format.count(point->index), format.count(point->id)));
-  if (point->prompt) rows.emplace_back(tr("Part"), point->ms > 0 ? tr("prompt; prefill took %1").arg(format.milliseconds(point->ms)) : tr("prompt"));
+  if (point->prompt)
+    rows.emplace_back(tr("Part"), point->ms > 0 ? tr("prompt; prefill took %1").arg(format.milliseconds(point->ms)) : tr("prompt"));
   else rows.emplace_back(tr("Time"), format.milliseconds(point->ms));
   for (const auto& [category, ms] : point->opMs) rows.emplace_back(QStringLiteral("   ") + category, format.milliseconds(ms));
-  if (point->nll >= 0) rows.emplace_back(tr("NLL"), tr("%1, probability %2").arg(format.nats(point->nll), format.percent(std::exp(-point->nll))));
+  if (point->nll >= 0)
+    rows.emplace_back(tr("NLL"), tr("%1, probability %2").arg(format.nats(point->nll), format.percent(std::exp(-point->nll))));
   if (point->entropy >= 0) rows.emplace_back(tr("Entropy"), format.nats(point->entropy));
   rows.emplace_back(tr("Cache"), tr("%1 kept, %2 evicted").arg(format.count(point->kvLive), format.count(point->kvEvicted)));
   const int64_t all = std::accumulate(point->memory.begin(), point->memory.end(), int64_t{0});
@@ -116,7 +118,8 @@ void Inspector::setToken(const TokenPoint* point) {
   for (size_t i = 0; i < point->memory.size(); ++i) {
     if (point->memory[i] <= 0) continue;
     const std::string_view name = memoryTagName(static_cast<MemoryTag>(i));
-    rows.emplace_back(QStringLiteral("   ") + QString::fromUtf8(name.data(), static_cast<qsizetype>(name.size())), format.bytes(static_cast<double>(point->memory[i])));
+    rows.emplace_back(QStringLiteral("   ") + QString::fromUtf8(name.data(), static_cast<qsizetype>(name.size())),
+                      format.bytes(static_cast<double>(point->memory[i])));
   }
   rows.emplace_back(tr("Epoch"), format.count(point->epoch));
   token_->setRows(rows);
@@ -137,12 +140,15 @@ void Inspector::setQuality(const std::optional<QualityPoint>& point) {
 
 void Inspector::setEffective(const Effective& effective, bool pending, double fraction) {
   std::vector<std::pair<QString, QString>> rows;
-  for (const auto& [name, value] : effective.config.changed()) rows.emplace_back(QString::fromStdString(name), QString::fromStdString(toText(value)));
+  for (const auto& [name, value] : effective.config.changed())
+    rows.emplace_back(QString::fromStdString(name), QString::fromStdString(toText(value)));
   for (const Adjustment& each : effective.adjustments)
     rows.emplace_back(QStringLiteral("⚠ ") + QString::fromStdString(each.knob),
                       tr("asked for %1, got %2: %3")
-                          .arg(QString::fromStdString(toText(each.requested)), QString::fromStdString(toText(each.effective)), QString::fromStdString(each.reason)));
-  if (pending) rows.emplace_back(tr("Pending"), fraction > 0 ? tr("preparing weights, %1").arg(Format().percent(fraction)) : tr("preparing weights"));
+                          .arg(QString::fromStdString(toText(each.requested)), QString::fromStdString(toText(each.effective)),
+                               QString::fromStdString(each.reason)));
+  if (pending)
+    rows.emplace_back(tr("Pending"), fraction > 0 ? tr("preparing weights, %1").arg(Format().percent(fraction)) : tr("preparing weights"));
   if (rows.empty()) rows.emplace_back(tr("Every knob at its default"), QString());
   configuration_->setRows(rows);
 }

@@ -82,18 +82,21 @@ void BudgetEditor::setMode(bool inTokens) {
 void BudgetEditor::report() { Q_EMIT edited(value()); }
 
 void BudgetEditor::setModel(const ModelConfig& model) {
-  const KnobValue kept = value();
+  const double kept = std::get<double>(value());
   maximum_ = std::max(64, model.context);
-  setValue(kept);
+  show(kept);
 }
 
 void BudgetEditor::setValue(const KnobValue& value) {
   const double* given = std::get_if<double>(&value);
-  if (!given) return;
-  const bool inTokens = *given > 1;
+  if (given && *given != std::get<double>(this->value())) show(*given);  // an equal one leaves what is being typed alone
+}
+
+void BudgetEditor::show(double budget) {
+  const bool inTokens = budget > 1;
   setMode(inTokens);
   const QSignalBlocker quietSlider(slider_), quietSpin(spin_);
-  spin_->setValue(inTokens ? *given : *given * 100);
+  spin_->setValue(inTokens ? budget : budget * 100);
   if (!slider_->isSliderDown()) slider_->setValue(scale_.positionOf(spin_->value()));
 }
 

@@ -26,6 +26,7 @@ class BudgetEditor : public KnobEditor {
   bool tokens() const;
   void setMode(bool tokens);
   void report();
+  void show(double budget);
   SliderScale scale_;
   double maximum_ = 4096;  // tokens
   QComboBox* unit_ = nullptr;

@@ -113,7 +113,9 @@ class LineEditor : public KnobEditor {
     connect(edit_, &QLineEdit::editingFinished, this, [this] { commit(); });
   }
   void setValue(const KnobValue& value) override {
-    shown_ = QString::fromStdString(toText(value));
+    const QString text = QString::fromStdString(toText(value));
+    if (text == shown_) return;  // what is being typed stays
+    shown_ = text;
     edit_->setText(shown_);
   }
   KnobValue value() const override { return edit_->text().toStdString(); }
@@ -130,10 +132,12 @@ class LineEditor : public KnobEditor {
   QString shown_;
 };
 
-bool fitsSegments(const Knob& knob) {
-  size_t letters = 0, longest = 0;
-  for (const std::string& choice : knob.choices) letters += choice.size(), longest = std::max(longest, choice.size());
-  return (knob.choices.size() <= 5 && letters <= 28) || (knob.choices.size() <= 8 && longest <= 2);
+// Few choices whose words fit beside each other in the narrowest panel.
+bool fitsSegments(const Knob& knob, const QFontMetrics& metrics) {
+  int widest = 0;
+  for (const std::string& choice : knob.choices) widest = std::max(widest, metrics.horizontalAdvance(QString::fromStdString(choice)));
+  const int count = static_cast<int>(knob.choices.size());
+  return count <= 8 && count * (widest + 14) <= 250;
 }
 
 }  // namespace
@@ -144,7 +148,7 @@ KnobEditor* makeKnobEditor(const Knob& knob, QWidget* parent) {
     case KnobType::enumeration:
     case KnobType::integer:
       if (!knob.choices.empty()) {
-        if (fitsSegments(knob)) return new SegmentedEditor(knob, parent);
+        if (fitsSegments(knob, parent->fontMetrics())) return new SegmentedEditor(knob, parent);
         return new ComboEditor(knob, parent);
       }
       [[fallthrough]];

@@ -86,53 +86,7 @@ void KnobPanel::build() {
   top->addWidget(resetAll_);
   all->addLayout(top);
 
-  auto* scroll = new QScrollArea(this);
-  scroll->setWidgetResizable(true);
-  scroll->setFrameShape(QFrame::NoFrame);
-  scroll->setHorizontalScrollBarPolicy(Qt::ScrollBarAlwaysOff);
-  scroll->setFocusPolicy(Qt::NoFocus);
-  auto* inside = new QWidget(scroll);
-  auto* column = new QVBoxLayout(inside);
-  column->setContentsMargins(2, 0, 2, 0);
-  column->setSpacing(2);
-  for (const Knob& knob : schema_.knobs()) {
-    const QString name = QString::fromStdString(knob.group);
-    auto found = std::find_if(groups_.begin(), groups_.end(), [&](const Group* g) { return g->title == name; });
-    if (found == groups_.end()) {
-      groups_.push_back(new Group(name, inside));
-      column->addWidget(groups_.back());
-      found = groups_.end() - 1;
-    }
-    auto* row = new KnobRow(knob, (*found)->body);
-    (*found)->rows->addWidget(row);
-    (*found)->members.push_back(row);
-    rows_.insert(QString::fromStdString(knob.name), row);
-    connect(row, &KnobRow::edited, this, [this, row](const KnobValue& value) { edited(row, value); });
-    connect(row, &KnobRow::gestureEnded, this, [this] {
-      throttle_->flush();
-      ++gesture_;
-    });
-    connect(row, &KnobRow::resetRequested, this, [this, row] {
-      ++gesture_;
-      edited(row, row->knob().defaultValue);
-      ++gesture_;
-      throttle_->flush();
-    });
-    connect(row, &KnobRow::considered, this, [this, row](const KnobValue& value) {
-      showCost(requested_.with(row->knob().name, value),
-               QStringLiteral("%1 %2").arg(QString::fromStdString(row->knob().title), knobValueText(row->knob(), value)));
-    });
-    connect(row, &KnobRow::leftAlone, this, &KnobPanel::refreshCost);
-  }
-  empty_ = new QLabel(tr("No knob matches."), inside);
-  empty_->setAlignment(Qt::AlignCenter);
-  empty_->setMargin(24);
-  empty_->hide();
-  column->addWidget(empty_);
-  column->addStretch(1);
-  scroll->setWidget(inside);
-  all->addWidget(scroll, 1);
-
+  all->addWidget(buildRows(), 1);
   mixedBar_ = new QFrame(this);
   mixedBar_->setObjectName(QStringLiteral("knobs.mixed"));
   auto* bar = new QHBoxLayout(mixedBar_);
@@ -156,6 +110,59 @@ void KnobPanel::build() {
   connect(search_, &QLineEdit::textChanged, this, &KnobPanel::filter);
   connect(resetAll_, &QToolButton::clicked, this, &KnobPanel::resetAll);
   connect(rebuild_, &QPushButton::clicked, this, &KnobPanel::rebuildRequested);
+}
+
+QWidget* KnobPanel::buildRows() {
+  auto* scroll = new QScrollArea(this);
+  scroll->setWidgetResizable(true);
+  scroll->setFrameShape(QFrame::NoFrame);
+  scroll->setHorizontalScrollBarPolicy(Qt::ScrollBarAlwaysOff);
+  scroll->setFocusPolicy(Qt::NoFocus);
+  auto* inside = new QWidget(scroll);
+  auto* column = new QVBoxLayout(inside);
+  column->setContentsMargins(2, 0, 2, 0);
+  column->setSpacing(2);
+  for (const Knob& knob : schema_.knobs()) {
+    const QString name = QString::fromStdString(knob.group);
+    auto found = std::find_if(groups_.begin(), groups_.end(), [&](const Group* g) { return g->title == name; });
+    if (found == groups_.end()) {
+      groups_.push_back(new Group(name, inside));
+      column->addWidget(groups_.back());
+      found = groups_.end() - 1;
+    }
+    auto* row = new KnobRow(knob, (*found)->body);
+    (*found)->rows->addWidget(row);
+    (*found)->members.push_back(row);
+    rows_.insert(QString::fromStdString(knob.name), row);
+    connectRow(row);
+  }
+  empty_ = new QLabel(tr("No knob matches."), inside);
+  empty_->setAlignment(Qt::AlignCenter);
+  empty_->setMargin(24);
+  empty_->hide();
+  column->addWidget(empty_);
+  column->addStretch(1);
+  scroll->setWidget(inside);
+  return scroll;
+}
+
+void KnobPanel::connectRow(KnobRow* row) {
+  connect(row, &KnobRow::edited, this, [this, row](const KnobValue& value) { edited(row, value); });
+  connect(row, &KnobRow::gestureEnded, this, [this] {
+    throttle_->flush();
+    ++gesture_;
+  });
+  connect(row, &KnobRow::resetRequested, this, [this, row] {
+    ++gesture_;
+    edited(row, row->knob().defaultValue);
+    ++gesture_;
+    throttle_->flush();
+  });
+  connect(row, &KnobRow::considered, this, [this, row](const KnobValue& value) {
+    showCost(requested_.with(row->knob().name, value),
+             QStringLiteral("%1 %2").arg(QString::fromStdString(row->knob().title), knobValueText(row->knob(), value)));
+  });
+  connect(row, &KnobRow::leftAlone, this, &KnobPanel::refreshCost);
 }
 
 void KnobPanel::setModel(const std::optional<ModelConfig>& model, const QString& whyNot) {
@@ -184,8 +191,9 @@ void KnobPanel::setEffective(const Effective& effective, bool pending, double) {
 void KnobPanel::setCacheMixed(bool mixed, double rebuildMs) {
   mixedBar_->setVisible(mixed);
   if (!mixed) return;
-  mixedText_->setText(rebuildMs > 0 ? tr("The cache mixes configurations. Recomputing takes about %1.").arg(Format().milliseconds(rebuildMs))
-                                    : tr("The cache mixes configurations."));
+  mixedText_->setText(rebuildMs > 0
+                          ? tr("The cache mixes configurations. Recomputing takes about %1.").arg(Format().milliseconds(rebuildMs))
+                          : tr("The cache mixes configurations."));
 }
 
 void KnobPanel::setPlanner(std::function<MemoryByTag(const Config&)> planner) {
@@ -302,7 +310,9 @@ void KnobPanel::showCost(const Config& candidate, const QString& label) {
   if (!planner_ || !model_) return;
   const auto total = [](const MemoryByTag& tags) { return std::accumulate(tags.begin(), tags.end(), int64_t{0}); };
   const int64_t now = total(planner_(effective_.config)), then = total(planner_(candidate));
-  QString text = now == then ? tr("Memory plan %1").arg(Format().bytes(static_cast<double>(now))) : tr("Memory plan %1 → %2").arg(Format().bytes(static_cast<double>(now)), Format().bytes(static_cast<double>(then)));
+  QString text = now == then
+                     ? tr("Memory plan %1").arg(Format().bytes(static_cast<double>(now)))
+                     : tr("Memory plan %1 → %2").arg(Format().bytes(static_cast<double>(now)), Format().bytes(static_cast<double>(then)));
   if (!label.isEmpty()) text = QStringLiteral("%1: %2").arg(label, text);
   cost_->setText(text);
 }

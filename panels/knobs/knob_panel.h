@@ -50,6 +50,8 @@ class KnobPanel : public QWidget {
  private:
   struct Group;
   void build();
+  QWidget* buildRows();
+  void connectRow(KnobRow* row);
   void edited(KnobRow* row, const KnobValue& value);
   void refreshRow(KnobRow* row, const Effective& target);
   void refreshRows();

@@ -9,6 +9,7 @@
 #include <QMenu>
 #include <QPainter>
 #include <QPainterPath>
+#include <QStyle>
 #include <QToolButton>
 #include <QVBoxLayout>
 
@@ -21,7 +22,8 @@ namespace {
 
 // The notice colours, told apart by the palette alone: rows need nothing else of the theme.
 QColor amber(const QPalette& palette) {
-  return Theme::builtIn(palette.color(QPalette::Window).lightness() < 128).noticeText;
+  static const Theme themes[] = {Theme::builtIn(false), Theme::builtIn(true)};
+  return themes[palette.color(QPalette::Window).lightness() < 128].noticeText;
 }
 QColor soft(const QPalette& palette) { return palette.color(QPalette::PlaceholderText); }
 
@@ -149,10 +151,12 @@ KnobRow::KnobRow(const Knob& knob, QWidget* parent) : QWidget(parent), knob_(kno
   }
   note_ = new QLabel(this);
   note_->setWordWrap(true);
-  note_->setContentsMargins(20, 0, 0, 0);
   note_->setObjectName(knobObjectName(knob) + QStringLiteral(".note"));
   note_->hide();
-  all->addWidget(note_);
+  auto* below = new QHBoxLayout;
+  below->setContentsMargins(20, 0, 0, 0);
+  below->addWidget(note_);
+  all->addLayout(below);
 
   connect(editor_, &KnobEditor::edited, this, &KnobRow::edited);
   connect(editor_, &KnobEditor::gestureEnded, this, &KnobRow::gestureEnded);
@@ -172,9 +176,12 @@ void KnobRow::setState(KnobState state, const QString& reason, const std::option
   dot_->setState(state, editor_->value() != knob_.defaultValue);
   reason_ = reason;
   if (effective) {
-    QPalette colours = note_->palette();
-    colours.setColor(QPalette::WindowText, state == KnobState::adjusted ? amber(palette()) : soft(palette()));
-    note_->setPalette(colours);
+    const QString role = state == KnobState::adjusted ? QStringLiteral("notice") : QStringLiteral("small");
+    if (note_->property("role").toString() != role) {
+      note_->setProperty("role", role);
+      note_->style()->unpolish(note_);
+      note_->style()->polish(note_);
+    }
     const QString value = knobValueText(knob_, *effective);
     note_->setText(state == KnobState::adjusted ? tr("Running %1: %2").arg(value, reason) : tr("In effect: %1").arg(value));
     note_->show();

@@ -21,12 +21,16 @@ SegmentedEditor::SegmentedEditor(const Knob& knob, QWidget* parent)
     const QString text = QString::fromStdString(choices_[i]);
     button->setText(text);
     button->setCheckable(true);
-    button->setProperty("segment", choices_.size() == 1 ? QStringLiteral("only") : i == 0 ? QStringLiteral("first") : i + 1 == choices_.size() ? QStringLiteral("last") : QStringLiteral("middle"));
+    button->setProperty("segment", choices_.size() == 1       ? QStringLiteral("only")
+                                   : i == 0                   ? QStringLiteral("first")
+                                   : i + 1 == choices_.size() ? QStringLiteral("last")
+                                                              : QStringLiteral("middle"));
     button->setSizePolicy(QSizePolicy::Expanding, QSizePolicy::Fixed);
     button->setMinimumSize(20, 24);
     button->setFocusPolicy(Qt::NoFocus);
     button->setObjectName(knobObjectName(knob) + QLatin1Char('.') + text);
-    button->setAccessibleName(QStringLiteral("%1: %2 %3").arg(QString::fromStdString(knob.title), text, QString::fromStdString(knob.unit)).trimmed());
+    button->setAccessibleName(
+        QStringLiteral("%1: %2 %3").arg(QString::fromStdString(knob.title), text, QString::fromStdString(knob.unit)).trimmed());
     button->installEventFilter(this);
     group_.addButton(button, static_cast<int>(i));
     row->addWidget(button, 1);

@@ -66,8 +66,9 @@ KnobValue SliderEditor::wrapped(double value) const {
 
 void SliderEditor::show(double value) {
   const QSignalBlocker quietSlider(slider_), quietSpin(spin_);
-  spin_->setValue(value);
-  if (!slider_->isSliderDown()) slider_->setValue(scale_.positionOf(value));
+  // An equal value leaves the text alone (somebody may be typing) and the slider where it is (many positions, one value).
+  if (spin_->value() != value) spin_->setValue(value);
+  if (!slider_->isSliderDown() && scale_.valueAt(slider_->value()) != value) slider_->setValue(scale_.positionOf(value));
 }
 
 void SliderEditor::setValue(const KnobValue& value) {

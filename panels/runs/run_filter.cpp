@@ -42,8 +42,8 @@ bool compare(const QString& left, const QString& op, const QString& right) {
 }
 
 bool mentions(const storage::RunSummary& run, const QString& word) {
-  QString all = qt(run.name + ' ' + run.notes + ' ' + run.model + ' ' + run.protocol + ' ' + run.corpus) + QLatin1Char(' ') + RunModel::statusText(run) +
-                QLatin1Char(' ') + qt(std::string(storage::runKindName(run.kind)));
+  QString all = qt(run.name + ' ' + run.notes + ' ' + run.model + ' ' + run.protocol + ' ' + run.corpus) + QLatin1Char(' ') +
+                RunModel::statusText(run) + QLatin1Char(' ') + qt(std::string(storage::runKindName(run.kind)));
   for (const auto& [name, value] : run.effective) all += QLatin1Char(' ') + qt(name + '=' + value);
   return all.contains(word, Qt::CaseInsensitive);
 }
@@ -62,7 +62,8 @@ bool RunQuery::accepts(const storage::RunSummary& run) const {
 }
 
 RunQuery parseRunQuery(const QString& text) {
-  static const QRegularExpression term(QStringLiteral("([A-Za-z][A-Za-z0-9_.]*)\\s*(!=|<=|>=|=|<|>)\\s*(\"[^\"]*\"|\\S*)|\"([^\"]*)\"|(\\S+)"));
+  static const QRegularExpression term(
+      QStringLiteral("([A-Za-z][A-Za-z0-9_.]*)\\s*(!=|<=|>=|=|<|>)\\s*(\"[^\"]*\"|\\S*)|\"([^\"]*)\"|(\\S+)"));
   RunQuery query;
   auto matches = term.globalMatch(text);
   while (matches.hasNext()) {

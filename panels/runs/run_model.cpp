@@ -16,16 +16,21 @@ namespace {
 struct KnownMetric {
   const char* name;
   const char* title;
+  bool difference = false;  // gets a column against the baseline
 };
 // In this order; metrics not named here follow by name.
 constexpr KnownMetric kMetrics[] = {
-    {"ms_per_token", QT_TRANSLATE_NOOP("RunModel", "ms/token")},
-    {"tokens_per_second", QT_TRANSLATE_NOOP("RunModel", "tok/s")},
+    {"ms_per_token", QT_TRANSLATE_NOOP("RunModel", "ms/token"), true},
+    {"tokens_per_second", QT_TRANSLATE_NOOP("RunModel", "Rate")},
     {"prefill_ms", QT_TRANSLATE_NOOP("RunModel", "Prefill")},
-    {"perplexity", QT_TRANSLATE_NOOP("RunModel", "Perplexity")},
+    {"prefill_tokens_per_second", QT_TRANSLATE_NOOP("RunModel", "Prefill rate")},
+    {"roofline_share", QT_TRANSLATE_NOOP("RunModel", "Roofline")},
+    {"perplexity", QT_TRANSLATE_NOOP("RunModel", "Perplexity"), true},
+    {"bits_per_byte", QT_TRANSLATE_NOOP("RunModel", "Bits/byte")},
     {"kld_mean", QT_TRANSLATE_NOOP("RunModel", "KL divergence")},
+    {"kld_p99", QT_TRANSLATE_NOOP("RunModel", "KLD 99 %")},
     {"top1", QT_TRANSLATE_NOOP("RunModel", "Same top")},
-    {"memory_peak", QT_TRANSLATE_NOOP("RunModel", "Memory")},
+    {"memory_peak", QT_TRANSLATE_NOOP("RunModel", "Memory"), true},
 };
 
 int metricRank(const std::string& name) {
@@ -130,12 +135,13 @@ void RunModel::chooseColumns() {
     return std::any_of(runs_.begin(), runs_.end(), [&](const auto& run) { return settingOf(run, knob) != settingOf(runs_.front(), knob); });
   };
   for (const std::string& knob : knobs)
-    if (differs(knob)) columns_.push_back({Kind::knob, text(knob), text(knob), tr("Effective value; shown because it differs among these runs")});
+    if (differs(knob))
+      columns_.push_back({Kind::knob, text(knob), text(knob), tr("Effective value; shown because it differs among these runs")});
   std::vector<std::string> ordered(metrics.begin(), metrics.end());
   std::stable_sort(ordered.begin(), ordered.end(), [](const auto& a, const auto& b) { return metricRank(a) < metricRank(b); });
   for (const std::string& metric : ordered) {
     columns_.push_back({Kind::metric, text(metric), metricTitle(metric), text(metric)});
-    if (baseline_ >= 0 && metricRank(metric) < 1000)
+    if (baseline_ >= 0 && metricRank(metric) < 1000 && kMetrics[metricRank(metric)].difference)
       columns_.push_back({Kind::delta, text(metric), tr("Δ base"), tr("%1 against the baseline run").arg(metricTitle(metric))});
   }
   columns_.push_back({Kind::started, QString(), tr("Started"), QString()});
@@ -159,12 +165,15 @@ QString RunModel::display(const storage::RunSummary& run, const Column& column) 
     case Column::Kind::model: return text(run.model);
     case Column::Kind::knob: return settingOf(run, column.key.toStdString());
     case Column::Kind::started:
-      return run.startedUs ? QLocale().toString(QDateTime::fromMSecsSinceEpoch(*run.startedUs / 1000), QLocale::ShortFormat) : Format::missing();
+      return run.startedUs ? QLocale().toString(QDateTime::fromMSecsSinceEpoch(*run.startedUs / 1000), QLocale::ShortFormat)
+                           : Format::missing();
     case Column::Kind::metric: {
       const auto found = run.metrics.find(column.key.toStdString());
       if (found == run.metrics.end()) return Format::missing();
       const storage::Metric& metric = found->second;
       if (found->first == "perplexity") return format.perplexity(metric.value, halfWidth(metric));
+      if (found->first.ends_with("tokens_per_second")) return format.rate(metric.value);
+      if (found->first == "top1" || found->first.ends_with("_share")) return format.percent(metric.value);
       if (metric.ciLow && metric.ciHigh) return format.interval(metric.value, *metric.ciLow, *metric.ciHigh, text(metric.unit));
       return format.value(metric.value, text(metric.unit));
     }
@@ -204,12 +213,14 @@ QVariant RunModel::sortKey(const storage::RunSummary& run, const Column& column)
 
 QString RunModel::tip(const storage::RunSummary& run, const Column& column) const {
   if (column.kind == Column::Kind::status && !run.errorText.empty()) return text(run.errorText);
-  if (column.kind == Column::Kind::status && run.divergenceJson.size() > 2) return tr("Asked for and got differ: %1").arg(text(run.divergenceJson));
+  if (column.kind == Column::Kind::status && run.divergenceJson.size() > 2)
+    return tr("Asked for and got differ: %1").arg(text(run.divergenceJson));
   if (column.kind == Column::Kind::delta && baseline()) return compareRuns(run, *baseline(), column.key.toStdString()).why;
   if (column.kind == Column::Kind::name) return run.notes.empty() ? tr("run %1, %2").arg(run.id).arg(text(run.model)) : text(run.notes);
   if (column.kind == Column::Kind::metric) {
     const auto found = run.metrics.find(column.key.toStdString());
-    if (found != run.metrics.end()) return tr("%1 %2, n = %3").arg(found->second.value, 0, 'g', 9).arg(text(found->second.unit)).arg(found->second.n);
+    if (found != run.metrics.end())
+      return tr("%1 %2, n = %3").arg(found->second.value, 0, 'g', 9).arg(text(found->second.unit)).arg(found->second.n);
   }
   return {};
 }
@@ -224,12 +235,14 @@ QVariant RunModel::data(const QModelIndex& index, int role) const {
     case Qt::ToolTipRole: return tip(run, column);
     case Qt::AccessibleTextRole: return QStringLiteral("%1: %2").arg(column.title, display(run, column));
     case Qt::TextAlignmentRole:
-      if (column.kind == Column::Kind::metric || column.kind == Column::Kind::delta) return static_cast<int>(Qt::AlignRight | Qt::AlignVCenter);
+      if (column.kind == Column::Kind::metric || column.kind == Column::Kind::delta)
+        return static_cast<int>(Qt::AlignRight | Qt::AlignVCenter);
       return {};
     case IdRole: return static_cast<qlonglong>(run.id);
     case SortRole: return sortKey(run, column);
     case DeltaRole:
-      if (column.kind == Column::Kind::delta && baseline()) return static_cast<int>(compareRuns(run, *baseline(), column.key.toStdString()).verdict);
+      if (column.kind == Column::Kind::delta && baseline())
+        return static_cast<int>(compareRuns(run, *baseline(), column.key.toStdString()).verdict);
       return {};
     default: return {};
   }
@@ -248,7 +261,8 @@ bool RunModel::setData(const QModelIndex& index, const QVariant& value, int role
 
 Qt::ItemFlags RunModel::flags(const QModelIndex& index) const {
   Qt::ItemFlags flags = QAbstractTableModel::flags(index);
-  if (index.isValid() && !readOnly_ && columns_[static_cast<size_t>(index.column())].kind == Column::Kind::name) flags |= Qt::ItemIsEditable;
+  if (index.isValid() && !readOnly_ && columns_[static_cast<size_t>(index.column())].kind == Column::Kind::name)
+    flags |= Qt::ItemIsEditable;
   return flags;
 }
 

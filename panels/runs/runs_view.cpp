@@ -86,7 +86,8 @@ RunsView::RunsView(QWidget* parent) : QWidget(parent) {
   all->addLayout(bottom);
 
   connect(table_->selectionModel(), &QItemSelectionModel::selectionChanged, this, &RunsView::selectionChanged);
-  connect(table_, &QTableView::doubleClicked, this, [this](const QModelIndex& index) { Q_EMIT openRequested(index.data(RunModel::IdRole).toLongLong()); });
+  connect(table_, &QTableView::doubleClicked, this,
+          [this](const QModelIndex& index) { Q_EMIT openRequested(index.data(RunModel::IdRole).toLongLong()); });
   connect(table_, &QTableView::customContextMenuRequested, this, &RunsView::showMenu);
   connect(&model_, &RunModel::renamed, this, &RunsView::renameRequested);
   connect(notes_, &QLineEdit::editingFinished, this, [this] {

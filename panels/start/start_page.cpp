@@ -220,8 +220,10 @@ void StartPage::setMachine(const QString& line, const QString& details) {
 
 void StartPage::setInterrupted(int runs, int tokens) {
   interrupted_->setVisible(runs > 0);
-  interruptedText_->setText(tr("%1, %2 recovered.").arg(plural(runs, tr("%1 run was interrupted when the program ended last time"), tr("%1 runs were interrupted when the program ended last time")),
-                                       plural(tokens, tr("%1 token"), tr("%1 tokens"))));
+  interruptedText_->setText(tr("%1, %2 recovered.")
+                                .arg(plural(runs, tr("%1 run was interrupted when the program ended last time"),
+                                            tr("%1 runs were interrupted when the program ended last time")),
+                                     plural(tokens, tr("%1 token"), tr("%1 tokens"))));
 }
 
 void StartPage::setLoading(const QString& what, double fraction) {

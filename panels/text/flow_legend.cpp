@@ -28,13 +28,16 @@ void FlowLegend::setScale(const FlowScale& scale) {
   if (scale.kind == FlowColour::nll) tip = tr("Negative log-likelihood of each token: 0 nat was certain, 2.3 nat is one chance in ten");
   if (scale.kind == FlowColour::latency) tip = tr("Time per token; the scale runs from the 5th to the 95th percentile");
   if (scale.kind == FlowColour::score)
-    tip = tr("Change of the response's log-probability: 2.30 nat is a factor of ten. Below %1 nat is noise and stays unpainted.").arg(number(scale.noise));
+    tip = tr("Change of the response's log-probability: 2.30 nat is a factor of ten. Below %1 nat is noise and stays unpainted.")
+              .arg(number(scale.noise));
   setToolTip(tip);
   updateGeometry();
   update();
 }
 
-QString FlowLegend::low() const { return scale_.kind == FlowColour::score ? QStringLiteral("−") + number(scale_.high) : number(scale_.low); }
+QString FlowLegend::low() const {
+  return scale_.kind == FlowColour::score ? QStringLiteral("−") + number(scale_.high) : number(scale_.low);
+}
 
 QString FlowLegend::high() const {
   return (scale_.kind == FlowColour::score ? QStringLiteral("+") : QString()) + number(scale_.high) + QLatin1Char(' ') + scale_.unit;
@@ -58,7 +61,8 @@ void FlowLegend::paintEvent(QPaintEvent*) {
     if (scale_.kind == FlowColour::score) t = 2 * t - 1;
     const QRectF cell(left + i * kStrip / cells, top, kStrip / cells, 12);
     painter.fillRect(cell, flowBackground(t, theme_));
-    if (const int thick = flowLineThickness(t); thick > 0) painter.fillRect(QRectF(cell.left(), top + 13, cell.width(), thick), flowLine(t, theme_));
+    if (const int thick = flowLineThickness(t); thick > 0)
+      painter.fillRect(QRectF(cell.left(), top + 13, cell.width(), thick), flowLine(t, theme_));
   }
   painter.setPen(theme_.border);
   painter.drawRect(QRectF(left - 0.5, top - 0.5, kStrip, 12));

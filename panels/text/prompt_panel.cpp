@@ -130,6 +130,7 @@ void PromptPanel::buildSettings() {
   const SamplerSettings defaults;
   tokens_ = whole(this, QStringLiteral("tokens"), 1, 1000000, 128);
   tokens_->setSuffix(tr(" tokens"));
+  tokens_->setFixedWidth(128);
   tokens_->setToolTip(tr("New tokens at most"));
   tokens_->setAccessibleName(tr("Tokens"));
   sampling_ = new QToolButton(this);
@@ -160,7 +161,8 @@ void PromptPanel::buildSettings() {
   row(form, tr("Penalty"), penalty_, tr("Repetition penalty over the last 64 tokens; 1 is off"));
   row(form, tr("Seed"), seed_, tr("Same seed, same configuration: same tokens"));
   form->addRow(ignoreEnd_);
-  for (QDoubleSpinBox* each : {temperature_, topP_, minP_, penalty_}) connect(each, &QDoubleSpinBox::valueChanged, this, &PromptPanel::updateSampling);
+  for (QDoubleSpinBox* each : {temperature_, topP_, minP_, penalty_})
+    connect(each, &QDoubleSpinBox::valueChanged, this, &PromptPanel::updateSampling);
   for (QSpinBox* each : {topK_, seed_}) connect(each, &QSpinBox::valueChanged, this, &PromptPanel::updateSampling);
   connect(sampling_, &QToolButton::clicked, this, [this] {
     popup_->adjustSize();
@@ -186,7 +188,8 @@ void PromptPanel::updateSampling() {
   if (s.repetitionPenalty != 1) parts << tr("penalty %1").arg(format.significant(static_cast<double>(s.repetitionPenalty), 3));
   if (s.temperature > 0) parts << tr("seed %1").arg(s.seed);
   const QString all = parts.join(QStringLiteral(" · "));
-  sampling_->setText(QStringLiteral("  %1  ").arg(parts.size() > 3 ? parts.mid(0, 2).join(QStringLiteral(" · ")) + QStringLiteral(" …") : all));
+  sampling_->setText(
+      QStringLiteral("  %1  ").arg(parts.size() > 3 ? parts.mid(0, 2).join(QStringLiteral(" · ")) + QStringLiteral(" …") : all));
   sampling_->setAccessibleName(tr("Sampling: %1").arg(all));
 }
 
@@ -197,6 +200,8 @@ QWidget* PromptPanel::buildOutput() {
   column->setSpacing(4);
   auto* bar = new QHBoxLayout;
   title_ = new QLabel(tr("Output"), right);
+  title_->setSizePolicy(QSizePolicy::Ignored, QSizePolicy::Preferred);
+  right->setMinimumWidth(220);
   title_->setTextFormat(Qt::PlainText);
   bar->addWidget(title_, 1);
   legend_ = new FlowLegend(right);
@@ -214,8 +219,12 @@ QWidget* PromptPanel::buildOutput() {
   flow_->setCaption(tr("Output"));
   column->addWidget(flow_, 1);
   legend_->setScale(flow_->scale());
-  connect(flow_, &TokenFlow::scaleChanged, this, [this] { legend_->setScale(flow_->scale()); });
-  connect(colour_, &QComboBox::currentIndexChanged, this, [this] { flow_->setColour(static_cast<FlowColour>(colour_->currentData().toInt())); });
+  connect(flow_, &TokenFlow::scaleChanged, this, [this] {
+    legend_->setScale(flow_->scale());
+    legend_->setVisible(width() >= 800 && flow_->colour() != FlowColour::plain);
+  });
+  connect(colour_, &QComboBox::currentIndexChanged, this,
+          [this] { flow_->setColour(static_cast<FlowColour>(colour_->currentData().toInt())); });
   return right;
 }
 
@@ -229,7 +238,9 @@ void PromptPanel::setModel(const std::optional<ModelInfo>& model) {
   const bool raw = !model || model->chatFormat.isEmpty() || model->chatFormat == QStringLiteral("raw");
   chat_->setEnabled(haveModel_ && !raw);
   if (raw) chat_->setChecked(false);
-  chat_->setToolTip(!model ? tr("No model is open") : raw ? tr("This model brings no chat template: prompts run as they are") : tr("Wrap the prompt as %1").arg(model->chatFormat));
+  chat_->setToolTip(!model ? tr("No model is open")
+                    : raw  ? tr("This model brings no chat template: prompts run as they are")
+                           : tr("Wrap the prompt as %1").arg(model->chatFormat));
   flow_->setPlaceholder(haveModel_ ? tr("Press Generate (F5): the answer appears here, token by token.") : tr("Open a model first."));
   updateButtons();
 }
@@ -311,6 +322,11 @@ const TokenPoint* PromptPanel::pointAt(int token) const {
 void PromptPanel::focusPrompt() {
   prompt_->setFocus(Qt::ShortcutFocusReason);
   prompt_->selectAll();
+}
+
+void PromptPanel::resizeEvent(QResizeEvent* event) {
+  QWidget::resizeEvent(event);
+  legend_->setVisible(width() >= 800 && flow_->colour() != FlowColour::plain);
 }
 
 bool PromptPanel::eventFilter(QObject* watched, QEvent* event) {

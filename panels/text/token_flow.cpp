@@ -139,7 +139,8 @@ void TokenFlow::placeToken(int index) {
   if (lineStart_.empty()) breakLine();
   for (size_t m = 0; m < markers_.size(); ++m) {
     if (markers_[m].token != index) continue;
-    const float width = std::min<float>(kMarkerLimit, static_cast<float>(fontMetrics().horizontalAdvance(markers_[m].label)) + 2 * kMarkerPad);
+    const float width =
+        std::min<float>(kMarkerLimit, static_cast<float>(fontMetrics().horizontalAdvance(markers_[m].label)) + 2 * kMarkerPad);
     place(index, static_cast<int>(m), -1, width + 4);
   }
   firstFragment_.push_back(static_cast<int>(fragments_.size()));
@@ -210,7 +211,8 @@ int TokenFlow::tokenAt(const QPoint& point) const {
   const int line = (point.y() + verticalScrollBar()->value() - kMargin) / lineHeight();
   if (line < 0 || line >= static_cast<int>(lineStart_.size())) return -1;
   const auto begin = static_cast<size_t>(lineStart_[static_cast<size_t>(line)]);
-  const size_t end = static_cast<size_t>(line) + 1 < lineStart_.size() ? static_cast<size_t>(lineStart_[static_cast<size_t>(line) + 1]) : fragments_.size();
+  const size_t end = static_cast<size_t>(line) + 1 < lineStart_.size() ? static_cast<size_t>(lineStart_[static_cast<size_t>(line) + 1])
+                                                                       : fragments_.size();
   for (size_t i = begin; i < end; ++i) {
     const Fragment& fragment = fragments_[i];
     if (point.x() >= fragment.x && static_cast<float>(point.x()) < fragment.x + fragment.width) return fragment.token;
@@ -224,7 +226,8 @@ void TokenFlow::paintEvent(QPaintEvent*) {
   QPainter painter(viewport());
   if (tokens_.empty()) {
     painter.setPen(palette().color(QPalette::PlaceholderText));
-    painter.drawText(viewport()->rect().adjusted(kMargin, kMargin, -kMargin, -kMargin), Qt::AlignLeft | Qt::AlignTop | Qt::TextWordWrap, placeholder_);
+    painter.drawText(viewport()->rect().adjusted(kMargin, kMargin, -kMargin, -kMargin), Qt::AlignLeft | Qt::AlignTop | Qt::TextWordWrap,
+                     placeholder_);
     return;
   }
   const int height = lineHeight();
@@ -234,7 +237,8 @@ void TokenFlow::paintEvent(QPaintEvent*) {
   for (int line = first; line <= last; ++line) {
     const int y = kMargin + line * height - top;
     const int begin = lineStart_[static_cast<size_t>(line)];
-    const int end = line + 1 < static_cast<int>(lineStart_.size()) ? lineStart_[static_cast<size_t>(line) + 1] : static_cast<int>(fragments_.size());
+    const int end =
+        line + 1 < static_cast<int>(lineStart_.size()) ? lineStart_[static_cast<size_t>(line) + 1] : static_cast<int>(fragments_.size());
     for (int i = begin; i < end; ++i) {
       const Fragment& fragment = fragments_[static_cast<size_t>(i)];
       if (fragment.length < 0) drawMarker(painter, fragment, y, height);
@@ -248,7 +252,8 @@ void TokenFlow::drawFragment(QPainter& painter, const Fragment& fragment, int y,
   const QRectF cell(fragment.x, y + 2, fragment.width, height - 5);
   const bool selected = anchor_ >= 0 && fragment.token >= std::min(anchor_, caret_) && fragment.token <= std::max(anchor_, caret_);
   const float value = colour_ == FlowColour::nll ? token.nll : colour_ == FlowColour::latency ? token.ms : token.score;
-  const auto position = colour_ == FlowColour::plain || (token.prompt && colour_ == FlowColour::latency) ? std::nullopt : scale_.position(value);
+  const auto position =
+      colour_ == FlowColour::plain || (token.prompt && colour_ == FlowColour::latency) ? std::nullopt : scale_.position(value);
   if (selected) {
     painter.fillRect(cell, palette().color(QPalette::Highlight));
   } else if (position) {
@@ -259,7 +264,9 @@ void TokenFlow::drawFragment(QPainter& painter, const Fragment& fragment, int y,
     painter.fillRect(cell, QBrush(palette().color(QPalette::Mid), Qt::BDiagPattern));
   }
   const bool lit = fragment.token == cursor_ || (group_ >= 0 && token.group == group_);
-  QColor pen = palette().color(selected ? QPalette::HighlightedText : token.prompt && colour_ != FlowColour::score ? QPalette::PlaceholderText : QPalette::Text);
+  QColor pen = palette().color(selected                                       ? QPalette::HighlightedText
+                               : token.prompt && colour_ != FlowColour::score ? QPalette::PlaceholderText
+                                                                              : QPalette::Text);
   if (position && !selected) pen = palette().color(QPalette::Text);
   painter.setPen(pen);
   if (fragment.length > 0)
@@ -286,7 +293,8 @@ void TokenFlow::drawMarker(QPainter& painter, const Fragment& fragment, int y, i
   const QFont small = scaledFont(font(), 0.9);
   painter.setFont(small);
   painter.setPen(palette().color(QPalette::Text));
-  const QString label = QFontMetrics(small).elidedText(markers_[static_cast<size_t>(fragment.begin)].label, Qt::ElideRight, static_cast<int>(pill.width()) - 8);
+  const QString label = QFontMetrics(small).elidedText(markers_[static_cast<size_t>(fragment.begin)].label, Qt::ElideRight,
+                                                       static_cast<int>(pill.width()) - 8);
   painter.drawText(pill, Qt::AlignCenter, label);
   painter.restore();
 }

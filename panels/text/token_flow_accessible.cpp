@@ -65,7 +65,8 @@ class AccessibleFlow : public QAccessibleWidget, public QAccessibleTextInterface
   TokenFlow* flow() const { return static_cast<TokenFlow*>(widget()); }
   int offsetOf(int token) const {
     int offset = 0;
-    for (int i = 0; i < token && i < static_cast<int>(flow()->tokens().size()); ++i) offset += static_cast<int>(flow()->tokens()[static_cast<size_t>(i)].text.size());
+    for (int i = 0; i < token && i < static_cast<int>(flow()->tokens().size()); ++i)
+      offset += static_cast<int>(flow()->tokens()[static_cast<size_t>(i)].text.size());
     return offset;
   }
   int tokenOf(int offset) const {

@@ -146,7 +146,11 @@ void TokenFlow::keyPressEvent(QKeyEvent* event) {
     const QPoint goal(at.left() + 1, 10 + line * lineHeight() - page + lineHeight() / 2);
     const int found = tokenAt(goal);
     if (found >= 0) return found;
-    const int first = fragments_.empty() ? 0 : fragments_[static_cast<size_t>(lineStart_[static_cast<size_t>(line)]) < fragments_.size() ? static_cast<size_t>(lineStart_[static_cast<size_t>(line)]) : fragments_.size() - 1].token;
+    const int first = fragments_.empty() ? 0
+                                         : fragments_[static_cast<size_t>(lineStart_[static_cast<size_t>(line)]) < fragments_.size()
+                                                          ? static_cast<size_t>(lineStart_[static_cast<size_t>(line)])
+                                                          : fragments_.size() - 1]
+                                               .token;
     return first;
   };
   switch (event->key()) {
@@ -188,7 +192,9 @@ QString TokenFlow::tip(int index) const {
   if (token.group < 0) parts << tr("token %1").arg(index);
   if (std::isfinite(token.ms) && !token.prompt) parts << tr("%1 ms").arg(static_cast<double>(token.ms), 0, 'g', 3);
   if (std::isfinite(token.nll))
-    parts << tr("%1 nat (probability %2 %)").arg(static_cast<double>(token.nll), 0, 'f', 2).arg(100 * std::exp(-static_cast<double>(token.nll)), 0, 'g', 2);
+    parts << tr("%1 nat (probability %2 %)")
+                 .arg(static_cast<double>(token.nll), 0, 'f', 2)
+                 .arg(100 * std::exp(-static_cast<double>(token.nll)), 0, 'g', 2);
   if (std::isfinite(token.score)) parts << tr("%1 nat").arg(static_cast<double>(token.score), 0, 'f', 2);
   if (token.unscored) parts << tr("not evaluated yet");
   return parts.join(QStringLiteral(" · "));

@@ -169,7 +169,8 @@ class AttributionTest : public QObject {
     record.response = "the dog";
     record.noiseFloor = 0.05;
     record.complete = true;
-    for (const Source& source : result(3).sources) record.sources.push_back({source.id, source.start, source.end, source.text, source.score, {}});
+    for (const Source& source : result(3).sources)
+      record.sources.push_back({source.id, source.start, source.end, source.text, source.score, {}});
     AttributionView view;
     view.showStored(record);
     QCOMPARE(view.flow()->text().toStdString(), kContext);

@@ -39,7 +39,8 @@ struct Stage {
   KnobPanel panel{Schema::instance()};
   std::vector<std::pair<Config, QString>> sent;
   Stage() {
-    QObject::connect(&panel, &KnobPanel::configRequested, &panel, [this](const Config& config, const QString& cause) { sent.emplace_back(config, cause); });
+    QObject::connect(&panel, &KnobPanel::configRequested, &panel,
+                     [this](const Config& config, const QString& cause) { sent.emplace_back(config, cause); });
     panel.setModel(smallModel(), {});
     panel.setEffective(resolve(Config(), smallModel()), false, 0);
     panel.resize(340, 900);
@@ -268,7 +269,8 @@ class KnobsTest : public QObject {
       QTest::keyClick(focus, Qt::Key_Tab);
       focus = QApplication::focusWidget();
     }
-    QVERIFY2(focus && focus->objectName() == QStringLiteral("knob.weights.bits.16"), qPrintable(focus ? focus->objectName() : QStringLiteral("nothing")));
+    QVERIFY2(focus && focus->objectName() == QStringLiteral("knob.weights.bits.16"),
+             qPrintable(focus ? focus->objectName() : QStringLiteral("nothing")));
     QTest::keyClick(focus, Qt::Key_Right);
     QTest::keyClick(QApplication::focusWidget(), Qt::Key_Right);
     QCOMPARE(stage.panel.requested().integer("weights.bits"), int64_t{6});

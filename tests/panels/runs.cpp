@@ -53,7 +53,8 @@ RunSummary run(storage::Id id, const char* name, const char* bits, double ms, do
 }
 
 std::vector<RunSummary> some() {
-  std::vector<RunSummary> runs{run(3, "four bits", "4", 12.0, 6.9), run(2, "eight bits", "8", 20.1, 6.62), run(1, "reference", nullptr, 20.0, 6.61)};
+  std::vector<RunSummary> runs{run(3, "four bits", "4", 12.0, 6.9), run(2, "eight bits", "8", 20.1, 6.62),
+                               run(1, "reference", nullptr, 20.0, 6.61)};
   runs[2].baseline = true;
   return runs;
 }
@@ -173,8 +174,9 @@ class RunsTest : public QObject {
     view.resize(1000, 500);
     view.show();
     view.setRuns(some(), false);
-    QSignalSpy opened(&view, &RunsView::openRequested), compared(&view, &RunsView::compareRequested), based(&view, &RunsView::baselineRequested),
-        noted(&view, &RunsView::notesRequested), renamed(&view, &RunsView::renameRequested), deleted(&view, &RunsView::deleteRequested);
+    QSignalSpy opened(&view, &RunsView::openRequested), compared(&view, &RunsView::compareRequested),
+        based(&view, &RunsView::baselineRequested), noted(&view, &RunsView::notesRequested), renamed(&view, &RunsView::renameRequested),
+        deleted(&view, &RunsView::deleteRequested);
     QVERIFY(!child<QPushButton>(&view, "runs.compare")->isEnabled());
     view.select(2);
     child<QPushButton>(&view, "runs.open")->click();

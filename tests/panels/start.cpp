@@ -24,7 +24,9 @@ class StartTest : public QObject {
     StartPage page;
     page.resize(1000, 700);
     page.show();
-    page.setRecent({{RecentFile::State::ok, QStringLiteral("/m/a.gguf"), {}, 2048}, {RecentFile::State::moved, QStringLiteral("/m/b.gguf"), {}, 1}}, {});
+    page.setRecent(
+        {{RecentFile::State::ok, QStringLiteral("/m/a.gguf"), {}, 2048}, {RecentFile::State::moved, QStringLiteral("/m/b.gguf"), {}, 1}},
+        {});
     const auto find = [&](const QString& part) -> QToolButton* {
       for (auto* each : page.findChildren<QToolButton*>())
         if (each->accessibleName().contains(part)) return each;
@@ -91,13 +93,15 @@ class StartTest : public QObject {
     point.opMs = {{QStringLiteral("attention"), 6.91}};
     inspector.setToken(&point);
     const QString token = child<QWidget>(&inspector, "inspector.token")->accessibleDescription();
-    for (const char* part : {"cache", "18.4", "attention", "6.91", "1.83", "17 evicted"}) QVERIFY2(token.contains(QString::fromLatin1(part)), qPrintable(token));
+    for (const char* part : {"cache", "18.4", "attention", "6.91", "1.83", "17 evicted"})
+      QVERIFY2(token.contains(QString::fromLatin1(part)), qPrintable(token));
     Effective effective;
     effective.config = Config().with("weights.bits", int64_t{6});
     effective.adjustments.push_back({"weights.bits", int64_t{5}, int64_t{6}, "rows of 172"});
     inspector.setEffective(effective, true, 0.4);
     const QString got = child<QWidget>(&inspector, "inspector.configuration")->accessibleDescription();
-    for (const char* part : {"asked for 5", "got 6", "rows of 172", "40"}) QVERIFY2(got.contains(QString::fromLatin1(part)), qPrintable(got));
+    for (const char* part : {"asked for 5", "got 6", "rows of 172", "40"})
+      QVERIFY2(got.contains(QString::fromLatin1(part)), qPrintable(got));
     inspector.setToken(nullptr);
     QVERIFY(!child<QWidget>(&inspector, "inspector.token")->accessibleDescription().contains(QStringLiteral("18.4")));
   }

@@ -18,7 +18,8 @@ using namespace winnow;
 namespace {
 
 std::vector<FlowToken> words(int count) {
-  static const QStringList some{QStringLiteral("Once"), QStringLiteral(" upon"), QStringLiteral(" a"), QStringLiteral(" time"), QStringLiteral(","), QStringLiteral(" there")};
+  static const QStringList some{QStringLiteral("Once"),  QStringLiteral(" upon"), QStringLiteral(" a"),
+                                QStringLiteral(" time"), QStringLiteral(","),     QStringLiteral(" there")};
   std::vector<FlowToken> out;
   for (int i = 0; i < count; ++i) {
     FlowToken token;
@@ -181,7 +182,8 @@ class TokenFlowTest : public QObject {
     flow.show();
     flow.setTokens(words(30));
     QTest::mousePress(flow.viewport(), Qt::LeftButton, {}, flow.tokenRect(1).center());
-    QMouseEvent drag(QEvent::MouseMove, flow.tokenRect(3).center(), flow.viewport()->mapToGlobal(flow.tokenRect(3).center()), Qt::NoButton, Qt::LeftButton, Qt::NoModifier);
+    QMouseEvent drag(QEvent::MouseMove, flow.tokenRect(3).center(), flow.viewport()->mapToGlobal(flow.tokenRect(3).center()), Qt::NoButton,
+                     Qt::LeftButton, Qt::NoModifier);
     QApplication::sendEvent(flow.viewport(), &drag);
     QTest::mouseRelease(flow.viewport(), Qt::LeftButton, {}, flow.tokenRect(3).center());
     QCOMPARE(flow.selectedText(), QStringLiteral(" upon a time"));

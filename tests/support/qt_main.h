@@ -44,7 +44,8 @@ inline QStringList unnamedFocusable(const QWidget* root) {
   for (const QWidget* each : root->findChildren<QWidget*>()) {
     if (!(each->focusPolicy() & Qt::TabFocus) || !each->isVisibleTo(root)) continue;
     if (each->objectName() == QStringLiteral("qt_spinbox_lineedit")) continue;  // its spin box has the name
-    if (each->inherits("QTabBar") || each->inherits("QDockWidget") || each->inherits("QScrollArea") || each->inherits("QHeaderView")) continue;
+    if (each->inherits("QTabBar") || each->inherits("QDockWidget") || each->inherits("QScrollArea") || each->inherits("QHeaderView"))
+      continue;
     QAccessibleInterface* spoken = QAccessible::queryAccessibleInterface(const_cast<QWidget*>(each));
     if (spoken && spoken->text(QAccessible::Name).isEmpty())
       out << QStringLiteral("%1 %2").arg(QString::fromLatin1(each->metaObject()->className()), each->objectName());

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// Pictures of every view, both themes, two sizes, beside the test program; and what can be asserted of them: everything is
+// painted, nothing is cut off at the least size, every control can be reached and named.
+#include <QAbstractButton>
+#include <QPlainTextEdit>
+#include <QScrollArea>
+#include <QSpinBox>
+#include <QTabWidget>
+#include <QTableView>
+
+#include "app/gui/action_registry.h"
+#include "app/gui/banner.h"
+#include "app/gui/main_window.h"
+#include "app/gui/measure_dialog.h"
+#include "panels/attribution/attribution_view.h"
+#include "panels/knobs/knob_panel.h"
+#include "panels/runs/runs_view.h"
+#include "panels/text/prompt_panel.h"
+#include "panels/text/token_flow.h"
+#include "tests/support/qt_main.h"
+
+using namespace winnow;
+using winnow::testing::child;
+using winnow::testing::sharedData;
+
+namespace {
+constexpr int kLong = 60000;  // ms
+}
+
+class ScreensTest : public QObject {
+  Q_OBJECT
+
+  ThemeManager themes_;
+  Settings settings_;
+  std::unique_ptr<Workbench> workbench_;
+  std::unique_ptr<MainWindow> window_;
+
+  // Both themes, two sizes; the picture must hold more than a few colours.
+  void take(const QString& name, QWidget* what = nullptr) {
+    for (const auto mode : {ThemeManager::Mode::light, ThemeManager::Mode::dark}) {
+      themes_.setMode(mode);
+      for (const QSize size : {QSize(1440, 900), QSize(1024, 700)}) {
+        if (!what) window_->resize(size);
+        QTest::qWait(250);
+        const QImage image = (what ? what : window_.get())->grab().toImage();
+        QSet<QRgb> colours;
+        for (int y = 0; y < image.height(); y += 3)
+          for (int x = 0; x < image.width(); x += 3) colours.insert(image.pixel(x, y));
+        QVERIFY2(colours.size() > 20, qPrintable(name));
+        const QColor corner = image.pixelColor(2, image.height() - 3);
+        QCOMPARE(corner.lightness() < 128, mode == ThemeManager::Mode::dark);
+        image.save(QStringLiteral("%1/%2_%3_%4.png")
+                       .arg(winnow::testing::pictureFolder(), name,
+                            mode == ThemeManager::Mode::dark ? QStringLiteral("dark") : QStringLiteral("light"))
+                       .arg(size.width()));
+        if (what) break;
+      }
+    }
+    if (!what) window_->resize(1440, 900);
+  }
+  bool idle() {
+    return QTest::qWaitFor([this] { return !workbench_->job().running && !workbench_->weightsPending(); }, kLong);
+  }
+  void trigger(const char* action) { window_->actions()->action(QString::fromLatin1(action))->trigger(); }
+
+ private Q_SLOTS:
+  WINNOW_FAIL_ON_WARNINGS
+
+  void initTestCase() {
+    themes_.applyTo(qApp);
+    workbench_ = std::make_unique<Workbench>(EngineOptions{});
+    window_ = std::make_unique<MainWindow>(&themes_, workbench_.get(), &settings_, machineInfo(0));
+    window_->resize(1440, 900);
+    window_->show();
+  }
+  void cleanupTestCase() {
+    window_.reset();
+    workbench_.reset();
+  }
+
+  void start() {
+    take(QStringLiteral("start"));
+    QCOMPARE(winnow::testing::unnamedFocusable(window_.get()).join(QLatin1Char(10)), QString());
+  }
+
+  void live() {
+    const QString shared = sharedData(QStringLiteral("models/tinystories-instruct-3m-chat-f32.gguf"));
+    window_->openModel(QFileInfo::exists(shared) ? shared : QStringLiteral("starter"));
+    auto* generate = window_->prompt()->findChild<QAbstractButton*>(QStringLiteral("generate"));
+    QVERIFY(QTest::qWaitFor([&] { return generate->isEnabled(); }, kLong));
+    window_->prompt()->setPrompt(QStringLiteral("Once upon a time there was a girl named Lily. She liked"));
+    child<QSpinBox>(window_.get(), "tokens")->setValue(160);
+    generate->click();
+    for (const char* bits : {"knob.weights.bits.8", "knob.weights.bits.4"}) {
+      const size_t before = window_->prompt()->flow()->tokens().size();
+      QVERIFY(
+          QTest::qWaitFor([&] { return window_->prompt()->flow()->tokens().size() > before + 30 || !workbench_->job().running; }, kLong));
+      child<QAbstractButton>(window_->knobs(), bits)->click();
+    }
+    QVERIFY(idle());
+    QTest::qWait(1500);  // live quality
+    take(QStringLiteral("live"));
+    QCOMPARE(winnow::testing::unnamedFocusable(window_.get()).join(QLatin1Char(10)), QString());
+  }
+
+  void token() {
+    TokenFlow* flow = window_->prompt()->flow();
+    QTest::mouseMove(flow->viewport(), flow->tokenRect(static_cast<int>(flow->tokens().size()) - 8).center());
+    take(QStringLiteral("token"));
+  }
+
+  void knobsAtTheEnd() {
+    auto* scroll = window_->knobs()->findChild<QScrollArea*>();
+    scroll->ensureWidgetVisible(child<QWidget>(window_->knobs(), "row.compute.activations"));
+    take(QStringLiteral("knobs"));
+  }
+
+  void evaluate() {
+    trigger("run.evaluate");
+    auto* dialog = window_->findChild<EvaluateDialog*>();
+    child<QSpinBox>(dialog, "evaluate.context")->setValue(128);
+    child<QSpinBox>(dialog, "evaluate.chunks")->setValue(3);
+    for (const char* bits : {"knob.weights.bits.16", "knob.weights.bits.4", "knob.weights.bits.2"}) {
+      child<QAbstractButton>(window_->knobs(), bits)->click();
+      QVERIFY(idle());
+      child<QAbstractButton>(dialog, "measure.start")->click();
+      QTest::qWait(50);
+      QVERIFY(idle());
+    }
+    take(QStringLiteral("evaluate"), dialog);
+    QCOMPARE(winnow::testing::unnamedFocusable(dialog).join(QLatin1Char(10)), QString());
+    dialog->close();
+  }
+
+  void bench() {
+    trigger("run.bench");
+    auto* dialog = window_->findChild<BenchDialog*>();
+    child<QSpinBox>(dialog, "bench.prompt")->setValue(32);
+    child<QSpinBox>(dialog, "bench.generate")->setValue(16);
+    child<QSpinBox>(dialog, "bench.repetitions")->setValue(2);
+    child<QAbstractButton>(dialog, "measure.start")->click();
+    QTest::qWait(50);
+    QVERIFY(idle());
+    take(QStringLiteral("bench"), dialog);
+    dialog->close();
+  }
+
+  void attribution() {
+    trigger("view.attribution");
+    AttributionView* view = window_->attribution();
+    view->setContext(sampleText().left(900), {});
+    child<QPlainTextEdit>(view, "attribution.response")
+        ->setPlainText(QStringLiteral("Mara threw the grain into the air and the husks flew away."));
+    child<QAbstractButton>(view, "attribution.run")->click();
+    QTest::qWait(50);
+    QVERIFY(idle());
+    take(QStringLiteral("attribution"));
+    QCOMPARE(winnow::testing::unnamedFocusable(window_.get()).join(QLatin1Char(10)), QString());
+  }
+
+  void runs() {
+    trigger("view.runs");
+    QTest::qWait(300);
+    RunsView* runs = window_->runs();
+    const auto& rows = runs->model()->runs();
+    if (!rows.empty()) {
+      runs->select(rows.back().id);
+      child<QAbstractButton>(runs, "runs.baseline")->click();
+      QTest::qWait(300);
+    }
+    take(QStringLiteral("runs"));
+    QCOMPARE(winnow::testing::unnamedFocusable(window_.get()).join(QLatin1Char(10)), QString());
+  }
+
+  void compare() {
+    window_->runs()->table()->selectAll();
+    trigger("run.compare");
+    take(QStringLiteral("compare"));
+  }
+
+  void errorBanner() {
+    trigger("view.live");
+    window_->openPath(QStringLiteral("/nowhere/missing.gguf"));
+    QTRY_VERIFY_WITH_TIMEOUT(window_->banner()->isVisible(), kLong);
+    take(QStringLiteral("error"));
+  }
+
+  void leastSizeHoldsTheWindow() {
+    window_->resize(820, 560);
+    QTest::qWait(100);
+    QVERIFY2(window_->width() <= 1024 && window_->height() <= 700,
+             qPrintable(QStringLiteral("%1 x %2").arg(window_->width()).arg(window_->height())));
+  }
+};
+
+WINNOW_TEST_MAIN(ScreensTest)
+#include "screens.moc"
