@@ -39,7 +39,7 @@ struct Session::Impl {
     Effective wanted;
     WeightTarget weights;
     std::string cause;
-    std::string weightsFailure;  // why the weights could not be made
+    std::string weightsFailure{};  // why the weights could not be made
   };
   using Weights = std::shared_ptr<const WeightSet>;
 

@@ -69,7 +69,6 @@ struct Stage {
   size_t runs() const { return window->runs()->model()->runs().size(); }
 };
 
-QString chatModel() { return sharedData(QStringLiteral("models/tinystories-instruct-3m-chat-f32.gguf")); }
 QString smallModel() { return sharedData(QStringLiteral("models/stories260K-f32.gguf")); }
 
 // The shared models where they are, else the starter that every build has.
