@@ -10,6 +10,9 @@
 
 namespace winnow::cpu {
 
+// Up to this many multiply-adds a fork-join (about a microsecond) costs more than it saves; results are the same either way.
+constexpr int64_t kAloneWork = 32768;
+
 // 64-byte aligned bytes that only grow; contents are lost when they do.
 class Scratch {
  public:
