@@ -21,6 +21,12 @@ Fonts fontsFor(double scale) {
   return f;
 }
 
+// The thin space before the unit; the same space groups thousands.
+qsizetype unitStart(const QString& value) {
+  const qsizetype last = value.lastIndexOf(Format::thinSpace);
+  return last >= 0 && last + 1 < value.size() && !value[last + 1].isDigit() ? last : -1;
+}
+
 }  // namespace
 
 StatTile::StatTile(ThemeManager* themes, const QString& label, int slot, QWidget* parent)
@@ -90,7 +96,7 @@ void StatTile::paintEvent(QPaintEvent*) {
                    labelMetrics.elidedText(label_, Qt::ElideRight, area.width() - 14));
 
   const int baseline = area.top() + labelMetrics.height() + 2 + valueMetrics.ascent();
-  const qsizetype split = value_.indexOf(Format::thinSpace);
+  const qsizetype split = unitStart(value_);
   const QString number = split < 0 ? value_ : value_.left(split), unit = split < 0 ? QString() : value_.mid(split + 1);
   painter.setFont(fonts.value);
   painter.setPen(busy_ ? theme.textSecondary : theme.text);

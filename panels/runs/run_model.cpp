@@ -48,6 +48,20 @@ QString settingOf(const storage::RunSummary& run, const std::string& knob) {
   return declared ? text(toText(declared->defaultValue)) : QString();
 }
 
+// The value follows from the run's other knobs (weights.bits=4 alone is method rtn): no column of its own.
+bool follows(const storage::RunSummary& run, const std::string& knob) {
+  const Knob* declared = Schema::instance().find(knob);
+  if (!declared) return false;
+  Config others;
+  for (const auto& [name, value] : run.effective) {
+    if (name == knob) continue;
+    const auto with = others.parsed(name, value);
+    if (!with) return false;
+    others = *with;
+  }
+  return text(toText(resolve(others, ModelConfig{}).requested.get(knob))) == settingOf(run, knob);
+}
+
 std::optional<double> halfWidth(const storage::Metric& metric) {
   if (metric.ciLow && metric.ciHigh) return (*metric.ciHigh - *metric.ciLow) / 2;
   if (metric.sd && metric.n > 1) return 1.96 * *metric.sd / std::sqrt(static_cast<double>(metric.n));
@@ -134,8 +148,11 @@ void RunModel::chooseColumns() {
   const auto differs = [&](const std::string& knob) {
     return std::any_of(runs_.begin(), runs_.end(), [&](const auto& run) { return settingOf(run, knob) != settingOf(runs_.front(), knob); });
   };
+  const auto followsAlways = [&](const std::string& knob) {
+    return std::all_of(runs_.begin(), runs_.end(), [&](const auto& run) { return follows(run, knob); });
+  };
   for (const std::string& knob : knobs)
-    if (differs(knob))
+    if (differs(knob) && !followsAlways(knob))
       columns_.push_back({Kind::knob, text(knob), text(knob), tr("Effective value; shown because it differs among these runs")});
   std::vector<std::string> ordered(metrics.begin(), metrics.end());
   std::stable_sort(ordered.begin(), ordered.end(), [](const auto& a, const auto& b) { return metricRank(a) < metricRank(b); });
