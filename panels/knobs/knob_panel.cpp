@@ -98,7 +98,7 @@ void KnobPanel::build() {
   rebuild_ = new QPushButton(mixedBar_);
   rebuild_->setObjectName(QStringLiteral("knobs.rebuild"));
   bar->addWidget(mixedText_);
-  bar->addWidget(rebuild_, 0, Qt::AlignLeft);
+  bar->addWidget(rebuild_);
   mixedBar_->hide();
   auto* around = new QHBoxLayout;
   around->setContentsMargins(8, 0, 8, 0);
@@ -196,7 +196,7 @@ void KnobPanel::setEffective(const Effective& effective, bool pending, double) {
 void KnobPanel::setCacheMixed(bool mixed, double rebuildMs) {
   mixedBar_->setVisible(mixed);
   if (!mixed) return;
-  rebuild_->setText(rebuildMs > 0 ? tr("Recompute the cache, about %1").arg(Format().milliseconds(rebuildMs)) : tr("Recompute the cache"));
+  rebuild_->setText(rebuildMs > 0 ? tr("Recompute, about %1").arg(Format().milliseconds(rebuildMs)) : tr("Recompute the cache"));
 }
 
 void KnobPanel::setPlanner(std::function<MemoryByTag(const Config&)> planner) {

@@ -27,6 +27,13 @@ qsizetype unitStart(const QString& value) {
   return last >= 0 && last + 1 < value.size() && !value[last + 1].isDigit() ? last : -1;
 }
 
+// Whole parts of "a · b · c" that fit, the first ones first: half a number would be a wrong one.
+QString fitted(QString detail, const QFontMetrics& metrics, int width) {
+  const QString separator = QStringLiteral(" · ");
+  while (metrics.horizontalAdvance(detail) > width && detail.contains(separator)) detail.truncate(detail.lastIndexOf(separator));
+  return metrics.elidedText(detail, Qt::ElideRight, width);
+}
+
 }  // namespace
 
 StatTile::StatTile(ThemeManager* themes, const QString& label, int slot, QWidget* parent)
@@ -114,7 +121,7 @@ void StatTile::paintEvent(QPaintEvent*) {
   painter.setFont(fonts.detail);
   painter.setPen(theme.textSecondary);
   painter.drawText(QRect(area.left(), area.bottom() - detailMetrics.height() + 1, area.width(), detailMetrics.height()), Qt::AlignLeft | Qt::AlignVCenter,
-                   detailMetrics.elidedText(detail_, Qt::ElideRight, area.width()));
+                   fitted(detail_, detailMetrics, area.width()));
 }
 
 }  // namespace winnow
