@@ -54,6 +54,11 @@ INLINE V16 loadHalf16(const uint16_t* p) {
   UNROLL WINNOW_EACH_PART r.v[i_] = loadHalf(p + i_ * kLanes);
   return r;
 }
+INLINE V16 loadByteFloats16(const uint8_t* p) {
+  V16 r;
+  UNROLL WINNOW_EACH_PART r.v[i_] = loadByteFloats(p + i_ * kLanes);
+  return r;
+}
 INLINE V16 fma(V16 a, V16 b, V16 c) {
   UNROLL WINNOW_EACH_PART c.v[i_] = fma(a.v[i_], b.v[i_], c.v[i_]);
   return c;
@@ -64,6 +69,10 @@ INLINE V16 fma(V16 a, Vf b, V16 c) {  // b the same in all lanes
 }
 INLINE V16 add(V16 a, V16 b) {
   UNROLL WINNOW_EACH_PART a.v[i_] = add(a.v[i_], b.v[i_]);
+  return a;
+}
+INLINE V16 mul(V16 a, V16 b) {
+  UNROLL WINNOW_EACH_PART a.v[i_] = mul(a.v[i_], b.v[i_]);
   return a;
 }
 INLINE V16 mul(V16 a, Vf b) {

@@ -31,6 +31,9 @@ INLINE void storePart(float* p, Vf a, int n) { _mm256_maskstore_ps(p, firstLanes
 INLINE Vf loadHalf(const uint16_t* p) { return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))}; }
 INLINE Vf loadHalfPart(const uint16_t* p, int n) { return {_mm256_cvtph_ps(loadWords(p, n))}; }
 INLINE void storeHalf(uint16_t* p, Vf a) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(a.v, 0)); }
+INLINE Vf loadByteFloats(const uint8_t* p) {  // kLanes bytes
+  return {_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))))};
+}
 INLINE Vf fromBf16(__m128i h) { return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16))}; }
 INLINE Vf loadBf16(const uint16_t* p) { return fromBf16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
 INLINE Vf loadBf16Part(const uint16_t* p, int n) { return fromBf16(loadWords(p, n)); }

@@ -66,6 +66,11 @@ INLINE Vf loadHalf(const uint16_t* p) { return loadHalfPart(p, 4); }
 INLINE void storeHalf(uint16_t* p, Vf a) {
   for (int i = 0; i < 4; ++i) p[i] = floatToHalf(a.v[i]);
 }
+INLINE Vf loadByteFloats(const uint8_t* p) {  // kLanes bytes
+  Vf r = {};
+  for (int i = 0; i < 4; ++i) r.v[i] = static_cast<float>(p[i]);
+  return r;
+}
 INLINE Vf loadBf16Part(const uint16_t* p, int n) {
   Vf r = {};
   for (int i = 0; i < n; ++i) r.v[i] = bits<float>(static_cast<uint32_t>(p[i]) << 16);
