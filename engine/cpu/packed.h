@@ -9,7 +9,7 @@
 namespace winnow::cpu {
 namespace {
 
-// The codes of values 4p .. 4p+3 of each row as the bytes of its dword.
+// The codes of values 4p .. 4p+3 of each row as the bytes of its dword. Bits of a further plane are shifted straight to their place.
 template <int Bits, int p>
 INLINE I16 codeDwords(const uint8_t* chunk) {
   if constexpr (Bits == 8) {
@@ -19,12 +19,12 @@ INLINE I16 codeDwords(const uint8_t* chunk) {
   } else if constexpr (Bits == 2) {
     return band(shr<p / 2 * 2>(loadBytes(chunk + 64 * (p % 2))), 0x03030303);
   } else if constexpr (Bits == 3) {
-    return bor(codeDwords<2, p>(chunk), shl<2>(band(shr<p>(loadBytes(chunk + 128)), 0x01010101)));
+    return orBits(codeDwords<2, p>(chunk), shift<2 - p>(loadBytes(chunk + 128)), 0x04040404);
   } else if constexpr (Bits == 5) {
-    return bor(codeDwords<4, p>(chunk), shl<4>(band(shr<p>(loadBytes(chunk + 256)), 0x01010101)));
+    return orBits(codeDwords<4, p>(chunk), shift<4 - p>(loadBytes(chunk + 256)), 0x10101010);
   } else {
     static_assert(Bits == 6);
-    return bor(codeDwords<4, p>(chunk), shl<4>(codeDwords<2, p>(chunk + 256)));
+    return orBits(codeDwords<4, p>(chunk), shift<4 - p / 2 * 2>(loadBytes(chunk + 256 + 64 * (p % 2))), 0x30303030);
   }
 }
 

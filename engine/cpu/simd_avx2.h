@@ -88,6 +88,7 @@ INLINE Vi shl(Vi a) {
 }
 INLINE Vi band(Vi a, Vi b) { return {_mm256_and_si256(a.v, b.v)}; }
 INLINE Vi bor(Vi a, Vi b) { return {_mm256_or_si256(a.v, b.v)}; }
+INLINE Vi orBits(Vi a, Vi b, Vi mask) { return bor(a, band(b, mask)); }
 INLINE Vf toFloat(Vi a) { return {_mm256_cvtepi32_ps(a.v)}; }
 template <int b>
 INLINE Vf byteToFloat(Vi a, Vf minus) {  // 2^23 + byte as bits, then the difference is exact

@@ -81,6 +81,7 @@ INLINE Vi shl(Vi a) {
 }
 INLINE Vi band(Vi a, Vi b) { return {_mm512_and_si512(a.v, b.v)}; }
 INLINE Vi bor(Vi a, Vi b) { return {_mm512_or_si512(a.v, b.v)}; }
+INLINE Vi orBits(Vi a, Vi b, Vi mask) { return {_mm512_ternarylogic_epi32(a.v, b.v, mask.v, 0xf8)}; }
 INLINE Vf toFloat(Vi a) { return {_mm512_cvtepi32_ps(a.v)}; }
 template <int b>
 INLINE Vf byteToFloat(Vi a, Vf minus) {  // 2^23 + byte as bits, then the difference is exact

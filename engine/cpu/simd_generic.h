@@ -134,6 +134,7 @@ INLINE Vi shl(Vi a) {
 }
 INLINE Vi band(Vi a, Vi b) { return {a.v & b.v}; }
 INLINE Vi bor(Vi a, Vi b) { return {a.v | b.v}; }
+INLINE Vi orBits(Vi a, Vi b, Vi mask) { return bor(a, band(b, mask)); }
 INLINE Vf toFloat(Vi a) { return {__builtin_convertvector(bits<Int4>(a.v), Float4)}; }
 template <int b>
 INLINE Vf byteToFloat(Vi a, Vf minus) {  // 2^23 + byte as bits, then the difference is exact
