@@ -308,9 +308,6 @@ void check(const AttendArgs& args) {
   }
 }
 
-// Below this many multiply-adds a fork-join (about a microsecond) costs more than it saves; the result is the same either way.
-constexpr int64_t kAloneWork = 32768;
-
 template <class Body>
 void parallel(Context& context, int64_t items, int64_t work, Body body) {
   if (work <= kAloneWork) {

@@ -7,6 +7,9 @@
 
 namespace winnow::cpu {
 
+// Up to this many multiply-adds a fork-join (about a microsecond) costs more than it saves; results are the same either way.
+constexpr int64_t kAloneWork = 32768;
+
 // Bytes that only grow; contents are lost when they do. Null under a planning ledger.
 class Scratch {
  public:

@@ -203,8 +203,7 @@ void matmul(Context& context, std::span<const MatmulTarget> targets, const float
       });
     }
   }
-  // Below this many multiply-adds a fork-join (about a microsecond) costs more than it saves.
-  if (product.tiles() * int64_t{16} * targets[0].w->cols * tokens <= 32768) return product.multiply(0, product.tiles());
+  if (product.tiles() * int64_t{16} * targets[0].w->cols * tokens <= kAloneWork) return product.multiply(0, product.tiles());
   context.pool().run([&](int thread, int threads) {
     const auto range = ThreadPool::split(product.tiles(), 1, thread, threads);
     product.multiply(range.begin, range.end);
