@@ -43,12 +43,16 @@ VocabData smallSpm() {
 TEST(round_trips_of_unicode) {
   std::mt19937 rng(7);
   for (const char* file : {"tokenizers/ggml-vocab-gpt-2.gguf", "tokenizers/ggml-vocab-llama-spm.gguf", "tokenizers/ggml-vocab-starcoder.gguf",
-                           "tokenizers/ggml-vocab-phi-3.gguf", "tokenizers/qwen2.5", "models/stories260K-f32.gguf"}) {
+                           "tokenizers/ggml-vocab-phi-3.gguf", "tokenizers/ggml-vocab-mpt.gguf", "tokenizers/ggml-vocab-deepseek-llm.gguf",
+                           "tokenizers/qwen2.5", "tokenizers/llama3_tokenizer.model", "tokenizers/llama2_tokenizer.model", "models/stories260K-f32.gguf"}) {
     const auto tokenizer = load(file);
     for (int i = 0; i < 300; ++i) {
       std::string text = randomUnicode(rng, 1 + static_cast<int>(rng() % 60));
       if (tokenizer->vocab().kind == VocabData::Kind::spm) {  // U+2581 reads back as a space
         for (size_t at; (at = text.find("\u2581")) != std::string::npos;) text.replace(at, 3, "x");
+      }
+      if (std::string_view(file).find("starcoder") != std::string_view::npos) {  // that vocabulary can't spell the byte F1
+        for (size_t at; (at = text.find('\xf1')) != std::string::npos;) text.replace(at, 4, "x");
       }
       const auto ids = tokenizer->encode(text, false);
       EXPECT(tokenizer->decode(ids) == text, file, text);
