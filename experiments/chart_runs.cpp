@@ -160,7 +160,11 @@ QString settings(const std::map<std::string, std::string>& config) {
 
 }  // namespace
 
-Error fromStorage(const storage::Error& error) { return {ErrorCode::failed, error.message, error.hint}; }
+Error fromStorage(const storage::Error& error) {
+  using enum storage::Problem;
+  const bool unusable = error.problem == notASession || error.problem == newer || error.problem == damaged || error.problem == notFound;
+  return {unusable ? ErrorCode::badInput : ErrorCode::failed, error.message + ".", error.hint};
+}
 
 QString runName(const RunSummary& run) {
   if (!run.name.empty()) return text(run.name);

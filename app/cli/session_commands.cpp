@@ -16,8 +16,6 @@
 namespace winnow::cli {
 namespace {
 
-QString text(const std::string& s) { return QString::fromStdString(s); }
-
 QJsonObject runJson(const storage::RunSummary& run) {
   const auto settings = [](const std::map<std::string, std::string>& values) {
     QJsonObject out;
@@ -125,6 +123,9 @@ int runSynthesize(const Invocation& invocation) {
     names += (names.empty() ? "" : ", ") + shape.name;
     if (shape.name != arguments.text("--shape")) continue;
     const std::string out = arguments.text("--out");
+    std::error_code ignored;
+    if (std::filesystem::exists(out, ignored) && !std::filesystem::is_regular_file(out, ignored))
+      return invocation.fail({ErrorCode::usage, out + " is there and is not a regular file: it is not replaced.", "Choose another name."});
     const Status written = synthesize(shape, arguments.text("--type", "bf16"), static_cast<uint64_t>(*seed), out, invocation.progress());
     if (!written) return invocation.fail(written.error());
     if (invocation.json()) return invocation.print({{"file", text(out)}, {"bytes", static_cast<qint64>(std::filesystem::file_size(out))}, {"shape", text(shape.name)}});
