@@ -2,6 +2,7 @@
 #include "experiments/plan_runner.h"
 
 #include <QFileInfo>
+#include <QJsonArray>
 #include <QJsonDocument>
 #include <QJsonObject>
 #include <algorithm>
@@ -156,7 +157,7 @@ class PlanRun {
     const Status done = experiment(context, point);
     if (done) {
       ++summary_.done;
-      return tell(stored, PointState::done, run, {});
+      return tell(stored, PointState::done, run, adjustments(run));
     }
     if (done.error().code == ErrorCode::cancelled) {
       if (const Status told = tell(stored, PointState::todo, std::nullopt, {}); !told) return told;
@@ -187,6 +188,17 @@ class PlanRun {
     request.sampler = spec.sampler;
     const auto result = generateRun(context, **session, request);
     return result && result->stopped ? stopped() : status(result);
+  }
+
+  // What only the session could know: the engine did something else than was asked for. The run has it as its divergence.
+  QString adjustments(std::optional<storage::Id> run) {
+    if (!run || !file_->flush()) return {};
+    const auto stored = file_->run(*run);
+    if (!stored) return {};
+    const QJsonArray list = QJsonDocument::fromJson(QByteArray::fromStdString(stored->divergenceJson)).array();
+    if (list.isEmpty()) return {};
+    ++summary_.adjusted;
+    return list.first()[QStringLiteral("knob")].toString() + QStringLiteral(": ") + list.first()[QStringLiteral("reason")].toString();
   }
 
   static Status stopped() { return Error{ErrorCode::cancelled, "stopped.", ""}; }

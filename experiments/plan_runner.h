@@ -20,6 +20,7 @@ struct PlanPointState {
 struct PlanSummary {
   storage::Id sweep = -1;
   int done = 0, failed = 0, skipped = 0, before = 0;  // before: done in an earlier run of the plan
+  int adjusted = 0;                                   // of those done: the engine did something else than was asked for
   std::optional<Error> firstError;                    // of a point that failed
   int points() const { return done + failed + skipped + before; }
 };

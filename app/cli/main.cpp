@@ -10,6 +10,7 @@
 #include <cstring>
 #include <exception>
 #include <new>
+#include <system_error>
 #include <thread>
 
 #include "app/cli/command.h"
@@ -83,6 +84,8 @@ int runCommand(const Command& command, const Invocation& invocation) {
     return command.run(invocation);
   } catch (const std::bad_alloc&) {
     return invocation.fail({ErrorCode::resources, "there is not enough memory.", "winnow-cli plan MODEL shows what a model needs; fewer weights.bits or a shorter --context need less."});
+  } catch (const std::system_error& refused) {  // a thread that could not be started
+    return invocation.fail({ErrorCode::resources, std::string("the system gave no more threads or memory: ") + refused.what() + ".", "Use fewer --threads, or free some memory."});
   } catch (const std::exception& broken) {
     return invocation.fail({ErrorCode::failed, std::string("internal error: ") + broken.what() + ".", "Please report it with the command that was run."});
   }
@@ -126,6 +129,11 @@ int main(int argc, char** argv) {
   signal(SIGPIPE, SIG_IGN);  // a closed pipe ends output, not the run
   signal(SIGXFSZ, SIG_IGN);  // a file size limit is an error like a full disk
   qInstallMessageHandler(quietQt);
-  const Interrupts interrupts;
-  return flushed(dispatch({argv + 1, argv + argc}, interrupts.token()));
+  const std::vector<std::string> words(argv + 1, argv + argc);
+  try {
+    const Interrupts interrupts;
+    return flushed(dispatch(words, interrupts.token()));
+  } catch (const std::exception& starved) {  // not even the threads that every command has
+    return plain("winnow-cli", wantsJson(words), {}).fail({ErrorCode::resources, std::string("the program could not start: ") + starved.what() + ".", "Free some memory."});
+  }
 }

@@ -18,10 +18,11 @@ int verdict(const Invocation& invocation, const PlanSummary& summary, const QJso
     const bool some = summary.done + summary.before > 0;
     return invocation.failBeside(object, {some ? ErrorCode::failed : first.code, std::to_string(summary.failed) + all + "failed, the first because " + first.message, first.hint});
   }
-  if (summary.skipped > 0) {
-    const std::string skipped = std::to_string(summary.skipped) + all + "were skipped: the model does not take their knobs as asked";
-    if (invocation.arguments().has("--strict")) return invocation.failBeside(object, {ErrorCode::badInput, skipped, "--strict was given."});
-    invocation.warn(skipped);
+  if (const int differing = summary.skipped + summary.adjusted; differing > 0) {
+    const std::string what = std::to_string(differing) + all + "could not run as asked: " + std::to_string(summary.skipped) + " skipped, " + std::to_string(summary.adjusted) +
+                             " run under another configuration, each with its reason";
+    if (invocation.arguments().has("--strict")) return invocation.failBeside(object, {ErrorCode::badInput, what, "--strict was given."});
+    invocation.warn(what);
   }
   return invocation.json() ? invocation.print(object) : 0;
 }
@@ -59,7 +60,7 @@ int runRun(const Invocation& invocation) {
   QJsonObject object{{"session", text(path)}, {"points", points}};
   if (!summary) return invocation.failBeside(object, summary.error());
   if (!closed) return invocation.failBeside(object, fromStorage(closed.error()));
-  for (const auto& [key, value] : {std::pair{"done", summary->done}, {"failed", summary->failed}, {"skipped", summary->skipped}, {"done_before", summary->before}}) object[key] = value;
+  for (const auto& [key, value] : {std::pair{"done", summary->done}, {"failed", summary->failed}, {"skipped", summary->skipped}, {"adjusted", summary->adjusted}, {"done_before", summary->before}}) object[key] = value;
   if (!invocation.json())
     std::printf("%d done, %d failed, %d skipped%s\n", summary->done, summary->failed, summary->skipped,
                 summary->before > 0 ? (", " + std::to_string(summary->before) + " done before").c_str() : "");

@@ -90,22 +90,34 @@ class CliPlansTest : public QObject {
     QCOMPARE(finished.json()["done_before"].toInt(), 16);
   }
 
+  // A stopped point is to be done again, whatever its kind keeps of it.
+  void aStopIsGoneOnWith_data() {
+    QTest::addColumn<QByteArray>("experiment");
+    QTest::newRow("evaluate") << evaluate(3000);
+    QTest::newRow("generate") << QByteArray(R"({"kind":"generate","prompt":"a","n":1000,"ignore_eos":true})");
+    QTest::newRow("bench") << QByteArray(R"({"kind":"bench","p":64,"n":64,"r":1000})");
+    QTest::newRow("attribute") << QByteArray(R"({"kind":"attribute","context":"c.txt","question":"Who?","response":" Lily."})");
+  }
   void aStopIsGoneOnWith() {
+    QFETCH(QByteArray, experiment);
     QTemporaryDir folder;
     const QString path = folder.filePath("plan.json"), session = folder.filePath("s.winnow");
-    QVERIFY(write(folder.filePath("c.txt"), QByteArray("Lily had a red ball. ").repeated(40)));
-    QVERIFY(write(path, plan(R"({"weights.bits":[16,4]})", evaluate(2) + R"(,{"kind":"attribute","context":"c.txt","question":"Who?","response":" Lily."})")));
+    QVERIFY(write(folder.filePath("c.txt"), QByteArray("Lily had a red ball and Tom had a car. ").repeated(60)));
+    QCOMPARE(run({"info", "starter"}).code, 0);  // made on first use
+    QVERIFY(write(path, R"({"winnow_plan":1,"model":"starter","experiments":[)" + experiment + "]}"));
     QProcess process;
     process.start(program(), {"run", path, "--session", session, "--json"});
-    QTRY_VERIFY_WITH_TIMEOUT(runJson({"sessions", session}).json()["runs"].toArray().size() >= 2, 30'000);
+    QTRY_COMPARE_WITH_TIMEOUT(runJson({"sessions", session}).json()["runs"].toArray().size(), 1, 30'000);
     ::kill(static_cast<pid_t>(process.processId()), SIGINT);
     const Answer stopped = finished(process, 30'000);
-    if (stopped.code == 0) QSKIP("the plan was done before it could be stopped");
     QCOMPARE(stopped.code, 5);
     QCOMPARE(stopped.json()["error"].toObject()["code"].toInt(), 5);
-    const QJsonObject rest = runJson({"run", path, "--session", session, "--resume"}).json();
-    QCOMPARE(rest["done"].toInt() + rest["done_before"].toInt(), 4);
-    for (const auto& [name, found] : finishedRuns(session)) QVERIFY2(found.size() == 1, name.c_str());
+    auto file = storage::SessionFile::open(session.toStdString(), storage::SessionFile::Mode::readOnly);
+    QVERIFY(static_cast<bool>(file));
+    const auto sweeps = (*file)->sweeps();
+    QCOMPARE(sweeps->front().points.front().state, storage::PointState::todo);
+    const auto runs = (*file)->runs();
+    QCOMPARE(runs->front().status, storage::RunStatus::cancelled);
   }
 
   void aChangedPlanIsNotGoneOnWith() {
@@ -156,9 +168,15 @@ class CliPlansTest : public QObject {
     QVERIFY(write(path, plan(R"({"compute.activations":["auto","int8"]})", evaluate(1))));
     const Answer answer = runJson({"run", path, "--session", folder.filePath("a.winnow")});
     QCOMPARE(answer.code, 0);
-    QCOMPARE(answer.json()["skipped"].toInt(), 1);
+    QCOMPARE(answer.json()["adjusted"].toInt(), 1);  // only a session knows that these weights are plain
     QCOMPARE(answer.err.count("warning"), 1);
-    QVERIFY(refused({"run", path, "--session", folder.filePath("b.winnow"), "--strict"}, 3, "skipped"));
+    QVERIFY(refused({"run", path, "--session", folder.filePath("b.winnow"), "--strict"}, 3, "asked"));
+    QVERIFY(write(path, plan(R"({"share.first":[0,3]})", evaluate(1), R"(,"set":{"share.block":2})")));
+    const Answer skipped = runJson({"run", path, "--session", folder.filePath("c.winnow")});
+    QCOMPARE(skipped.code, 0);
+    QCOMPARE(skipped.json()["skipped"].toInt(), 1);
+    QCOMPARE(skipped.err.count("warning"), 1);
+    QVERIFY(refused({"run", path, "--session", folder.filePath("d.winnow"), "--strict"}, 3, "asked"));
   }
 };
 
