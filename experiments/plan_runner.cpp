@@ -123,8 +123,11 @@ class PlanRun {
     file_->setPoint(sweep_.id, point.ordinal, state, run, note.toStdString());
     if (state != PointState::running)
       if (const auto kept = file_->flush(); !kept) return fromStorage(kept.error());
-    if (onPoint_)
-      onPoint_({point.ordinal, static_cast<int>(points_.size()), QString::fromStdString(points_[static_cast<size_t>(point.ordinal)].config.canonical()), state, note});
+    if (!onPoint_) return Done{};
+    const PlanFile::Point& own = points_[static_cast<size_t>(point.ordinal)];
+    constexpr const char* kinds[] = {"generate", "evaluate", "bench", "attribute"};  // in the order of Experiment
+    onPoint_({point.ordinal, static_cast<int>(points_.size()), QString::fromStdString(own.config.canonical()),
+              QLatin1String(kinds[plan_.experiments[static_cast<size_t>(own.experiment)].index()]), state, note});
     return Done{};
   }
 

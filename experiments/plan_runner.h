@@ -13,7 +13,7 @@ namespace winnow {
 
 struct PlanPointState {
   int ordinal = 0, points = 0;
-  QString settings;                       // "weights.bits=4 ..."
+  QString settings, kind;                 // "weights.bits=4 ...", "evaluate"
   storage::PointState state = storage::PointState::todo;
   QString note;                           // why it was skipped or failed
 };

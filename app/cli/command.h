@@ -11,6 +11,7 @@
 
 #include "app/cli/arguments.h"
 #include "engine/run/engine.h"
+#include "storage/session_file.h"
 
 namespace winnow::cli {
 
@@ -61,6 +62,8 @@ std::string bytesText(int64_t bytes);                   // 7.40 GiB
 // Columns aligned. With a heading (the first row), cells that begin with a digit go to the right.
 void printTable(const std::vector<std::vector<std::string>>& rows, bool heading = false);
 std::string fixed(double value, int digits);
+void printComparison(storage::SessionFile& session, const std::vector<storage::Id>& runs);  // nothing where nothing compares
+QStringList comparisonSentences(storage::SessionFile& session, const std::vector<storage::Id>& runs);  // a row each, for reports
 
 int runDoctor(const Invocation&);
 int runKnobs(const Invocation&);

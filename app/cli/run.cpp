@@ -27,6 +27,17 @@ int verdict(const Invocation& invocation, const PlanSummary& summary, const QJso
   return invocation.json() ? invocation.print(object) : 0;
 }
 
+// The finished runs of the plan side by side.
+void showComparison(storage::SessionFile& file, const PlanSummary& summary) {
+  const auto sweeps = file.sweeps();
+  if (!sweeps) return;
+  std::vector<storage::Id> runs;
+  for (const storage::SweepRecord& sweep : *sweeps)
+    for (const storage::SweepPoint& point : sweep.points)
+      if (sweep.id == summary.sweep && point.state == storage::PointState::done && point.run) runs.push_back(*point.run);
+  if (!runs.empty()) printComparison(file, runs);
+}
+
 }  // namespace
 
 int runRun(const Invocation& invocation) {
@@ -49,13 +60,14 @@ int runRun(const Invocation& invocation) {
     if (point.state == storage::PointState::running) return;
     constexpr const char* names[] = {"todo", "running", "done", "failed", "skipped"};
     const char* state = names[static_cast<int>(point.state)];
-    points.append(QJsonObject{{"ordinal", point.ordinal}, {"settings", point.settings}, {"state", state}, {"note", point.note}});
+    points.append(QJsonObject{{"ordinal", point.ordinal}, {"settings", point.settings}, {"kind", point.kind}, {"state", state}, {"note", point.note}});
     if (!invocation.json())
-      std::printf("%4d/%d  %-8s %s%s%s\n", point.ordinal + 1, point.points, state, point.settings.isEmpty() ? "baseline" : qPrintable(point.settings),
+      std::printf("%4d/%d  %-8s %-10s %s%s%s\n", point.ordinal + 1, point.points, state, qPrintable(point.kind), point.settings.isEmpty() ? "baseline" : qPrintable(point.settings),
                   point.note.isEmpty() ? "" : "  ", qPrintable(point.note));
     std::fflush(stdout);
   };
   const auto summary = runPlan(*plan, *file, *options, arguments.has("--resume"), invocation.progress(), onPoint);
+  if (summary && !invocation.json()) showComparison(**file, *summary);
   const auto closed = (*file)->close();
   QJsonObject object{{"session", text(path)}, {"points", points}};
   if (!summary) return invocation.failBeside(object, summary.error());

@@ -210,6 +210,17 @@ class CliTest : public QObject {
       QVERIFY2(exported.code == 0, exported.err.constData());
     }
     QCOMPARE(run({"export", session, "--chart", "memory", "--theme", "dark", "--runs", "1,2", "--out", folder.filePath("dark.svg")}).code, 0);
+    const QString report = folder.filePath("report.html");
+    QCOMPARE(run({"export", session, "--chart", "comparison,pareto", "--out", report}).code, 0);
+    QFile page(report);
+    QVERIFY(page.open(QIODevice::ReadOnly));
+    const QByteArray html = page.readAll();
+    QCOMPARE(html.count("<svg"), 2);
+    QVERIFY(html.contains("against the baseline") && html.contains("n = "));
+    QVERIFY(refused({"export", session, "--chart", "comparison,pareto", "--out", folder.filePath("x.png")}, 2, "html"));
+    // The terminal shows the configurations side by side.
+    const QByteArray table = run({"run", plan, "--session", session, "--resume"}).out;
+    for (const char* part : {"KL divergence", "baseline", "within noise", "llama c=64", "n = "}) QVERIFY2(table.contains(part), table.constData());
     QVERIFY(refused({"export", session, "--chart", "comparisn", "--out", folder.filePath("x.png")}, 2, "comparisn"));
     QVERIFY(refused({"export", session, "--chart", "comparison", "--out", folder.filePath("x.docx")}, 2, "docx"));
     QVERIFY(refused({"export", session, "--chart", "comparison", "--runs", "77", "--out", folder.filePath("x.png")}, 2, "77"));
