@@ -36,12 +36,12 @@ double quantile(std::vector<double> v, double q) {
   return v[static_cast<size_t>(q * static_cast<double>(v.size() - 1) + 0.5)];
 }
 std::string spread(const std::vector<double>& v, const char* format) {
-  char text[96], low[32], high[32], mid[32];
-  std::snprintf(mid, sizeof mid, format, quantile(v, 0.5));
-  std::snprintf(low, sizeof low, format, quantile(v, 0));
-  std::snprintf(high, sizeof high, format, quantile(v, 1));
-  std::snprintf(text, sizeof text, "%s [%s, %s]", mid, low, high);
-  return text;
+  const auto at = [&](double q) {
+    char text[32];
+    std::snprintf(text, sizeof text, format, quantile(v, q));
+    return std::string(text);
+  };
+  return at(0.5) + " [" + at(0) + ", " + at(1) + "]";
 }
 
 template <class T>
@@ -58,7 +58,7 @@ void need(const Status& status) {
   std::exit(1);
 }
 
-std::unique_ptr<Session> makeSession(const Engine& engine, const Config& config, const Options& options) {
+std::unique_ptr<Session> makeSession(Engine& engine, const Config& config, const Options& options) {
   SessionOptions session;
   session.context = 1024;
   session.threads = options.threads;
