@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // What live work costs: `bench_session MODEL.gguf [--threads N] [--rounds N] [--set knob=value]... [part...]`, parts: decode, observe,
-// requantize. decode: tokens/s and the share of the read bandwidth measured between the rounds. observe: tokens without observation, with
+// requantize. decode: tokens/s and the share of the read bandwidth measured between rounds. observe: tokens without observation, with
 // every token stored and with every operation timed and stored, in alternation; medians of ms per token. requantize: seconds from asking for
 // another number of weight bits to the moment a token may use them.
 #include <algorithm>
@@ -191,11 +191,13 @@ void benchRequantize(const Engine& engine, Session& session, const Config& base,
     session.reset();
   }
   std::printf("requantize to 4 bits, %.2f G parameters: published after %s s, first token on them after %s s\n",
-              1e-9 * static_cast<double>(engine.model().config().parameters), spread(seconds, "%.2f").c_str(), spread(toToken, "%.2f").c_str());
+              1e-9 * static_cast<double>(engine.model().config().parameters), spread(seconds, "%.2f").c_str(),
+              spread(toToken, "%.2f").c_str());
 }
 
 [[noreturn]] void usage() {
-  std::fprintf(stderr, "usage: bench_session MODEL.gguf [--threads N] [--rounds N] [--set knob=value]... [decode] [observe] [requantize]\n");
+  std::fprintf(stderr,
+               "usage: bench_session MODEL.gguf [--threads N] [--rounds N] [--set knob=value]... [decode] [observe] [requantize]\n");
   std::exit(2);
 }
 
