@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // What live work costs: `bench_session MODEL.gguf [--threads N] [--rounds N] [--set knob=value]... [part...]`, parts: decode, observe,
-// requantize. decode: tokens/s and the share of the read bandwidth measured between the rounds. observe: tokens without observation, with
+// requantize. decode: tokens/s and the share of the read bandwidth measured between rounds. observe: tokens without observation, with
 // every token stored and with every operation timed and stored, in alternation; medians of ms per token. requantize: seconds from asking for
 // another number of weight bits to the moment a token may use them.
 #include <algorithm>
@@ -36,12 +36,12 @@ double quantile(std::vector<double> v, double q) {
   return v[static_cast<size_t>(q * static_cast<double>(v.size() - 1) + 0.5)];
 }
 std::string spread(const std::vector<double>& v, const char* format) {
-  char text[96], low[32], high[32], mid[32];
-  std::snprintf(mid, sizeof mid, format, quantile(v, 0.5));
-  std::snprintf(low, sizeof low, format, quantile(v, 0));
-  std::snprintf(high, sizeof high, format, quantile(v, 1));
-  std::snprintf(text, sizeof text, "%s [%s, %s]", mid, low, high);
-  return text;
+  const auto at = [&](double q) {
+    char text[32];
+    std::snprintf(text, sizeof text, format, quantile(v, q));
+    return std::string(text);
+  };
+  return at(0.5) + " [" + at(0) + ", " + at(1) + "]";
 }
 
 template <class T>
@@ -58,7 +58,7 @@ void need(const Status& status) {
   std::exit(1);
 }
 
-std::unique_ptr<Session> makeSession(const Engine& engine, const Config& config, const Options& options) {
+std::unique_ptr<Session> makeSession(Engine& engine, const Config& config, const Options& options) {
   SessionOptions session;
   session.context = 1024;
   session.threads = options.threads;
@@ -191,11 +191,13 @@ void benchRequantize(const Engine& engine, Session& session, const Config& base,
     session.reset();
   }
   std::printf("requantize to 4 bits, %.2f G parameters: published after %s s, first token on them after %s s\n",
-              1e-9 * static_cast<double>(engine.model().config().parameters), spread(seconds, "%.2f").c_str(), spread(toToken, "%.2f").c_str());
+              1e-9 * static_cast<double>(engine.model().config().parameters), spread(seconds, "%.2f").c_str(),
+              spread(toToken, "%.2f").c_str());
 }
 
 [[noreturn]] void usage() {
-  std::fprintf(stderr, "usage: bench_session MODEL.gguf [--threads N] [--rounds N] [--set knob=value]... [decode] [observe] [requantize]\n");
+  std::fprintf(stderr,
+               "usage: bench_session MODEL.gguf [--threads N] [--rounds N] [--set knob=value]... [decode] [observe] [requantize]\n");
   std::exit(2);
 }
 
