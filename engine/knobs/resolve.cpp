@@ -68,9 +68,11 @@ class Resolver {
     const Config& config = effective_.config;
     const double budget = config.real("kv.budget");
     const int64_t room = static_cast<int64_t>(budget) - 1;
-    for (const KvPolicyInfo& info : kvPolicies())
-      if (info.name == config.text("kv.policy") && info.usesSinks && budget >= 2 && config.integer("kv.sinks") > room)
-        adjust("kv.sinks", room, "a budget of " + std::to_string(room + 1) + " tokens has room for " + std::to_string(room) + (room == 1 ? " sink" : " sinks") + " beside the newest token.");
+    for (const KvPolicyInfo& info : kvPolicies()) {
+      if (info.name != config.text("kv.policy") || !info.usesSinks || budget < 2 || config.integer("kv.sinks") <= room) continue;
+      adjust("kv.sinks", room, "a budget of " + std::to_string(room + 1) + " tokens has room for " + std::to_string(room) +
+                                   (room == 1 ? " sink" : " sinks") + " beside the newest token.");
+    }
   }
 
   const ModelConfig& model_;

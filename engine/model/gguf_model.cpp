@@ -220,7 +220,8 @@ Result<std::shared_ptr<const Model>> openGguf(const std::string& path) {
   if (Status s = builder.mapTensors(naming); !s) return s.error();
   noteStoredTypes(builder);
   if (file->trailingBytes() > 0)
-    builder.notes().push_back(sentence(file->trailingBytes(), " bytes follow the last tensor and are not used: the file may be two that were joined"));
+    builder.notes().push_back(
+        sentence(file->trailingBytes(), " bytes follow the last tensor and are not used: the file may be two that were joined"));
   return std::shared_ptr<const Model>(std::move(builder.model));
 }
 

@@ -17,9 +17,11 @@ namespace winnow {
 
 Error OutputFile::failed(std::string_view action, int error) const {
   if (error == ENOSPC || error == EDQUOT)
-    return problem(ErrorCode::failed, sentence(path_, ": ", action, " failed, the disk is full"), "free some space or choose another folder");
+    return problem(ErrorCode::failed, sentence(path_, ": ", action, " failed, the disk is full"),
+                   "free some space or choose another folder");
   if (error == EACCES || error == EPERM || error == EROFS)
-    return problem(ErrorCode::failed, sentence(path_, ": ", action, " failed, there is no permission to write here"), "choose another folder");
+    return problem(ErrorCode::failed, sentence(path_, ": ", action, " failed, there is no permission to write here"),
+                   "choose another folder");
   if (error == ENOENT || error == ENOTDIR)
     return problem(ErrorCode::failed, sentence(path_, ": ", action, " failed, this folder does not exist"), "choose an existing folder");
   return problem(ErrorCode::failed, sentence(path_, ": ", action, " failed (", std::strerror(error), ")"));

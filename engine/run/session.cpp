@@ -60,7 +60,8 @@ Status Session::Impl::feed(std::span<Impl* const> all, std::span<const int32_t> 
   };
   try {
     for (Impl* one : all) one->cache.reserve(static_cast<int>(each));
-    first.forward.run({first.plan, *first.weights, rows, batch, first.activations, wantLogits, sink, sinkFirst, nullptr, first.observing ? &first.opTimes : nullptr});
+    first.forward.run({first.plan, *first.weights, rows, batch, first.activations, wantLogits, sink, sinkFirst, nullptr,
+                       first.observing ? &first.opTimes : nullptr});
   } catch (const std::bad_alloc&) {
     rollback();
     return Error{ErrorCode::resources, "Not enough memory for the cache at token " + std::to_string(first.fed) + ".",
@@ -90,9 +91,11 @@ void Session::Impl::took(std::span<const int32_t> fedNow) {
 // Rows of one matrix product have its weights, its way of rounding and the plan around it in common; caches are each one's own.
 Status Session::Impl::canStepWith(const Impl& first) const {
   const auto leader = [](const LayerSharing& a, const LayerSharing& b) { return a.attnSource == b.attnSource; };
-  if (core == first.core && weights->key == first.weights->key && activations == first.activations && std::ranges::equal(plan.sharing, first.plan.sharing, leader))
+  if (core == first.core && weights->key == first.weights->key && activations == first.activations &&
+      std::ranges::equal(plan.sharing, first.plan.sharing, leader))
     return Done{};
-  return Error{ErrorCode::usage, "Sequences that are decoded together need the same weights, activations and attention sharing.", "Give them one configuration."};
+  return Error{ErrorCode::usage, "Sequences that are decoded together need the same weights, activations and attention sharing.",
+               "Give them one configuration."};
 }
 
 Status Session::Impl::foldLogits() {
@@ -212,14 +215,17 @@ Status Session::stepTogether(std::span<Session* const> sessions, std::span<const
   }
   return all.front()->onOwnThread([&]() -> Status {
     if (all.size() > static_cast<size_t>(all.front()->forward.batch()))
-      return Error{ErrorCode::usage, std::to_string(all.size()) + " sequences do not fit a batch of " + std::to_string(all.front()->forward.batch()) + ".", ""};
+      return Error{ErrorCode::usage, std::to_string(all.size()) + " sequences do not fit a batch of " +
+                                         std::to_string(all.front()->forward.batch()) + ".", ""};
     for (size_t i = 0; i < all.size(); ++i) {
       all[i]->adopt();
       if (Status fits = all[i]->checkTokens(next.subspan(i, 1)); !fits) return fits;
       if (Status same = all[i]->canStepWith(*all.front()); !same) return same;
     }
     const LogitsSink deal = [&](int first, int count, const float* logits) {
-      for (int i = 0; i < count; ++i) std::ranges::copy_n(logits + int64_t{i} * all.front()->model.vocab, all.front()->model.vocab, all[static_cast<size_t>(first + i)]->forward.logits().begin());
+      const int vocab = all.front()->model.vocab;
+      for (int i = 0; i < count; ++i)
+        std::ranges::copy_n(logits + int64_t{i} * vocab, vocab, all[static_cast<size_t>(first + i)]->forward.logits().begin());
     };
     if (Status fed = Impl::feed(all, next, true, all.size() > 1 ? &deal : nullptr, 0); !fed) return fed;
     Status finite = Done{};

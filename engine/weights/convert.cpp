@@ -98,8 +98,8 @@ void writePlain(const float* rows, int64_t firstRow, int64_t count, Matrix& out)
 
 }  // namespace
 
-Converted convert(const MasterTensor& tensor, const Recipe& recipe, const Calibration* calibration, ThreadPool& pool, ConvertProgress& progress,
-             Matrix& out) {
+Converted convert(const MasterTensor& tensor, const Recipe& recipe, const Calibration* calibration, ThreadPool& pool,
+                  ConvertProgress& progress, Matrix& out) {
   const std::unique_ptr<Pruner> pruner = makePruner(tensor, recipe, calibration);
   const QuantizeMethod* method = recipe.method.empty() ? nullptr : findQuantizeMethod(recipe.method);
   CHECK(recipe.method.empty() || method, recipe.method);

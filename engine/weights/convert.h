@@ -33,7 +33,7 @@ class ConvertProgress {
 enum class Converted : uint8_t { done, cancelled, damaged };  // damaged: a value is NaN or infinite
 
 // The calling thread reports progress; between tiles threads yield.
-Converted convert(const MasterTensor& tensor, const Recipe& recipe, const Calibration* calibration, ThreadPool& pool, ConvertProgress& progress,
-             Matrix& out);
+Converted convert(const MasterTensor& tensor, const Recipe& recipe, const Calibration* calibration, ThreadPool& pool,
+                  ConvertProgress& progress, Matrix& out);
 
 }  // namespace winnow

@@ -101,7 +101,8 @@ Result<std::shared_ptr<const WeightVersion>> WeightStore::make(const Work& work)
     work.progress.advance(tensor.rows * tensor.cols);
   } else {
     version->matrix = Matrix::allocate(ledger_, work.recipe.format, static_cast<int>(tensor.rows), static_cast<int>(tensor.cols));
-    const Converted converted = ledger_.planning() ? Converted::done : convert(tensor, work.recipe, work.calibration, work.pool, work.progress, version->matrix);
+    Converted converted = Converted::done;
+    if (!ledger_.planning()) converted = convert(tensor, work.recipe, work.calibration, work.pool, work.progress, version->matrix);
     if (converted == Converted::cancelled) return cancelled();
     if (converted == Converted::damaged) {
       if (Status sound = model_->validateValues(); !sound) return sound.error();

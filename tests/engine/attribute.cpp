@@ -190,7 +190,8 @@ TEST(impossible_attributions_say_why) {
 // Bytes that are no UTF-8, overlong forms of a line end and of marks among them, end in some sentence each, once.
 TEST(broken_text_is_split_without_loss) {
   std::mt19937 rng(5);
-  const std::string pieces[] = {"\xf0\x80\x80\x8a", "\xc0\x8a", "\xe0\x80\xae", "\xbb", "\xe3\x80", ". ", "a", "\n", "\n\n", "\xe3\x80\x82", "\xff", "? ", " "};
+  const std::string pieces[] = {"\xf0\x80\x80\x8a", "\xc0\x8a", "\xe0\x80\xae", "\xbb", "\xe3\x80", ". ", "a",
+                                "\n", "\n\n", "\xe3\x80\x82", "\xff", "? ", " "};
   for (int i = 0; i < 400; ++i) {
     std::string text;
     const size_t length = 1 + rng() % 60;

@@ -3,8 +3,8 @@
 #include <cstring>
 
 #include "engine/evaluate/perplexity.h"
-#include "engine/model/synthesize.h"
 #include "tests/support/engine.h"
+#include "tests/support/shapes.h"
 
 using namespace winnow;
 using namespace winnow::test;
@@ -14,17 +14,8 @@ namespace {
 // The bytes of a small random model.
 const std::string& soundFile() {
   static const std::string bytes = [] {
-    NamedShape shape = namedShapes().front();
-    shape.config.layers = 2;
-    shape.config.hidden = 64;
-    shape.config.heads = 4;
-    shape.config.kvHeads = 2;
-    shape.config.headDim = shape.config.rope.dims = 16;
-    shape.config.ffn = 96;
-    shape.config.vocab = 512;
-    shape.config.context = 128;
     const std::string path = (scratch() / "sound.gguf").string();
-    ok(synthesize(shape, "f32", 1, path, {}));
+    ok(synthesize(tinyShape("starter"), "f32", 1, path, {}));
     return readFile(path);
   }();
   return bytes;
@@ -36,7 +27,9 @@ std::string written(const std::string& bytes) {
   return path;
 }
 
-std::shared_ptr<Engine> engineOf(const std::string& bytes) { return value(Engine::create(value(Model::open(written(bytes))), {.threads = 2})); }
+std::shared_ptr<Engine> engineOf(const std::string& bytes) {
+  return value(Engine::create(value(Model::open(written(bytes))), {.threads = 2}));
+}
 
 std::string withNaN(size_t first, size_t count) {
   std::string bytes = soundFile();
@@ -64,10 +57,14 @@ TEST(damaged_models_are_refused_by_name) {
   version[4] = 9;
   std::memset(tensors.data() + 8, 0x7f, 7);
   for (size_t at; (at = architecture.find("llama")) != std::string::npos;) architecture.replace(at, 5, "mamba");
-  std::vector<Case> cases = {{"wrong magic", "GGML" + sound.substr(4), "not a GGUF file"}, {"a text", std::string(5000, 'x'), "not a GGUF file"},
-                             {"empty", "", "empty"}, {"version", version, "version 9"}, {"architecture", architecture, "'mamba' is not supported"},
+  std::vector<Case> cases = {{"wrong magic", "GGML" + sound.substr(4), "not a GGUF file"},
+                             {"a text", std::string(5000, 'x'), "not a GGUF file"},
+                             {"empty", "", "empty"},
+                             {"version", version, "version 9"},
+                             {"architecture", architecture, "'mamba' is not supported"},
                              {"tensor count", tensors, "tensors"}};
-  for (size_t length = 1; length < sound.size(); length += 1 + sound.size() / 40) cases.push_back({"truncated", sound.substr(0, length), "bad.gguf"});
+  for (size_t length = 1; length < sound.size(); length += 1 + sound.size() / 40)
+    cases.push_back({"truncated", sound.substr(0, length), "bad.gguf"});
   for (const Case& c : cases) {
     const auto opened = Model::open(written(c.bytes));
     EXPECT(!opened.ok(), c.what, c.bytes.size());
@@ -99,9 +96,10 @@ TEST(weights_that_are_not_numbers_are_named) {
 
 TEST(impossible_knob_values_name_the_knob_and_the_range) {
   const std::pair<const char*, const char*> table[] = {
-      {"weights.bits", "7"}, {"weights.bits", "0"}, {"weights.bits", "four"}, {"weights.bits", ""}, {"weights.bits", "4.5"}, {"weights.group", "48"}, {"weights.method", "awk"},
-      {"weights.symmetric", "maybe"}, {"prune.ratio", "1"}, {"prune.ratio", "-0.1"}, {"prune.ratio", "nan"}, {"prune.ratio", "inf"}, {"kv.budget", "0"}, {"kv.budget", "1.5"},
-      {"kv.budget", "-3"}, {"kv.budget", "1e99"}, {"kv.policy", "h3o"}, {"kv.sinks", "-1"}, {"kv.sinks", "99999999999999999999"}, {"kv.interval", "0"}, {"share.block", "17"},
+      {"weights.bits", "7"}, {"weights.bits", "0"}, {"weights.bits", "four"}, {"weights.bits", ""}, {"weights.bits", "4.5"},
+      {"weights.group", "48"}, {"weights.method", "awk"}, {"weights.symmetric", "maybe"}, {"prune.ratio", "1"}, {"prune.ratio", "-0.1"},
+      {"prune.ratio", "nan"}, {"prune.ratio", "inf"}, {"kv.budget", "0"}, {"kv.budget", "1.5"}, {"kv.budget", "-3"}, {"kv.budget", "1e99"},
+      {"kv.policy", "h3o"}, {"kv.sinks", "-1"}, {"kv.sinks", "99999999999999999999"}, {"kv.interval", "0"}, {"share.block", "17"},
       {"share.first", "-2"}, {"compute.activations", "int4"}, {"calibration.tokens", "1"}, {"no.such.knob", "1"}};
   for (const auto& [name, text] : table) {
     const auto parsed = Config().parsed(name, text);
@@ -116,14 +114,17 @@ TEST(what_a_model_can_not_do_is_adjusted_with_a_reason) {
     Settings settings;
     const char *knob, *effective;
   };
-  for (const Case& c : {Case{{{"kv.budget", "16"}, {"kv.sinks", "256"}}, "kv.sinks", "15"}, Case{{{"kv.policy", "window"}, {"kv.budget", "2"}}, "kv.sinks", "1"},
-                        Case{{{"share.block", "2"}}, "share.block", "1"}, Case{{{"compute.activations", "int8"}}, "compute.activations", "auto"},
+  for (const Case& c : {Case{{{"kv.budget", "16"}, {"kv.sinks", "256"}}, "kv.sinks", "15"},
+                        Case{{{"kv.policy", "window"}, {"kv.budget", "2"}}, "kv.sinks", "1"},
+                        Case{{{"share.block", "2"}}, "share.block", "1"},
+                        Case{{{"compute.activations", "int8"}}, "compute.activations", "auto"},
                         Case{{{"weights.method", "rtn"}}, "weights.method", "none"}}) {
     const auto session = makeSession(engine, configure(c.settings), {.context = 64});
     const auto effective = session->effective();
     EXPECT_EQ(toText(effective->config.get(c.knob)), std::string(c.effective));
     EXPECT(!effective->asRequested(), c.knob);
-    EXPECT(effective->adjustments.size() == 1 && effective->adjustments[0].knob == c.knob && effective->adjustments[0].reason.ends_with("."), c.knob);
+    EXPECT_EQ(effective->adjustments.size(), size_t{1});
+    EXPECT(effective->adjustments[0].knob == c.knob && effective->adjustments[0].reason.ends_with("."), c.knob);
     ok(session->prefill(someTokens(40, 512), {}));
     generate(*session, 20);
   }

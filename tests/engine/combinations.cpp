@@ -30,26 +30,34 @@ std::vector<Combination> combinations() {
   const double f32 = 4.9e-4, f16 = 4e-3, int8 = 3e-2;
   std::vector<Combination> all = {{kStories, {}, f32}, {kChat, {}, f32}};
   for (const char* bits : {"8", "6", "5", "4", "3", "2"}) all.push_back({kStories, {{"weights.bits", bits}}, f16});
-  for (const char* group : {"64", "128", "row"}) all.push_back({kRandom, {{"weights.bits", "4"}, {"weights.group", group}, {"weights.symmetric", "false"}}, f16});
+  for (const char* group : {"64", "128", "row"})
+    all.push_back({kRandom, {{"weights.bits", "4"}, {"weights.group", group}, {"weights.symmetric", "false"}}, f16});
   all.push_back({kRandom, {{"weights.bits", "4"}, {"compute.activations", "int8"}}, int8});
   all.push_back({kRandom, {{"compute.activations", "16bit"}}, f16});
   all.push_back({kStories, {{"prune.ratio", "0.5"}}, f32});
 #ifdef WINNOW_HAS_TEXT
-  all.push_back({kStories, {{"prune.method", "wanda"}, {"prune.ratio", "0.5"}, {"calibration.text", calibrationText()}, {"calibration.tokens", "512"}}, f32});
-  all.push_back({kStories, {{"prune.method", "wanda"}, {"prune.ratio", "0.4"}, {"calibration.text", calibrationText()}, {"calibration.tokens", "512"}, {"weights.bits", "5"}}, f16});
+  const char* text = calibrationText();
+  Settings wanda = {{"prune.method", "wanda"}, {"prune.ratio", "0.5"}, {"calibration.text", text}, {"calibration.tokens", "512"}};
+  all.push_back({kStories, wanda, f32});
+  wanda.push_back({"weights.bits", "5"});
+  all.push_back({kStories, wanda, f16});
 #endif
   for (const char* policy : {"window", "streaming", "h2o", "random"}) {
     all.push_back({kStories, {{"kv.policy", policy}, {"kv.budget", "24"}, {"kv.interval", "1"}}, 0});
-    all.push_back({kRandom, {{"kv.policy", policy}, {"kv.budget", "0.5"}, {"share.block", "2"}, {"share.first", "0"}, {"share.last", "0"}}, 0});
+    all.push_back({kRandom, {{"kv.policy", policy}, {"kv.budget", "0.5"}, {"share.block", "2"}, {"share.first", "0"}}, 0});
   }
   all.push_back({kRandom, {{"share.block", "4"}, {"share.first", "0"}, {"share.last", "0"}}, f32});
-  all.push_back({kRandom, {{"weights.bits", "3"}, {"share.block", "2"}, {"share.first", "1"}, {"prune.ratio", "0.3"}, {"kv.policy", "h2o"}, {"kv.budget", "20"}}, 0});
+  all.push_back({kRandom,
+                 {{"weights.bits", "3"}, {"share.block", "2"}, {"share.first", "1"}, {"prune.ratio", "0.3"}, {"kv.policy", "h2o"},
+                  {"kv.budget", "20"}},
+                 0});
   return all;
 }
 
 std::string named(const Combination& c) {
   std::string out = c.file;
-  for (const auto& [name, text] : c.settings) out += std::string(" ") + name + "=" + (std::string_view(name) == "calibration.text" ? "..." : text);
+  for (const auto& [name, text] : c.settings)
+    if (std::string_view(name) != "calibration.text") out += std::string(" ") + name + "=" + text;
   return out;
 }
 

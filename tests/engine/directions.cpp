@@ -45,7 +45,8 @@ TEST(a_minimum_per_group_helps_where_codes_are_few) {
   for (const char* file : {kSmallLlama, kStories}) {
     const Meter perplexity(file);
     for (const char* bits : {"3", "2"}) {
-      const double symmetric = perplexity({{"weights.bits", bits}, {"weights.symmetric", "true"}}), shifted = perplexity({{"weights.bits", bits}, {"weights.symmetric", "false"}});
+      const double symmetric = perplexity({{"weights.bits", bits}, {"weights.symmetric", "true"}}),
+                   shifted = perplexity({{"weights.bits", bits}, {"weights.symmetric", "false"}});
       EXPECT(shifted < 0.8 * symmetric, file, bits, shifted, symmetric);
     }
   }
@@ -55,7 +56,8 @@ TEST(a_minimum_per_group_helps_where_codes_are_few) {
 TEST(smaller_groups_are_better) {
   for (const char* file : {kSmallLlama, kStories}) {
     const Meter perplexity(file);
-    const double small = perplexity({{"weights.bits", "3"}, {"weights.group", "32"}}), row = perplexity({{"weights.bits", "3"}, {"weights.group", "row"}});
+    const double small = perplexity({{"weights.bits", "3"}, {"weights.group", "32"}}),
+                 row = perplexity({{"weights.bits", "3"}, {"weights.group", "row"}});
     EXPECT(small < 0.9 * row, file, small, row);
   }
 }

@@ -2,8 +2,8 @@
 // The ledger against the operating system: what a session says it uses is what the process grew by, and what the plan said before.
 #include <fstream>
 
-#include "engine/model/synthesize.h"
 #include "tests/support/engine.h"
+#include "tests/support/shapes.h"
 
 using namespace winnow;
 using namespace winnow::test;
@@ -38,10 +38,7 @@ int64_t anonymousBytes(const MemoryByTag& memory) {
 
 std::shared_ptr<const Model> random134M() {
   const std::string path = (scratch() / "0.1b-q8_0.gguf").string();
-  if (!std::filesystem::exists(path)) {
-    for (const NamedShape& shape : namedShapes())
-      if (shape.name == "0.1b") ok(synthesize(shape, "q8_0", 1, path, {}));
-  }
+  if (!std::filesystem::exists(path)) ok(synthesize(named("0.1b"), "q8_0", 1, path, {}));
   return value(Model::open(path));
 }
 

@@ -1,34 +1,16 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-#include "tests/support/check.h"
+#include "tests/support/shapes.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
 
 #include "engine/model/model.h"
-#include "engine/model/synthesize.h"
 
 using namespace winnow;
+using namespace winnow::test;
 
 namespace {
 
-const NamedShape& named(const std::string& name) {
-  for (const NamedShape& s : namedShapes())
-    if (s.name == name) return s;
-  throw std::runtime_error("no shape " + name);
-}
-// A shape that takes milliseconds, in the family of `like`.
-NamedShape tiny(const std::string& like) {
-  NamedShape s = named(like);
-  s.config.layers = 2;
-  s.config.hidden = 64;
-  s.config.heads = 4;
-  s.config.kvHeads = 2;
-  s.config.headDim = s.config.rope.dims = 16;
-  s.config.ffn = 96;
-  s.config.vocab = 512;
-  s.config.context = 128;
-  return s;
-}
 std::string file(const std::string& name) { return (test::scratch() / name).string(); }
 
 std::shared_ptr<const Model> made(const NamedShape& shape, const char* type, const std::string& name, uint64_t seed = 1) {
@@ -55,7 +37,7 @@ TEST(parameters_are_those_of_the_models) {
 TEST(every_type_and_family_opens) {
   for (const char* like : {"starter", "0.5b", "1b"})
     for (const char* type : {"f32", "f16", "bf16", "q8_0", "q4_0"}) {
-      const NamedShape s = tiny(like);
+      const NamedShape s = tinyShape(like);
       const auto m = made(s, type, "m.gguf");
       EXPECT_EQ(m->config().layers, s.config.layers);
       EXPECT_EQ(m->config().vocab, s.config.vocab);
@@ -70,16 +52,16 @@ TEST(every_type_and_family_opens) {
 }
 
 TEST(llama3_frequencies_survive) {
-  const auto m = made(tiny("1b"), "f32", "rope.gguf");
+  const auto m = made(tinyShape("1b"), "f32", "rope.gguf");
   EXPECT_EQ(m->config().rope.frequencyFactors.size(), size_t{8});
-  const auto read = ropeFrequencies(m->config().rope), meant = ropeFrequencies(tiny("1b").config.rope);
+  const auto read = ropeFrequencies(m->config().rope), meant = ropeFrequencies(tinyShape("1b").config.rope);
   for (size_t i = 0; i < meant.size(); ++i) EXPECT_NEAR(read[i] / meant[i], 1.0, 1e-6);
   EXPECT(meant.back() < 0.05f * ropeFrequencies({.dims = 16, .base = 500000.0f}).back());  // scaling does something
 }
 
 TEST(values_are_normal_and_follow_the_seed) {
-  const auto a = made(tiny("starter"), "f32", "a.gguf", 7), b = made(tiny("starter"), "f32", "b.gguf", 7),
-             c = made(tiny("starter"), "f32", "c.gguf", 8);
+  const auto a = made(tinyShape("starter"), "f32", "a.gguf", 7), b = made(tinyShape("starter"), "f32", "b.gguf", 7),
+             c = made(tinyShape("starter"), "f32", "c.gguf", 8);
   EXPECT(test::readFile(a->path()) == test::readFile(b->path()));
   EXPECT(test::readFile(a->path()) != test::readFile(c->path()));
   const MasterTensor* t = a->find(TensorRole::tokenEmbedding);
@@ -97,10 +79,10 @@ TEST(values_are_normal_and_follow_the_seed) {
 }
 
 TEST(quantized_values_are_near) {
-  const auto exact = made(tiny("starter"), "f32", "e.gguf");
+  const auto exact = made(tinyShape("starter"), "f32", "e.gguf");
   const std::pair<const char*, double> bounds[] = {{"f16", 5e-4}, {"bf16", 4e-3}, {"q8_0", 0.01}, {"q4_0", 0.12}};
   for (const auto& [type, bound] : bounds) {
-    const auto m = made(tiny("starter"), type, "q.gguf");
+    const auto m = made(tinyShape("starter"), type, "q.gguf");
     double error = 0, power = 0;
     for (size_t i = 0; i < m->tensors().size(); ++i) {
       const MasterTensor &t = m->tensors()[i], &r = exact->tensors()[i];
@@ -115,19 +97,19 @@ TEST(quantized_values_are_near) {
 }
 
 TEST(refusals) {
-  const Status type = synthesize(tiny("starter"), "q3_k", 1, file("x.gguf"), {});
+  const Status type = synthesize(tinyShape("starter"), "q3_k", 1, file("x.gguf"), {});
   EXPECT(!type.ok() && type.error().code == ErrorCode::usage && type.error().message.find("q3_k") != std::string::npos);
-  const Status folder = synthesize(tiny("starter"), "f32", 1, file("no/such/folder/x.gguf"), {});
+  const Status folder = synthesize(tinyShape("starter"), "f32", 1, file("no/such/folder/x.gguf"), {});
   EXPECT(!folder.ok() && folder.error().message.find("folder does not exist") != std::string::npos);
   std::stop_source stop;
   Progress progress;
   progress.stop = stop.get_token();
   progress.report = [&](double fraction, std::string_view) { if (fraction > 0.3) stop.request_stop(); };
-  const Status stopped = synthesize(tiny("starter"), "f32", 1, file("stopped.gguf"), progress);
+  const Status stopped = synthesize(tinyShape("starter"), "f32", 1, file("stopped.gguf"), progress);
   EXPECT(!stopped.ok() && stopped.error().code == ErrorCode::cancelled);
-  const Status full = synthesize(tiny("starter"), "f32", 1, "/dev/full/x.gguf", {});
+  const Status full = synthesize(tinyShape("starter"), "f32", 1, "/dev/full/x.gguf", {});
   EXPECT(!full.ok());
-  NamedShape huge = tiny("starter");
+  NamedShape huge = tinyShape("starter");
   huge.config.layers = 4000;
   huge.config.hidden = 32768;
   huge.config.ffn = 1 << 20;
