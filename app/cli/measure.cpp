@@ -9,13 +9,10 @@
 #include "engine/attribute/attribute.h"
 #include "engine/evaluate/bench.h"
 #include "engine/evaluate/perplexity.h"
+#include "experiments/jobs.h"
 
 namespace winnow::cli {
 namespace {
-
-QString text(const std::string& s) { return QString::fromStdString(s); }
-
-Error noTokenizer() { return {ErrorCode::badInput, "the model file holds no tokenizer: text can't be read.", "Use a file with its vocabulary."}; }
 
 // The session a divergence is measured against, and what keeps it alive.
 struct Baseline {
@@ -97,7 +94,7 @@ int runPerplexity(const Invocation& invocation) {
   const auto baseline = openBaseline(invocation, *engine, window);
   if (!baseline) return invocation.fail(baseline.error());
   const auto result = measurePerplexity(**session, baseline->session.get(), *(*engine)->tokenizer(), *input, request, invocation.progress());
-  if (!result) return invocation.fail(result.error());
+  if (!result) return invocation.fail(explained(**engine, result.error()));
   return printPerplexity(invocation, *result, **session);
 }
 
@@ -132,7 +129,7 @@ int runBench(const Invocation& invocation) {
   const auto session = invocation.openSession(**engine, longest);
   if (!session) return invocation.fail(session.error());
   const auto result = runBench(**engine, **session, request, invocation.progress());
-  if (!result) return invocation.fail(result.error());
+  if (!result) return invocation.fail(explained(**engine, result.error()));
   if (invocation.json()) {
     QJsonArray tests;
     for (const BenchTest& t : result->tests) {
@@ -164,8 +161,9 @@ int printAttribution(const Invocation& invocation, const AttributeResult& r) {
       sources.append(QJsonObject{{"id", s.id}, {"text", text(s.text)}, {"start", static_cast<qint64>(s.start)}, {"end", static_cast<qint64>(s.end)},
                                  {"score", s.score ? QJsonValue(*s.score) : QJsonValue(QJsonValue::Null)}, {"per_token", perToken}});
     }
-    return invocation.print({{"response", text(r.response)}, {"sources", sources}, {"forwards", static_cast<qint64>(r.forwards)}, {"forward_tokens", static_cast<qint64>(r.forwardTokens)},
-                             {"ms", r.ms}, {"method", text(r.method)}, {"base_log_prob", r.baseLogProb}, {"noise_floor", r.noiseFloor}, {"complete", r.complete}});
+    const QJsonObject object{{"response", text(r.response)}, {"sources", sources}, {"forwards", static_cast<qint64>(r.forwards)}, {"forward_tokens", static_cast<qint64>(r.forwardTokens)},
+                             {"ms", r.ms}, {"method", text(r.method)}, {"base_log_prob", r.baseLogProb}, {"noise_floor", r.noiseFloor}, {"complete", r.complete}};
+    return r.complete ? invocation.print(object) : invocation.stopped(object);
   }
   std::printf("Response: %s\n\n", r.response.c_str());
   std::vector<const Source*> ranked;
@@ -176,7 +174,7 @@ int printAttribution(const Invocation& invocation, const AttributeResult& r) {
     rows.push_back({s->score ? fixed(*s->score, 3) : "-", s->score ? (std::fabs(*s->score) < r.noiseFloor ? "noise" : "×" + fixed(std::exp(*s->score), 2)) : "-", s->text});
   printTable(rows, true);
   std::printf("\n%s: %lld forwards, %lld tokens, %.0f ms%s\n", r.method.c_str(), static_cast<long long>(r.forwards), static_cast<long long>(r.forwardTokens), r.ms, r.complete ? "" : " (stopped, partial)");
-  return 0;
+  return r.complete ? 0 : invocation.stopped({});
 }
 
 }  // namespace
@@ -206,9 +204,8 @@ int runAttribute(const Invocation& invocation) {
   if (!session) return invocation.fail(session.error());
   const Progress progress = invocation.progress();
   const auto result = attribute(**session, *(*engine)->tokenizer(), request, progress);
-  if (!result) return invocation.fail(result.error());
-  const int code = printAttribution(invocation, *result);
-  return progress.stopped() ? static_cast<int>(ErrorCode::cancelled) : code;
+  if (!result) return invocation.fail(explained(**engine, result.error()));
+  return printAttribution(invocation, *result);
 }
 
 }  // namespace winnow::cli
