@@ -36,7 +36,7 @@ void PlanModel::setPlan(const PlanFile& plan, const std::optional<ModelConfig>& 
   for (size_t i = 0; model && i < points_.size(); ++i) {
     const Effective effective = resolve(points_[i].config, *model);
     if (!effective.asRequested())
-      refusals_[i] = QStringLiteral("%1: %2").arg(QString::fromStdString(effective.adjustments.front().knob), QString::fromStdString(effective.adjustments.front().reason));
+      refusals_[i] = QString::fromStdString(effective.adjustments.front().knob + ": " + effective.adjustments.front().reason);
   }
   experiments_.clear();
   for (const Experiment& each : plan.experiments) experiments_.push_back(kindOf(each));
@@ -272,7 +272,9 @@ bool PlanDialog::offerUnfinished() {
   const auto sweeps = session->sweeps();
   if (!sweeps) return false;
   for (const storage::SweepRecord& sweep : *sweeps) {
-    const auto open = [](const storage::SweepPoint& p) { return p.state == storage::PointState::todo || p.state == storage::PointState::running; };
+    const auto open = [](const storage::SweepPoint& p) {
+      return p.state == storage::PointState::todo || p.state == storage::PointState::running;
+    };
     if (std::none_of(sweep.points.begin(), sweep.points.end(), open)) continue;
     auto plan = PlanFile::parse(QByteArray::fromStdString(sweep.planJson), {});
     if (!plan) continue;
@@ -294,7 +296,7 @@ void PlanDialog::take(PlanFile plan) {
   model_.setPlan(*plan_, model);
   QString text = tr("%1: %2 on %3").arg(plan_->name.isEmpty() ? tr("Plan") : plan_->name,
                                         plural(model_.rowCount(), tr("%1 point"), tr("%1 points")), QFileInfo(plan_->model).fileName());
-  if (const int out = model_.excluded(); out > 0) text += QStringLiteral(" · ") + plural(out, tr("%1 excluded by the model"), tr("%1 excluded by the model"));
+  if (const int out = model_.excluded(); out > 0) text += QStringLiteral(" · ") + tr("%1 excluded by the model").arg(out);
   title_->setText(text);
   refresh();
 }
@@ -305,8 +307,10 @@ void PlanDialog::save() {
   if (path.isEmpty()) return;
   QSaveFile file(path);
   const QByteArray bytes = QJsonDocument::fromJson(plan_->toJson()).toJson(QJsonDocument::Indented);
-  if (!file.open(QIODevice::WriteOnly) || file.write(bytes) != bytes.size() || !file.commit()) say(tr("%1 cannot be written: %2.").arg(path, file.errorString()));
-  else say(tr("Saved %1. winnow-cli runs it too.").arg(path));
+  if (!file.open(QIODevice::WriteOnly) || file.write(bytes) != bytes.size() || !file.commit())
+    say(tr("%1 cannot be written: %2.").arg(path, file.errorString()));
+  else
+    say(tr("Saved %1. winnow-cli runs it too.").arg(path));
 }
 
 void PlanDialog::start(bool resume) {

@@ -159,7 +159,8 @@ QCheckBox* PlanEditor::kind(QGridLayout* grid, int row, const QString& text, con
   return box;
 }
 
-QSpinBox* PlanEditor::number(QGridLayout* grid, int row, int column, const QString& label, const QString& name, int low, int high, int value) {
+QSpinBox* PlanEditor::number(QGridLayout* grid, int row, int column, const QString& label, const QString& name, int low, int high,
+                             int value) {
   auto* box = new QHBoxLayout;
   auto* text = new QLabel(label, this);
   auto* spin = new QSpinBox(this);
@@ -221,7 +222,8 @@ void PlanEditor::buildTexts(QGridLayout* grid) {
     grid->addLayout(box, row, 1, 1, 3);
     connect(edit, &QLineEdit::textChanged, this, &PlanEditor::changed);
     connect(choose, &QToolButton::clicked, this, [this, edit, what] {
-      const QString chosen = QFileDialog::getOpenFileName(this, what, QFileInfo(edit->text()).absolutePath(), tr("Text (*.txt *.md);;All files (*)"));
+      const QString folder = QFileInfo(edit->text()).absolutePath();
+      const QString chosen = QFileDialog::getOpenFileName(this, what, folder, tr("Text (*.txt *.md);;All files (*)"));
       if (!chosen.isEmpty()) edit->setText(chosen);
     });
     return edit;
@@ -238,7 +240,7 @@ void PlanEditor::buildTexts(QGridLayout* grid) {
   const auto fit = [this] {
     for (QWidget* each : std::initializer_list<QWidget*>{attributeText_, question_}) each->setEnabled(attribute_->isChecked());
     for (QWidget* each : std::initializer_list<QWidget*>{context_, chunks_, text_}) each->setEnabled(evaluate_->isChecked());
-    for (QWidget* each : std::initializer_list<QWidget*>{benchPrompt_, benchTokens_, benchRepetitions_}) each->setEnabled(bench_->isChecked());
+    for (QSpinBox* each : {benchPrompt_, benchTokens_, benchRepetitions_}) each->setEnabled(bench_->isChecked());
     tokens_->setEnabled(generate_->isChecked());
   };
   for (QCheckBox* each : {evaluate_, bench_, generate_, attribute_}) connect(each, &QCheckBox::toggled, this, fit);
@@ -258,7 +260,8 @@ void PlanEditor::describeBase() {
     if (knob) others = others.with(knob->name, knob->defaultValue);
   }
   const QString text = QString::fromStdString(others.canonical());
-  baseText_->setText(text.isEmpty() ? tr("All other knobs stay at their defaults.") : tr("All other knobs stay as they are: %1.").arg(text));
+  baseText_->setText(text.isEmpty() ? tr("All other knobs stay at their defaults.")
+                                    : tr("All other knobs stay as they are: %1.").arg(text));
 }
 
 void PlanEditor::setModel(const std::optional<ModelInfo>& model) {

@@ -32,7 +32,8 @@ SliderEditor::SliderEditor(const Knob& knob, QWidget* parent) : KnobEditor(paren
   spin_->setFixedWidth(knob.unit.empty() ? 84 : 120);
   slider_->setMinimumWidth(48);
   spin_->setAlignment(Qt::AlignRight);
-  if (!knob.unit.empty()) spin_->setSuffix(QStringLiteral(" ") + QString::fromStdString(knob.unit));
+  unit_ = QString::fromStdString(knob.unit);
+  fitUnit(spin_->value());
   if (integer_ && knob.minimum == -1) spin_->setSpecialValueText(tr("auto"));  // the method chooses
   row->addWidget(slider_, 1);
   row->addWidget(spin_);
@@ -45,6 +46,7 @@ SliderEditor::SliderEditor(const Knob& knob, QWidget* parent) : KnobEditor(paren
     {
       const QSignalBlocker quiet(spin_);
       spin_->setValue(value);
+      fitUnit(value);
     }
     Q_EMIT edited(wrapped(value));
     if (!slider_->isSliderDown()) Q_EMIT gestureEnded();
@@ -54,10 +56,19 @@ SliderEditor::SliderEditor(const Knob& knob, QWidget* parent) : KnobEditor(paren
     {
       const QSignalBlocker quiet(slider_);
       slider_->setValue(scale_.positionOf(value));
+      fitUnit(value);
     }
     Q_EMIT edited(wrapped(value));
   });
   connect(spin_, &QDoubleSpinBox::editingFinished, this, &SliderEditor::gestureEnded);
+}
+
+// "4 layers", "1 layer".
+void SliderEditor::fitUnit(double value) {
+  if (unit_.isEmpty()) return;
+  const QString one = unit_.endsWith(QLatin1Char('s')) ? unit_.chopped(1) : unit_;
+  const QString suffix = QLatin1Char(' ') + (value == 1 ? one : unit_);
+  if (spin_->suffix() != suffix) spin_->setSuffix(suffix);
 }
 
 KnobValue SliderEditor::wrapped(double value) const {
@@ -69,6 +80,7 @@ void SliderEditor::show(double value) {
   const QSignalBlocker quietSlider(slider_), quietSpin(spin_);
   // An equal value leaves the text alone (somebody may be typing) and the slider where it is (many positions, one value).
   if (spin_->value() != value) spin_->setValue(value);
+  fitUnit(value);
   if (!slider_->isSliderDown() && scale_.valueAt(slider_->value()) != value) slider_->setValue(scale_.positionOf(value));
 }
 

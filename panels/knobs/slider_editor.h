@@ -23,8 +23,10 @@ class SliderEditor : public KnobEditor {
  private:
   KnobValue wrapped(double value) const;
   void show(double value);
+  void fitUnit(double value);
   SliderScale scale_;
   bool integer_ = false;
+  QString unit_;
   QSlider* slider_ = nullptr;
   QDoubleSpinBox* spin_ = nullptr;
 };

@@ -4,6 +4,7 @@
 #include <QTableView>
 #include <sqlite3.h>
 
+#include "panels/live/live_view.h"
 #include "tests/support/stage.h"
 
 using namespace winnow;
@@ -20,6 +21,19 @@ QByteArray contentOf(const QString& path) {
   QFile file(path);
   return file.open(QIODevice::ReadOnly) ? file.readAll() : QByteArray();
 }
+
+// How often a widget is painted.
+class FrameCounter : public QObject {
+ public:
+  explicit FrameCounter(QWidget* widget) { widget->installEventFilter(this); }
+  int frames = 0;
+
+ protected:
+  bool eventFilter(QObject*, QEvent* event) override {
+    frames += event->type() == QEvent::Paint;
+    return false;
+  }
+};
 
 }  // namespace
 
@@ -167,6 +181,25 @@ class TroubleTest : public QObject {
     stage.action("run.compare")->trigger();
     QTest::qWait(100);
     QCOMPARE(stalls.verdict("comparing"), QString());
+  }
+
+  // Charts and text are drawn at display rate while tokens arrive faster than that. The floor is that of a busy machine.
+  void framesWhileDecoding() {
+    Stage stage;
+    QVERIFY(stage.open(someModel(), kLongContext));
+    stage.generateForLong();
+    QVERIFY(stage.moreTokens(100));
+    auto* live = stage.window->findChild<LiveView*>();
+    FrameCounter chart(live->plots().front()->findChild<QWidget*>()), text(stage.window->prompt()->flow()->viewport());
+    QElapsedTimer clock;
+    clock.start();
+    const size_t before = stage.window->prompt()->flow()->tokens().size();
+    QTest::qWait(2000);
+    const double seconds = static_cast<double>(clock.elapsed()) / 1000;
+    const auto tokens = static_cast<double>(stage.window->prompt()->flow()->tokens().size() - before);
+    qInfo("%.0f tokens/s, chart %.1f frames/s, text %.1f frames/s", tokens / seconds, chart.frames / seconds, text.frames / seconds);
+    QVERIFY(stage.stop());
+    QVERIFY(tokens > 0 && text.frames / seconds > 5);
   }
 
   void badFilesAreAnsweredInTheWindow_data() {

@@ -3,7 +3,11 @@
 #include <QDragEnterEvent>
 #include <QLineEdit>
 #include <QMainWindow>
+#include <QMenu>
+#include <QMenuBar>
 #include <QMimeData>
+#include <QScrollArea>
+#include <QSet>
 #include <QUrl>
 
 #include "app/gui/command_palette.h"
@@ -11,6 +15,27 @@
 
 using namespace winnow;
 using namespace winnow::testing;
+
+namespace {
+
+// Enabled controls that Tab does not come to.
+QStringList unreached(QWidget* window) {
+  QSet<const QWidget*> reached;
+  if (!QApplication::focusWidget() || !window->isAncestorOf(QApplication::focusWidget())) QTest::keyClick(window, Qt::Key_Tab);
+  for (QWidget* now = QApplication::focusWidget(); now && !reached.contains(now); now = QApplication::focusWidget()) {
+    reached.insert(now);
+    QTest::keyClick(now, Qt::Key_Tab);
+  }
+  QStringList missed;
+  for (const QWidget* each : window->findChildren<QWidget*>()) {
+    if (each->window() != window || !each->isVisible() || !each->isEnabled() || (each->focusPolicy() & Qt::TabFocus) == 0) continue;
+    if (reached.contains(each) || reached.contains(each->focusProxy()) || each->objectName() == QStringLiteral("qt_spinbox_lineedit")) continue;
+    missed << QStringLiteral("%1/%2").arg(QString::fromLatin1(each->metaObject()->className()), each->objectName());
+  }
+  return missed;
+}
+
+}  // namespace
 
 class WindowTest : public QObject {
   Q_OBJECT
@@ -112,6 +137,59 @@ class WindowTest : public QObject {
       QVERIFY2(dialog && dialog->isVisible(), action);
       QTest::keyClick(dialog, Qt::Key_Escape);
       QTRY_VERIFY(!stage.window->findChild<QDialog*>(QString::fromLatin1(action).section(QLatin1Char('.'), 1)));
+    }
+  }
+
+  // Tab goes through every control and comes back: none is left out, none is a trap.
+  void tabReachesEverything() {
+    Stage stage;
+    QVERIFY(stage.open(someModel()));
+    for (const char* view : {"view.live", "view.attribution", "view.runs", "view.compare"}) {
+      stage.action(view)->trigger();
+      QCOMPARE(unreached(stage.window.get()).join(QLatin1Char(' ')), QString());
+    }
+    for (const char* action : {"run.evaluate", "run.bench", "run.plan", "help.shortcuts", "help.palette"}) {
+      stage.action(action)->trigger();
+      QTRY_VERIFY2(QApplication::activeWindow() && QApplication::activeWindow() != stage.window.get(), action);
+      QWidget* dialog = QApplication::activeWindow();
+      QVERIFY2(unreached(dialog).isEmpty(), qPrintable(QString::fromLatin1(action) + QStringLiteral(": ") + unreached(dialog).join(QLatin1Char(' '))));
+      QCOMPARE(unnamedFocusable(dialog).join(QLatin1Char(' ')), QString());
+      dialog->close();
+      stage.window->activateWindow();
+      QTRY_COMPARE(QApplication::activeWindow(), static_cast<QWidget*>(stage.window.get()));
+    }
+  }
+
+  // Knobs are passed from top to bottom.
+  void tabFollowsTheEye() {
+    Stage stage;
+    QVERIFY(stage.open(someModel()));
+    std::vector<int> heights;
+    QWidget* at = child<QWidget>(stage.window.get(), "knobs.search");
+    at->setFocus();
+    for (int i = 0; i < 60; ++i) {
+      QTest::keyClick(QApplication::focusWidget(), Qt::Key_Tab);
+      QWidget* now = QApplication::focusWidget();
+      auto* area = stage.window->knobs()->findChild<QScrollArea*>();
+      if (!now || !area->widget()->isAncestorOf(now)) {
+        if (heights.empty()) continue;
+        break;  // the last knob is behind
+      }
+      heights.push_back(now->mapTo(area->widget(), QPoint(0, now->height() / 2)).y());
+    }
+    QVERIFY(heights.size() > 15);
+    for (size_t i = 1; i < heights.size(); ++i)  // the controls of a row are nearly level
+      QVERIFY2(heights[i] > heights[i - 1] - 40, qPrintable(QStringLiteral("from %1 to %2").arg(heights[i - 1]).arg(heights[i])));
+  }
+
+  void everyActionIsInAMenu() {
+    Stage stage;
+    QSet<const QAction*> inMenus;
+    for (const QMenu* menu : stage.window->menuBar()->findChildren<QMenu*>())
+      for (const QAction* action : menu->actions()) inMenus.insert(action);
+    for (const QAction* action : stage.window->actions()->all()) {
+      QVERIFY2(inMenus.contains(action), qPrintable(action->objectName()));
+      QVERIFY(!action->text().isEmpty());
     }
   }
 
