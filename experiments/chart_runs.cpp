@@ -199,6 +199,19 @@ Result<std::vector<RunSummary>> selectRuns(storage::SessionFile& session, const 
   return chosen;
 }
 
+namespace {
+
+// The first generation test of a bench: others are at other lengths or depths.
+Result<std::string> firstDecodeTest(storage::SessionFile& session, const RunSummary& run) {
+  const auto samples = session.bench(run.id);
+  if (!samples) return fromStorage(samples.error());
+  for (const auto& s : *samples)
+    if (s.test.starts_with("tg") && s.tokens > 0) return s.test;
+  return std::string();
+}
+
+}  // namespace
+
 Result<std::vector<double>> latencySamples(storage::SessionFile& session, const RunSummary& run) {
   std::vector<double> ms;
   if (run.kind == RunKind::generate) {
@@ -209,12 +222,10 @@ Result<std::vector<double>> latencySamples(storage::SessionFile& session, const 
   } else if (run.kind == RunKind::bench) {
     auto samples = session.bench(run.id);
     if (!samples) return fromStorage(samples.error());
-    std::string test;  // the first generation test: others are at other lengths or depths
-    for (const auto& s : *samples) {
-      if (s.test.rfind("tg", 0) != 0 || s.tokens <= 0) continue;
-      if (test.empty()) test = s.test;
-      if (s.test == test) ms.push_back(1000 * s.seconds / s.tokens);
-    }
+    const auto test = firstDecodeTest(session, run);
+    if (!test) return test.error();
+    for (const auto& s : *samples)
+      if (s.test == *test && s.tokens > 0) ms.push_back(1000 * s.seconds / s.tokens);
   }
   return ms;
 }
@@ -222,7 +233,13 @@ Result<std::vector<double>> latencySamples(storage::SessionFile& session, const 
 Result<std::optional<Figure>> latencyOf(storage::SessionFile& session, const RunSummary& run) {
   const bool bench = run.kind == RunKind::bench;
   if (!bench && run.kind != RunKind::generate) return std::optional<Figure>();
-  const QString protocol = bench ? text(run.protocol.empty() ? "bench" : run.protocol) : QStringLiteral("generate");
+  QString protocol = QStringLiteral("generate");
+  if (bench) {
+    const auto test = firstDecodeTest(session, run);
+    if (!test) return test.error();
+    protocol = text(run.protocol.empty() ? "bench" : run.protocol);
+    if (!test->empty()) protocol = text(*test) + QLatin1Char(' ') + protocol;
+  }
   const Metric* metric = metricOf(run, "ms_per_token");
   if (metric && intervalOf(*metric)) return std::optional<Figure>(Figure{metric->p50.value_or(metric->value), intervalOf(*metric), metric->n, protocol});
   auto ms = latencySamples(session, run);

@@ -28,10 +28,10 @@ std::string divergence(const Format& format, const ComparisonRow& row) {
   return "-";
 }
 
-// "tg32, n = 5 repetitions" once for all rows that say the same.
-std::string measured(const char* what, const std::set<std::pair<QString, int64_t>>& protocols) {
+// "tg32 llama-bench random, n = 160 tokens" once for all rows that say the same.
+std::string measured(const char* what, const std::set<std::pair<QString, int64_t>>& protocols, const char* unit) {
   std::string out;
-  for (const auto& [protocol, n] : protocols) out += (out.empty() ? std::string(what) + ": " : "; ") + protocol.toStdString() + ", n = " + std::to_string(n);
+  for (const auto& [protocol, n] : protocols) out += (out.empty() ? std::string(what) + ": " : "; ") + protocol.toStdString() + ", n = " + std::to_string(n) + unit;
   return out.empty() ? out : out + "\n";
 }
 
@@ -52,7 +52,7 @@ void printComparison(storage::SessionFile& session, const std::vector<storage::I
   }
   std::fputc('\n', stdout);
   printTable(rows, true);
-  std::printf("\n%s%s", measured("Time (median)", times).c_str(), measured("Perplexity", qualities).c_str());
+  std::printf("\n%s%s", measured("Time (median)", times, " tokens").c_str(), measured("Perplexity", qualities, " predictions").c_str());
   std::printf("[ ] 95 %% intervals. Changes are against the baseline; \"within noise\" where the measurements carry no difference (95 %%, Holm) or it is below 1 %%.\n");
   for (const QString& note : comparison->notes) std::printf("%s\n", note.toStdString().c_str());
 }

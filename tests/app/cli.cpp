@@ -220,7 +220,7 @@ class CliTest : public QObject {
     QVERIFY(refused({"export", session, "--chart", "comparison,pareto", "--out", folder.filePath("x.png")}, 2, "html"));
     // The terminal shows the configurations side by side.
     const QByteArray table = run({"run", plan, "--session", session, "--resume"}).out;
-    for (const char* part : {"KL divergence", "baseline", "within noise", "llama c=64", "n = "}) QVERIFY2(table.contains(part), table.constData());
+    for (const char* part : {"KL divergence", "baseline", "within noise", "llama c=64", "tg4 llama-bench random", "n = "}) QVERIFY2(table.contains(part), table.constData());
     QVERIFY(refused({"export", session, "--chart", "comparisn", "--out", folder.filePath("x.png")}, 2, "comparisn"));
     QVERIFY(refused({"export", session, "--chart", "comparison", "--out", folder.filePath("x.docx")}, 2, "docx"));
     QVERIFY(refused({"export", session, "--chart", "comparison", "--runs", "77", "--out", folder.filePath("x.png")}, 2, "77"));
