@@ -17,4 +17,10 @@ Context::~Context() = default;
 
 bool Context::planning() const { return impl_->ledger.planning(); }
 
+void Context::reserveLike(const Context& planned) {
+  const auto wanted = planned.impl_->scratch();
+  const auto mine = impl_->scratch();
+  for (size_t i = 0; i < mine.size(); ++i) mine[i]->need<std::byte>(wanted[i]->bytes());
+}
+
 }  // namespace winnow::cpu

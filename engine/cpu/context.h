@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // What a Context owns: scratch that grows to the largest call and stays.
 #pragma once
+#include <array>
+
 #include "engine/core/memory.h"
 #include "engine/cpu/isa.h"
 #include "engine/cpu/ops.h"
@@ -23,6 +25,7 @@ class Scratch {
     }
     return buffer_.as<T>();
   }
+  size_t bytes() const { return buffer_.bytes(); }
 
  private:
   Ledger& ledger_;
@@ -42,6 +45,11 @@ struct Context::Impl {
   Scratch ropeFrequencies{ledger}, ropePositions{ledger};
   Scratch ropeCos{ledger}, ropeSin{ledger};  // [tokens, dims / 2]
   size_t ropePairs = 0, ropeTokens = 0;      // of what they hold
+
+  auto scratch() {
+    return std::array{&rows,    &blocked, &bf16,   &pairs,   &sums,            &int8,          &scales,  &corrections, &rowScales,
+                      &rowSums, &scores,  &partial, &states, &threads, &ropeFrequencies, &ropePositions, &ropeCos, &ropeSin};
+  }
 };
 
 }  // namespace winnow::cpu

@@ -47,7 +47,7 @@ class Product {
       CHECK(mode != ActivationMode::int8 || w.format.storage == Storage::packed);
       routes_[i] = routeOf(impl.kernels, w.format, mode);
       need_[static_cast<size_t>(routes_[i].form)] = true;
-      needSums_ |= w.mins != nullptr;
+      needSums_ |= w.format.storage == Storage::packed && !w.format.symmetric;  // a plan has no data to look at
       tiles_ += (w.rows + 15) / 16;
     }
     reserve();

@@ -41,6 +41,7 @@ class Context {
   ThreadPool& pool() const { return pool_; }
   Isa isa() const { return isa_; }
   bool planning() const;
+  void reserveLike(const Context& planned);  // as much scratch as the other has taken
 
   struct Impl;
   Impl& impl() const { return *impl_; }

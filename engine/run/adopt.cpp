@@ -239,6 +239,7 @@ Result<std::unique_ptr<Session>> EngineCore::createSession(const Config& config,
     auto weights = impl->buildNow(first.weights, progress);
     if (!weights) return weights.error();
     impl->start(std::move(first), *weights);
+    impl->reserveScratch();
     return std::unique_ptr<Session>(new Session(std::move(impl)));
   } catch (const std::bad_alloc&) {
     return Error{ErrorCode::resources, "Not enough memory for a session with a context of " + std::to_string(*context) + " tokens.", "Choose a smaller context."};

@@ -6,10 +6,9 @@
 #include <algorithm>
 #include <thread>
 
-#include "engine/cache/evictor.h"
 #include "engine/core/check.h"
 #include "engine/run/core.h"
-#include "engine/run/forward.h"
+#include "engine/run/rehearse.h"
 #include "engine/share/registry.h"
 
 namespace winnow {
@@ -104,25 +103,9 @@ Result<MemoryByTag> Engine::plan(const Config& config, const SessionOptions& opt
 
   const Plan plan = buildPlan(model, sharingOf(model, effective.config));
   cpu::Context context(pool, core_->isa, &ledger);
-  const int batch = std::clamp(options.maxBatch, 1, *contextTokens);
-  Forward forward(ledger, model, context, batch, options.probabilityBytes);
-  KvCache cache(ledger, model, *contextTokens);
-  Evictor evictor;
-  evictor.configure(EvictionSettings::of(effective.config), cache);
-  for (int layer = 0; layer < model.layers; ++layer)
-    if (plan.follower(layer)) cache.dropKeys(layer);
-  // A prompt by batches with an eviction after each, then a decoded token, as a session does it.
-  const std::vector<int32_t> ids(static_cast<size_t>(batch));
-  for (int fed = 0; fed < tokens;) {
-    const int count = fed == tokens - 1 ? 1 : std::min(batch, tokens - 1 - fed);
-    if (count == 1) forward.releaseProbabilities();
-    cache.reserve(count);
-    const SequenceRows rows{&cache, fed, count};
-    forward.run({plan, **weights, {&rows, 1}, std::span<const int32_t>(ids).first(static_cast<size_t>(count)), activationsOf(effective.config.text("compute.activations"))});
-    fed += count;
-    if (evictor.due(fed)) cache.keepForPlan(static_cast<int>(evictor.kept(fed)));
-  }
-  MemoryByTag out = ledger.snapshot();
+  const RehearsedSession session{model, plan, **weights, effective.config, options, *contextTokens};
+  rehearseBatch(context, ledger, session);
+  MemoryByTag out = rehearse(context, ledger, session, tokens);
   const MemoryByTag read = (*weights)->memory(plan);
   for (const MemoryTag tag : {MemoryTag::weights, MemoryTag::weightsMapped}) out[static_cast<size_t>(tag)] = read[static_cast<size_t>(tag)];
   return out;

@@ -7,6 +7,7 @@
 
 #include "engine/core/check.h"
 #include "engine/run/logits_hash.h"
+#include "engine/run/rehearse.h"
 #include "engine/run/session_impl.h"
 
 namespace winnow {
@@ -33,6 +34,13 @@ Session::Impl::Impl(std::shared_ptr<EngineCore> engineCore, const SessionOptions
 Session::Impl::~Impl() {
   std::scoped_lock lock(mutex);
   if (job) job->cancel();
+}
+
+void Session::Impl::reserveScratch() {
+  Ledger counted(true);
+  cpu::Context planned(pool, core->isa, &counted);
+  rehearseBatch(planned, counted, {model, plan, *weights, effective.get()->config, options, context});
+  cpuContext.reserveLike(planned);
 }
 
 Status Session::Impl::checkTokens(std::span<const int32_t> wanted) const {

@@ -72,6 +72,7 @@ struct Session::Impl {
   Status finishPending(const Progress& progress);
   Result<Weights> buildNow(const WeightTarget& target, const Progress& progress);
   void start(Request first, Weights set);  // of a new session
+  void reserveScratch();
   void apply(const Weights& prepared, const std::optional<Error>& failure);
   void takeWeights(const Weights& prepared, const std::optional<Error>& failure, Effective& next);
   void takeSharing(Effective& next);
