@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <utility>
 
 #include "engine/core/check.h"
 
@@ -61,10 +62,17 @@ int SpinPolicy::look(double seconds, long preemptions) {
 
 ThreadPool::ThreadPool(int threads) : mostSpins_(threads <= processors() ? kSpins : 0), policy_(mostSpins_), spins_(mostSpins_) {
   CHECK(threads >= 1, threads);
-  for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { work(i); });
+  try {
+    for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { work(i); });
+  } catch (...) {  // the system gave no more of them
+    dismiss();
+    throw;
+  }
 }
 
-ThreadPool::~ThreadPool() {
+ThreadPool::~ThreadPool() { dismiss(); }
+
+void ThreadPool::dismiss() {
   {
     std::scoped_lock lock(mutex_);
     stop_.store(true);
@@ -91,7 +99,7 @@ void ThreadPool::runErased(Erased job, void* context) {
     { std::scoped_lock lock(mutex_); }
     wake_.notify_all();
   }
-  job(context, 0, n);
+  attempt(job, context, 0, n);
   const int spins = spins_.load(std::memory_order_relaxed);
   for (int i = 0; i < spins && pending_.load(std::memory_order_acquire) > 0; ++i) pause();
   if (pending_.load(std::memory_order_acquire) > 0) {
@@ -101,6 +109,16 @@ void ThreadPool::runErased(Erased job, void* context) {
     callerSleeps_.store(false);
   }
   if (round % kRoundsPerLook == 0) lookForContention();
+  if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
+}
+
+void ThreadPool::attempt(Erased job, void* context, int thread, int threads) {
+  try {
+    job(context, thread, threads);
+  } catch (...) {
+    std::scoped_lock lock(mutex_);
+    if (!failure_) failure_ = std::current_exception();
+  }
 }
 
 void ThreadPool::work(int thread) {
@@ -116,7 +134,7 @@ void ThreadPool::work(int thread) {
     }
     if (stop_.load()) return;
     seen = round_.load(std::memory_order_acquire);
-    job_(context_, thread, threads());
+    attempt(job_, context_, thread, threads());
     if (pending_.fetch_sub(1) == 1 && callerSleeps_.load()) {
       { std::scoped_lock lock(mutex_); }
       done_.notify_one();

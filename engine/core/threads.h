@@ -5,6 +5,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <exception>
 #include <mutex>
 #include <thread>
 #include <type_traits>
@@ -39,7 +40,7 @@ class ThreadPool {
   int threads() const { return static_cast<int>(workers_.size()) + 1; }
 
   // Calls job(thread, threads) once on each thread and returns when all have returned. Not re-entrant; one caller at a time.
-  // job must not throw. Allocates nothing.
+  // What a job throws (memory ran out) comes out of run() when all have returned: one of them, if several do. Allocates nothing.
   template <class Job>
   void run(Job&& job) {
     runErased([](void* context, int thread, int threads) { (*static_cast<std::remove_reference_t<Job>*>(context))(thread, threads); },
@@ -59,12 +60,15 @@ class ThreadPool {
  private:
   using Erased = void (*)(void*, int, int);
   void runErased(Erased job, void* context);
+  void attempt(Erased job, void* context, int thread, int threads);
   void work(int thread);
+  void dismiss();  // the workers
   void lookForContention();
 
   const int mostSpins_;
   SpinPolicy policy_;  // the caller's
   std::atomic<int> spins_;
+  std::exception_ptr failure_;  // under mutex_ while threads work
   Erased job_ = nullptr;
   void* context_ = nullptr;
   alignas(64) std::atomic<uint64_t> round_{0};

@@ -2,6 +2,7 @@
 #include "tests/support/check.h"
 
 #include <atomic>
+#include <new>
 
 #include "engine/core/memory.h"
 #include "engine/core/published.h"
@@ -47,6 +48,29 @@ TEST(pool_runs_every_thread_once_per_call) {
       });
     EXPECT_EQ(calls.load(), 500 * threads);
     for (auto& p : per) EXPECT_EQ(p.load(), 500);
+  }
+}
+
+TEST(pool_hands_on_what_a_job_throws) {
+  for (int threads = 1; threads <= 3; ++threads) {
+    ThreadPool pool(threads);
+    for (int thrower = 0; thrower < threads; ++thrower) {
+      std::atomic<int> calls{0};
+      bool caught = false;
+      try {
+        pool.run([&](int thread, int) {
+          ++calls;
+          if (thread == thrower) throw std::bad_alloc();
+        });
+      } catch (const std::bad_alloc&) {
+        caught = true;
+      }
+      EXPECT(caught);
+      EXPECT_EQ(calls.load(), threads);  // all had their turn before it came out
+    }
+    int after = 0;
+    pool.run([&](int thread, int) { after += thread == 0; });
+    EXPECT_EQ(after, 1);
   }
 }
 
