@@ -18,6 +18,12 @@ namespace {
 constexpr qint64 kLargestPlan = 4 << 20;   // bytes
 constexpr size_t kMostPoints = 100000;
 
+std::vector<std::pair<const char*, const char*>> attributionMethodChoices() {
+  std::vector<std::pair<const char*, const char*>> choices;
+  for (const AttributionMethod& method : attributionMethods()) choices.emplace_back(method.name.c_str(), method.name.c_str());
+  return choices;
+}
+
 // Reads one object: every key is looked at once, what is left over is an error that names its path.
 class Reader {
  public:
@@ -180,7 +186,7 @@ Experiment readExperiment(Reader& r, const QString& folder) {
     s.question = r.text("question");
     if (s.question.isEmpty()) r.fail(r.at("question") + QStringLiteral(" is missing: an attribution needs a question."));
     s.response = r.text("response");
-    s.method = QLatin1String(r.choice<const char*>("method", {{"loo", "loo"}}));
+    s.method = QLatin1String(r.choice("method", attributionMethodChoices()));
     s.unit = r.choice<SourceUnit>("unit", {{"sentence", SourceUnit::sentence}, {"paragraph", SourceUnit::paragraph}});
     s.responseTokens = r.integer("n", 48, 1, 4096);
     return s;

@@ -13,9 +13,20 @@
 #include <iostream>
 #include <iterator>
 
+#include "engine/attribute/attribute.h"
 #include "experiments/model_source.h"
 
 namespace winnow::cli {
+
+namespace {
+
+std::string methodNames() {
+  std::string names;
+  for (const AttributionMethod& method : attributionMethods()) names += (names.empty() ? "" : "|") + method.name;
+  return names;
+}
+
+}  // namespace
 
 std::span<const Command> commands() {
   static const Option context{"--context", "N", "tokens of context", false};
@@ -63,7 +74,7 @@ std::span<const Command> commands() {
         {{"--context", "FILE", "the text to attribute to", false},
          {"--question", "TEXT", "asked after the context", false},
          {"--response", "TEXT", "the answer (default: generated greedily)", false},
-         {"--method", "loo", "leave-one-out", false},
+         {"--method", methodNames(), "(default loo)", false},
          {"--unit", "sentence|paragraph", "what is left out (default sentence)", false},
          {"-n", "N", "tokens to generate without --response (default 48)", false}}},
        runAttribute},
@@ -183,6 +194,8 @@ Result<std::string> readText(const std::string& path) {
   if (in.bad()) return Error{ErrorCode::badInput, path + " can't be read.", ""};
   return text;
 }
+
+Error noTokenizer() { return {ErrorCode::badInput, "the model file holds no tokenizer: text can't be read.", "Use a file with its vocabulary."}; }
 
 QJsonObject configJson(const Effective& effective) {
   const auto object = [](const Config& config) {

@@ -46,6 +46,7 @@ struct Command {
 std::span<const Command> commands();
 
 Result<std::string> readText(const std::string& path);  // "-" = standard input, bytes verbatim
+Error noTokenizer();
 QJsonObject configJson(const Effective& effective);     // requested, effective, reasons
 QJsonObject memoryJson(const MemoryByTag& memory);      // bytes by tag
 std::string bytesText(int64_t bytes);                   // 7.40 GiB

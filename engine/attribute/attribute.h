@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// Which parts of a context made the answer. First form: exact leave-one-out (pruning_sharing_attribution.md B1):
-// score_i = log p(R | C, Q) - log p(R | C without i, Q), in nats, everything recomputed.
+// Which parts of a context made the answer (pruning_sharing_attribution.md B). The context is cut into sources; a method scores each
+// of them in nats of log p(response | context, question). Exact leave-one-out, score_i = log p(R | C, Q) - log p(R | C without i, Q),
+// is what the others are measured by.
 #pragma once
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -24,8 +26,9 @@ struct Source {
   std::vector<float> perToken;      // [response tokens] nats; may be empty
 };
 
-// Deleting a source takes the separator after it along; the last one takes the separator before it, so that what stays reads as if
-// joined anew.
+// The context with the sources whose flag is set, as if they had been joined anew: a source that goes takes the separator after it
+// along, the last one kept has none; white space around the whole stays.
+std::string contextWith(std::string_view context, const std::vector<Source>& sources, const std::vector<bool>& keep);
 std::string contextWithout(std::string_view context, const std::vector<Source>& sources, size_t index);
 
 // Paragraphs end at a blank line; sentences at . ! ? (and closing quotes) before white space, or at a line's end.
@@ -35,7 +38,7 @@ struct AttributeRequest {
   std::string context, question;
   std::optional<std::string> response;  // unset: generated greedily
   int responseTokens = 48;              // when generated
-  std::string method = "loo";
+  std::string method = "loo";           // a name of attributionMethods()
   SourceUnit unit = SourceUnit::sentence;
 };
 
@@ -49,24 +52,29 @@ struct AttributeResult {
   int64_t forwards = 0, forwardTokens = 0;  // of the method: baseline and ablations, every token fed
   int64_t noiseForwards = 0, noiseForwardTokens = 0;  // spent on the noise floor
   int64_t generatedTokens = 0;          // when the response was generated here
-  double ms = 0;
+  double ms = 0;                        // of the method, without the response's generation and the noise floor
+  double noiseMs = 0;
+  std::vector<std::string> notes;       // what a person should know to read the scores
   bool complete = false;                // false: cancelled, partial
 };
 
-// The scorer of leave-one-out: log p of each response token under a context, and how many tokens were fed. Injectable for tests.
-struct ResponseScore {
-  std::vector<double> logProbs;  // [response tokens]
-  int64_t tokensFed = 0;
+struct AttributionTask;  // engine/attribute/method.h
+
+// A method is one file, a line in methods.h and a line in registry.cpp.
+struct AttributionMethod {
+  std::string name, title;
+  std::string help;   // one sentence: what it does and what it costs
+  std::string paper;  // may be empty
+  Status (*run)(AttributionTask& task) = nullptr;
 };
-using ContextScorer = std::function<Result<ResponseScore>(const std::string& context)>;
-// Fills result.sources' scores in document order, counts, baseLogProb and responseNll. Cancel: Done, with result.complete == false.
-Status leaveOneOut(const std::string& context, const ContextScorer& score, AttributeResult& result, const Progress& progress,
-                   const std::function<void(const AttributeResult&)>& onPartial);
+std::span<const AttributionMethod> attributionMethods();
+const AttributionMethod* findAttributionMethod(std::string_view name);  // null: no such method
+Error unknownAttributionMethod(std::string_view name);                  // lists those there are
 
 std::string attributionPrompt(std::string_view context, std::string_view question);
 
-// Prompt = context, blank line, question; the response is appended verbatim. Cancel keeps what is done (complete == false).
-// Errors: an empty context, a prompt longer than the context window.
+// Prompt = context, blank line, question; the response is appended verbatim. Cancel keeps what is done (complete == false). A context
+// without sources gives none, and a note. Errors: an unknown method, a prompt longer than the context window.
 Result<AttributeResult> attribute(Session& session, const Tokenizer& tokenizer, const AttributeRequest& request, const Progress& progress,
                                   const std::function<void(const AttributeResult&)>& onPartial = {});
 

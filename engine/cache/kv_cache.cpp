@@ -110,6 +110,12 @@ void KvCache::rollback() {
     for (Head& head : layer.heads) head.tokens = marked_[i++];
 }
 
+void KvCache::truncate(int tokens) {
+  CHECK(!tracking_);
+  for (Layer& layer : layers_)
+    for (Head& head : layer.heads) head.tokens = std::min(head.tokens, tokens);
+}
+
 void KvCache::appendForPlan(int count) {
   CHECK(ledger_.planning());
   reserve(count);

@@ -30,6 +30,8 @@ class KvCache {
   // Undoes the appends since mark(), for a step that failed half-way.
   void mark();
   void rollback();
+  // Forgets the newest slots of every head down to `tokens`; the pages stay for what comes. Without column sums only.
+  void truncate(int tokens);
   // Slots that a planning cache would hold; under a planning ledger there is nothing to append.
   void appendForPlan(int count);
   void keepForPlan(int count);

@@ -117,6 +117,9 @@ class Session {
 
   // ---- running ----
   void reset();  // empty cache, position 0
+  // Back to after the first `tokens` tokens, whose keys and values are kept. Returns the new position: `tokens`, or 0 as after reset()
+  // where the cache evicts, has lost slots or was written with other weights.
+  int64_t rewind(int64_t tokens);
   // Feeds tokens; logits() is the last token's afterwards. With onLogits every position's logits are given in order, in
   // slices [count, vocab] of consecutive tokens; `first` counts from the first token of this call. Cancelled (Error cancelled), the
   // tokens fed so far stay.

@@ -189,6 +189,22 @@ void Session::reset() {
   impl_->apply(nullptr, std::nullopt);  // sharing that waited for an empty cache
 }
 
+int64_t Session::rewind(int64_t tokens) {
+  Impl& in = *impl_;
+  in.adopt();
+  if (tokens <= 0 || in.evictor.evicts() || in.evictedUnder || in.cache.tracksColumnSums() || in.writtenMixed || in.writtenUnder != in.weights->key) {
+    reset();
+    return 0;
+  }
+  if (tokens >= in.fed) return in.fed;
+  in.cache.truncate(static_cast<int>(tokens));
+  in.tokens.resize(static_cast<size_t>(tokens));
+  in.fed = tokens;
+  in.fedPublished.store(tokens);
+  in.updateMixed();
+  return tokens;
+}
+
 void Session::applyPolicyNow() {
   if (!impl_->evictor.evicts() || impl_->fed == 0) return;
   impl_->onOwnThread([&] {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // Cutting contexts, exact leave-one-out on a scorer with known answers (pruning_sharing_attribution.md, L2) and on a model.
-#include "engine/attribute/attribute.h"
+#include "engine/attribute/method.h"
 
 #include <array>
 
@@ -27,17 +27,28 @@ double toy(const std::array<int, 4>& v, size_t token) {
   return -std::log1p(std::exp(-z));
 }
 
-Result<ResponseScore> scoreToy(const std::string& context) {
-  std::array<int, 4> v{};
-  for (size_t i = 0; i < 4; ++i) v[i] = context.find(static_cast<char>('a' + i)) != std::string::npos;
-  return ResponseScore{{toy(v, 0), toy(v, 1)}, static_cast<int64_t>(context.size())};
-}
+class Toy final : public ResponseScorer {
+ public:
+  Result<ResponseScore> score(const std::string& context) override {
+    std::array<int, 4> v{};
+    for (size_t i = 0; i < 4; ++i) v[i] = context.find(static_cast<char>('a' + i)) != std::string::npos;
+    return ResponseScore{{toy(v, 0), toy(v, 1)}, static_cast<int64_t>(context.size())};
+  }
+};
 
-AttributeResult toyResult(const std::string& context) {
+// A method on the toy.
+struct ToyRun {
+  AttributeRequest request;
   AttributeResult result;
-  result.sources = splitSources(context, SourceUnit::sentence);
-  return result;
-}
+  Toy target;
+  AttributionTask task{request, target, result};
+  explicit ToyRun(const std::string& method, const std::string& context = "a. b.\n\nc. d.") {
+    request.context = context;
+    request.method = method;
+    result.sources = splitSources(context, SourceUnit::sentence);
+  }
+  Status run() { return findAttributionMethod(request.method)->run(task); }
+};
 
 }  // namespace
 
@@ -90,31 +101,40 @@ TEST(removing_a_source_removes_its_separator) {
   EXPECT_EQ(contextWithout("Only.", splitSources("Only.", SourceUnit::sentence), 0), std::string());
 }
 
+TEST(kept_sources_read_as_if_joined_anew) {
+  const std::string text = " One. Two.\n\nThree. Four.\n";
+  const auto sources = splitSources(text, SourceUnit::sentence);
+  EXPECT_EQ(contextWith(text, sources, {true, true, true, true}), text);
+  EXPECT_EQ(contextWith(text, sources, {false, true, false, true}), std::string(" Two.\n\nFour.\n"));
+  EXPECT_EQ(contextWith(text, sources, {true, false, true, false}), std::string(" One. Three.\n"));
+  EXPECT_EQ(contextWith(text, sources, {false, false, false, false}), std::string(" \n"));
+}
+
 TEST(leave_one_out_of_the_worked_example) {
-  auto result = toyResult("a. b.\n\nc. d.");
-  ok(leaveOneOut("a. b.\n\nc. d.", scoreToy, result, {}, {}));
+  ToyRun toy("loo");
+  ok(toy.run());
   const double expected[] = {0.2952565153, 0.0569727298, 1.6192357655, 0.0797770043};
   for (size_t i = 0; i < 4; ++i) {
-    EXPECT_NEAR(*result.sources[i].score, expected[i], 1e-9);
-    EXPECT_NEAR(result.sources[i].perToken[0] + result.sources[i].perToken[1], expected[i], 1e-6);
+    const Source& source = toy.result.sources[i];
+    EXPECT_NEAR(*source.score, expected[i], 1e-9);
+    EXPECT_NEAR(source.perToken[0] + source.perToken[1], expected[i], 1e-6);
   }
-  EXPECT_NEAR(result.baseLogProb, -0.2663147693, 1e-9);
-  EXPECT_EQ(result.forwards, 5);
-  EXPECT_EQ(result.forwardTokens, static_cast<int64_t>(12 + 9 + 8 + 9 + 9));
-  EXPECT(result.complete);
+  EXPECT_NEAR(toy.result.baseLogProb, -0.2663147693, 1e-9);
+  EXPECT_EQ(toy.result.forwards, 5);
+  EXPECT_EQ(toy.result.forwardTokens, static_cast<int64_t>(12 + 9 + 8 + 9 + 9));
 }
 
 TEST(cancelled_leave_one_out_keeps_what_is_done) {
-  auto result = toyResult("a. b.\n\nc. d.");
+  ToyRun toy("loo");
   std::stop_source stop;
-  Progress progress;
-  progress.stop = stop.get_token();
-  ok(leaveOneOut("a. b.\n\nc. d.", scoreToy, result, progress, [&](const AttributeResult& partial) {
+  toy.task.progress.stop = stop.get_token();
+  toy.task.onPartial = [&](const AttributeResult& partial) {
     if (partial.sources[1].score) stop.request_stop();
-  }));
-  EXPECT(!result.complete);
-  EXPECT(result.sources[1].score && !result.sources[2].score);
-  EXPECT_EQ(result.forwards, 3);
+  };
+  const Status status = toy.run();
+  EXPECT(!status && status.error().code == ErrorCode::cancelled);
+  EXPECT(toy.result.sources[1].score && !toy.result.sources[2].score);
+  EXPECT_EQ(toy.result.forwards, 3);
 }
 
 TEST(attribution_on_a_model_counts_every_token) {
@@ -176,12 +196,31 @@ TEST(impossible_attributions_say_why) {
   auto session = makeSession(engine, Config(), {.context = 64});
   AttributeRequest request;
   request.question = "Who?";
-  auto empty = attribute(*session, *engine->tokenizer(), request, {});
-  EXPECT(!empty && empty.error().code == ErrorCode::badInput);
+  const auto empty = value(attribute(*session, *engine->tokenizer(), request, {}));
+  EXPECT(empty.complete && empty.sources.empty() && empty.forwards == 0);
+  EXPECT(!empty.notes.empty() && empty.notes.front().find("empty") != std::string::npos);
   for (int i = 0; i < 40; ++i) request.context += "The cat sat on the mat. ";
   auto large = attribute(*session, *engine->tokenizer(), request, {});
   EXPECT(!large && large.error().code == ErrorCode::badInput && large.error().message.find("64") != std::string::npos);
-  request.method = "contextcite";
+  request.method = "shap";
   auto unknown = attribute(*session, *engine->tokenizer(), request, {});
-  EXPECT(!unknown && unknown.error().code == ErrorCode::usage);
+  EXPECT(!unknown && unknown.error().code == ErrorCode::usage && unknown.error().hint.find("loo") != std::string::npos);
+}
+
+TEST(notes_tell_of_one_source_and_of_repeated_ones) {
+  const auto engine = openEngine(kStories);
+  auto session = makeSession(engine);
+  AttributeRequest request;
+  request.question = "Lily had a";
+  request.response = " red ball";
+  const auto notesOf = [&](const char* context) {
+    request.context = context;
+    std::string all;
+    for (const std::string& note : value(attribute(*session, *engine->tokenizer(), request, {})).notes) all += note + "\n";
+    return all;
+  };
+  EXPECT(notesOf("Lily had a red ball.").find("one source") != std::string::npos);
+  const std::string twice = notesOf("Lily had a red ball. Tom ran. Lily had a red ball.");
+  EXPECT(twice.find("Sources 1 and 3 say the same") != std::string::npos, twice);
+  EXPECT(notesOf("Lily had a red ball. Tom ran.").find("say the same") == std::string::npos);
 }

@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#pragma once
+#include "engine/attribute/method.h"
+
+namespace winnow {
+
+Status runLeaveOneOut(AttributionTask& task);
+
+}  // namespace winnow
