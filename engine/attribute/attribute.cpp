@@ -17,14 +17,16 @@ double msSince(Clock::time_point start) { return std::chrono::duration<double, s
 
 class Attribution {
  public:
-  Attribution(Session& session, const Tokenizer& tokenizer, const AttributeRequest& request, const Progress& progress)
-      : session_(session), tokenizer_(tokenizer), request_(request), progress_(progress) {
+  Attribution(Session& session, const Tokenizer& tokenizer, const AttributeRequest& request, const Progress& progress, const ProxyModel* proxy)
+      : session_(session), tokenizer_(tokenizer), request_(request), progress_(progress), proxy_(proxy) {
     inner_.stop = progress.stop;
   }
 
   Result<AttributeResult> run(const std::function<void(const AttributeResult&)>& onPartial) {
     const AttributionMethod* method = findAttributionMethod(request_.method);
     if (!method) return unknownAttributionMethod(request_.method);
+    if (proxy_ && !method->usesProxy)
+      return Error{ErrorCode::usage, "The attribution method " + method->name + " uses no proxy.", "Leave the proxy out, or choose attribot."};
     result_.method = request_.method;
     result_.sources = splitSources(request_.context, request_.unit);
     if (result_.sources.empty()) return withoutSources();
@@ -34,16 +36,33 @@ class Attribution {
     if (inner_.stopped()) return result_;
     noteCircumstances();
     ModelScorer target(session_, tokenizer_, request_.question, result_.responseTokens, progress_.stop);
+    std::optional<ModelScorer> proxy;
+    if (proxy_) {
+      auto response = proxyResponse();
+      if (!response) return response.error();
+      proxy.emplace(proxy_->session, proxy_->tokenizer, request_.question, std::move(*response), progress_.stop);
+    }
     const auto began = Clock::now();
-    const auto timed = [&] { result_.ms = msSince(began) - result_.noiseMs; };
-    AttributionTask task{request_, target, result_, progress_};
+    const auto settle = [&] {
+      result_.ms = msSince(began) - result_.noiseMs;
+      result_.parameterTokens = static_cast<double>(result_.forwardTokens - result_.proxyForwardTokens) * static_cast<double>(session_.parameters());
+      if (!proxy_) return;
+      result_.parameterTokens += static_cast<double>(result_.proxyForwardTokens) * static_cast<double>(proxy_->session.parameters());
+      // Tokens of another vocabulary are not those of the response.
+      const size_t count = result_.responseTokens.size();
+      if (result_.responseNll.size() != count) result_.responseNll.clear();
+      for (Source& source : result_.sources)
+        if (source.perToken.size() != count) source.perToken.clear();
+    };
+    AttributionTask task{request_, target, result_, proxy ? &*proxy : nullptr, progress_};
     task.onPartial = [&](const AttributeResult&) {
-      timed();
+      settle();
       if (onPartial) onPartial(result_);
     };
     const Status done = method->run(task);
-    timed();
+    settle();
     session_.reset();
+    if (proxy_) proxy_->session.reset();
     if (!done && done.error().code != ErrorCode::cancelled) return done.error();
     result_.complete = done.ok();
     if (result_.complete) progress_(1.0, "done");
@@ -107,6 +126,26 @@ class Attribution {
     return Done{};
   }
 
+  // The response in the proxy's tokens: those of the target where they share a vocabulary, else the text encoded anew, with an end
+  // token where the target's has one.
+  Result<std::vector<int32_t>> proxyResponse() {
+    const VocabData &ours = tokenizer_.vocab(), &theirs = proxy_->tokenizer.vocab();
+    std::vector<int32_t> response = result_.responseTokens;
+    if (ours.tokens != theirs.tokens || ours.merges != theirs.merges) {
+      response = responseTokens(proxy_->tokenizer, prompt(), result_.response);
+      const bool ended = tokenizer_.isEnd(result_.responseTokens.back());
+      if (ended && theirs.eos >= 0) response.push_back(theirs.eos);
+      result_.notes.push_back("The proxy has another tokenizer: it reads the response as " + std::to_string(response.size()) + " tokens of its own instead of the target's " +
+                              std::to_string(result_.responseTokens.size()) + ".");
+      if (response.empty()) return Error{ErrorCode::badInput, "The response has no tokens for the proxy.", "Use a proxy with the target's tokenizer."};
+    }
+    const size_t total = proxy_->tokenizer.encode(prompt(), true).size() + response.size();
+    if (total > static_cast<size_t>(proxy_->session.context()) + 1)
+      return Error{ErrorCode::badInput, "Context, question and response have " + std::to_string(total) + " tokens for the proxy, whose context holds " +
+                                            std::to_string(proxy_->session.context()) + ".", "Shorten the context or use another proxy."};
+    return response;
+  }
+
   void noteCircumstances() {
     std::map<std::string_view, int> first;
     for (const Source& source : result_.sources) {
@@ -125,6 +164,7 @@ class Attribution {
   const Tokenizer& tokenizer_;
   const AttributeRequest& request_;
   const Progress& progress_;
+  const ProxyModel* proxy_;
   Progress inner_;  // stops, reports nothing
   AttributeResult result_;
 };
@@ -136,8 +176,8 @@ std::string attributionPrompt(std::string_view context, std::string_view questio
 }
 
 Result<AttributeResult> attribute(Session& session, const Tokenizer& tokenizer, const AttributeRequest& request, const Progress& progress,
-                                  const std::function<void(const AttributeResult&)>& onPartial) {
-  return Attribution(session, tokenizer, request, progress).run(onPartial);
+                                  const std::function<void(const AttributeResult&)>& onPartial, const ProxyModel* proxy) {
+  return Attribution(session, tokenizer, request, progress, proxy).run(onPartial);
 }
 
 }  // namespace winnow

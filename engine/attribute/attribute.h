@@ -34,22 +34,35 @@ std::string contextWithout(std::string_view context, const std::vector<Source>& 
 // Paragraphs end at a blank line; sentences at . ! ? (and closing quotes) before white space, or at a line's end.
 std::vector<Source> splitSources(std::string_view context, SourceUnit unit);
 
+// AttriBoT: savings that multiply, each of them optional.
+struct AttribotOptions {
+  bool reuse = true;       // keys and values of the prefix that contexts share; exact
+  bool hierarchy = true;   // paragraphs first, then the units of the best ones in a context of those alone
+  int keepParagraphs = 3;  // as many or fewer: no hierarchy
+  // A small model of the family, where one is given, chooses the units the target then scores, or scores in its place.
+  enum class Proxy : uint8_t { prune, replace } proxy = Proxy::prune;
+  int keepSources = 3;     // prune: units that stay
+};
+
 struct AttributeRequest {
   std::string context, question;
   std::optional<std::string> response;  // unset: generated greedily
   int responseTokens = 48;              // when generated
   std::string method = "loo";           // a name of attributionMethods()
   SourceUnit unit = SourceUnit::sentence;
+  AttribotOptions attribot{};
 };
 
 struct AttributeResult {
   std::string method, response;
   std::vector<int32_t> responseTokens;
-  std::vector<float> responseNll;       // [response tokens] with the whole context
+  std::vector<float> responseNll;       // [response tokens] with the context the scores are differences from
   std::vector<Source> sources;          // document order
-  double baseLogProb = 0;
+  double baseLogProb = 0;               // of that context: the whole, or what a method kept of it (the sources with a score)
   double noiseFloor = 0;                // |score| below this is noise: 3 sd of the baseline under other chunkings
-  int64_t forwards = 0, forwardTokens = 0;  // of the method: baseline and ablations, every token fed
+  int64_t forwards = 0, forwardTokens = 0;  // of the method: baselines and ablations, every token fed, a proxy's included
+  int64_t proxyForwards = 0, proxyForwardTokens = 0;
+  double parameterTokens = 0;           // tokens fed, each times the parameters of its model
   int64_t noiseForwards = 0, noiseForwardTokens = 0;  // spent on the noise floor
   int64_t generatedTokens = 0;          // when the response was generated here
   double ms = 0;                        // of the method, without the response's generation and the noise floor
@@ -65,6 +78,7 @@ struct AttributionMethod {
   std::string name, title;
   std::string help;   // one sentence: what it does and what it costs
   std::string paper;  // may be empty
+  bool usesProxy = false;
   Status (*run)(AttributionTask& task) = nullptr;
 };
 std::span<const AttributionMethod> attributionMethods();
@@ -73,9 +87,15 @@ Error unknownAttributionMethod(std::string_view name);                  // lists
 
 std::string attributionPrompt(std::string_view context, std::string_view question);
 
+// A second model for methods that use one. Its tokenizer may differ: the response is then encoded anew.
+struct ProxyModel {
+  Session& session;
+  const Tokenizer& tokenizer;
+};
+
 // Prompt = context, blank line, question; the response is appended verbatim. Cancel keeps what is done (complete == false). A context
 // without sources gives none, and a note. Errors: an unknown method, a prompt longer than the context window.
 Result<AttributeResult> attribute(Session& session, const Tokenizer& tokenizer, const AttributeRequest& request, const Progress& progress,
-                                  const std::function<void(const AttributeResult&)>& onPartial = {});
+                                  const std::function<void(const AttributeResult&)>& onPartial = {}, const ProxyModel* proxy = nullptr);
 
 }  // namespace winnow

@@ -29,6 +29,10 @@ Result<ResponseScore> AttributionTask::score(ResponseScorer& scorer, const std::
   if (!scored) return scored;
   ++result.forwards;
   result.forwardTokens += scored->tokensFed;
+  if (&scorer == proxy) {
+    ++result.proxyForwards;
+    result.proxyForwardTokens += scored->tokensFed;
+  }
   return scored;
 }
 

@@ -27,6 +27,7 @@ struct AttributionTask {
   const AttributeRequest& request;
   ResponseScorer& target;
   AttributeResult& result;
+  ResponseScorer* proxy = nullptr;
   Progress progress{};
   std::function<void(const AttributeResult&)> onPartial{};
   int64_t forwardsExpected = 0;  // for the progress shown

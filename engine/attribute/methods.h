@@ -4,6 +4,7 @@
 
 namespace winnow {
 
+Status runAttribot(AttributionTask& task);
 Status runLeaveOneOut(AttributionTask& task);
 
 }  // namespace winnow

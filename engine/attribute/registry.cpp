@@ -7,8 +7,12 @@
 namespace winnow {
 
 std::span<const AttributionMethod> attributionMethods() {
-  static const std::array<AttributionMethod, 1> methods = {{
-      {"loo", "Leave-one-out, exact", "One forward pass without each source, everything computed anew.", "", &runLeaveOneOut},
+  static const std::array<AttributionMethod, 2> methods = {{
+      {"attribot", "AttriBoT",
+       "Leave-one-out with the keys and values of shared prefixes kept; of many paragraphs, only the best three are looked into; a proxy model chooses the "
+       "sentences worth the target's time.",
+       "Liu, Kandpal, Raffel, ICLR 2025, arXiv 2411.15102", true, &runAttribot},
+      {"loo", "Leave-one-out, exact", "One forward pass without each source, everything computed anew.", "", false, &runLeaveOneOut},
   }};
   return methods;
 }

@@ -131,6 +131,7 @@ class Session {
   const std::vector<int32_t>& tokens() const;  // those fed since reset
   int context() const;
   int vocab() const;                      // entries of logits()
+  int64_t parameters() const;             // of the model
   // StreamingLLM-type policies fire at their interval; this fires the policy now (end of a prefill in stepwise scoring).
   void applyPolicyNow();
 

@@ -223,5 +223,6 @@ int64_t Session::position() const { return impl_->fed; }
 const std::vector<int32_t>& Session::tokens() const { return impl_->tokens; }
 int Session::context() const { return impl_->context; }
 int Session::vocab() const { return impl_->model.vocab; }
+int64_t Session::parameters() const { return impl_->model.parameters; }
 
 }  // namespace winnow

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// Cutting contexts, exact leave-one-out on a scorer with known answers (pruning_sharing_attribution.md, L2) and on a model.
-#include "engine/attribute/method.h"
-
-#include <array>
+// Cutting contexts; what attribution on a model counts, generates, refuses and says.
+#include "engine/attribute/attribute.h"
 
 #include "tests/support/engine.h"
 
@@ -16,39 +14,6 @@ std::string joined(const std::vector<Source>& sources) {
   for (const Source& source : sources) out += "[" + source.text + "]";
   return out;
 }
-
-// The toy of L2: sources are the letters a b c d, the response has two tokens.
-double toy(const std::array<int, 4>& v, size_t token) {
-  constexpr double bias[2] = {-2, -1}, w[2][4] = {{.6, .1, 3, .4}, {.5, 0, 1.5, .6}};
-  double z = bias[token];
-  for (size_t i = 0; i < 4; ++i) z += w[token][i] * v[i];
-  if (token == 0) z += .5 * v[0] * v[2] - .6 * v[2] * v[3];
-  if (token == 1) z += .3 * v[1] * v[2];
-  return -std::log1p(std::exp(-z));
-}
-
-class Toy final : public ResponseScorer {
- public:
-  Result<ResponseScore> score(const std::string& context) override {
-    std::array<int, 4> v{};
-    for (size_t i = 0; i < 4; ++i) v[i] = context.find(static_cast<char>('a' + i)) != std::string::npos;
-    return ResponseScore{{toy(v, 0), toy(v, 1)}, static_cast<int64_t>(context.size())};
-  }
-};
-
-// A method on the toy.
-struct ToyRun {
-  AttributeRequest request;
-  AttributeResult result;
-  Toy target;
-  AttributionTask task{request, target, result};
-  explicit ToyRun(const std::string& method, const std::string& context = "a. b.\n\nc. d.") {
-    request.context = context;
-    request.method = method;
-    result.sources = splitSources(context, SourceUnit::sentence);
-  }
-  Status run() { return findAttributionMethod(request.method)->run(task); }
-};
 
 }  // namespace
 
@@ -108,33 +73,6 @@ TEST(kept_sources_read_as_if_joined_anew) {
   EXPECT_EQ(contextWith(text, sources, {false, true, false, true}), std::string(" Two.\n\nFour.\n"));
   EXPECT_EQ(contextWith(text, sources, {true, false, true, false}), std::string(" One. Three.\n"));
   EXPECT_EQ(contextWith(text, sources, {false, false, false, false}), std::string(" \n"));
-}
-
-TEST(leave_one_out_of_the_worked_example) {
-  ToyRun toy("loo");
-  ok(toy.run());
-  const double expected[] = {0.2952565153, 0.0569727298, 1.6192357655, 0.0797770043};
-  for (size_t i = 0; i < 4; ++i) {
-    const Source& source = toy.result.sources[i];
-    EXPECT_NEAR(*source.score, expected[i], 1e-9);
-    EXPECT_NEAR(source.perToken[0] + source.perToken[1], expected[i], 1e-6);
-  }
-  EXPECT_NEAR(toy.result.baseLogProb, -0.2663147693, 1e-9);
-  EXPECT_EQ(toy.result.forwards, 5);
-  EXPECT_EQ(toy.result.forwardTokens, static_cast<int64_t>(12 + 9 + 8 + 9 + 9));
-}
-
-TEST(cancelled_leave_one_out_keeps_what_is_done) {
-  ToyRun toy("loo");
-  std::stop_source stop;
-  toy.task.progress.stop = stop.get_token();
-  toy.task.onPartial = [&](const AttributeResult& partial) {
-    if (partial.sources[1].score) stop.request_stop();
-  };
-  const Status status = toy.run();
-  EXPECT(!status && status.error().code == ErrorCode::cancelled);
-  EXPECT(toy.result.sources[1].score && !toy.result.sources[2].score);
-  EXPECT_EQ(toy.result.forwards, 3);
 }
 
 TEST(attribution_on_a_model_counts_every_token) {
