@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include "engine/text/chat.h"
+#include "experiments/implied.h"
 #include "experiments/jobs.h"
 #include "experiments/recorder.h"
 #include "experiments/statistics.h"
@@ -272,8 +273,17 @@ Result<GenerateResult> generateRun(const JobContext& context, Session& session, 
 
 QString epochLabel(const EngineEvent& event) {
   QStringList parts;
+  Config before, after;
+  for (const Adjustment& change : event.changes) {
+    before = before.with(change.knob, change.requested);
+    after = after.with(change.knob, change.effective);
+  }
+  const auto implied = [&](const Adjustment& change) {
+    return follows(before, change.knob, change.requested) && follows(after, change.knob, change.effective);
+  };
+  const bool all = std::ranges::all_of(event.changes, implied);
   for (const Adjustment& change : event.changes)
-    parts << QStringLiteral("%1 %2 → %3").arg(QString::fromStdString(change.knob), QString::fromStdString(toText(change.requested)), QString::fromStdString(toText(change.effective)));
+    if (all || !implied(change)) parts << QStringLiteral("%1 %2 → %3").arg(QString::fromStdString(change.knob), QString::fromStdString(toText(change.requested)), QString::fromStdString(toText(change.effective)));
   return parts.isEmpty() ? QString::fromStdString(event.text) : parts.join(QStringLiteral(", "));
 }
 

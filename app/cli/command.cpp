@@ -68,7 +68,7 @@ std::span<const Command> commands() {
          {"-d", "N,..", "depths (default 0)", false},
          {"-r", "N", "repetitions (default 5)", false},
          {"--text", "FILE", "real text instead of random tokens", false},
-         {"--batch", "1", "sequences at once", false}}},
+         {"--batch", "N,..", "sequences decoded together (default 1)", false}}},
        runBench},
       {{"attribute", "MODEL", 1, 1, "Which parts of a context made the answer.",
         {{"--context", "FILE", "the text to attribute to", false},

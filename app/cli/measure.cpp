@@ -107,12 +107,12 @@ int runBench(const Invocation& invocation) {
   for (const auto* list : {&prompt, &generate, &depth, &batch})
     if (!*list) return invocation.fail(list->error());
   if (!repetitions) return invocation.fail(repetitions.error());
-  if (*batch != std::vector<int>{1}) return invocation.fail({ErrorCode::usage, "--batch " + arguments.text("--batch") + ": the CPU engine decodes one sequence at a time.", "Use --batch 1."});
   request.prompt = *prompt;
   request.generate = *generate;
   std::erase(request.prompt, 0);
   std::erase(request.generate, 0);
   request.depth = *depth;
+  request.batch = *batch;
   request.repetitions = static_cast<int>(*repetitions);
   if (arguments.has("--text")) {
     auto input = readText(arguments.text("--text"));
@@ -135,7 +135,7 @@ int runBench(const Invocation& invocation) {
     for (const BenchTest& t : result->tests) {
       QJsonArray rates;
       for (const BenchRepetition& repetition : t.repetitions) rates.append(repetition.tokensPerSecond);
-      tests.append(QJsonObject{{"name", text(t.name)}, {"tokens_per_second", t.tokensPerSecond}, {"stddev", t.stddev}, {"median_ms", t.medianMs}, {"p5_ms", t.p5Ms},
+      tests.append(QJsonObject{{"name", text(t.name)}, {"batch", t.batch}, {"tokens_per_second", t.tokensPerSecond}, {"stddev", t.stddev}, {"median_ms", t.medianMs}, {"p5_ms", t.p5Ms},
                                {"p95_ms", t.p95Ms}, {"share", t.share}, {"repetitions", rates}});
     }
     return invocation.print({{"tests", tests}, {"roofline", QJsonObject{{"read_gbs", result->readGbs}, {"gemm_gflops", result->gemmGflops}}}, {"decode_share", result->decodeShare},

@@ -8,8 +8,23 @@
 #include <QLabel>
 #include <QStyle>
 #include <QToolButton>
+#include <algorithm>
 
 namespace winnow {
+
+namespace {
+
+// Messages of the engine are clauses; on their own they are sentences. A path or a name keeps its case.
+QString sentence(QString text) {
+  text = text.trimmed();
+  if (text.isEmpty()) return text;
+  const QString first = text.section(QLatin1Char(' '), 0, 0);
+  if (std::all_of(first.begin(), first.end(), [](QChar c) { return c.isLower() || c == QLatin1Char(','); })) text[0] = text[0].toUpper();
+  if (!QStringLiteral(".!?:…)").contains(text.back())) text += QLatin1Char('.');
+  return text;
+}
+
+}  // namespace
 
 Banner::Banner(QWidget* parent) : QFrame(parent) {
   setObjectName(QStringLiteral("banner"));
@@ -38,8 +53,8 @@ Banner::Banner(QWidget* parent) : QFrame(parent) {
 }
 
 void Banner::show(Tone tone, const QString& message, const QString& hint) {
-  message_ = message;
-  hint_ = hint;
+  message_ = sentence(message);
+  hint_ = sentence(hint);
   tone_ = tone;
   setProperty("role", tone == Tone::error ? QStringLiteral("error") : QStringLiteral("notice"));
   style()->unpolish(this);
@@ -48,7 +63,7 @@ void Banner::show(Tone tone, const QString& message, const QString& hint) {
     child->style()->unpolish(child);
     child->style()->polish(child);
   }
-  text_->setText(hint.isEmpty() ? message : QStringLiteral("%1\n%2").arg(message, hint));
+  text_->setText(hint_.isEmpty() ? message_ : QStringLiteral("%1 %2").arg(message_, hint_));
   copy_->setVisible(tone == Tone::error);
   setAccessibleName(text_->text());
   QWidget::show();

@@ -80,7 +80,7 @@ void MainWindow::buildCentre() {
   banner_ = new Banner(centre);
   auto* margin = new QWidget(centre);
   auto* around = new QVBoxLayout(margin);
-  around->setContentsMargins(8, 0, 8, 0);
+  around->setContentsMargins(8, 6, 8, 0);
   around->addWidget(banner_);
   column->addWidget(margin);
   pages_ = new QStackedWidget(centre);

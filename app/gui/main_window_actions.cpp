@@ -109,7 +109,7 @@ void MainWindow::buildRunActions() {
                   bench_->activateWindow();
                 });
   actions_->add({QStringLiteral("run.plan"), tr("&Plan…"), menu, QKeySequence(Qt::Key_F9),
-                 tr("Run experiments over every combination of some knobs")},
+                 tr("Run experiments over every combination of some knobs"), QStringLiteral("plan")},
                 [this] { openPlan({}); });
   actions_->add(
       {QStringLiteral("run.rebuild"), tr("&Recompute the cache"), menu, {}, tr("Feed the tokens again under the present configuration")},
@@ -218,6 +218,7 @@ void MainWindow::buildToolBar() {
   bar_->addSeparator();
   add("run.evaluate");
   add("run.bench");
+  add("run.plan");
   add("file.export");
   auto* gap = new QWidget(bar_);
   gap->setSizePolicy(QSizePolicy::Expanding, QSizePolicy::Preferred);
@@ -242,6 +243,7 @@ void MainWindow::updateActions() {
   enable("run.stop", busy);
   enable("run.evaluate", model && !start);
   enable("run.bench", model && !start);
+  enable("run.plan", !start);
   enable("run.rebuild", model && workbench_->cacheMixed() && !busy);
   enable("run.observeOps", model);
   enable("run.probe", model);
@@ -262,6 +264,8 @@ void MainWindow::showShortcuts() {
   auto* table = new QTableWidget(0, 2, dialog);
   table->setHorizontalHeaderLabels({tr("Action"), tr("Shortcut")});
   table->horizontalHeader()->setSectionResizeMode(0, QHeaderView::Stretch);
+  table->horizontalHeader()->setSectionResizeMode(1, QHeaderView::ResizeToContents);
+  table->horizontalHeader()->setDefaultAlignment(Qt::AlignLeft | Qt::AlignVCenter);
   table->verticalHeader()->hide();
   table->setEditTriggers(QAbstractItemView::NoEditTriggers);
   table->setShowGrid(false);

@@ -105,10 +105,16 @@ void MainWindow::findInterrupted() {
 QString MainWindow::runsText() const { return plural(static_cast<qint64>(runs_->model()->runs().size()), tr("%1 run"), tr("%1 runs")); }
 
 void MainWindow::openPlan(const QString& path) {
-  if (!plan_) plan_ = new PlanDialog(workbench_, this);
-  plan_->show();
-  plan_->activateWindow();
+  if (!plan_) {
+    plan_ = new PlanDialog(workbench_, this);
+    connect(plan_, &PlanDialog::compareRequested, this, &MainWindow::compareRuns);
+  }
+  const bool running = workbench_->job().running && workbench_->job().kind == JobState::Kind::plan;
   if (!path.isEmpty()) plan_->open(path);
+  else if (!running && !plan_->offerUnfinished()) plan_->compose(prompt_->prompt());
+  plan_->show();
+  plan_->raise();
+  plan_->activateWindow();
 }
 
 void MainWindow::chooseModel() {

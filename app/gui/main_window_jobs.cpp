@@ -26,6 +26,8 @@
 namespace winnow {
 namespace {
 
+constexpr int kRunsMs = 120;  // one look at the run table for a burst of changes
+
 void setTag(MemoryByTag& memory, const storage::MemorySample& sample) {
   for (size_t tag = 0; tag < memory.size(); ++tag)
     if (memoryTagName(static_cast<MemoryTag>(tag)) == sample.tag) memory[tag] = sample.bytes;
@@ -215,6 +217,10 @@ void MainWindow::refreshRuns() {
   } else {
     fail(QString::fromStdString(runs.error().message), QString::fromStdString(runs.error().hint));
   }
+  // The table shows what is on the disk; what still waits for the writer is looked at again.
+  const bool waiting = session && !session->readOnly() && session->writerState().queued > 0;
+  runsTimer_.setInterval(!waiting ? kRunsMs : workbench_->job().running ? 2000 : 300);
+  if (waiting) runsTimer_.start();
   updateActions();
 }
 

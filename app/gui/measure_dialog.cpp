@@ -98,6 +98,7 @@ MeasureDialog::MeasureDialog(Workbench* workbench, JobState::Kind kind, const QS
   all->addLayout(last);
   connect(start_, &QPushButton::clicked, this, [this] {
     rowOpen_ = false;
+    configuration_ = configurationText();  // knobs may move while it is measured
     start();
   });
   connect(stop_, &QPushButton::clicked, workbench_, &Workbench::stop);
@@ -137,7 +138,9 @@ void MeasureDialog::showError(const QString& message, const QString& hint) {
 }
 
 QString MeasureDialog::configurationText() const {
-  const QString text = QString::fromStdString(workbench_->effective().config.canonical());
+  const Effective effective = resolve(workbench_->requested(), workbench_->model().config);
+  const Config& shown = effective.asRequested() ? workbench_->requested() : effective.config;  // short where it says it all
+  const QString text = QString::fromStdString(shown.canonical());
   return text.isEmpty() ? tr("defaults") : text;
 }
 
@@ -175,6 +178,7 @@ EvaluateDialog::EvaluateDialog(Workbench* workbench, QWidget* parent)
   auto* browse = new QToolButton(this);
   browse->setText(tr("Choose…"));
   auto* row = new QHBoxLayout;
+  row->setSpacing(8);
   row->addWidget(text_);
   row->addWidget(path_, 1);
   row->addWidget(browse);
@@ -190,6 +194,7 @@ EvaluateDialog::EvaluateDialog(Workbench* workbench, QWidget* parent)
   chunks_ = number(this, QStringLiteral("evaluate.chunks"), 0, 1000000, 8, tr("Windows to score"));
   chunks_->setSpecialValueText(tr("all"));
   auto* sizes = new QHBoxLayout;
+  sizes->setSpacing(12);
   sizes->addWidget(context_);
   auto* chunksLabel = new QLabel(tr("C&hunks"), this);
   chunksLabel->setBuddy(chunks_);
@@ -254,9 +259,9 @@ void EvaluateDialog::showResult(const PerplexityResult& result, bool final) {
   const QString dash = Format::missing();
   const bool based = result.kld.has_value();
   const QStringList cells{
-      final ? configurationText()
+      final ? configuration_
             : tr("%1 (%2 so far)")
-                  .arg(configurationText(), plural(static_cast<qint64>(result.windows.size()), tr("%1 window"), tr("%1 windows"))),
+                  .arg(configuration_, plural(static_cast<qint64>(result.windows.size()), tr("%1 window"), tr("%1 windows"))),
       result.count > 0 ? format.perplexity(result.perplexity, 1.96 * result.stderror) : dash,
       based ? format.perplexity(result.basePerplexity) : dash,
       based ? format.nats(result.kld->mean) : dash,
@@ -275,7 +280,7 @@ void EvaluateDialog::showResult(const PerplexityResult& result, bool final) {
 
 BenchDialog::BenchDialog(Workbench* workbench, QWidget* parent)
     : MeasureDialog(workbench, JobState::Kind::bench, tr("Bench"),
-                    {tr("Configuration"), tr("Test"), tr("Tokens/s"), tr("ms/token"), tr("95 %"), tr("Roofline")}, parent) {
+                    {tr("Configuration"), tr("Test"), tr("Tokens/s"), tr("ms/token"), tr("p95"), tr("Roofline")}, parent) {
   setObjectName(QStringLiteral("bench"));
   prompt_ = number(this, QStringLiteral("bench.prompt"), 1, 1000000, 512, tr("Prompt tokens processed at once (pp)"));
   generate_ = number(this, QStringLiteral("bench.generate"), 1, 1000000, 128, tr("Tokens generated one by one (tg)"));
@@ -297,7 +302,7 @@ BenchDialog::BenchDialog(Workbench* workbench, QWidget* parent)
     const Format format;
     for (const BenchTest& test : result.tests) {
       const QString share = test.share > 0 ? format.percent(test.share) : Format::missing();
-      addRow({configurationText(), QString::fromStdString(test.name),
+      addRow({configuration_, QString::fromStdString(test.name),
               QStringLiteral("%1 ± %2").arg(format.significant(test.tokensPerSecond), format.significant(test.stddev, 2)),
               format.milliseconds(test.medianMs), format.milliseconds(test.p95Ms), share},
              tr("%1, n = %2; read bandwidth %3 GB/s, peak %4 GFLOP/s in the same run")

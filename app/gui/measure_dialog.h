@@ -29,13 +29,14 @@ class MeasureDialog : public QDialog {
   virtual void start() = 0;
   void addRow(const QStringList& cells, const QString& tip);
   void setLastRow(const QStringList& cells, const QString& tip);  // replaces the row of the running measurement
-  QString configurationText() const;
+  QString configuration_;  // what the running measurement measures
   QFormLayout* form_ = nullptr;
   Workbench* workbench_;
   bool rowOpen_ = false;   // a row of the running measurement is there
 
  private:
   void follow(const JobState& job);
+  QString configurationText() const;
   JobState::Kind kind_;
   QPushButton* start_ = nullptr;
   QPushButton* stop_ = nullptr;

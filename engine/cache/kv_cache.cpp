@@ -74,6 +74,10 @@ void KvCache::reserve(int count) {
 
 void KvCache::append(int layer, const float* k, const float* v, int64_t stride, int count, int32_t first, ThreadPool& pool) {
   Layer& l = layers_[static_cast<size_t>(layer)];
+  if (ledger_.planning()) {
+    for (Head& head : l.heads) head.tokens += count;
+    return;
+  }
   CHECK(!k == !l.ownsKeys, layer, l.ownsKeys);
   const auto store = [&](int thread, int threads) {
     const auto range = ThreadPool::split(kvHeads_, 1, thread, threads);
@@ -114,13 +118,6 @@ void KvCache::truncate(int tokens) {
   CHECK(!tracking_);
   for (Layer& layer : layers_)
     for (Head& head : layer.heads) head.tokens = std::min(head.tokens, tokens);
-}
-
-void KvCache::appendForPlan(int count) {
-  CHECK(ledger_.planning());
-  reserve(count);
-  for (Layer& layer : layers_)
-    for (Head& head : layer.heads) head.tokens += count;
 }
 
 void KvCache::keepForPlan(int count) {

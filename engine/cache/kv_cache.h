@@ -25,16 +25,15 @@ class KvCache {
 
   // Room for `count` more slots in every head. Throws std::bad_alloc and changes nothing that is seen when memory is out.
   void reserve(int count);
-  // The newest `count` slots of a layer, at original positions first, first + 1, ... k is null for a follower.
+  // The newest `count` slots of a layer, at original positions first, first + 1, ... k is null for a follower. Counted only under a
+  // planning ledger.
   void append(int layer, const float* k /* [count, kvHeads, headDim] */, const float* v, int64_t stride, int count, int32_t first, ThreadPool& pool);
   // Undoes the appends since mark(), for a step that failed half-way.
   void mark();
   void rollback();
   // Forgets the newest slots of every head down to `tokens`; the pages stay for what comes. Without column sums only.
   void truncate(int tokens);
-  // Slots that a planning cache would hold; under a planning ledger there is nothing to append.
-  void appendForPlan(int count);
-  void keepForPlan(int count);
+  void keepForPlan(int count);  // under a planning ledger, where nothing says which
 
   // As kernels read a layer: keys of `keyLayer` (a follower's leader; keys null when it is -1), values of `layer`.
   std::span<const cpu::KvHead> view(int layer, int keyLayer);

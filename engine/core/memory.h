@@ -72,4 +72,7 @@ class Buffer {
   MemoryTag tag_ = MemoryTag::weights;
 };
 
+// Small buffers come from the heap, which keeps what is freed between what is not. Gives it back; milliseconds.
+void returnFreedMemory();
+
 }  // namespace winnow

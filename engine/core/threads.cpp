@@ -20,8 +20,10 @@ namespace winnow {
 namespace {
 
 constexpr int kSpins = 2000, kContendedSpins = 100;
-constexpr uint64_t kRoundsPerLook = 256;
-constexpr double kPreemptionsPerSecond = 50;  // an idle machine shows a few, a shared processor two hundred
+constexpr uint64_t kRoundsPerLook = 64;
+constexpr double kLookSeconds = 0.1;            // a shorter look would take one chance preemption for a trend
+constexpr double kPreemptionsPerSecond = 100;  // an idle machine shows a few, a window being drawn sixty, a shared processor hundreds
+constexpr int kLongestPause = 32;
 
 inline void pause() {
 #if defined(__x86_64__)
@@ -39,7 +41,25 @@ double secondsNow() { return std::chrono::duration<double>(std::chrono::steady_c
 
 }  // namespace
 
-ThreadPool::ThreadPool(int threads) : mostSpins_(threads <= processors() ? kSpins : 0), spins_(mostSpins_) {
+int SpinPolicy::look(double seconds, long preemptions) {
+  if (time_ < 0 || seconds - time_ >= kLookSeconds) {
+    const bool preempted = time_ >= 0 && static_cast<double>(preemptions - preemptions_) > kPreemptionsPerSecond * (seconds - time_);
+    time_ = seconds;
+    preemptions_ = preemptions;
+    if (spins_ == most_ && preempted) {
+      spins_ = std::min(kContendedSpins, most_);
+      waited_ = 0;
+    } else if (spins_ == most_) {
+      pause_ = 1;
+    } else if (!preempted || ++waited_ >= pause_) {
+      spins_ = most_;
+      pause_ = std::min(2 * pause_, kLongestPause);
+    }
+  }
+  return spins_;
+}
+
+ThreadPool::ThreadPool(int threads) : mostSpins_(threads <= processors() ? kSpins : 0), policy_(mostSpins_), spins_(mostSpins_) {
   CHECK(threads >= 1, threads);
   for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { work(i); });
 }
@@ -57,13 +77,7 @@ ThreadPool::~ThreadPool() {
 void ThreadPool::lookForContention() {
   rusage usage;
   if (mostSpins_ == 0 || getrusage(RUSAGE_THREAD, &usage) != 0) return;
-  const double now = secondsNow();
-  if (lookTime_ > 0 && now > lookTime_) {
-    const bool contended = static_cast<double>(usage.ru_nivcsw - preemptions_) > kPreemptionsPerSecond * (now - lookTime_);
-    spins_.store(contended ? kContendedSpins : mostSpins_, std::memory_order_relaxed);
-  }
-  lookTime_ = now;
-  preemptions_ = usage.ru_nivcsw;
+  spins_.store(policy_.look(secondsNow(), usage.ru_nivcsw), std::memory_order_relaxed);
 }
 
 void ThreadPool::runErased(Erased job, void* context) {

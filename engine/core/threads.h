@@ -12,6 +12,23 @@
 
 namespace winnow {
 
+// How long threads may spin for each other, judged by how often the calling thread loses its processor. Cut short where other
+// programs compete; but a worker that sleeps is often woken on the caller's processor and preempts it, which looks the same: so
+// long spins are tried again, ever more rarely while they fail.
+class SpinPolicy {
+ public:
+  explicit SpinPolicy(int most) : most_(most), spins_(most) {}
+  // Spins from now on. seconds: a clock; preemptions: of the calling thread, a running count.
+  int look(double seconds, long preemptions);
+
+ private:
+  const int most_;
+  int spins_;
+  double time_ = -1;
+  long preemptions_ = 0;
+  int pause_ = 1, waited_ = 0;  // looks between trials, looks since the last
+};
+
 class ThreadPool {
  public:
   explicit ThreadPool(int threads);  // >= 1; the calling thread is one of them
@@ -46,8 +63,7 @@ class ThreadPool {
   void lookForContention();
 
   const int mostSpins_;
-  double lookTime_ = 0;  // the caller's: seconds, and preemptions seen until then
-  long preemptions_ = 0;
+  SpinPolicy policy_;  // the caller's
   std::atomic<int> spins_;
   Erased job_ = nullptr;
   void* context_ = nullptr;

@@ -308,9 +308,6 @@ void check(const AttendArgs& args) {
   }
 }
 
-// Below this many multiply-adds a fork-join (about a microsecond) costs more than it saves; the result is the same either way.
-constexpr int64_t kAloneWork = 32768;
-
 template <class Body>
 void parallel(Context& context, int64_t items, int64_t work, Body body) {
   if (work <= kAloneWork) {
@@ -326,15 +323,17 @@ void parallel(Context& context, int64_t items, int64_t work, Body body) {
 }  // namespace
 
 void attend(Context& context, const AttendArgs& args) {
-  check(args);
   Context::Impl& impl = context.impl();
+  if (!context.planning()) check(args);
   if (args.queries == 1) {
     const Decode decode(impl, args);
+    if (context.planning()) return;
     parallel(context, decode.items(), decode.work(), [&](int item, int) { decode.chunk(item); });
     parallel(context, args.kvHeads, decode.mergeWork(), [&](int kvHead, int) { decode.merge(kvHead); });
     return;
   }
   const Prefill prefill(impl, context.pool().threads(), args);
+  if (context.planning()) return;
   // Late blocks see more slots: dealing them out in turn keeps the threads level.
   context.pool().run([&](int thread, int threads) {
     for (int item = thread; item < prefill.items(); item += threads) prefill.block(item, thread);

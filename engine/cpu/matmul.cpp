@@ -43,7 +43,7 @@ class Product {
     CHECK(targets.size() <= kMaxTargets, targets.size());
     for (size_t i = 0; i < targets.size(); ++i) {
       const Matrix& w = *targets[i].w;
-      CHECK(w.cols == cols_ && w.data, w.cols, cols_);
+      CHECK(w.cols == cols_ && (w.data || impl.ledger.planning()), w.cols, cols_);
       CHECK(mode != ActivationMode::int8 || w.format.storage == Storage::packed);
       routes_[i] = routeOf(impl.kernels, w.format, mode);
       need_[static_cast<size_t>(routes_[i].form)] = true;
@@ -192,6 +192,7 @@ class Product {
 void matmul(Context& context, std::span<const MatmulTarget> targets, const float* x, int64_t xStride, int tokens, ActivationMode mode) {
   if (targets.empty() || tokens == 0) return;
   Product product(context.impl(), targets, x, xStride, tokens, mode);
+  if (context.planning()) return;
   if (product.prepares()) {
     if (tokens < 8) {
       for (int t = 0; t < tokens; ++t) product.prepare(t);
@@ -202,8 +203,7 @@ void matmul(Context& context, std::span<const MatmulTarget> targets, const float
       });
     }
   }
-  // Below this many multiply-adds a fork-join (about a microsecond) costs more than it saves.
-  if (product.tiles() * int64_t{16} * targets[0].w->cols * tokens <= 32768) return product.multiply(0, product.tiles());
+  if (product.tiles() * int64_t{16} * targets[0].w->cols * tokens <= kAloneWork) return product.multiply(0, product.tiles());
   context.pool().run([&](int thread, int threads) {
     const auto range = ThreadPool::split(product.tiles(), 1, thread, threads);
     product.multiply(range.begin, range.end);

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/core/memory.h"
 #include "engine/core/threads.h"
 #include "engine/model/config.h"
 #include "engine/weights/matrix.h"
@@ -31,12 +32,15 @@ enum class ActivationMode : uint8_t {
 
 struct KernelTable;
 
-class Context {  // the pool, the kernels and scratch; one per session, not thread-safe
+// The pool, the kernels and scratch, posted to the ledger when there is one; one per session, not thread-safe. On a planning ledger
+// matmul, rope and attend take the scratch they need and compute nothing.
+class Context {
  public:
-  Context(ThreadPool& pool, Isa isa);
+  Context(ThreadPool& pool, Isa isa, Ledger* ledger = nullptr);
   ~Context();
   ThreadPool& pool() const { return pool_; }
   Isa isa() const { return isa_; }
+  bool planning() const;
 
   struct Impl;
   Impl& impl() const { return *impl_; }

@@ -51,20 +51,22 @@ namespace {
 
 void prepareRotations(Context::Impl& impl, const float* frequencies, int half, const int32_t* positions, int tokens) {
   const size_t pairs = static_cast<size_t>(half), n = static_cast<size_t>(tokens);
-  if (impl.ropeFrequencies.size() == pairs && impl.ropePositions.size() == n &&
-      std::memcmp(impl.ropeFrequencies.data(), frequencies, pairs * 4) == 0 &&
-      std::memcmp(impl.ropePositions.data(), positions, n * 4) == 0)
-    return;
-  impl.ropeFrequencies.assign(frequencies, frequencies + pairs);
-  impl.ropePositions.assign(positions, positions + n);
-  impl.ropeCos.resize(n * pairs);
-  impl.ropeSin.resize(n * pairs);
+  const bool sameShape = impl.ropePairs == pairs && impl.ropeTokens == n;
+  float* keptFrequencies = impl.ropeFrequencies.need<float>(pairs);
+  int32_t* keptPositions = impl.ropePositions.need<int32_t>(n);
+  float *cosines = impl.ropeCos.need<float>(n * pairs), *sines = impl.ropeSin.need<float>(n * pairs);
+  if (impl.ledger.planning()) return;
+  if (sameShape && std::memcmp(keptFrequencies, frequencies, pairs * 4) == 0 && std::memcmp(keptPositions, positions, n * 4) == 0) return;
+  std::memcpy(keptFrequencies, frequencies, pairs * 4);
+  std::memcpy(keptPositions, positions, n * 4);
+  impl.ropePairs = pairs;
+  impl.ropeTokens = n;
   for (size_t t = 0; t < n; ++t)
     for (size_t c = 0; c < pairs; ++c) {
       // In double: at position 100 000 the rounding of an f32 product would turn the fastest pair by 0.004.
       const double angle = static_cast<double>(positions[t]) * static_cast<double>(frequencies[c]);
-      impl.ropeCos[t * pairs + c] = static_cast<float>(std::cos(angle));
-      impl.ropeSin[t * pairs + c] = static_cast<float>(std::sin(angle));
+      cosines[t * pairs + c] = static_cast<float>(std::cos(angle));
+      sines[t * pairs + c] = static_cast<float>(std::sin(angle));
     }
 }
 
@@ -77,9 +79,11 @@ void rope(Context& context, float* x, int64_t stride, const float* frequencies, 
   Context::Impl& impl = context.impl();
   const int half = dims / 2;
   prepareRotations(impl, frequencies, half, positions, tokens);
+  if (context.planning()) return;
+  const size_t rotations = static_cast<size_t>(tokens) * static_cast<size_t>(half);
+  const float *cosines = impl.ropeCos.need<float>(rotations), *sines = impl.ropeSin.need<float>(rotations);
   eachRow(context, int64_t{tokens} * heads, headDim, [&](int64_t i) {
-    impl.kernels.rotate(x + i / heads * stride + i % heads * headDim, impl.ropeCos.data() + i / heads * half,
-                        impl.ropeSin.data() + i / heads * half, half);
+    impl.kernels.rotate(x + i / heads * stride + i % heads * headDim, cosines + i / heads * half, sines + i / heads * half, half);
   });
 }
 

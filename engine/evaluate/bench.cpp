@@ -12,6 +12,7 @@ namespace winnow {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+constexpr int kMostSequences = 256;
 constexpr size_t kRooflineBytes = 256u << 20;  // far beyond the last cache level of desktop processors
 
 double quantile(std::vector<double> values, double fraction) {
@@ -33,18 +34,19 @@ class TokenSource {
     if (request.realText && engine.tokenizer()) text_ = engine.tokenizer()->encode(request.text, false);
   }
   bool emptyText() const { return text_.empty(); }
-  int32_t at(int64_t index) const {
+  int32_t at(int64_t index, size_t sequence) const {
     if (index == 0 && bos_ >= 0) return bos_;
-    if (!text_.empty()) return text_[static_cast<size_t>(index) % text_.size()];
-    return static_cast<int32_t>(uniformAt(1, static_cast<uint64_t>(index)) * vocab_);
+    if (!text_.empty()) return text_[(static_cast<size_t>(index) + sequence * kApart) % text_.size()];
+    return static_cast<int32_t>(uniformAt(1 + sequence, static_cast<uint64_t>(index)) * vocab_);
   }
-  std::vector<int32_t> range(int64_t first, int count) const {
+  std::vector<int32_t> range(int64_t first, int count, size_t sequence) const {
     std::vector<int32_t> out;
-    for (int i = 0; i < count; ++i) out.push_back(at(first + i));
+    for (int i = 0; i < count; ++i) out.push_back(at(first + i, sequence));
     return out;
   }
 
  private:
+  static constexpr size_t kApart = 997;  // tokens of the text between the beginnings of two sequences
   int vocab_;
   int32_t bos_ = -1;
   std::vector<int32_t> text_;
@@ -94,9 +96,9 @@ PeakKind peakKindOf(const Model& model, const Config& config) {
 
 class Bench {
  public:
-  Bench(const Engine& engine, Session& session, const BenchRequest& request, const Progress& progress,
+  Bench(Engine& engine, Session& session, const BenchRequest& request, const Progress& progress,
         const std::function<void(const BenchTest&, int)>& onRepetition)
-      : engine_(engine), session_(session), request_(request), progress_(progress), onRepetition_(onRepetition), source_(engine, request) {
+      : engine_(engine), session_(session), sessions_{&session}, request_(request), progress_(progress), onRepetition_(onRepetition), source_(engine, request) {
     inner_.stop = progress.stop;
   }
 
@@ -138,6 +140,9 @@ class Bench {
           longest = std::max<int64_t>(longest, int64_t{depth} + count);
         }
     }
+    for (const int batch : request_.batch)
+      if (batch < 1 || batch > kMostSequences)
+        return Error{ErrorCode::usage, "A batch of " + std::to_string(batch) + " sequences is impossible.", "Use 1 to " + std::to_string(kMostSequences) + "."};
     if (longest == 0) return Error{ErrorCode::usage, "There is nothing to measure: give prompt or generated tokens above 0.", ""};
     if (longest > session_.context())
       return Error{ErrorCode::badInput, "The longest test needs " + std::to_string(longest) + " tokens and the context holds " + std::to_string(session_.context()) + ".",
@@ -150,18 +155,36 @@ class Bench {
     std::vector<BenchTest> tests;
     for (const int depth : request_.depth) {
       const std::string suffix = depth > 0 ? " @ d" + std::to_string(depth) : "";
-      for (const bool prefill : {true, false})
-        for (const int count : prefill ? request_.prompt : request_.generate) {
-          if (count == 0) continue;
-          BenchTest test;
-          test.name = (prefill ? "pp" : "tg") + std::to_string(count) + suffix;
-          test.tokens = count;
-          test.depth = depth;
-          test.prefill = prefill;
-          tests.push_back(std::move(test));
-        }
+      const auto add = [&](bool prefill, int count, int batch) {
+        if (count == 0) return;
+        BenchTest test;
+        test.name = (prefill ? "pp" : "tg") + std::to_string(count) + (batch > 1 ? "@b" + std::to_string(batch) : "") + suffix;
+        test.tokens = count;
+        test.depth = depth;
+        test.batch = batch;
+        test.prefill = prefill;
+        tests.push_back(std::move(test));
+      };
+      for (const int count : request_.prompt) add(true, count, 1);
+      for (const int batch : request_.batch)
+        for (const int count : request_.generate) add(false, count, batch);
     }
     return tests;
+  }
+
+  // Sessions for the sequences beside the caller's.
+  Status provide(int batch) {
+    SessionOptions options;
+    options.context = session_.context();
+    options.threads = session_.cpuContext().pool().threads();
+    options.maxBatch = 64;  // their prompts are not timed
+    while (sessions_.size() < static_cast<size_t>(batch)) {
+      auto made = engine_.createSession(session_.effective()->config, options, inner_);
+      if (!made) return made.error();
+      others_.push_back(std::move(*made));
+      sessions_.push_back(others_.back().get());
+    }
+    return Done{};
   }
 
   void report(const std::string& what) { progress_(static_cast<double>(step_++) / steps_, what); }
@@ -173,10 +196,20 @@ class Bench {
     peaks_.push_back(cpu::measurePeak(session_.cpuContext(), kind.storage, kind.mode, kind.bits));
   }
 
-  Status prepareDepth(int depth) {
-    session_.reset();
-    if (depth == 0) return Done{};
-    return session_.prefill(source_.range(0, depth), inner_);
+  Status prepareDepth(int depth, int batch) {
+    if (Status made = provide(batch); !made) return made;
+    for (size_t i = 0; i < static_cast<size_t>(batch); ++i) {
+      sessions_[i]->reset();
+      if (depth == 0) continue;
+      if (Status fed = sessions_[i]->prefill(source_.range(0, depth, i), inner_); !fed) return fed;
+    }
+    return Done{};
+  }
+
+  double kvBytes(int batch) const {
+    double bytes = 0;
+    for (size_t i = 0; i < static_cast<size_t>(batch); ++i) bytes += static_cast<double>(sessions_[i]->kvBytesPerToken());
+    return bytes;
   }
 
   Status measure(BenchTest& test) {
@@ -199,27 +232,28 @@ class Bench {
   // One timed repetition, appended to test.repetitions; single-token times (tg) or the mean token time (pp) to tokenMs.
   Status once(BenchTest& test, std::vector<double>& tokenMs) {
     if (progress_.stopped()) return Error{ErrorCode::cancelled, "Cancelled.", ""};
-    if (Status ready = prepareDepth(test.depth); !ready) return ready;
-    const std::vector<int32_t> tokens = source_.range(test.depth, test.tokens);
-    kvBytesBefore_ = static_cast<double>(session_.kvBytesPerToken());
+    if (Status ready = prepareDepth(test.depth, test.batch); !ready) return ready;
+    const double kvBefore = kvBytes(test.batch);
     BenchRepetition repetition;
     const auto start = Clock::now();
     if (test.prefill) {
-      if (Status fed = session_.prefill(tokens, inner_); !fed) return fed;
+      if (Status fed = session_.prefill(source_.range(test.depth, test.tokens, 0), inner_); !fed) return fed;
       repetition.seconds = secondsSince(start);
       tokenMs.push_back(1e3 * repetition.seconds / test.tokens);
     } else {
-      for (const int32_t token : tokens) {
+      std::vector<int32_t> next(static_cast<size_t>(test.batch));
+      for (int token = 0; token < test.tokens; ++token) {
         if (progress_.stopped()) return Error{ErrorCode::cancelled, "Cancelled.", ""};
+        for (size_t i = 0; i < next.size(); ++i) next[i] = source_.at(test.depth + token, i);
         const auto before = Clock::now();
-        if (Status stepped = session_.step(token); !stepped) return stepped;
+        if (Status stepped = Session::stepTogether(std::span(sessions_).first(next.size()), next); !stepped) return stepped;
         tokenMs.push_back(1e3 * secondsSince(before));
       }
       repetition.seconds = secondsSince(start);
     }
-    repetition.tokensPerSecond = test.tokens / repetition.seconds;
+    repetition.tokensPerSecond = test.tokens * test.batch / repetition.seconds;
     test.repetitions.push_back(repetition);
-    bytesPerToken_[test.name] = static_cast<double>(session_.weightBytesPerToken()) + (kvBytesBefore_ + static_cast<double>(session_.kvBytesPerToken())) / 2;
+    bytesPerStep_[test.name] = static_cast<double>(session_.weightBytesPerToken()) + (kvBefore + kvBytes(test.batch)) / 2;
     return Done{};
   }
 
@@ -240,25 +274,26 @@ class Bench {
     if (seconds <= 0) return;
     if (test.prefill && result.gemmGflops > 0)
       test.share = prefillFlops(engine_.model().config(), session_.plan(), test.tokens, test.depth) / (seconds * test.tokens) / 1e9 / result.gemmGflops;
-    if (!test.prefill && result.readGbs > 0) test.share = bytesPerToken_[test.name] / seconds / 1e9 / result.readGbs;
+    if (!test.prefill && result.readGbs > 0) test.share = bytesPerStep_[test.name] / seconds / 1e9 / result.readGbs;
   }
 
-  const Engine& engine_;
+  Engine& engine_;
   Session& session_;
+  std::vector<std::unique_ptr<Session>> others_;
+  std::vector<Session*> sessions_;  // of a batch; the caller's first
   const BenchRequest& request_;
   const Progress& progress_;
   const std::function<void(const BenchTest&, int)>& onRepetition_;
   TokenSource source_;
   Progress inner_;
   int step_ = 0, steps_ = 1;
-  double kvBytesBefore_ = 0;
-  std::map<std::string, double> bytesPerToken_;
+  std::map<std::string, double> bytesPerStep_;
   std::vector<double> bandwidths_, peaks_;
 };
 
 }  // namespace
 
-Result<BenchResult> runBench(const Engine& engine, Session& session, const BenchRequest& request, const Progress& progress,
+Result<BenchResult> runBench(Engine& engine, Session& session, const BenchRequest& request, const Progress& progress,
                              const std::function<void(const BenchTest&, int repetition)>& onRepetition) {
   return Bench(engine, session, request, progress, onRepetition).run();
 }

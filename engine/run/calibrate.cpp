@@ -44,8 +44,8 @@ Result<std::shared_ptr<const Calibration>> EngineCore::calibrate(const Calibrati
   ThreadPool pool(threads);
   auto weights = store.build(weightTarget(*model, Config(), ""), pool, {}, {});
   if (!weights) return weights.error();
-  cpu::Context context(pool, isa);
-  auto statistics = std::make_shared<Calibration>(config.layers);
+  cpu::Context context(pool, isa, &ledger);
+  auto statistics = std::make_shared<Calibration>(config, ledger);
   const Plan plan = buildPlan(config, noSharing(config.layers));
   Forward forward(ledger, config, context, window, 0);
   KvCache cache(ledger, config, window);
@@ -54,7 +54,8 @@ Result<std::shared_ptr<const Calibration>> EngineCore::calibrate(const Calibrati
     const size_t count = std::min(static_cast<size_t>(window), ids.size() - at);
     cache.clear();
     cache.reserve(static_cast<int>(count));
-    forward.run({plan, **weights, cache, std::span<const int32_t>(ids).subspan(at, count), 0, Activations::automatic, false, nullptr, 0, statistics.get(), nullptr});
+    const SequenceRows rows{&cache, 0, static_cast<int>(count)};
+    forward.run({plan, **weights, {&rows, 1}, std::span<const int32_t>(ids).subspan(at, count), Activations::automatic, false, nullptr, 0, statistics.get(), nullptr});
     progress(static_cast<double>(at + count) / static_cast<double>(ids.size()), "measuring the calibration text");
   }
   calibrations[identity] = statistics;

@@ -88,37 +88,40 @@ Result<std::unique_ptr<Session>> Engine::createSession(const Config& config, con
 
 Result<MemoryByTag> Engine::plan(const Config& config, const SessionOptions& options, int tokens) const {
   const ModelConfig& model = core_->model->config();
-  const auto context = core_->contextFor(options);
-  if (!context) return context.error();
-  if (tokens < 0 || tokens > *context)
-    return Error{ErrorCode::usage, "A run of " + std::to_string(tokens) + " tokens does not fit a context of " + std::to_string(*context) + ".", ""};
+  const auto contextTokens = core_->contextFor(options);
+  if (!contextTokens) return contextTokens.error();
+  if (tokens < 0 || tokens > *contextTokens)
+    return Error{ErrorCode::usage, "A run of " + std::to_string(tokens) + " tokens does not fit a context of " + std::to_string(*contextTokens) + ".", ""};
   const Effective effective = resolve(config, model);
   Ledger ledger(true);
   WeightStore store(core_->model, ledger);
-  ThreadPool pool(1);
-  const auto weights = store.build(weightTarget(*core_->model, effective.config, core_->options.calibrationSample), pool, core_->calibrationSource(), {});
+  ThreadPool pool(options.threads > 0 ? options.threads : core_->threads);  // scratch is per thread
+  const WeightTarget target = weightTarget(*core_->model, effective.config, core_->options.calibrationSample);
+  const auto weights = store.build(target, pool, {}, {});
   if (!weights) return weights.error();
+  std::optional<Calibration> statistics;
+  if (target.calibration) statistics.emplace(model, ledger);
 
-  const int batch = std::clamp(options.maxBatch, 1, *context);
-  const ActivationBuffers activations(ledger, model, batch);
   const Plan plan = buildPlan(model, sharingOf(model, effective.config));
-  KvCache cache(ledger, model, *context);
+  cpu::Context context(pool, core_->isa, &ledger);
+  const int batch = std::clamp(options.maxBatch, 1, *contextTokens);
+  Forward forward(ledger, model, context, batch, options.probabilityBytes);
+  KvCache cache(ledger, model, *contextTokens);
   Evictor evictor;
   evictor.configure(EvictionSettings::of(effective.config), cache);
-  bool sharing = false;
   for (int layer = 0; layer < model.layers; ++layer)
-    if (plan.follower(layer)) {
-      cache.dropKeys(layer);
-      sharing = true;
-    }
-  // A prompt goes in by batches with an eviction after each, as a session does it.
+    if (plan.follower(layer)) cache.dropKeys(layer);
+  // A prompt by batches with an eviction after each, then a decoded token, as a session does it.
+  const std::vector<int32_t> ids(static_cast<size_t>(batch));
   for (int fed = 0; fed < tokens;) {
-    const int count = std::min(batch, tokens - fed);
-    cache.appendForPlan(count);
+    const int count = fed == tokens - 1 ? 1 : std::min(batch, tokens - 1 - fed);
+    if (count == 1) forward.releaseProbabilities();
+    cache.reserve(count);
+    const SequenceRows rows{&cache, fed, count};
+    forward.run({plan, **weights, {&rows, 1}, std::span<const int32_t>(ids).first(static_cast<size_t>(count)), activationsOf(effective.config.text("compute.activations"))});
     fed += count;
     if (evictor.due(fed)) cache.keepForPlan(static_cast<int>(evictor.kept(fed)));
   }
-  const Buffer probabilities(ledger, MemoryTag::probabilities, sharing ? Forward::decodeProbabilityBytes(model, cache.longest(0)) : 0);
   MemoryByTag out = ledger.snapshot();
   const MemoryByTag read = (*weights)->memory(plan);
   for (const MemoryTag tag : {MemoryTag::weights, MemoryTag::weightsMapped}) out[static_cast<size_t>(tag)] = read[static_cast<size_t>(tag)];

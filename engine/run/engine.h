@@ -25,7 +25,7 @@ namespace winnow {
 struct EngineOptions {
   std::string device = "auto";        // auto, cpu, cuda. cuda without one: Error resources that says what is missing
   int threads = 0;                    // 0 = one per core the process may use
-  std::optional<cpu::Isa> isa;        // for tests; default the best
+  std::optional<cpu::Isa> isa = {};   // for tests; default the best
   std::string calibrationSample = {}; // text file measured when calibration.text is empty
 };
 
@@ -126,6 +126,10 @@ class Session {
   using LogitsSink = std::function<void(int first, int count, const float* logits /* [count, vocab] */)>;
   Status prefill(std::span<const int32_t> tokens, const Progress& progress, const LogitsSink& onLogits = {});
   Status step(int32_t token);                  // one token of decode
+  // One token of each of several sequences, whose rows go through every matrix together: the weights are read once, and each gets
+  // bit for bit the logits that step() gives it. The sessions share one engine, weights, activations and attention sharing; caches are
+  // their own. The first one's threads and batch are used. Nothing is fed on an error.
+  static Status stepTogether(std::span<Session* const> sessions, std::span<const int32_t> tokens);
   std::span<const float> logits() const;       // [vocab] of the last token
   int64_t position() const;                    // tokens fed
   const std::vector<int32_t>& tokens() const;  // those fed since reset

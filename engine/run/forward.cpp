@@ -49,7 +49,7 @@ ActivationBuffers::ActivationBuffers(Ledger& ledger, const ModelConfig& model, i
 
 struct Forward::Step {
   const ForwardInput& in;
-  int n;  // tokens
+  int n;  // rows
   const LayerWeights& layer(const Op& op) const { return in.weights.layers[static_cast<size_t>(op.layer)]; }
   void tap(const Op& op, LinearInput input, const float* x, int cols) const {
     if (in.tap) in.tap->take(op.layer, input, x, cols, n, cols);
@@ -62,12 +62,13 @@ Forward::Forward(Ledger& ledger, const ModelConfig& model, cpu::Context& context
   positions_.resize(static_cast<size_t>(batch));
 }
 
-size_t Forward::decodeProbabilityBytes(const ModelConfig& model, int slots) { return floats(model.heads, roundUp(slots, 256)); }
-
 void Forward::run(const ForwardInput& input) {
   const Step step{input, static_cast<int>(input.tokens.size())};
   CHECK(step.n > 0 && step.n <= batch_, step.n, batch_);
-  for (int i = 0; i < step.n; ++i) positions_[static_cast<size_t>(i)] = static_cast<int32_t>(input.first + i);
+  int row = 0;
+  for (const SequenceRows& sequence : input.sequences)
+    for (int i = 0; i < sequence.count; ++i) positions_[static_cast<size_t>(row++)] = static_cast<int32_t>(sequence.first + i);
+  CHECK(row == step.n, row, step.n);
   if (input.times) input.times->clear();
   for (size_t i = 0; i < input.plan.ops.size(); ++i) {
     const Op& op = input.plan.ops[i];
@@ -91,6 +92,7 @@ void Forward::run(const ForwardInput& input) {
 }
 
 void Forward::embed(const Step& step) {
+  if (ledger_.planning()) return;
   const WeightSet& weights = step.in.weights;
   float* residual = buffers_.residual.as<float>();
   float* added = buffers_.normed.as<float>();  // free until the first norm
@@ -111,12 +113,14 @@ void Forward::embed(const Step& step) {
     context_.pool().run(look);
 }
 
-void Forward::normalize(const float* x, const float* weight, const float* bias, int tokens) {
+void Forward::normalize(int firstRow, int rows, const float* weight, const float* bias) {
+  if (ledger_.planning()) return;
+  const float* x = buffers_.residual.as<float>() + int64_t{firstRow} * model_.hidden;
   float* out = buffers_.normed.as<float>();
   if (model_.norm == NormKind::rms)
-    cpu::rmsNorm(context_, x, weight, model_.normEps, tokens, model_.hidden, out);
+    cpu::rmsNorm(context_, x, weight, model_.normEps, rows, model_.hidden, out);
   else
-    cpu::layerNorm(context_, x, weight, bias, model_.normEps, tokens, model_.hidden, out);
+    cpu::layerNorm(context_, x, weight, bias, model_.normEps, rows, model_.hidden, out);
 }
 
 // Targets of one call share how the input is rounded; a file may mix types (Q, K in one, V in another).
@@ -141,17 +145,16 @@ void Forward::project(const Step& step, const Op& op) {
   const LayerWeights& w = step.layer(op);
   const int n = step.n, hidden = model_.hidden, qRows = model_.qRows(), kvRows = model_.kvRows();
   float *q = buffers_.q.as<float>(), *k = buffers_.k.as<float>(), *v = buffers_.v.as<float>(), *x = buffers_.normed.as<float>();
-  normalize(buffers_.residual.as<float>(), w.attnNorm, w.attnNormBias, n);
+  normalize(0, n, w.attnNorm, w.attnNormBias);
   step.tap(op, LinearInput::attention, x, hidden);
   const cpu::MatmulTarget value{w.v, v, kvRows, w.vBias, false};
   if (op.kind == OpKind::vOnly) {
     matmul({&value, 1}, x, hidden, n, step.in.activations);
-    step.in.cache.append(op.layer, nullptr, v, kvRows, n, positions_[0], context_.pool());
-    return;
+    return append(step, op, nullptr, v);
   }
   const std::array<cpu::MatmulTarget, 3> targets = {{{w.q, q, qRows, w.qBias, false}, {w.k, k, kvRows, w.kBias, false}, value}};
   matmul(targets, x, hidden, n, step.in.activations);
-  if (model_.qkNorm) {
+  if (model_.qkNorm && !ledger_.planning()) {
     cpu::headNorm(context_, q, qRows, w.qNorm, model_.normEps, n, model_.heads, model_.headDim);
     cpu::headNorm(context_, k, kvRows, w.kNorm, model_.normEps, n, model_.kvHeads, model_.headDim);
   }
@@ -159,51 +162,61 @@ void Forward::project(const Step& step, const Op& op) {
     cpu::rope(context_, q, qRows, frequencies_.data(), model_.rope.dims, positions_.data(), n, model_.heads, model_.headDim);
     cpu::rope(context_, k, kvRows, frequencies_.data(), model_.rope.dims, positions_.data(), n, model_.kvHeads, model_.headDim);
   }
-  step.in.cache.append(op.layer, k, v, kvRows, n, positions_[0], context_.pool());
+  append(step, op, k, v);
+}
+
+void Forward::append(const Step& step, const Op& op, const float* k, const float* v) {
+  const int kvRows = model_.kvRows();
+  int64_t row = 0;
+  for (const SequenceRows& sequence : step.in.sequences) {
+    sequence.cache->append(op.layer, k ? k + row * kvRows : nullptr, v + row * kvRows, kvRows, sequence.count, static_cast<int32_t>(sequence.first), context_.pool());
+    row += sequence.count;
+  }
 }
 
 // Followers use the leader's probabilities when they fit, else its queries (still in the q buffer) and keys again.
-void Forward::keepProbabilities(const Step& step, const Op& op, cpu::AttendArgs& args) {
-  const int slots = step.in.cache.longest(op.layer);
+void Forward::keepProbabilities(const Step& step, const Op& op) {
+  int slots = 0;
+  for (const SequenceRows& sequence : step.in.sequences) slots = std::max(slots, sequence.cache->longest(op.layer));
   probabilityStride_ = roundUp(slots, 256);
-  const size_t bytes = static_cast<size_t>(step.n) * decodeProbabilityBytes(model_, slots);
+  const size_t bytes = static_cast<size_t>(step.n) * floats(model_.heads, probabilityStride_);
   materialised_ = static_cast<int64_t>(bytes) <= probabilityBytes_;
   if (!materialised_) return;
   if (probabilities_.bytes() < bytes) {
     probabilities_ = Buffer();
     probabilities_ = Buffer(ledger_, MemoryTag::probabilities, bytes);
   }
-  args.probabilities = probabilities_.as<float>();
-  args.probabilityStride = probabilityStride_;
 }
 
 void Forward::attend(const Step& step, const Op& op) {
-  KvCache& cache = step.in.cache;
+  if (op.keepProbabilities) keepProbabilities(step, op);
   const bool reuse = op.kind == OpKind::attendReuse, fromBuffer = reuse && materialised_;
   cpu::AttendArgs args;
   args.heads = model_.heads;
   args.kvHeads = model_.kvHeads;
   args.headDim = model_.headDim;
-  args.queries = step.n;
-  args.pageTokens = cache.pageTokens();
   args.scale = 1.0f / std::sqrt(static_cast<float>(model_.headDim));
   args.slidingWindow = model_.slidingWindow;
-  args.out = buffers_.attended.as<float>();
-  args.outStride = model_.qRows();
-  args.kv = cache.view(op.layer, fromBuffer ? -1 : reuse ? op.leader : op.layer).data();
-  if (fromBuffer) {
-    args.reuse = probabilities_.as<float>();
-    args.probabilityStride = probabilityStride_;
-  } else {
-    args.q = buffers_.q.as<float>();
-    args.qStride = model_.qRows();
+  args.qStride = args.outStride = model_.qRows();
+  args.probabilityStride = probabilityStride_;
+  int64_t row = 0;
+  for (const SequenceRows& sequence : step.in.sequences) {
+    KvCache& cache = *sequence.cache;
+    const bool counted = !reuse && cache.tracksColumnSums();
+    const bool keeps = op.keepProbabilities && materialised_;
+    float* probabilities = keeps || fromBuffer ? probabilities_.as<float>() + row * model_.heads * probabilityStride_ : nullptr;
+    args.queries = sequence.count;
+    args.pageTokens = cache.pageTokens();
+    args.kv = cache.view(op.layer, fromBuffer ? -1 : reuse ? op.leader : op.layer).data();
+    args.q = fromBuffer ? nullptr : buffers_.q.as<float>() + row * args.qStride;
+    args.out = buffers_.attended.as<float>() + row * args.outStride;
+    args.reuse = fromBuffer ? probabilities : nullptr;
+    args.probabilities = keeps ? probabilities : nullptr;
+    args.columnSums = counted ? cache.columnSums(op.layer) : nullptr;
+    args.columnStride = counted ? cache.columnStride() : 0;
+    cpu::attend(context_, args);
+    row += sequence.count;
   }
-  if (!reuse && cache.tracksColumnSums()) {
-    args.columnSums = cache.columnSums(op.layer);
-    args.columnStride = cache.columnStride();
-  }
-  if (op.keepProbabilities) keepProbabilities(step, op, args);
-  cpu::attend(context_, args);
 }
 
 void Forward::output(const Step& step, const Op& op) {
@@ -219,17 +232,17 @@ void Forward::gateUp(const Step& step, const Op& op) {
   const LayerWeights& w = step.layer(op);
   const int n = step.n, ffn = model_.ffn;
   float *gate = buffers_.gate.as<float>(), *up = buffers_.up.as<float>(), *x = buffers_.normed.as<float>();
-  normalize(buffers_.residual.as<float>(), w.ffnNorm, w.ffnNormBias, n);
+  normalize(0, n, w.ffnNorm, w.ffnNormBias);
   step.tap(op, LinearInput::ffn, x, model_.hidden);
   const cpu::MatmulTarget upTarget{w.up, up, ffn, w.upBias, false};
   if (!model_.gatedFfn) {
     matmul({&upTarget, 1}, x, model_.hidden, n, step.in.activations);
-    cpu::activate(context_, model_.activation, up, nullptr, int64_t{n} * ffn);
+    if (!ledger_.planning()) cpu::activate(context_, model_.activation, up, nullptr, int64_t{n} * ffn);
     return;
   }
   const std::array<cpu::MatmulTarget, 2> targets = {{{w.gate, gate, ffn, w.gateBias, false}, upTarget}};
   matmul(targets, x, model_.hidden, n, step.in.activations);
-  cpu::activate(context_, model_.activation, gate, up, int64_t{n} * ffn);
+  if (!ledger_.planning()) cpu::activate(context_, model_.activation, gate, up, int64_t{n} * ffn);
 }
 
 int64_t Forward::logitsOf(const Step& step) {
@@ -237,7 +250,7 @@ int64_t Forward::logitsOf(const Step& step) {
   const int vocab = model_.vocab, hidden = model_.hidden;
   const auto compute = [&](int first, int count, float* out) {
     const auto start = Clock::now();
-    normalize(buffers_.residual.as<float>() + int64_t{first} * hidden, weights.outputNorm, weights.outputNormBias, count);
+    normalize(first, count, weights.outputNorm, weights.outputNormBias);
     const cpu::MatmulTarget target{weights.head, out, vocab, nullptr, false};
     matmul({&target, 1}, buffers_.normed.as<float>(), hidden, count, step.in.activations);
     return nsSince(start);
@@ -277,10 +290,14 @@ OpTime Forward::declare(const Step& step, const Op& op, int index) const {
     case OpKind::attend:
     case OpKind::attendReuse: {
       const bool scores = op.kind == OpKind::attend || !materialised_;
-      out.bytes = step.in.cache.readBytes(op.layer, true);
-      if (scores && op.leader >= 0) out.bytes += step.in.cache.readBytes(op.leader, true) - step.in.cache.readBytes(op.leader, false);
-      const int64_t seen = n * step.in.cache.slotsSeen(op.layer) - n * (n - 1) / 2 * model_.kvHeads;  // query-slot pairs
-      out.flops = (scores ? 4 : 2) * seen * model_.groupSize() * model_.headDim;
+      for (const SequenceRows& sequence : step.in.sequences) {
+        const KvCache& cache = *sequence.cache;
+        const int64_t queries = sequence.count;
+        out.bytes += cache.readBytes(op.layer, true);
+        if (scores && op.leader >= 0) out.bytes += cache.readBytes(op.leader, true) - cache.readBytes(op.leader, false);
+        const int64_t seen = queries * cache.slotsSeen(op.layer) - queries * (queries - 1) / 2 * model_.kvHeads;  // query-slot pairs
+        out.flops += (scores ? 4 : 2) * seen * model_.groupSize() * model_.headDim;
+      }
       break;
     }
     case OpKind::linear: add(op.down ? step.layer(op).down : step.layer(op).o); break;

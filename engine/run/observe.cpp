@@ -35,6 +35,7 @@ MemoryByTag Session::memory() const {
   MemoryByTag out = impl_->ledger.snapshot();
   const auto weights = impl_->weightMemory.get();
   for (size_t tag = 0; tag < out.size(); ++tag) out[tag] += (*weights)[tag];
+  out[static_cast<size_t>(MemoryTag::calibration)] += impl_->core->ledger.bytes(MemoryTag::calibration);
   return out;
 }
 

@@ -20,7 +20,7 @@ Session::Impl::Impl(std::shared_ptr<EngineCore> engineCore, const SessionOptions
       model(core->model->config()),
       ledger(false, &core->ledger),
       pool(sessionOptions.threads > 0 ? sessionOptions.threads : core->threads),
-      cpuContext(pool, core->isa),
+      cpuContext(pool, core->isa, &ledger),
       forward(ledger, model, cpuContext, std::clamp(sessionOptions.maxBatch, 1, contextTokens), sessionOptions.probabilityBytes),
       cache(ledger, model, contextTokens) {
   if (!options.background) return;
@@ -47,31 +47,52 @@ Status Session::Impl::checkTokens(std::span<const int32_t> wanted) const {
   return Done{};
 }
 
-Status Session::Impl::feed(std::span<const int32_t> batch, bool wantLogits, const LogitsSink* sink, int sinkFirst) {
+Status Session::Impl::feed(std::span<Impl* const> all, std::span<const int32_t> batch, bool wantLogits, const LogitsSink* sink, int sinkFirst) {
+  Impl& first = *all.front();
+  const size_t each = batch.size() / all.size();
+  std::vector<SequenceRows> rows;
+  for (Impl* one : all) {
+    rows.push_back({&one->cache, one->fed, static_cast<int>(each)});
+    one->cache.mark();
+  }
+  const auto rollback = [&] {
+    for (Impl* one : all) one->cache.rollback();
+  };
+  try {
+    for (Impl* one : all) one->cache.reserve(static_cast<int>(each));
+    first.forward.run({first.plan, *first.weights, rows, batch, first.activations, wantLogits, sink, sinkFirst, nullptr, first.observing ? &first.opTimes : nullptr});
+  } catch (const std::bad_alloc&) {
+    rollback();
+    return Error{ErrorCode::resources, "Not enough memory for the cache at token " + std::to_string(first.fed) + ".",
+                 "Choose a smaller context or evict with kv.policy."};
+  } catch (...) {
+    rollback();
+    throw;
+  }
+  for (size_t i = 0; i < all.size(); ++i) all[i]->took(batch.subspan(i * each, each));
+  return Done{};
+}
+
+void Session::Impl::took(std::span<const int32_t> fedNow) {
   if (fed == 0) {
     writtenUnder = weights->key;
     writtenMixed = false;
   } else if (weights->key != writtenUnder) {
     writtenMixed = true;
   }
-  cache.mark();
-  try {
-    cache.reserve(static_cast<int>(batch.size()));
-    forward.run({plan, *weights, cache, batch, fed, activations, wantLogits, sink, sinkFirst, nullptr, observing ? &opTimes : nullptr});
-  } catch (const std::bad_alloc&) {
-    cache.rollback();
-    return Error{ErrorCode::resources, "Not enough memory for the cache at token " + std::to_string(fed) + ".",
-                 "Choose a smaller context or evict with kv.policy."};
-  } catch (...) {
-    cache.rollback();
-    throw;
-  }
-  if (!rebuilding) tokens.insert(tokens.end(), batch.begin(), batch.end());
-  fed += static_cast<int64_t>(batch.size());
+  if (!rebuilding) tokens.insert(tokens.end(), fedNow.begin(), fedNow.end());
+  fed += static_cast<int64_t>(fedNow.size());
   fedPublished.store(fed, std::memory_order_relaxed);
   if (evictor.due(fed)) evict();
   updateMixed();
-  return Done{};
+}
+
+// Rows of one matrix product have its weights, its way of rounding and the plan around it in common; caches are each one's own.
+Status Session::Impl::canStepWith(const Impl& first) const {
+  const auto leader = [](const LayerSharing& a, const LayerSharing& b) { return a.attnSource == b.attnSource; };
+  if (core == first.core && weights->key == first.weights->key && activations == first.activations && std::ranges::equal(plan.sharing, first.plan.sharing, leader))
+    return Done{};
+  return Error{ErrorCode::usage, "Sequences that are decoded together need the same weights, activations and attention sharing.", "Give them one configuration."};
 }
 
 Status Session::Impl::foldLogits() {
@@ -95,7 +116,8 @@ Status Session::Impl::prefill(std::span<const int32_t> wanted, const Progress& p
       break;
     }
     const size_t count = std::min(total - at, static_cast<size_t>(forward.batch()));
-    result = feed(wanted.subspan(at, count), at + count == total, sink, static_cast<int>(at));
+    Impl* const self = this;
+    result = feed({&self, 1}, wanted.subspan(at, count), at + count == total, sink, static_cast<int>(at));
     at += count;
     progress(static_cast<double>(at) / static_cast<double>(total), "prompt");
   }
@@ -112,8 +134,11 @@ Status Session::Impl::prefill(std::span<const int32_t> wanted, const Progress& p
 }
 
 void Session::Impl::evict() {
+  constexpr int64_t kWorthReturning = int64_t{4} << 20;  // a narrower budget, not the trickle of every interval
+  const int64_t before = cache.allocatedBytes();
   const int64_t evicted = evictor.apply(cache, plan.sharing, fed, pool);
   if (evicted == 0) return;
+  if (before - cache.allocatedBytes() >= kWorthReturning) returnFreedMemory();
   evictedUnder = evictor.settings();
   const std::string text = std::to_string(evicted / (int64_t{cache.layers()} * cache.kvHeads())) + " tokens left the cache (" + evictor.settings().policy + ", " +
                            std::to_string(evictor.kept(fed)) + " stay).";
@@ -173,12 +198,33 @@ Status Session::prefill(std::span<const int32_t> tokens, const Progress& progres
 }
 
 Status Session::step(int32_t token) {
-  return impl_->onOwnThread([&]() -> Status {
-    impl_->adopt();
-    const std::span<const int32_t> one(&token, 1);
-    if (Status fits = impl_->checkTokens(one); !fits) return fits;
-    if (Status fed = impl_->feed(one, true, nullptr, 0); !fed) return fed;
-    return impl_->foldLogits();
+  Session* const self = this;
+  return stepTogether({&self, 1}, {&token, 1});
+}
+
+Status Session::stepTogether(std::span<Session* const> sessions, std::span<const int32_t> next) {
+  CHECK(!sessions.empty() && sessions.size() == next.size(), sessions.size(), next.size());
+  std::vector<Impl*> all;
+  for (Session* session : sessions) {
+    CHECK(std::ranges::find(all, session->impl_.get()) == all.end(), "one sequence twice");
+    all.push_back(session->impl_.get());
+  }
+  return all.front()->onOwnThread([&]() -> Status {
+    if (all.size() > static_cast<size_t>(all.front()->forward.batch()))
+      return Error{ErrorCode::usage, std::to_string(all.size()) + " sequences do not fit a batch of " + std::to_string(all.front()->forward.batch()) + ".", ""};
+    for (size_t i = 0; i < all.size(); ++i) {
+      all[i]->adopt();
+      if (Status fits = all[i]->checkTokens(next.subspan(i, 1)); !fits) return fits;
+      if (Status same = all[i]->canStepWith(*all.front()); !same) return same;
+    }
+    const LogitsSink deal = [&](int first, int count, const float* logits) {
+      for (int i = 0; i < count; ++i) std::ranges::copy_n(logits + int64_t{i} * all.front()->model.vocab, all.front()->model.vocab, all[static_cast<size_t>(first + i)]->forward.logits().begin());
+    };
+    if (Status fed = Impl::feed(all, next, true, all.size() > 1 ? &deal : nullptr, 0); !fed) return fed;
+    Status finite = Done{};
+    for (Impl* one : all)
+      if (Status folded = one->foldLogits(); !folded && finite) finite = folded;
+    return finite;
   });
 }
 

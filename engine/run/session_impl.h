@@ -49,7 +49,10 @@ struct Session::Impl {
   // session.cpp
   Status prefill(std::span<const int32_t> fed, const Progress& progress, const LogitsSink* sink);
   Status checkTokens(std::span<const int32_t> fed) const;
-  Status feed(std::span<const int32_t> batch, bool wantLogits, const LogitsSink* sink, int sinkFirst);
+  // As many tokens of each sequence, together; the first one computes.
+  static Status feed(std::span<Impl* const> all, std::span<const int32_t> batch, bool wantLogits, const LogitsSink* sink, int sinkFirst);
+  void took(std::span<const int32_t> fedNow);
+  Status canStepWith(const Impl& first) const;
   Status foldLogits();
   void evict();
   void clear();

@@ -163,7 +163,7 @@ QWidget* AttributionView::buildResult() {
   auto* bar = new QHBoxLayout;
   status_ = new QLabel(right);
   status_->setObjectName(QStringLiteral("attribution.status"));
-  status_->setSizePolicy(QSizePolicy::Ignored, QSizePolicy::Preferred);
+  status_->setWordWrap(true);
   progress_ = new QProgressBar(right);
   progress_->setAccessibleName(tr("Attribution progress"));
   progress_->setRange(0, 1000);
@@ -288,8 +288,8 @@ void AttributionView::updateButtons() {
     QString text = job_.what.isEmpty() ? tr("Attributing") : job_.what;
     if (job_.secondsLeft >= 0) text += QStringLiteral(" · ") + tr("%1 left").arg(Format().duration(job_.secondsLeft * 1e9));
     status_->setText(text);
-  } else if (result_.sources.empty()) {
-    status_->setText(tr("No result yet"));
+  } else {
+    status_->setText(result_.sources.empty() ? tr("No result yet") : resultText());
   }
   exportTable_->setEnabled(!result_.sources.empty());
   exportPicture_->setEnabled(!result_.sources.empty());
@@ -331,23 +331,26 @@ void AttributionView::showContext(const std::string& context, const std::vector<
   flow_->setTokens(std::move(tokens));
 }
 
-void AttributionView::refreshScores() {
-  std::vector<std::pair<float, bool>> scores;
-  double largest = 0;
-  int evaluated = 0;
-  for (const Source& source : result_.sources) {
-    scores.emplace_back(source.score ? static_cast<float>(*source.score) : std::numeric_limits<float>::quiet_NaN(), !source.score);
-    if (source.score) largest = std::max(largest, std::fabs(*source.score)), ++evaluated;
-  }
-  flow_->setScoreScale(static_cast<float>(largest), static_cast<float>(result_.noiseFloor));
-  flow_->setScores(scores);
+QString AttributionView::resultText() const {
+  const auto evaluated = std::count_if(result_.sources.begin(), result_.sources.end(), [](const Source& s) { return s.score.has_value(); });
   const Format format;
   QString text = tr("%1 of %2 sources").arg(evaluated).arg(result_.sources.size());
   if (result_.forwards > 0)
     text += QStringLiteral(" · ") + tr("%1 passes, %2").arg(format.count(result_.forwards), format.milliseconds(result_.ms));
   text += QStringLiteral(" · ") + tr("noise floor %1").arg(format.nats(result_.noiseFloor));
-  if (!result_.complete && !(job_.running && job_.kind == JobState::Kind::attribute)) text += QStringLiteral(" · ") + tr("partial");
-  if (!(job_.running && job_.kind == JobState::Kind::attribute)) status_->setText(text);
+  if (!result_.complete) text += QStringLiteral(" · ") + tr("partial");
+  return text;
+}
+
+void AttributionView::refreshScores() {
+  std::vector<std::pair<float, bool>> scores;
+  double largest = 0;
+  for (const Source& source : result_.sources) {
+    scores.emplace_back(source.score ? static_cast<float>(*source.score) : std::numeric_limits<float>::quiet_NaN(), !source.score);
+    if (source.score) largest = std::max(largest, std::fabs(*source.score));
+  }
+  flow_->setScoreScale(static_cast<float>(largest), static_cast<float>(result_.noiseFloor));
+  flow_->setScores(scores);
   answer_->setText(result_.response.empty() ? QString() : tr("Response: %1").arg(QString::fromStdString(result_.response).trimmed()));
 }
 

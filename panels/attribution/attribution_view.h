@@ -52,6 +52,7 @@ class AttributionView : public QWidget {
   QWidget* buildResult();
   void updateButtons();
   void showContext(const std::string& context, const std::vector<Source>& sources);
+  QString resultText() const;   // what was evaluated, at which cost, and how sure
   void refreshScores();
 
   AttributeResult result_;

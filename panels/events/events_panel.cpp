@@ -49,8 +49,8 @@ EventsPanel::EventsPanel(QWidget* parent) : QWidget(parent) {
   table_->verticalHeader()->setDefaultSectionSize(fontMetrics().height() + 8);
   table_->horizontalHeader()->hide();
   table_->horizontalHeader()->setStretchLastSection(true);
-  table_->setColumnWidth(EventModel::Time, 72);
-  table_->setColumnWidth(EventModel::Level, 64);
+  table_->setColumnWidth(EventModel::Time, fontMetrics().horizontalAdvance(QStringLiteral("00:00:00")) + 28);
+  table_->setColumnWidth(EventModel::Level, fontMetrics().horizontalAdvance(QStringLiteral("warning")) + 28);
   table_->setShowGrid(false);
   table_->setWordWrap(false);
   table_->setSelectionBehavior(QAbstractItemView::SelectRows);

@@ -89,16 +89,21 @@ void KnobPanel::build() {
   all->addWidget(buildRows(), 1);
   mixedBar_ = new QFrame(this);
   mixedBar_->setObjectName(QStringLiteral("knobs.mixed"));
-  auto* bar = new QHBoxLayout(mixedBar_);
-  bar->setContentsMargins(10, 6, 8, 6);
-  mixedText_ = new QLabel(mixedBar_);
+  mixedBar_->setProperty("role", QStringLiteral("notice"));
+  auto* bar = new QVBoxLayout(mixedBar_);
+  bar->setContentsMargins(10, 8, 10, 8);
+  bar->setSpacing(6);
+  mixedText_ = new QLabel(tr("The cache was written under another configuration: results mix until it is recomputed."), mixedBar_);
   mixedText_->setWordWrap(true);
-  rebuild_ = new QPushButton(tr("Recompute the cache"), mixedBar_);
+  rebuild_ = new QPushButton(mixedBar_);
   rebuild_->setObjectName(QStringLiteral("knobs.rebuild"));
-  bar->addWidget(mixedText_, 1);
+  bar->addWidget(mixedText_);
   bar->addWidget(rebuild_);
   mixedBar_->hide();
-  all->addWidget(mixedBar_);
+  auto* around = new QHBoxLayout;
+  around->setContentsMargins(8, 0, 8, 0);
+  around->addWidget(mixedBar_);
+  all->addLayout(around);
 
   cost_ = new QLabel(this);
   cost_->setObjectName(QStringLiteral("knobs.cost"));
@@ -191,9 +196,7 @@ void KnobPanel::setEffective(const Effective& effective, bool pending, double) {
 void KnobPanel::setCacheMixed(bool mixed, double rebuildMs) {
   mixedBar_->setVisible(mixed);
   if (!mixed) return;
-  mixedText_->setText(rebuildMs > 0
-                          ? tr("The cache mixes configurations. Recomputing takes about %1.").arg(Format().milliseconds(rebuildMs))
-                          : tr("The cache mixes configurations."));
+  rebuild_->setText(rebuildMs > 0 ? tr("Recompute, about %1").arg(Format().milliseconds(rebuildMs)) : tr("Recompute the cache"));
 }
 
 void KnobPanel::setPlanner(std::function<MemoryByTag(const Config&)> planner) {

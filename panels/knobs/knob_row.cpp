@@ -112,6 +112,7 @@ KnobRow::KnobRow(const Knob& knob, QWidget* parent) : QWidget(parent), knob_(kno
   reset_ = new QToolButton(this);
   reset_->setText(QStringLiteral("↺"));
   reset_->setAutoRaise(true);
+  reset_->setProperty("tight", true);
   QSizePolicy kept = reset_->sizePolicy();
   kept.setRetainSizeWhenHidden(true);
   reset_->setSizePolicy(kept);

@@ -33,6 +33,7 @@ SliderEditor::SliderEditor(const Knob& knob, QWidget* parent) : KnobEditor(paren
   slider_->setMinimumWidth(48);
   spin_->setAlignment(Qt::AlignRight);
   if (!knob.unit.empty()) spin_->setSuffix(QStringLiteral(" ") + QString::fromStdString(knob.unit));
+  if (integer_ && knob.minimum == -1) spin_->setSpecialValueText(tr("auto"));  // the method chooses
   row->addWidget(slider_, 1);
   row->addWidget(spin_);
   for (QWidget* w : {static_cast<QWidget*>(slider_), static_cast<QWidget*>(spin_)}) {

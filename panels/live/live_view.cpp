@@ -56,7 +56,7 @@ void LiveView::buildTiles() {
   tiles_[timeTile] = new StatTile(context_.themes, tr("Time per token"), 0, this);
   tiles_[rateTile] = new StatTile(context_.themes, tr("Throughput"), 0, this);
   tiles_[memoryTile] = new StatTile(context_.themes, tr("Memory"), 1, this);
-  tiles_[perplexityTile] = new StatTile(context_.themes, tr("Probe perplexity"), 2, this);
+  tiles_[perplexityTile] = new StatTile(context_.themes, tr("Perplexity"), 2, this);
   tiles_[divergenceTile] = new StatTile(context_.themes, tr("KL divergence"), 3, this);
   tileGrid_ = new QGridLayout;
   tileGrid_->setSpacing(8);
@@ -255,7 +255,7 @@ void LiveView::updateQualityTiles() {
   } else {
     ppl->setDelta({}, StatTile::Tone::neutral);
   }
-  kld->setNumber(format.nats(now.kld), tr("same first choice %1").arg(format.percent(now.top1)));
+  kld->setNumber(format.nats(now.kld), tr("same top %1").arg(format.percent(now.top1)));
   kld->setBusy(now.running);
 }
 

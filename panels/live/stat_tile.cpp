@@ -21,6 +21,19 @@ Fonts fontsFor(double scale) {
   return f;
 }
 
+// The thin space before the unit; the same space groups thousands.
+qsizetype unitStart(const QString& value) {
+  const qsizetype last = value.lastIndexOf(Format::thinSpace);
+  return last >= 0 && last + 1 < value.size() && !value[last + 1].isDigit() ? last : -1;
+}
+
+// Whole parts of "a · b · c" that fit, the first ones first: half a number would be a wrong one.
+QString fitted(QString detail, const QFontMetrics& metrics, int width) {
+  const QString separator = QStringLiteral(" · ");
+  while (metrics.horizontalAdvance(detail) > width && detail.contains(separator)) detail.truncate(detail.lastIndexOf(separator));
+  return metrics.elidedText(detail, Qt::ElideRight, width);
+}
+
 }  // namespace
 
 StatTile::StatTile(ThemeManager* themes, const QString& label, int slot, QWidget* parent)
@@ -90,7 +103,7 @@ void StatTile::paintEvent(QPaintEvent*) {
                    labelMetrics.elidedText(label_, Qt::ElideRight, area.width() - 14));
 
   const int baseline = area.top() + labelMetrics.height() + 2 + valueMetrics.ascent();
-  const qsizetype split = value_.indexOf(Format::thinSpace);
+  const qsizetype split = unitStart(value_);
   const QString number = split < 0 ? value_ : value_.left(split), unit = split < 0 ? QString() : value_.mid(split + 1);
   painter.setFont(fonts.value);
   painter.setPen(busy_ ? theme.textSecondary : theme.text);
@@ -108,7 +121,7 @@ void StatTile::paintEvent(QPaintEvent*) {
   painter.setFont(fonts.detail);
   painter.setPen(theme.textSecondary);
   painter.drawText(QRect(area.left(), area.bottom() - detailMetrics.height() + 1, area.width(), detailMetrics.height()), Qt::AlignLeft | Qt::AlignVCenter,
-                   detailMetrics.elidedText(detail_, Qt::ElideRight, area.width()));
+                   fitted(detail_, detailMetrics, area.width()));
 }
 
 }  // namespace winnow

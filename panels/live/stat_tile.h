@@ -13,7 +13,8 @@ class StatTile : public QWidget {
   enum class Tone { neutral, better, worse };
   // slot: the series colour of the plot this number belongs to.
   StatTile(ThemeManager* themes, const QString& label, int slot, QWidget* parent = nullptr);
-  // value "20.3" and unit "ms" are drawn apart; detail in the secondary colour, cut with an ellipsis (the tool tip has all of it).
+  // value "20.3" and unit "ms" are drawn apart; detail in the secondary colour, as many of its parts (a · b) as
+  // fit; the tool tip has all of it.
   void setNumber(const QString& value, const QString& detail);
   void setDelta(const QString& delta, Tone tone);  // beside the value; empty = none
   void setBusy(bool busy);                         // the figure is still being measured

@@ -71,13 +71,18 @@ void paintPanels(const Page& page, const QRectF& area, const Chart& chart) {
       names = std::max(names, nameColumnWidth(p, page.small, area.width() * (n == 1 ? 0.4 : 0.24)));
     }
     const double width = (area.width() - names * static_cast<double>(columns) - gap * static_cast<double>(n - 1)) / static_cast<double>(n);
-    double x = area.left();
+    double x = area.left(), top = area.top();
+    // One row of legends above all: the bars of a run stay on one line.
+    look.legend = n == 1;
+    for (const Chart::Panel& p : chart.panels)
+      if (!look.legend && hasLegend(p))
+        top = paintLegend(page.painter, QRectF(area.left(), top, area.width(), area.height()), p, look, p.title.isEmpty() ? QString() : p.title + QLatin1Char(':'));
     for (size_t i = 0; i < n; ++i) {
       const bool bars = chart.panels[i].kind == Chart::Kind::bars;
       look.names = bars && !(shared && i > 0);
       look.namesWidth = look.names ? names : 0;
       const double w = std::floor(width + look.namesWidth);
-      paintPanel(page.painter, QRectF(x, area.top(), w, area.height()), chart.panels[i], look);
+      paintPanel(page.painter, QRectF(x, top, w, area.bottom() - top), chart.panels[i], look);
       x += w + gap;
     }
     return;
@@ -130,6 +135,7 @@ void paintChart(QPaintDevice* device, const QSizeF& size, const Chart& chart, co
 QSizeF suitableSize(const Chart& chart, double width) {
   double height = 0;
   for (const Chart::Panel& p : chart.panels) height = sideBySide(chart) ? std::max(height, heightOf(p)) : height + heightOf(p) + gap;
+  if (sideBySide(chart)) height += 26 * static_cast<double>(std::count_if(chart.panels.begin(), chart.panels.end(), hasLegend));
   return {width, std::clamp(height + 110, 320.0, 1400.0)};
 }
 

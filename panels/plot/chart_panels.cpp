@@ -374,10 +374,20 @@ QRectF paintPanelHeader(QCPPainter* painter, const QRectF& area, const Chart::Pa
                       metrics.elidedText(panel.title, Qt::ElideRight, left.width() - indent));
     left.setTop(left.top() + metrics.height() + 4);
   }
-  if (panel.series.size() < 2 || panel.kind == Chart::Kind::attribution) return left;
+  if (look.legend && hasLegend(panel)) left.setTop(paintLegend(painter, left, panel, look, {}));
+  return left;
+}
+
+double paintLegend(QCPPainter* painter, const QRectF& left, const Chart::Panel& panel, const PanelLook& look, const QString& lead) {
+  const Theme& theme = look.style->theme;
   const QFontMetricsF metrics(look.small);
   double x = left.left() + 4, y = left.top() + 2;
   painter->setFont(look.small);
+  if (!lead.isEmpty()) {
+    painter->setPen(theme.textSecondary);
+    painter->drawText(QPointF(x, y + metrics.height() / 2 + metrics.ascent() / 2 - 1), lead);
+    x += metrics.horizontalAdvance(lead) + 12;
+  }
   for (size_t i = 0; i < panel.series.size(); ++i) {
     const SeriesStyle& style = panel.kind == Chart::Kind::scatter ? theme.style(i == 0 ? 0 : 6) : theme.style(slotOf(panel, i));
     const double width = 24 + metrics.horizontalAdvance(panel.series[i].name) + 14;
@@ -407,8 +417,7 @@ QRectF paintPanelHeader(QCPPainter* painter, const QRectF& area, const Chart::Pa
     painter->drawText(QPointF(x + 24, middle + metrics.ascent() / 2 - 1), panel.series[i].name);
     x += width;
   }
-  left.setTop(y + metrics.height() + 8);
-  return left;
+  return y + metrics.height() + 8;
 }
 
 void paintPanel(QCPPainter* painter, const QRectF& area, const Chart::Panel& panel, const PanelLook& look) {

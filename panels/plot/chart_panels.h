@@ -12,6 +12,7 @@ struct PanelLook {
   bool names = true;        // bars: the names of the rows stand at the left
   double namesWidth = 0;
   bool title = true;
+  bool legend = true;       // false: it stands above all panels
 };
 
 // Draws into `area` of the painter.
@@ -21,6 +22,10 @@ double nameColumnWidth(const Chart::Panel& panel, const QFont& font, double limi
 // Of chart_rows.cpp: panels without value axes of their own.
 void paintAttribution(QCPPainter* painter, const QRectF& area, const Chart::Panel& panel, const PanelLook& look);
 void paintHeatmap(QCPPainter* painter, const QRectF& area, const Chart::Panel& panel, const PanelLook& look);
+
+// The legend of several series, behind `lead`; returns the top of what is left below it.
+double paintLegend(QCPPainter* painter, const QRectF& area, const Chart::Panel& panel, const PanelLook& look, const QString& lead);
+inline bool hasLegend(const Chart::Panel& panel) { return panel.series.size() > 1 && panel.kind != Chart::Kind::attribution; }
 
 // Title and, for several series, a legend; returns what is left below them.
 QRectF paintPanelHeader(QCPPainter* painter, const QRectF& area, const Chart::Panel& panel, const PanelLook& look);

@@ -255,6 +255,8 @@ void CompareView::showTable() {
       notes = comparison->notes;
     }
   }
+  if (const auto shown = view_->chart())  // what the chart says already
+    for (const QString& said : shown->notes) notes.removeAll(said);
   const int count = static_cast<int>(rows.size());
   model_->setRows(std::move(rows));
   table_->setVisible(count > 0);

@@ -8,6 +8,7 @@
 #include <set>
 
 #include "experiments/format.h"
+#include "experiments/implied.h"
 #include "panels/text/wording.h"
 
 namespace winnow {
@@ -46,6 +47,17 @@ QString settingOf(const storage::RunSummary& run, const std::string& knob) {
   if (found != run.effective.end()) return text(found->second);
   const Knob* declared = Schema::instance().find(knob);
   return declared ? text(toText(declared->defaultValue)) : QString();
+}
+
+// The value follows from the run's other knobs: no column of its own.
+bool impliedIn(const storage::RunSummary& run, const std::string& knob) {
+  Config config;
+  for (const auto& [name, value] : run.effective) {
+    const auto with = config.parsed(name, value);
+    if (!with) return false;
+    config = *with;
+  }
+  return Schema::instance().find(knob) && follows(config, knob, config.get(knob));
 }
 
 std::optional<double> halfWidth(const storage::Metric& metric) {
@@ -134,8 +146,11 @@ void RunModel::chooseColumns() {
   const auto differs = [&](const std::string& knob) {
     return std::any_of(runs_.begin(), runs_.end(), [&](const auto& run) { return settingOf(run, knob) != settingOf(runs_.front(), knob); });
   };
+  const auto implied = [&](const std::string& knob) {
+    return std::all_of(runs_.begin(), runs_.end(), [&](const auto& run) { return impliedIn(run, knob); });
+  };
   for (const std::string& knob : knobs)
-    if (differs(knob))
+    if (differs(knob) && !implied(knob))
       columns_.push_back({Kind::knob, text(knob), text(knob), tr("Effective value; shown because it differs among these runs")});
   std::vector<std::string> ordered(metrics.begin(), metrics.end());
   std::stable_sort(ordered.begin(), ordered.end(), [](const auto& a, const auto& b) { return metricRank(a) < metricRank(b); });

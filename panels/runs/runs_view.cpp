@@ -71,6 +71,8 @@ RunsView::RunsView(QWidget* parent) : QWidget(parent) {
   table_->verticalHeader()->hide();
   table_->verticalHeader()->setDefaultSectionSize(fontMetrics().height() + 12);
   table_->horizontalHeader()->setHighlightSections(false);
+  table_->horizontalHeader()->setMinimumSectionSize(36);
+  table_->horizontalHeader()->setDefaultAlignment(Qt::AlignLeft | Qt::AlignVCenter);
   pages_->addWidget(table_);
   all->addWidget(pages_, 1);
 
@@ -146,13 +148,11 @@ void RunsView::setRuns(std::vector<storage::RunSummary> runs, bool readOnly) {
   readOnly_ = readOnly;
   model_.setReadOnly(readOnly);
   const std::vector<RunModel::Column> before = model_.columns();
-  const int scroll = table_->currentIndex().row();
-  Q_UNUSED(scroll)
   model_.setRuns(std::move(runs));
   pages_->setCurrentIndex(model_.runs().empty() ? 0 : 1);
   if (before.size() != model_.columns().size()) {
     table_->resizeColumnsToContents();
-    for (int i = 0; i < model_.columnCount(); ++i) table_->setColumnWidth(i, std::clamp(table_->columnWidth(i) + 10, 48, 260));
+    for (int i = 0; i < model_.columnCount(); ++i) table_->setColumnWidth(i, std::clamp(table_->columnWidth(i), 40, 260));
   }
   auto* selection = table_->selectionModel();
   for (const qint64 id : kept) {

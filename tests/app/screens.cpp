@@ -2,6 +2,10 @@
 // Pictures of every view, both themes, two sizes, beside the test program; and what can be asserted of them: everything is
 // painted, nothing is cut off at the least size, every control can be reached and named.
 #include <QAbstractButton>
+#include <QCheckBox>
+#include <QComboBox>
+#include <QDockWidget>
+#include <QDoubleSpinBox>
 #include <QPlainTextEdit>
 #include <QScrollArea>
 #include <QSpinBox>
@@ -10,9 +14,12 @@
 
 #include "app/gui/action_registry.h"
 #include "app/gui/banner.h"
+#include "app/gui/command_palette.h"
 #include "app/gui/main_window.h"
 #include "app/gui/measure_dialog.h"
+#include "app/gui/plan_dialog.h"
 #include "panels/attribution/attribution_view.h"
+#include "panels/export/export_dialog.h"
 #include "panels/knobs/knob_panel.h"
 #include "panels/runs/runs_view.h"
 #include "panels/text/prompt_panel.h"
@@ -41,7 +48,7 @@ class ScreensTest : public QObject {
       themes_.setMode(mode);
       for (const QSize size : {QSize(1440, 900), QSize(1024, 700)}) {
         if (!what) window_->resize(size);
-        QTest::qWait(250);
+        QTest::qWait(80);
         const QImage image = (what ? what : window_.get())->grab().toImage();
         QSet<QRgb> colours;
         for (int y = 0; y < image.height(); y += 3)
@@ -68,7 +75,9 @@ class ScreensTest : public QObject {
 
   void initTestCase() {
     themes_.applyTo(qApp);
-    workbench_ = std::make_unique<Workbench>(EngineOptions{});
+    EngineOptions options;
+    options.threads = 8;  // more than there are: slow enough for changes between the tokens
+    workbench_ = std::make_unique<Workbench>(options);
     window_ = std::make_unique<MainWindow>(&themes_, workbench_.get(), &settings_, machineInfo(0));
     window_->resize(1440, 900);
     window_->show();
@@ -89,18 +98,36 @@ class ScreensTest : public QObject {
     auto* generate = window_->prompt()->findChild<QAbstractButton*>(QStringLiteral("generate"));
     QVERIFY(QTest::qWaitFor([&] { return generate->isEnabled(); }, kLong));
     window_->prompt()->setPrompt(QStringLiteral("Once upon a time there was a girl named Lily. She liked"));
-    child<QSpinBox>(window_.get(), "tokens")->setValue(160);
+    child<QSpinBox>(window_.get(), "tokens")->setValue(220);
+    child<QCheckBox>(window_.get(), "ignoreEnd")->setChecked(true);
     generate->click();
-    for (const char* bits : {"knob.weights.bits.8", "knob.weights.bits.4"}) {
-      const size_t before = window_->prompt()->flow()->tokens().size();
-      QVERIFY(
-          QTest::qWaitFor([&] { return window_->prompt()->flow()->tokens().size() > before + 30 || !workbench_->job().running; }, kLong));
-      child<QAbstractButton>(window_->knobs(), bits)->click();
-    }
+    const auto after = [&](size_t tokens) {
+      return QTest::qWaitFor([&] { return window_->prompt()->flow()->tokens().size() > tokens || !workbench_->job().running; }, kLong);
+    };
+    QVERIFY(after(30));
+    child<QAbstractButton>(window_->knobs(), "knob.weights.bits.8")->click();
+    QVERIFY(after(80));
+    child<QAbstractButton>(window_->knobs(), "knob.weights.bits.4")->click();
+    QVERIFY(after(150));
+    child<QDoubleSpinBox>(window_->knobs(), "knob.kv.budget")->setValue(50);
     QVERIFY(idle());
     QTest::qWait(1500);  // live quality
     take(QStringLiteral("live"));
     QCOMPARE(winnow::testing::unnamedFocusable(window_.get()).join(QLatin1Char(10)), QString());
+  }
+
+  void latencyColours() {
+    child<QComboBox>(window_.get(), "flow.colour")->setCurrentIndex(1);
+    take(QStringLiteral("latency"));
+    child<QComboBox>(window_.get(), "flow.colour")->setCurrentIndex(0);
+  }
+
+  void sampling() {
+    child<QAbstractButton>(window_.get(), "sampling")->click();
+    auto* popup = child<QWidget>(window_.get(), "sampling.popup");
+    take(QStringLiteral("sampling"), popup);
+    QCOMPARE(winnow::testing::unnamedFocusable(popup).join(QLatin1Char(10)), QString());
+    popup->hide();
   }
 
   void token() {
@@ -176,6 +203,56 @@ class ScreensTest : public QObject {
     window_->runs()->table()->selectAll();
     trigger("run.compare");
     take(QStringLiteral("compare"));
+  }
+
+  void exportDialog() {
+    trigger("file.export");
+    auto* dialog = window_->findChild<ExportDialog*>();
+    QVERIFY(dialog);
+    QTest::qWait(300);
+    take(QStringLiteral("export"), dialog);
+    QCOMPARE(winnow::testing::unnamedFocusable(dialog).join(QLatin1Char(10)), QString());
+    dialog->close();
+  }
+
+  void plan() {
+    trigger("run.plan");
+    auto* dialog = window_->findChild<PlanDialog*>();
+    QVERIFY(dialog);
+    child<QSpinBox>(dialog, "plan.context")->setValue(64);
+    child<QSpinBox>(dialog, "plan.chunks")->setValue(2);
+    child<QCheckBox>(dialog, "plan.bench")->setChecked(false);
+    dialog->editor()->addAxis(QStringLiteral("kv.budget"), QStringLiteral("1, 0.5"));
+    take(QStringLiteral("plan"), dialog);
+    QCOMPARE(winnow::testing::unnamedFocusable(dialog).join(QLatin1Char(10)), QString());
+    child<QAbstractButton>(dialog, "plan.start")->click();
+    QVERIFY(idle());
+    QTest::qWait(400);
+    take(QStringLiteral("planDone"), dialog);
+    dialog->close();
+  }
+
+  void events() {
+    auto* dock = child<QDockWidget>(window_.get(), "dock.events");
+    dock->raise();
+    take(QStringLiteral("events"));
+    child<QDockWidget>(window_.get(), "dock.prompt")->raise();
+  }
+
+  void helpDialogs() {
+    for (const char* name : {"about", "shortcuts"}) {
+      trigger(qPrintable(QStringLiteral("help.") + QString::fromLatin1(name)));
+      auto* dialog = child<QDialog>(window_.get(), name);
+      QVERIFY(dialog);
+      take(QString::fromLatin1(name), dialog);
+      QCOMPARE(winnow::testing::unnamedFocusable(dialog).join(QLatin1Char(10)), QString());
+      delete dialog;
+    }
+    trigger("help.palette");
+    auto* palette = window_->findChild<CommandPalette*>();
+    take(QStringLiteral("palette"), palette);
+    QCOMPARE(winnow::testing::unnamedFocusable(palette).join(QLatin1Char(10)), QString());
+    delete palette;
   }
 
   void errorBanner() {

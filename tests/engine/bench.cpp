@@ -38,6 +38,29 @@ TEST(tests_are_named_and_counted_as_llama_bench_does) {
   EXPECT_EQ(session->position(), int64_t{0});
 }
 
+TEST(a_batch_counts_the_tokens_of_all_its_sequences) {
+  const auto engine = openEngine(kChat);
+  auto session = makeSession(engine, configure({{"weights.bits", "8"}}));
+  BenchRequest request;
+  request.prompt = {16};
+  request.generate = {8};
+  request.depth = {0, 20};
+  request.batch = {1, 3};
+  request.repetitions = 2;
+  const auto result = value(runBench(*engine, *session, request, {}));
+  std::string names;
+  for (const BenchTest& test : result.tests) {
+    names += test.name + "|";
+    for (const BenchRepetition& repetition : test.repetitions)
+      EXPECT_NEAR(repetition.tokensPerSecond, test.batch * test.tokens / repetition.seconds, 1e-6 * repetition.tokensPerSecond);
+    EXPECT(test.share > 0, test.name);
+  }
+  EXPECT_EQ(names, std::string("pp16|tg8|tg8@b3|pp16 @ d20|tg8 @ d20|tg8@b3 @ d20|"));
+  request.batch = {0};
+  const auto impossible = runBench(*engine, *session, request, {});
+  EXPECT(!impossible && impossible.error().code == ErrorCode::usage);
+}
+
 TEST(impossible_benchmarks_say_why) {
   const auto engine = openEngine(kStories);
   auto session = makeSession(engine, Config(), {.context = 64});

@@ -57,3 +57,24 @@ TEST(pools_of_several_callers_do_not_disturb_each_other) {
   for (auto& caller : callers) caller.join();
   EXPECT_EQ(wrong.load(), 0);
 }
+
+TEST(spins_are_cut_short_by_competition_and_tried_again) {
+  constexpr int kMost = 2000;
+  SpinPolicy policy(kMost);
+  EXPECT_EQ(policy.look(10.0, 400), kMost);     // what was before the first look says nothing
+  EXPECT_EQ(policy.look(10.0625, 450), kMost);  // too early to judge
+  EXPECT_EQ(policy.look(10.125, 401), kMost);   // one preemption in an eighth of a second is chance
+  EXPECT(policy.look(10.25, 450) < kMost);
+  EXPECT_EQ(policy.look(10.375, 500), kMost);  // a sleeping worker may be the reason: a trial
+  // Competition stays: trials grow rare.
+  int trials = 0;
+  for (int i = 1; i <= 640; ++i) trials += policy.look(10.375 + 0.125 * i, 500 + 50 * i) == kMost;
+  EXPECT(trials >= 10 && trials <= 40, trials);
+  // It ends: long spins are back at once and stay.
+  for (int i = 1; i <= 20; ++i) EXPECT(policy.look(90.375 + 0.125 * i, 32500) == kMost, i);
+}
+
+TEST(spins_of_a_pool_larger_than_the_machine_stay_none) {
+  SpinPolicy policy(0);
+  for (int i = 0; i < 10; ++i) EXPECT_EQ(policy.look(i, 1000L * i), 0);
+}

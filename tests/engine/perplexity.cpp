@@ -69,6 +69,24 @@ TEST(quantized_rows_of_llama_cpp_within_half_a_percent) {
     check(row);
 }
 
+// llama.cpp's logits by its strided protocol (tests/golden/perplexity/llama_stride.py).
+TEST(strided_rows_of_llama_cpp) {
+  struct Strided {
+    const char* model;
+    int context, stride, chunks;
+    double perplexity;
+  };
+  const std::string text = readFile(sharedData("corpora/tinystories_val.txt"));
+  for (const Strided& row : {Strided{kStories, 128, 64, 20, 3.8341}, Strided{kStories, 128, 32, 20, 3.7792}, Strided{kStories, 200, 100, 12, 3.8069},
+                             Strided{kChat, 128, 64, 20, 7.4476}}) {
+    auto asked = request(row.context, row.chunks, PerplexityMode::llamaStride);
+    asked.stride = row.stride;
+    const auto result = measure(openEngine(row.model), text, asked);
+    EXPECT_EQ(result.count, int64_t{row.stride} * row.chunks);
+    EXPECT(std::fabs(result.perplexity / row.perplexity - 1) < 2e-4, row.model, row.context, row.stride, result.perplexity, "against", row.perplexity);
+  }
+}
+
 TEST(running_values_of_llama_cpp) {
   const double expected[] = {812.5762, 836.7342, 914.1238, 870.5050, 887.9319, 893.4300, 872.7838, 861.3106, 853.5352, 852.5622};
   const auto engine = openEngine(kRandom);

@@ -94,7 +94,11 @@ TEST(wanda_with_equal_norms_is_row_wise_magnitude) {
 
 TEST(calibration_norms_are_column_norms_of_all_tokens) {
   const float x[6][4] = {{1, .2f, 4, .5f}, {.5f, -.3f, 3, -.5f}, {-1, .4f, -5, .5f}, {.8f, .1f, 4, -.5f}, {-.2f, -.5f, 2, 1}, {.4f, .6f, -3, .2f}};
-  Calibration calibration(2);
+  ModelConfig model;
+  model.layers = 2;
+  model.hidden = 4;
+  Ledger ledger;
+  Calibration calibration(model, ledger);
   calibration.take(1, LinearInput::ffn, &x[0][0], 4, 4, 4);
   calibration.take(1, LinearInput::ffn, &x[4][0], 4, 2, 4);
   const auto norms = calibration.columnNorms(1, LinearInput::ffn);

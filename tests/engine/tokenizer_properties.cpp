@@ -43,7 +43,8 @@ VocabData smallSpm() {
 TEST(round_trips_of_unicode) {
   std::mt19937 rng(7);
   for (const char* file : {"tokenizers/ggml-vocab-gpt-2.gguf", "tokenizers/ggml-vocab-llama-spm.gguf", "tokenizers/ggml-vocab-starcoder.gguf",
-                           "tokenizers/ggml-vocab-phi-3.gguf", "tokenizers/qwen2.5", "models/stories260K-f32.gguf"}) {
+                           "tokenizers/ggml-vocab-phi-3.gguf", "tokenizers/ggml-vocab-mpt.gguf", "tokenizers/ggml-vocab-deepseek-llm.gguf",
+                           "tokenizers/qwen2.5", "tokenizers/llama3_tokenizer.model", "tokenizers/llama2_tokenizer.model", "models/stories260K-f32.gguf"}) {
     const auto tokenizer = load(file);
     for (int i = 0; i < 300; ++i) {
       std::string text = randomUnicode(rng, 1 + static_cast<int>(rng() % 60));

@@ -120,13 +120,13 @@ class LiveTest : public QObject {
     const auto series = stage.plot("perplexity")->chart().panels[0].series[0];
     QCOMPARE(series.y, std::vector<double>{6.62});  // the running figure gives way to the final one
     QVERIFY(std::abs(series.high[0] - (6.62 + 1.96 * 0.04)) < 1e-9);
-    QCOMPARE(stage.tile("Probe perplexity")->value(), QStringLiteral("6.62"));
+    QCOMPARE(stage.tile("Perplexity")->value(), QStringLiteral("6.62"));
     stage.view.setQuality({1, 8, 7.9, 0.04, 0.2, 0.8, 20, QStringLiteral("llama c=256"), false});
     QCOMPARE(stage.plot("perplexity")->chart().panels[0].series[0].x, (std::vector<double>{0, 8}));
-    QVERIFY(stage.plain(stage.tile("Probe perplexity")->accessibleDescription()).contains(QStringLiteral("+19 %")));
+    QVERIFY(stage.plain(stage.tile("Perplexity")->accessibleDescription()).contains(QStringLiteral("+19 %")));
     QVERIFY(stage.plain(stage.tile("KL divergence")->detail()).contains(QStringLiteral("80.0 %")));
     stage.view.setQuality({2, 9, 0, 0, 0, 1, 0, {}, true});  // begun, nothing measured yet: no figure is shown
-    QCOMPARE(stage.tile("Probe perplexity")->value(), QStringLiteral("–"));
+    QCOMPARE(stage.tile("Perplexity")->value(), QStringLiteral("–"));
     QCOMPARE(stage.plot("perplexity")->chart().panels[0].series[0].x.size(), size_t{2});
   }
 
