@@ -41,6 +41,29 @@ bool more(const Groups& groups, int keep) { return groups.size() > static_cast<s
 
 }  // namespace
 
+Result<AttribotOptions> parseTricks(std::string_view words) {
+  AttribotOptions options;
+  options.reuse = options.hierarchy = false;
+  for (size_t at = 0; at <= words.size();) {
+    const size_t end = std::min(words.find(',', at), words.size());
+    const std::string_view word = words.substr(at, end - at);
+    at = end + 1;
+    if (word == "reuse")
+      options.reuse = true;
+    else if (word == "hierarchy")
+      options.hierarchy = true;
+    else if (word == "prune" || word == "replace")
+      options.proxy = word == "prune" ? AttribotOptions::Proxy::prune : AttribotOptions::Proxy::replace;
+    else if (word != "none")
+      return Error{ErrorCode::usage, "\"" + std::string(word) + "\" is no trick of attribot.", "Use reuse, hierarchy and prune or replace, with commas between, or none."};
+  }
+  return options;
+}
+
+std::string tricksText(const AttribotOptions& options) {
+  return std::string(options.reuse ? "reuse," : "") + (options.hierarchy ? "hierarchy," : "") + (options.proxy == AttribotOptions::Proxy::prune ? "prune" : "replace");
+}
+
 Status runAttribot(AttributionTask& task) {
   const AttribotOptions& options = task.request.attribot;
   const bool prunes = task.proxy && options.proxy == AttribotOptions::Proxy::prune;

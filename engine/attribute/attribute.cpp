@@ -28,7 +28,8 @@ class Attribution {
     if (proxy_ && !method->usesProxy)
       return Error{ErrorCode::usage, "The attribution method " + method->name + " uses no proxy.", "Leave the proxy out, or choose attribot."};
     result_.method = request_.method;
-    result_.sources = splitSources(request_.context, request_.unit);
+    result_.unit = method->unit.value_or(request_.unit);
+    result_.sources = result_.unit == SourceUnit::window ? splitWindows(request_.context, tokenizer_, request_.windowTokens) : splitSources(request_.context, result_.unit);
     if (result_.sources.empty()) return withoutSources();
     if (Status checked = check(); !checked) return checked.error();
     progress_(0.0, "response");
@@ -152,7 +153,7 @@ class Attribution {
       const auto [other, fresh] = first.emplace(source.text, source.id);
       if (!fresh)
         result_.notes.push_back("Sources " + std::to_string(other->second + 1) + " and " + std::to_string(source.id + 1) +
-                                " say the same: without one the other still supports the answer, so leaving out either shows little.");
+                                " say the same: without one the other still supports the answer, so leaving out either shows little. Shapley values share it between them.");
     }
     if (result_.sources.size() == 1) result_.notes.push_back("The context is one source: its score compares the whole context with none.");
     const std::string policy = session_.effective()->config.text("kv.policy");

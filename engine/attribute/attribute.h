@@ -15,7 +15,8 @@
 
 namespace winnow {
 
-enum class SourceUnit : uint8_t { sentence, paragraph };
+enum class SourceUnit : uint8_t { sentence, paragraph, window };  // window: so many tokens
+std::string_view sourceUnitName(SourceUnit unit);
 
 struct Source {
   int id = 0;
@@ -24,6 +25,7 @@ struct Source {
   int64_t separatorEnd = 0;         // the separator after it leaves with it
   std::optional<double> score;      // nats; unset = not evaluated
   std::vector<float> perToken;      // [response tokens] nats; may be empty
+  std::optional<double> standardError;  // of the score, where a method samples
 };
 
 // The context with the sources whose flag is set, as if they had been joined anew: a source that goes takes the separator after it
@@ -32,7 +34,9 @@ std::string contextWith(std::string_view context, const std::vector<Source>& sou
 std::string contextWithout(std::string_view context, const std::vector<Source>& sources, size_t index);
 
 // Paragraphs end at a blank line; sentences at . ! ? (and closing quotes) before white space, or at a line's end.
-std::vector<Source> splitSources(std::string_view context, SourceUnit unit);
+std::vector<Source> splitSources(std::string_view context, SourceUnit unit);  // sentence or paragraph
+// So many tokens each, cut between characters, with nothing between them.
+std::vector<Source> splitWindows(std::string_view context, const Tokenizer& tokenizer, int tokens);
 
 // AttriBoT: savings that multiply, each of them optional.
 struct AttribotOptions {
@@ -44,17 +48,25 @@ struct AttribotOptions {
   int keepSources = 3;     // prune: units that stay
 };
 
+// "reuse,hierarchy,prune", "replace", "none" ...; errors list the words.
+Result<AttribotOptions> parseTricks(std::string_view words);
+std::string tricksText(const AttribotOptions& options);
+
 struct AttributeRequest {
   std::string context, question;
   std::optional<std::string> response;  // unset: generated greedily
   int responseTokens = 48;              // when generated
-  std::string method = "loo";           // a name of attributionMethods()
+  std::string method = "attribot";        // a name of attributionMethods()
   SourceUnit unit = SourceUnit::sentence;
+  int windowTokens = 8;                 // of the unit window
+  int samples = 0;                      // masks (contextcite) or pairs of orders (shapley); 0 = the method's default
+  uint64_t seed = 0;
   AttribotOptions attribot{};
 };
 
 struct AttributeResult {
   std::string method, response;
+  SourceUnit unit = SourceUnit::sentence;
   std::vector<int32_t> responseTokens;
   std::vector<float> responseNll;       // [response tokens] with the context the scores are differences from
   std::vector<Source> sources;          // document order
@@ -67,6 +79,7 @@ struct AttributeResult {
   int64_t generatedTokens = 0;          // when the response was generated here
   double ms = 0;                        // of the method, without the response's generation and the noise floor
   double noiseMs = 0;
+  std::optional<double> confidence;     // contextcite: rank correlation of predicted and true outcomes of masks held out
   std::vector<std::string> notes;       // what a person should know to read the scores
   bool complete = false;                // false: cancelled, partial
 };
@@ -75,10 +88,12 @@ struct AttributionTask;  // engine/attribute/method.h
 
 // A method is one file, a line in methods.h and a line in registry.cpp.
 struct AttributionMethod {
-  std::string name, title;
-  std::string help;   // one sentence: what it does and what it costs
-  std::string paper;  // may be empty
+  std::string name{}, title{};
+  std::string help{};   // one sentence: what it does and what it costs
+  std::string paper{};  // may be empty
   bool usesProxy = false;
+  bool nats = true;                  // false: scores are not differences of log p
+  std::optional<SourceUnit> unit{};  // the only one it knows
   Status (*run)(AttributionTask& task) = nullptr;
 };
 std::span<const AttributionMethod> attributionMethods();

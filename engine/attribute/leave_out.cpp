@@ -19,6 +19,10 @@ bool seamChanged(const std::vector<int32_t>& whole, const std::vector<int32_t>& 
 
 }  // namespace
 
+Result<AttentionMass> ResponseScorer::attention(const std::string&, const std::vector<Source>&, bool) {
+  return Error{ErrorCode::usage, "Attention can't be read here.", "Use a model."};
+}
+
 double sum(const std::vector<double>& logProbs) { return std::accumulate(logProbs.begin(), logProbs.end(), 0.0); }
 
 Result<ResponseScore> AttributionTask::score(ResponseScorer& scorer, const std::string& context, const std::string& what) {

@@ -11,6 +11,13 @@ struct ResponseScore {
   std::vector<int32_t> prompt{};     // ids of context and question; may be empty
 };
 
+// Attention of the positions that predict the response.
+struct AttentionMass {
+  ResponseScore response;
+  std::vector<std::vector<double>> mass;  // [sources][response tokens]
+  double firstTokenShare = 0;             // of all attention, on the first token
+};
+
 // log p(response | context, question), token by token. Tests have their own.
 class ResponseScorer {
  public:
@@ -18,6 +25,8 @@ class ResponseScorer {
   virtual Result<ResponseScore> score(const std::string& context) = 0;
   // Keys and values of the prefix a context shares with the one scored before are kept; off (the default), everything is computed anew.
   virtual void reusePrefix(bool) {}
+  // One forward in which attention is read: its sum over layers, or its rollout.
+  virtual Result<AttentionMass> attention(const std::string& context, const std::vector<Source>& sources, bool rollout);
   // Fills the noise floor and what it cost; see AttributeResult.
   virtual Status measureNoise(const std::string&, AttributeResult&) { return Done{}; }
 };

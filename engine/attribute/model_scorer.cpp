@@ -5,6 +5,8 @@
 #include <chrono>
 #include <cmath>
 
+#include "engine/attribute/attention_flow.h"
+#include "engine/attribute/token_ranges.h"
 #include "engine/cpu/ops.h"
 
 namespace winnow {
@@ -50,16 +52,45 @@ Result<ResponseScore> ModelScorer::scorePrompt(std::vector<int32_t> prompt, size
     for (const cpu::TokenScore& score : scores) out.logProbs.push_back(-score.nll);
   };
   const std::span<const int32_t> all(tokens);
-  const auto feed = [&](size_t from, size_t to, const Session::LogitsSink& logits) -> Status {
-    for (size_t at = from; at < to;) {
-      const size_t count = std::min(to - at, piece == 0 ? to - at : piece);
-      if (Status fed = session_.prefill(all.subspan(at, count), inner_, logits); !fed) return fed;
-      at += count;
-    }
-    return Done{};
-  };
-  if (Status fed = feed(begin, scored, {}); !fed) return fed.error();
-  if (Status fed = feed(scored, tokens.size(), sink); !fed) return fed.error();
+  for (size_t at = begin; at < tokens.size();) {
+    const size_t count = piece == 0 ? tokens.size() - at : std::min(piece, tokens.size() - at);
+    if (Status fed = session_.prefill(all.subspan(at, count), inner_, sink, scored - std::min(scored, at)); !fed) return fed.error();
+    at += count;
+  }
+  return out;
+}
+
+// A token is of the source in which its last byte stands: words bring the space before them along.
+Result<AttentionMass> ModelScorer::attention(const std::string& context, const std::vector<Source>& sources, bool rollout) {
+  const std::string text = attributionPrompt(context, question_);
+  std::vector<int32_t> prompt = tokenizer_.encode(text, true);
+  const std::vector<int64_t> ends = tokenEnds(tokenizer_, prompt, text);
+  if (ends.empty())
+    return Error{ErrorCode::badInput, "The tokenizer changes the text: its tokens can't be matched to the sources.", "Use a method that leaves sources out, such as attribot."};
+  std::vector<int> owner(prompt.size(), -1);
+  size_t source = 0;
+  for (size_t i = 0; i < prompt.size(); ++i) {
+    const int64_t last = ends[i] - 1;
+    if (i > 0 ? ends[i] == ends[i - 1] : ends[i] == 0) continue;
+    while (source < sources.size() && last >= sources[source].separatorEnd) ++source;
+    if (source < sources.size() && last >= sources[source].start) owner[i] = static_cast<int>(source);
+  }
+  const auto firstQuery = static_cast<int64_t>(prompt.size()) - 1;
+  const auto count = static_cast<int64_t>(response_.size()), layers = static_cast<int64_t>(session_.plan().sharing.size());
+  AttentionFlow flow(static_cast<int>(layers), static_cast<int>(sources.size()), std::move(owner), firstQuery, firstQuery + count, rollout);
+  session_.observeAttention(&flow);
+  auto scored = scorePrompt(std::move(prompt), 0);
+  session_.observeAttention(nullptr);
+  if (!scored) return scored.error();
+  if (!flow.complete())
+    return Error{ErrorCode::badInput, "The cache evicts (kv.policy): attention over the whole text is not there to read.", "Set kv.policy=full."};
+  AttentionMass out;
+  out.response = std::move(*scored);
+  out.mass.assign(sources.size(), {});
+  for (int64_t t = 0; t < count; ++t) {
+    for (size_t i = 0; i < sources.size(); ++i) out.mass[i].push_back(flow.mass(static_cast<int>(i), t));
+    out.firstTokenShare += flow.firstToken(t) / static_cast<double>(count * (rollout ? 1 : layers));
+  }
   return out;
 }
 

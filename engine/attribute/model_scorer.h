@@ -11,6 +11,7 @@ class ModelScorer final : public ResponseScorer {
   ModelScorer(Session& session, const Tokenizer& tokenizer, std::string question, std::vector<int32_t> response, std::stop_token stop);
 
   Result<ResponseScore> score(const std::string& context) override;
+  Result<AttentionMass> attention(const std::string& context, const std::vector<Source>& sources, bool rollout) override;
   void reusePrefix(bool on) override;
   Status measureNoise(const std::string& context, AttributeResult& result) override;
 

@@ -204,6 +204,11 @@ std::vector<Source> splitSources(std::string_view context, SourceUnit unit) {
   return out;
 }
 
+std::string_view sourceUnitName(SourceUnit unit) {
+  static constexpr std::array<std::string_view, 3> names = {"sentence", "paragraph", "window"};
+  return names[static_cast<size_t>(unit)];
+}
+
 std::string contextWith(std::string_view context, const std::vector<Source>& sources, const std::vector<bool>& keep) {
   if (sources.empty()) return std::string(context);
   const auto part = [&](int64_t from, int64_t to) { return context.substr(static_cast<size_t>(from), static_cast<size_t>(to - from)); };

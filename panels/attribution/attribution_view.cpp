@@ -136,6 +136,7 @@ QLayout* AttributionView::buildOptions(QWidget* parent) {
   unit_->setAccessibleName(tr("Unit"));
   unit_->addItem(tr("Sentences"), static_cast<int>(SourceUnit::sentence));
   unit_->addItem(tr("Paragraphs"), static_cast<int>(SourceUnit::paragraph));
+  unit_->addItem(tr("Token windows"), static_cast<int>(SourceUnit::window));
   tokens_ = new QSpinBox(parent);
   tokens_->setObjectName(QStringLiteral("attribution.tokens"));
   tokens_->setAccessibleName(tr("Response tokens"));

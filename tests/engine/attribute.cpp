@@ -82,6 +82,7 @@ TEST(attribution_on_a_model_counts_every_token) {
   request.context = "Lily had a red ball. Tom had a blue car.\n\nThey went to the park.";
   request.question = "Lily played with her";
   request.response = " ball in the park.";
+  request.method = "loo";
   const auto result = value(attribute(*session, *engine->tokenizer(), request, {}));
   EXPECT_EQ(result.sources.size(), 3u);
   EXPECT_EQ(result.forwards, 4);

@@ -2,6 +2,8 @@
 // The worked example of pruning_sharing_attribution.md, L2: four sources, two paragraphs, every method digit by digit.
 #include <array>
 
+#include "engine/attribute/agreement.h"
+#include "engine/attribute/lasso.h"
 #include "engine/attribute/method.h"
 #include "tests/support/engine.h"
 
@@ -233,4 +235,132 @@ TEST(tokens_fed_are_those_of_the_formulas) {
   EXPECT_EQ(tokensOf("attribot", true, 2), 275);
   EXPECT_EQ(tokensOf("attribot", false, 1), 380);
   EXPECT_EQ(tokensOf("attribot", true, 1), 265);
+}
+
+TEST(shapley_of_the_worked_example) {
+  ToyRun toy("shapley");
+  ok(toy.run());
+  expectScores(toy.result, {0.5612170232, 0.0813335836, 2.1309073147, 0.4004170077});
+  double total = 0;
+  for (const Source& source : toy.result.sources) total += *source.score;
+  EXPECT_NEAR(total, 3.1738749292, 1e-9);
+  EXPECT_EQ(toy.result.forwards, 16);
+  EXPECT_NEAR(toy.result.baseLogProb, -0.2663147693, 1e-9);
+}
+
+TEST(sampled_shapley_is_efficient_and_knows_its_error) {
+  ToyRun toy("shapley");
+  toy.request.samples = 2;  // two pairs of orders are fewer contexts than all
+  ok(toy.run());
+  EXPECT(toy.result.forwards < 16, toy.result.forwards);
+  double total = 0;
+  for (const Source& source : toy.result.sources) {
+    total += *source.score;
+    EXPECT(source.standardError.has_value());
+  }
+  EXPECT_NEAR(total, 3.1738749292, 1e-9);  // for every order
+
+  // Thirty sources of a weight each and a pair that only counts together: additive but for the pair.
+  struct Additive final : ResponseScorer {
+    Result<ResponseScore> score(const std::string& context) override {
+      double total = -50;
+      for (int i = 0; i < 30; ++i)
+        if (context.find("<" + std::to_string(i) + ">") != std::string::npos) total += 0.1 * i;
+      if (context.find("<3>") != std::string::npos && context.find("<7>") != std::string::npos) total += 1;
+      return ResponseScore{{total}, 1};
+    }
+  } scorer;
+  AttributeRequest request;
+  request.samples = 20;
+  for (int i = 0; i < 30; ++i) request.context += "Say <" + std::to_string(i) + ">. ";
+  AttributeResult result;
+  result.sources = splitSources(request.context, SourceUnit::sentence);
+  AttributionTask task{request, scorer, result};
+  ok(findAttributionMethod("shapley")->run(task));
+  for (int i = 0; i < 30; ++i) {
+    const Source& source = result.sources[static_cast<size_t>(i)];
+    const bool pair = i == 3 || i == 7;
+    EXPECT_NEAR(*source.score, 0.1 * i + (pair ? 0.5 : 0.0), 1e-9);  // an order and its reverse meet the pair once each way
+    EXPECT_NEAR(*source.standardError, 0, 1e-9);
+  }
+}
+
+TEST(contextcite_of_the_worked_example) {
+  ToyRun toy("contextcite");
+  ok(toy.run());
+  const std::array<double, 4> expected = {0.8137324176, 0.1219086241, 2.9933006729, 0.4707652514};
+  for (size_t i = 0; i < 4; ++i) {
+    EXPECT_NEAR(*toy.result.sources[i].score, expected[i], 1e-8);
+    EXPECT_EQ(toy.result.sources[i].perToken.size(), 2u);
+  }
+  EXPECT_EQ(toy.result.forwards, 16);
+  EXPECT(toy.result.confidence && *toy.result.confidence > 0.8, toy.result.confidence.value_or(-1));
+}
+
+TEST(lasso_of_all_masks_thresholds_least_squares) {
+  ToyRun toy("loo");
+  std::vector<std::vector<double>> rows;
+  std::vector<double> y;
+  for (size_t mask = 0; mask < 16; ++mask) {
+    const std::vector<bool> keep = {(mask & 8) != 0, (mask & 4) != 0, (mask & 2) != 0, (mask & 1) != 0};
+    rows.emplace_back(keep.begin(), keep.end());
+    const double a = sum(value(toy.target.score(toy.task.contextOf(keep))).logProbs);
+    y.push_back((a - std::log(-std::expm1(a))) / 2);
+  }
+  const LassoFit little = lasso(rows, y, 0.01), much = lasso(rows, y, 0.1), none = lasso(rows, y, 0);
+  const std::array<double, 4> expected = {0.4537324176, 0, 2.6333006729, 0.1107652514};
+  for (size_t i = 0; i < 4; ++i) {
+    EXPECT_NEAR(2 * much.weights[i], expected[i], 1e-8);
+    EXPECT_NEAR(2 * little.weights[i], 2 * none.weights[i] - 0.04, 1e-8);  // m alpha / sd
+  }
+  EXPECT_NEAR(2 * much.intercept, -2.6277783103, 1e-8);
+  EXPECT_NEAR(2 * little.intercept, -3.2287326224, 1e-8);
+  EXPECT_EQ(much.weights[1], 0.0);
+  for (auto& row : rows) row.push_back(1);  // a constant column says nothing
+  EXPECT_EQ(lasso(rows, y, 0.01).weights[4], 0.0);
+}
+
+TEST(contextcite_draws_the_same_masks_again) {
+  struct Letters final : ResponseScorer {
+    Result<ResponseScore> score(const std::string& context) override { return ResponseScore{{context.find('h') == std::string::npos ? -3.0 : -0.5}, 1}; }
+  } scorer;
+  AttributeRequest request;
+  request.context = "a. b. c. d. e. f. g. h. i. j.";
+  const auto run = [&](uint64_t seed) {
+    request.seed = seed;
+    AttributeResult result;
+    result.sources = splitSources(request.context, SourceUnit::sentence);
+    AttributionTask task{request, scorer, result};
+    ok(findAttributionMethod("contextcite")->run(task));
+    return result;
+  };
+  const AttributeResult once = run(1), again = run(1), other = run(2);
+  EXPECT_EQ(scoresOf(once.sources), scoresOf(again.sources));
+  EXPECT(scoresOf(once.sources) != scoresOf(other.sources) || once.forwards != other.forwards);
+  EXPECT_EQ(best(scoresOf(once.sources), 1)[7], true);
+  EXPECT(once.forwards <= 65, once.forwards);
+}
+
+TEST(agreement_of_the_worked_example) {
+  const std::vector<double> exact = {0.2952565153, 0.0569727298, 1.6192357655, 0.0797770043}, proxy = {0.1016216956, 0.0953171863, 1.1075663287, 0.3156860940},
+                            hierarchy = {kUnscored, kUnscored, 2.0384800022, 0.1289026806}, pruned = {0.3351484919, kUnscored, 1.6343708484, 0.1054937115},
+                            shapley = {0.5612170232, 0.0813335836, 2.1309073147, 0.4004170077};
+  const std::vector<bool> outlier = outliers(exact, 1.5), top = best(exact, 2);
+  EXPECT_EQ(outlier, (std::vector<bool>{false, false, true, false}));
+  EXPECT_EQ(outliers(exact), outlier);  // none beyond 2 deviations: the best one
+  EXPECT_EQ(top, (std::vector<bool>{true, false, true, false}));
+  for (const auto* scores : {&proxy, &hierarchy, &pruned, &shapley}) EXPECT_NEAR(averagePrecision(outlier, *scores), 1, 1e-12);
+  EXPECT_NEAR(averagePrecision(top, proxy), 0.833333, 1e-6);
+  EXPECT_NEAR(averagePrecision(top, hierarchy), 0.833333, 1e-6);
+  EXPECT_NEAR(averagePrecision(top, pruned), 1, 1e-12);
+  EXPECT_NEAR(averagePrecision(top, shapley), 1, 1e-12);
+  std::vector<double> reversed;
+  for (const double score : exact) reversed.push_back(-score);
+  EXPECT_NEAR(averagePrecision(top, reversed), 0.416667, 1e-6);
+  EXPECT_NEAR(averagePrecision(top, exact), 1, 1e-12);
+  EXPECT_NEAR(spearman(exact, proxy), 0.8, 1e-6);
+  EXPECT_NEAR(spearman(exact, hierarchy), 0.632456, 1e-6);
+  EXPECT_NEAR(spearman(exact, pruned), 1, 1e-6);
+  EXPECT_NEAR(spearman(exact, shapley), 1, 1e-6);
+  EXPECT_NEAR(topOverlap(exact, proxy, 2), 0.5, 1e-12);
 }
