@@ -160,7 +160,11 @@ QString settings(const std::map<std::string, std::string>& config) {
 
 }  // namespace
 
-Error fromStorage(const storage::Error& error) { return {ErrorCode::failed, error.message, error.hint}; }
+Error fromStorage(const storage::Error& error) {
+  using enum storage::Problem;
+  const bool unusable = error.problem == notASession || error.problem == newer || error.problem == damaged || error.problem == notFound;
+  return {unusable ? ErrorCode::badInput : ErrorCode::failed, error.message + ".", error.hint};
+}
 
 QString runName(const RunSummary& run) {
   if (!run.name.empty()) return text(run.name);
@@ -292,9 +296,10 @@ Status addMemoryParts(storage::SessionFile& session, std::vector<ConfigurationFi
 QStringList comparisonNotes(const std::vector<ConfigurationFigures>& rows) {
   std::set<std::string> models, devices;
   std::set<QString> protocols, tests;
-  bool single = false;
+  bool single = false, random = false;
   for (const ConfigurationFigures& row : rows) {
     models.insert(row.runs.front().model + row.runs.front().modelPath);
+    random |= row.runs.front().model.starts_with("random-");  // as synthesized models are named
     if (row.latency) {
       devices.insert(row.runs.front().device + row.runs.front().threads);
       tests.insert(row.latency->protocol);
@@ -303,6 +308,7 @@ QStringList comparisonNotes(const std::vector<ConfigurationFigures>& rows) {
     if (row.perplexity) protocols.insert(row.perplexity->protocol);
   }
   QStringList notes;
+  if (random) notes << tr("Random weights: time, memory and the divergence between settings are real; the perplexity is that of no trained model.");
   if (models.size() > 1) notes << tr("Not comparable: the model differs.");
   if (devices.size() > 1) notes << tr("Time is not comparable: the device or its threads differ.");
   if (tests.size() > 1) notes << tr("Time is not comparable: measured by %1.").arg(QStringList(tests.begin(), tests.end()).join(tr(" and ")));

@@ -11,6 +11,7 @@
 #include "engine/evaluate/perplexity.h"
 #include "engine/run/engine.h"
 #include "experiments/plan_file.h"
+#include "experiments/text_file.h"
 #include "experiments/types.h"
 #include "storage/session_file.h"
 
@@ -50,7 +51,9 @@ Result<BenchResult> benchRun(const JobContext& context, const Config& config, co
 Result<AttributeResult> attributeRun(const JobContext& context, const Config& config, const AttributeSpec& spec,
                                      const std::function<void(const AttributeResult&)>& onPartial = {});
 
-Result<std::string> readTextFile(const QString& path);
+// Why a run failed, where the model file itself is the reason: values in it that are no numbers. Else the error as it is.
+Error explained(const Engine& engine, const Error& error);
+Error noTokenizer();                           // what a model without a vocabulary is told
 QString epochLabel(const EngineEvent& event);  // "weights.bits 16 → 4"
 
 }  // namespace winnow

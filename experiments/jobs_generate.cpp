@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-#include <QFile>
 #include <algorithm>
 #include <chrono>
 #include <map>
@@ -43,7 +42,7 @@ class Generation {
       : context_(context), session_(session), request_(request), observer_(observer), tokenizer_(context.engine->tokenizer()) {}
 
   Result<GenerateResult> run() {
-    if (!tokenizer_) return Error{ErrorCode::badInput, "the model file holds no tokenizer: a prompt can't be read.", "Use a file with its vocabulary."};
+    if (!tokenizer_) return noTokenizer();
     const std::vector<int32_t> prompt = promptIds();
     if (prompt.empty()) return Error{ErrorCode::badInput, "the prompt is empty and the model has no begin token.", "Write a prompt."};
     if (static_cast<int64_t>(prompt.size()) > session_.context())
@@ -58,8 +57,9 @@ class Generation {
     start_ = Clock::now();
     const Status done = feed(prompt);
     if (!done && done.error().code != ErrorCode::cancelled) {
-      recorder.finish(storage::RunStatus::failed, done.error().message);
-      return done.error();
+      const Error error = explained(*context_.engine, done.error());
+      recorder.finish(storage::RunStatus::failed, error.message);
+      return error;
     }
     result_.stopped = !done || context_.progress.stopped();
     summarize();
@@ -285,15 +285,6 @@ QString epochLabel(const EngineEvent& event) {
   for (const Adjustment& change : event.changes)
     if (all || !implied(change)) parts << QStringLiteral("%1 %2 → %3").arg(QString::fromStdString(change.knob), QString::fromStdString(toText(change.requested)), QString::fromStdString(toText(change.effective)));
   return parts.isEmpty() ? QString::fromStdString(event.text) : parts.join(QStringLiteral(", "));
-}
-
-Result<std::string> readTextFile(const QString& path) {
-  QFile file(path);
-  if (!file.open(QIODevice::ReadOnly))
-    return Error{ErrorCode::badInput, path.toStdString() + " can't be opened: " + file.errorString().toStdString() + ".", "Check the path and its permissions."};
-  constexpr qint64 kLimit = qint64{1} << 30;
-  if (file.size() > kLimit) return Error{ErrorCode::badInput, path.toStdString() + " is larger than 1 GiB.", "Use a part of the text."};
-  return file.readAll().toStdString();
 }
 
 }  // namespace winnow

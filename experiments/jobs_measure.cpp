@@ -28,12 +28,11 @@ void describeCorpus(storage::NewRun& run, const QString& path, const std::string
 
 // A failed or cancelled run is finished as such, with the sentence that a person sees.
 template <class T>
-Result<T> closed(RunRecorder& recorder, const Error& error) {
+Result<T> closed(const JobContext& context, RunRecorder& recorder, const Error& raw) {
+  const Error error = explained(*context.engine, raw);
   recorder.finish(error.code == ErrorCode::cancelled ? storage::RunStatus::cancelled : storage::RunStatus::failed, error.message);
   return error;
 }
-
-Error noTokenizer() { return {ErrorCode::badInput, "the model file holds no tokenizer: text can't be read.", "Use a file with its vocabulary."}; }
 
 storage::Metric interval(const char* name, const char* unit, double value, double stderror, int64_t n) {
   storage::Metric m;
@@ -78,6 +77,14 @@ storage::WindowSample stored(const PerplexityWindow& w) { return {w.index, w.fir
 
 }  // namespace
 
+Error explained(const Engine& engine, const Error& error) {
+  if (error.code != ErrorCode::failed) return error;
+  const Status values = engine.model().validateValues();
+  return values ? error : values.error();
+}
+
+Error noTokenizer() { return {ErrorCode::badInput, "the model file holds no tokenizer: text can't be read.", "Use a file with its vocabulary."}; }
+
 Result<PerplexityResult> evaluateRun(const JobContext& context, const Config& config, const EvaluateSpec& spec,
                                      const std::function<void(const PerplexityResult&)>& onPartial) {
   const auto tokenizer = context.engine->tokenizer();
@@ -103,7 +110,7 @@ Result<PerplexityResult> evaluateRun(const JobContext& context, const Config& co
   std::unique_ptr<Session> baseline;
   if (spec.againstBaseline || !spec.againstModel.isEmpty()) {
     auto made = baselineSession(context, spec, options, keep);
-    if (!made) return closed<PerplexityResult>(recorder, made.error());
+    if (!made) return closed<PerplexityResult>(context, recorder, made.error());
     baseline = std::move(*made);
   }
   PerplexityResult partial;
@@ -121,7 +128,7 @@ Result<PerplexityResult> evaluateRun(const JobContext& context, const Config& co
     partial.stderror = sums.stderror();
     if (onPartial) onPartial(partial);
   });
-  if (!result) return closed<PerplexityResult>(recorder, result.error());
+  if (!result) return closed<PerplexityResult>(context, recorder, result.error());
   recordEvaluation(recorder, *result);
   recorder.finish(storage::RunStatus::done);
   return result;
@@ -151,7 +158,7 @@ Result<BenchResult> benchRun(const JobContext& context, const Config& config, co
   RunRecorder recorder(context.file, *context.engine, *(*session)->effective(), run);
   if (context.onRun && recorder.active()) context.onRun(recorder.id());
   const auto result = runBench(*context.engine, **session, request, context.progress);
-  if (!result) return closed<BenchResult>(recorder, result.error());
+  if (!result) return closed<BenchResult>(context, recorder, result.error());
   recorder.memory(0, (*session)->memory());
   bool latency = false;
   for (const BenchTest& test : result->tests) {
@@ -229,7 +236,7 @@ Result<AttributeResult> attributeRun(const JobContext& context, const Config& co
     file->setAttribution(recorder.id(), record);
   };
   const auto result = attribute(**session, *tokenizer, request, context.progress, onPartial, proxy ? &*proxy : nullptr);
-  if (!result) return closed<AttributeResult>(recorder, result.error());
+  if (!result) return closed<AttributeResult>(context, recorder, result.error());
   store(*result);
   recorder.memory(0, (*session)->memory());
   recorder.metric("forwards", "", "lower", static_cast<double>(result->forwards));

@@ -2,7 +2,6 @@
 #include "experiments/plan_file.h"
 
 #include <QDir>
-#include <QFile>
 #include <QFileInfo>
 #include <QJsonArray>
 #include <QJsonDocument>
@@ -11,6 +10,7 @@
 #include <set>
 
 #include "engine/core/suggest.h"
+#include "experiments/text_file.h"
 
 namespace winnow {
 namespace {
@@ -213,11 +213,10 @@ Experiment readExperiment(Reader& r, const QString& folder) {
 }  // namespace
 
 Result<PlanFile> PlanFile::read(const QString& path) {
-  QFile file(path);
-  if (!file.open(QIODevice::ReadOnly)) return Error{ErrorCode::badInput, path.toStdString() + " can't be opened: " + file.errorString().toStdString() + ".", ""};
-  if (file.size() > kLargestPlan) return Error{ErrorCode::badInput, path.toStdString() + " is larger than 4 MiB: it is not a plan.", ""};
+  const auto json = readTextFile(path, kLargestPlan);
+  if (!json) return json.error();
   const QFileInfo info(path);
-  auto plan = parse(file.readAll(), info.absolutePath());
+  auto plan = parse(QByteArray::fromStdString(*json), info.absolutePath());
   if (!plan) return plan;
   plan->path = info.absoluteFilePath();
   if (plan->name.isEmpty()) plan->name = info.completeBaseName();

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "experiments/plan_runner.h"
 
+#include <QFileInfo>
+#include <QJsonArray>
+#include <QJsonDocument>
+#include <QJsonObject>
 #include <algorithm>
 
 #include "experiments/chart_runs.h"
@@ -33,20 +37,30 @@ class PlanRun {
   PlanRun(const PlanFile& plan, std::shared_ptr<storage::SessionFile> file, const Progress& progress, const std::function<void(const PlanPointState&)>& onPoint)
       : plan_(plan), file_(std::move(file)), progress_(progress), onPoint_(onPoint), points_(plan.points()) {}
 
-  Status enter(bool resume) {
-    const std::string json = plan_.toJson().toStdString();
+  // The sweep of this plan in the file, when there is one.
+  Status find(bool resume) {
     const auto sweeps = file_->sweeps();
     if (!sweeps) return fromStorage(sweeps.error());
+    const QJsonObject mine = identity(plan_.toJson());
     for (const storage::SweepRecord& known : *sweeps)
-      if (known.planJson == json) {
+      if (identity(QByteArray::fromStdString(known.planJson)) == mine) {
         if (!resume) return Error{ErrorCode::usage, "this plan has been started in " + file_->path() + " already.", "Use --resume to go on with it, or another session file."};
-        sweep_ = known;
-        return Done{};
+        return adopt(known);
       }
-    sweep_ = expand(plan_, json);
-    const auto id = file_->addSweep(sweep_);
+    if (!resume || sweeps->empty()) return Done{};  // killed before it was stored: it begins
+    return Error{ErrorCode::usage, "the plan is not the one that was started in " + file_->path() + ": " + difference(*sweeps, mine) + ".",
+                 "Undo the change to go on, or leave --resume out to add it as a new sweep."};
+  }
+
+  // Stores all points of a plan that is new to the file.
+  Status store() {
+    if (stored_) return Done{};
+    storage::SweepRecord sweep = expand(plan_, plan_.toJson().toStdString());
+    const auto id = file_->addSweep(sweep);
     if (!id) return fromStorage(id.error());
+    sweep_ = std::move(sweep);
     sweep_.id = *id;
+    stored_ = true;
     return Done{};
   }
 
@@ -56,7 +70,7 @@ class PlanRun {
   }
 
   bool finished() const {
-    return std::ranges::all_of(sweep_.points, [](const storage::SweepPoint& p) { return p.state == PointState::done || p.state == PointState::skipped; });
+    return stored_ && std::ranges::all_of(sweep_.points, [](const storage::SweepPoint& p) { return p.state == PointState::done || p.state == PointState::skipped; });
   }
 
   Result<PlanSummary> run(const std::shared_ptr<Engine>& engine) {
@@ -74,10 +88,47 @@ class PlanRun {
   }
 
  private:
-  void tell(const storage::SweepPoint& point, PointState state, std::optional<storage::Id> run, const QString& note) {
+  // A plan by what it does: its name is a label.
+  static QJsonObject identity(const QByteArray& json) {
+    QJsonObject object = QJsonDocument::fromJson(json).object();
+    object.remove(QStringLiteral("name"));
+    return object;
+  }
+
+  // In what the plan differs from the one of its name, or from the latest.
+  std::string difference(const std::vector<storage::SweepRecord>& sweeps, const QJsonObject& mine) const {
+    const storage::SweepRecord* other = &sweeps.back();
+    for (const storage::SweepRecord& known : sweeps)
+      if (known.name == plan_.name.toStdString()) other = &known;
+    const QJsonObject theirs = identity(QByteArray::fromStdString(other->planJson));
+    std::string keys;
+    for (auto it = mine.begin(); it != mine.end(); ++it)
+      if (theirs.value(it.key()) != it.value()) keys += (keys.empty() ? "" : ", ") + it.key().toStdString();
+    return "it differs from \"" + other->name + "\" in " + (keys.empty() ? "its form" : keys);
+  }
+
+  Status adopt(const storage::SweepRecord& known) {
+    bool whole = known.points.size() == points_.size();
+    for (const storage::SweepPoint& point : known.points) whole = whole && point.ordinal >= 0 && static_cast<size_t>(point.ordinal) < points_.size();
+    if (!whole)
+      return Error{ErrorCode::badInput, "the sweep in " + file_->path() + " has " + std::to_string(known.points.size()) + " points where its plan has " + std::to_string(points_.size()) + ".",
+                   "Run the plan into another session file."};
+    sweep_ = known;
+    stored_ = true;
+    return Done{};
+  }
+
+  // What is told to be over is on the disk; where the disk refuses, going on would only lose more.
+  Status tell(const storage::SweepPoint& point, PointState state, std::optional<storage::Id> run, const QString& note) {
     file_->setPoint(sweep_.id, point.ordinal, state, run, note.toStdString());
-    if (onPoint_)
-      onPoint_({point.ordinal, static_cast<int>(points_.size()), QString::fromStdString(points_[static_cast<size_t>(point.ordinal)].config.canonical()), state, note});
+    if (state != PointState::running)
+      if (const auto kept = file_->flush(); !kept) return fromStorage(kept.error());
+    if (!onPoint_) return Done{};
+    const PlanFile::Point& own = points_[static_cast<size_t>(point.ordinal)];
+    constexpr const char* kinds[] = {"generate", "evaluate", "bench", "attribute"};  // in the order of Experiment
+    onPoint_({point.ordinal, static_cast<int>(points_.size()), QString::fromStdString(own.config.canonical()),
+              QLatin1String(kinds[plan_.experiments[static_cast<size_t>(own.experiment)].index()]), state, note});
+    return Done{};
   }
 
   // Fails only when the whole plan has to stop.
@@ -86,8 +137,7 @@ class PlanRun {
     const Effective effective = resolve(point.config, engine->model().config());
     if (!effective.asRequested()) {
       ++summary_.skipped;
-      tell(stored, PointState::skipped, std::nullopt, QString::fromStdString(effective.adjustments.front().knob + ": " + effective.adjustments.front().reason));
-      return Done{};
+      return tell(stored, PointState::skipped, std::nullopt, QString::fromStdString(effective.adjustments.front().knob + ": " + effective.adjustments.front().reason));
     }
     JobContext context;
     context.engine = engine;
@@ -105,21 +155,20 @@ class PlanRun {
     context.onRun = [&](storage::Id id) {
       run = id;
       if (!modelHash_.empty()) file_->setModelHash(modelPath_, modelHash_);
-      tell(stored, PointState::running, run, {});
+      static_cast<void>(tell(stored, PointState::running, run, {}));
     };
     const Status done = experiment(context, point);
     if (done) {
       ++summary_.done;
-      tell(stored, PointState::done, run, {});
-      return Done{};
+      return tell(stored, PointState::done, run, adjustments(run));
     }
     if (done.error().code == ErrorCode::cancelled) {
-      tell(stored, PointState::todo, std::nullopt, {});
+      if (const Status told = tell(stored, PointState::todo, std::nullopt, {}); !told) return told;
       return Error{ErrorCode::cancelled, "the plan was stopped; what is done is kept.", "Run it again with --resume."};
     }
     ++summary_.failed;
-    tell(stored, PointState::failed, run, QString::fromStdString(done.error().message));
-    return Done{};
+    if (!summary_.firstError) summary_.firstError = done.error();
+    return tell(stored, PointState::failed, run, QString::fromStdString(done.error().message));
   }
 
   Status experiment(const JobContext& context, const PlanFile::Point& point) {
@@ -127,7 +176,10 @@ class PlanRun {
     const auto status = [](const auto& result) { return result ? Status(Done{}) : Status(result.error()); };
     if (const auto* evaluate = std::get_if<EvaluateSpec>(&experiment)) return status(evaluateRun(context, point.config, *evaluate));
     if (const auto* bench = std::get_if<BenchSpec>(&experiment)) return status(benchRun(context, point.config, *bench));
-    if (const auto* attribute = std::get_if<AttributeSpec>(&experiment)) return status(attributeRun(context, point.config, *attribute));
+    if (const auto* spec = std::get_if<AttributeSpec>(&experiment)) {
+      const auto result = attributeRun(context, point.config, *spec);
+      return result && !result->complete ? stopped() : status(result);
+    }
     const auto& spec = std::get<GenerateSpec>(experiment);
     auto session = context.engine->createSession(point.config, {}, context.progress);
     if (!session) return session.error();
@@ -138,9 +190,21 @@ class PlanRun {
     request.ignoreEos = spec.ignoreEos;
     request.sampler = spec.sampler;
     const auto result = generateRun(context, **session, request);
-    if (result && result->stopped) return Error{ErrorCode::cancelled, "stopped.", ""};
-    return status(result);
+    return result && result->stopped ? stopped() : status(result);
   }
+
+  // What only the session could know: the engine did something else than was asked for. The run has it as its divergence.
+  QString adjustments(std::optional<storage::Id> run) {
+    if (!run || !file_->flush()) return {};
+    const auto stored = file_->run(*run);
+    if (!stored) return {};
+    const QJsonArray list = QJsonDocument::fromJson(QByteArray::fromStdString(stored->divergenceJson)).array();
+    if (list.isEmpty()) return {};
+    ++summary_.adjusted;
+    return list.first()[QStringLiteral("knob")].toString() + QStringLiteral(": ") + list.first()[QStringLiteral("reason")].toString();
+  }
+
+  static Status stopped() { return Error{ErrorCode::cancelled, "stopped.", ""}; }
 
   const PlanFile& plan_;
   std::shared_ptr<storage::SessionFile> file_;
@@ -148,9 +212,29 @@ class PlanRun {
   const std::function<void(const PlanPointState&)>& onPoint_;
   std::vector<PlanFile::Point> points_;
   storage::SweepRecord sweep_;
+  bool stored_ = false;  // sweep_ is in the file
   PlanSummary summary_;
   std::string modelPath_, modelHash_;
 };
+
+// The files a plan names are there: found before anything is run, not after an hour.
+Status checkFiles(const PlanFile& plan) {
+  for (size_t i = 0; i < plan.experiments.size(); ++i) {
+    const Experiment& experiment = plan.experiments[i];
+    QString path;
+    const char* key = "text";
+    if (const auto* evaluate = std::get_if<EvaluateSpec>(&experiment)) path = evaluate->textPath;
+    if (const auto* bench = std::get_if<BenchSpec>(&experiment)) path = bench->textPath;
+    if (const auto* attribute = std::get_if<AttributeSpec>(&experiment)) {
+      path = attribute->contextPath;
+      key = "context";
+    }
+    if (path.isEmpty() || (QFileInfo(path).isFile() && QFileInfo(path).isReadable())) continue;
+    return Error{ErrorCode::badInput, "the plan's experiments[" + std::to_string(i) + "]." + key + " names " + path.toStdString() + ", which is not a file that can be read.",
+                 "Paths are relative to the plan."};
+  }
+  return Done{};
+}
 
 }  // namespace
 
@@ -158,9 +242,10 @@ Result<PlanSummary> runPlan(const PlanFile& plan, std::shared_ptr<storage::Sessi
                             const std::function<void(const PlanPointState&)>& onPoint) {
   if (!file || file->readOnly()) return Error{ErrorCode::failed, "the plan needs a session file it can write to.", "Use another file."};
   PlanRun run(plan, file, progress, onPoint);
-  if (const Status entered = run.enter(resume); !entered) return entered.error();
+  if (const Status found = run.find(resume); !found) return found.error();
   std::shared_ptr<Engine> engine;
   if (!run.finished()) {  // a finished plan needs no model
+    if (const Status there = checkFiles(plan); !there) return there.error();
     const auto source = resolveModel(plan.model.toStdString(), progress);
     if (!source) return source.error();
     auto model = Model::open(source->path);
@@ -170,13 +255,14 @@ Result<PlanSummary> runPlan(const PlanFile& plan, std::shared_ptr<storage::Sessi
     auto made = Engine::create(std::move(*model), engineOptions);
     if (!made) return made.error();
     engine = std::move(*made);
+    if (const Status stored = run.store(); !stored) return stored.error();
     const auto hash = hashModel(source->path, progress);  // before the points: nothing runs beside a measurement
     if (!hash && hash.error().code == ErrorCode::cancelled) return hash.error();
     if (hash) run.knowModel(modelRecord(engine->model()).path, *hash);
   }
   auto summary = run.run(engine);
   const auto flushed = file->flush();
-  if (!flushed) return fromStorage(flushed.error());
+  if (summary && !flushed) return fromStorage(flushed.error());
   return summary;
 }
 

@@ -11,6 +11,7 @@
 #include "engine/text/chat.h"
 #include "experiments/chart_runs.h"
 #include "experiments/model_source.h"
+#include "experiments/session_opening.h"
 #include "experiments/workbench_impl.h"
 
 namespace winnow {
@@ -39,8 +40,16 @@ ModelInfo Workbench::model() const {
 
 // ---- session file ----
 
+// A running job writes to the file that is open: another one can't take its place.
+static bool writing(const JobState& job, QString* error) {
+  const bool yes = job.running && job.kind != JobState::Kind::load;
+  if (yes && error) *error = Workbench::tr("\"%1\" is still running and writes to the open session. Stop it first.").arg(job.what);
+  return yes;
+}
+
 bool Workbench::openSession(const QString& path, QString* error, storage::OpenReport* report) {
-  auto opened = storage::SessionFile::open(path.toStdString(), storage::SessionFile::Mode::open, report);
+  if (writing(impl_->job, error)) return false;
+  auto opened = openSessionFile(path, storage::SessionFile::Mode::open, report);
   if (!opened) {
     if (error) *error = QString::fromStdString(opened.error().message + (opened.error().hint.empty() ? "" : " " + opened.error().hint));
     return false;
@@ -50,7 +59,8 @@ bool Workbench::openSession(const QString& path, QString* error, storage::OpenRe
 }
 
 bool Workbench::createSession(const QString& path, QString* error) {
-  auto created = storage::SessionFile::open(path.toStdString(), storage::SessionFile::Mode::create);
+  if (writing(impl_->job, error)) return false;
+  auto created = openSessionFile(path, storage::SessionFile::Mode::create);
   if (!created) {
     if (error) *error = QString::fromStdString(created.error().message + (created.error().hint.empty() ? "" : " " + created.error().hint));
     return false;
@@ -60,6 +70,7 @@ bool Workbench::createSession(const QString& path, QString* error) {
 }
 
 bool Workbench::saveSessionAs(const QString& path, QString* error) {
+  if (writing(impl_->job, error)) return false;
   const auto file = session();
   if (!file) return createSession(path, error);
   // The file dialog has asked about overwriting: the copy is made beside the old file and replaces it only when it is whole.

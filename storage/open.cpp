@@ -109,6 +109,7 @@ std::optional<Error> versionProblem(Db& db, const std::string& path, OpenReport&
     return Error{Problem::newer, newer + " and can't be read: " + error.what(), "Update Winnow. The file was not changed."};
   }
   report.readOnlyReason = newer + "; it can be read, not changed";
+  report.readOnlyProblem = Problem::newer;
   return std::nullopt;
 }
 
@@ -234,6 +235,7 @@ Result<Opened> openWriter(const std::string& path, const SessionOptions& options
       opened.ownership = std::make_unique<Ownership>(*db);
       if (!opened.ownership->claimed()) {
         report.readOnlyReason = "another Winnow has it open (" + opened.ownership->holder() + ")";
+        report.readOnlyProblem = Problem::locked;
         opened.ownership.reset();
         return opened;
       }
@@ -251,8 +253,14 @@ Result<Opened> openWriter(const std::string& path, const SessionOptions& options
       case SQLITE_CANTOPEN:
       case SQLITE_PERM: report.readOnlyReason = "the file or its folder can't be written to"; return opened;
       case SQLITE_BUSY:
-      case SQLITE_LOCKED: report.readOnlyReason = "another program is holding it locked"; return opened;
-      case SQLITE_FULL: report.readOnlyReason = "the disk is full"; return opened;
+      case SQLITE_LOCKED:
+        report.readOnlyReason = "another program is holding it locked";
+        report.readOnlyProblem = Problem::locked;
+        return opened;
+      case SQLITE_FULL:
+        report.readOnlyReason = "the disk is full";
+        report.readOnlyProblem = Problem::full;
+        return opened;
       default: return sqlProblem(error, path, "open");
     }
   }

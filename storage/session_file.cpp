@@ -2,6 +2,7 @@
 #include "storage/session_file.h"
 
 #include <fcntl.h>
+#include <sqlite3.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -327,5 +328,7 @@ Result<std::shared_ptr<SessionFile>> openSession(const std::string& path, Sessio
 Result<std::shared_ptr<SessionFile>> SessionFile::open(const std::string& path, Mode mode, OpenReport* report) {
   return openSession(path, mode, report, {});
 }
+
+std::string sqliteVersion() { return sqlite3_libversion(); }
 
 }  // namespace winnow::storage

@@ -15,7 +15,8 @@ namespace winnow::storage {
 
 struct OpenReport {            // what was found when the file was opened
   bool readOnly = false;       // newer schema, read-only file or folder, or another process owns it
-  std::string readOnlyReason;
+  std::string readOnlyReason;  // one sentence without its full stop
+  Problem readOnlyProblem = Problem::readOnly;  // or newer, locked, full
   std::vector<Id> interrupted; // runs found 'running' whose process is gone; now 'interrupted'
 };
 
@@ -82,5 +83,7 @@ class SessionFile {
   virtual Result<std::vector<SweepRecord>> sweeps() = 0;
   virtual Result<std::string> ui() = 0;
 };
+
+std::string sqliteVersion();  // of the library that runs
 
 }  // namespace winnow::storage

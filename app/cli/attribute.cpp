@@ -8,11 +8,10 @@
 #include "app/cli/command.h"
 #include "engine/attribute/attribute.h"
 #include "engine/text/tokenizer.h"
+#include "experiments/jobs.h"
 
 namespace winnow::cli {
 namespace {
-
-QString text(const std::string& s) { return QString::fromStdString(s); }
 
 QJsonObject sourceJson(const Source& s) {
   QJsonArray perToken;
@@ -32,7 +31,7 @@ int printJson(const Invocation& invocation, const AttributeResult& r) {
                   {"parameter_tokens", r.parameterTokens}, {"ms", r.ms}, {"method", text(r.method)}, {"unit", text(std::string(sourceUnitName(r.unit)))},
                   {"base_log_prob", r.baseLogProb}, {"noise_floor", r.noiseFloor}, {"noise_ms", r.noiseMs}, {"notes", notes}, {"complete", r.complete}};
   if (r.confidence) out["confidence"] = *r.confidence;
-  return invocation.print(out);
+  return r.complete ? invocation.print(out) : invocation.stopped(out);
 }
 
 int printRanking(const Invocation& invocation, const AttributeResult& r) {
@@ -53,7 +52,7 @@ int printRanking(const Invocation& invocation, const AttributeResult& r) {
   std::printf("\n%s: %lld forwards, %lld tokens, %.0f ms%s\n", r.method.c_str(), static_cast<long long>(r.forwards), static_cast<long long>(r.forwardTokens), r.ms,
               r.complete ? "" : " (stopped, partial)");
   if (r.confidence) std::printf("Rank correlation with masks held out: %.2f\n", *r.confidence);
-  return 0;
+  return r.complete ? 0 : invocation.stopped({});
 }
 
 Result<AttributeRequest> readRequest(const Arguments& arguments) {
@@ -118,9 +117,8 @@ int runAttribute(const Invocation& invocation) {
     proxy.emplace(ProxyModel{*proxySession, *proxyEngine->tokenizer()});
   }
   const auto result = attribute(**session, *(*engine)->tokenizer(), *request, progress, {}, proxy ? &*proxy : nullptr);
-  if (!result) return invocation.fail(result.error());
-  const int code = invocation.json() ? printJson(invocation, *result) : printRanking(invocation, *result);
-  return progress.stopped() ? static_cast<int>(ErrorCode::cancelled) : code;
+  if (!result) return invocation.fail(explained(**engine, result.error()));
+  return invocation.json() ? printJson(invocation, *result) : printRanking(invocation, *result);
 }
 
 }  // namespace winnow::cli

@@ -8,13 +8,12 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <filesystem>
-#include <fstream>
 #include <iostream>
 #include <iterator>
 
 #include "engine/attribute/attribute.h"
 #include "experiments/model_source.h"
+#include "experiments/text_file.h"
 
 namespace winnow::cli {
 
@@ -90,7 +89,7 @@ std::span<const Command> commands() {
        runRun},
       {{"sessions", "FILE.winnow", 1, 1, "The runs of a session file with their summaries.", {}}, runSessions},
       {{"export", "FILE.winnow", 1, 1, "A chart of a session as a file.",
-        {{"--chart", "NAME", "latency memory perplexity comparison pareto attribution kv", false},
+        {{"--chart", "NAME", "latency memory perplexity comparison pareto attribution kv; an .html takes several: comparison,pareto", false},
          {"--runs", "IDS", "1,2,5 (default: all that fit)", false},
          {"--out", "FILE", ".png .svg .pdf .csv .json .html", false},
          {"--theme", "light|dark", "(default light)", false}}},
@@ -119,31 +118,67 @@ Progress Invocation::progress() const {
   return progress;
 }
 
-int Invocation::fail(const Error& error) const {
-  std::fprintf(stderr, "winnow-cli: %s%s%s\n", error.message.c_str(), error.hint.empty() ? "" : " ", error.hint.c_str());
-  if (json())
-    print({{"error", QJsonObject{{"code", static_cast<int>(error.code)}, {"message", QString::fromStdString(error.message)}, {"hint", QString::fromStdString(error.hint)}}}});
+namespace {
+
+// Parts of the program write their sentences with or without the full stop; a person reads them the same.
+std::string sentence(std::string words) {
+  while (!words.empty() && (words.back() == '\n' || words.back() == ' ')) words.pop_back();
+  std::ranges::replace(words, '\n', ' ');
+  if (!words.empty() && words.back() != '.' && words.back() != '!' && words.back() != '?') words += '.';
+  return words;
+}
+
+// Over the progress line, where there is one.
+void line(const std::string& words) { std::fprintf(stderr, "%swinnow-cli: %s\n", isatty(STDERR_FILENO) ? "\r\033[K" : "", words.c_str()); }
+
+QJsonObject errorJson(const Error& error) {
+  return {{"code", static_cast<int>(error.code)}, {"message", text(error.message)}, {"hint", text(error.hint)}};
+}
+
+}  // namespace
+
+int Invocation::fail(const Error& error) const { return failBeside({}, error); }
+
+int Invocation::failBeside(QJsonObject partial, const Error& error) const {
+  const Error told{error.code, sentence(error.message), sentence(error.hint)};
+  line(told.message + (told.hint.empty() ? "" : " ") + told.hint);
+  if (json()) {
+    partial["error"] = errorJson(told);
+    print(partial);
+  }
   return static_cast<int>(error.code);
+}
+
+int Invocation::stopped(QJsonObject partial) const {
+  return failBeside(std::move(partial), {ErrorCode::cancelled, command_ + " was stopped; what it had done is shown.", ""});
 }
 
 int Invocation::print(const QJsonObject& object) const {
   const QByteArray text = QJsonDocument(object).toJson(QJsonDocument::Compact);
   std::fwrite(text.constData(), 1, static_cast<size_t>(text.size()), stdout);
   std::fputc('\n', stdout);
-  return std::fflush(stdout) == 0 ? 0 : 1;
+  return 0;  // main looks at the stream once
 }
 
-void Invocation::warn(const std::string& text) const { std::fprintf(stderr, "winnow-cli: warning: %s\n", text.c_str()); }
+void Invocation::warn(const std::string& words) const { line("warning: " + sentence(words)); }
 
-Result<Config> Invocation::config() const {
-  Config config;
+Result<std::vector<std::pair<std::string, KnobValue>>> Invocation::settings() const {
+  std::vector<std::pair<std::string, KnobValue>> out;
   for (const std::string& setting : arguments_.all("--set")) {
     const size_t equals = setting.find('=');
     if (equals == std::string::npos) return Error{ErrorCode::usage, "--set " + setting + ": expected knob=value.", "For example --set weights.bits=4."};
-    Result<Config> next = config.parsed(setting.substr(0, equals), setting.substr(equals + 1));
-    if (!next) return next.error();
-    config = std::move(*next);
+    Result<KnobValue> value = Schema::instance().parse(setting.substr(0, equals), setting.substr(equals + 1));
+    if (!value) return value.error();
+    out.emplace_back(setting.substr(0, equals), std::move(*value));
   }
+  return out;
+}
+
+Result<Config> Invocation::config() const {
+  const auto given = settings();
+  if (!given) return given.error();
+  Config config;
+  for (const auto& [name, value] : *given) config = config.with(name, value);
   return config;
 }
 
@@ -171,6 +206,16 @@ Result<std::shared_ptr<Engine>> Invocation::openEngine(const std::string& name) 
   return Engine::create(std::move(*model), *options);
 }
 
+Status Invocation::tellAdjustments(const std::vector<Adjustment>& adjustments) const {
+  std::string reasons;
+  for (const Adjustment& adjustment : adjustments)
+    reasons += (reasons.empty() ? "" : "; ") + adjustment.knob + " is " + toText(adjustment.effective) + ", not " + toText(adjustment.requested) + ": " + adjustment.reason;
+  if (reasons.empty()) return Done{};
+  if (arguments_.has("--strict")) return Error{ErrorCode::badInput, reasons, "--strict was given."};
+  warn(reasons);
+  return Done{};
+}
+
 Result<std::unique_ptr<Session>> Invocation::openSession(Engine& engine, int context) const {
   const Result<Config> requested = config();
   if (!requested) return requested.error();
@@ -178,14 +223,7 @@ Result<std::unique_ptr<Session>> Invocation::openSession(Engine& engine, int con
   options.context = context;
   auto session = engine.createSession(*requested, options, progress());
   if (!session) return session;
-  const auto effective = (*session)->effective();
-  std::string reasons;
-  for (const Adjustment& adjustment : effective->adjustments)
-    reasons += (reasons.empty() ? "" : "; ") + adjustment.knob + " is " + toText(adjustment.effective) + ", not " + toText(adjustment.requested) + ": " + adjustment.reason;
-  if (!reasons.empty()) {
-    if (arguments_.has("--strict")) return Error{ErrorCode::badInput, reasons, "--strict was given."};
-    warn(reasons);
-  }
+  if (const Status told = tellAdjustments((*session)->effective()->adjustments); !told) return told.error();
   for (const EngineEvent& event : (*session)->takeEvents())
     if (event.kind == EngineEvent::Kind::warning) warn(event.text);
   return session;
@@ -193,13 +231,16 @@ Result<std::unique_ptr<Session>> Invocation::openSession(Engine& engine, int con
 
 Result<std::string> readText(const std::string& path) {
   if (path == "-") return std::string(std::istreambuf_iterator<char>(std::cin), {});
-  std::error_code ignored;
-  if (std::filesystem::is_directory(path, ignored)) return Error{ErrorCode::badInput, path + " is a folder; a text file was expected.", ""};
-  std::ifstream in(path, std::ios::binary);
-  if (!in) return Error{ErrorCode::badInput, path + " can't be opened.", "Check the path and its permissions."};
-  std::string text(std::istreambuf_iterator<char>(in), {});
-  if (in.bad()) return Error{ErrorCode::badInput, path + " can't be read.", ""};
-  return text;
+  return readTextFile(text(path));
+}
+
+QString text(const std::string& utf8) { return QString::fromStdString(utf8); }
+
+QJsonValue jsonValue(const KnobValue& value) {
+  if (const bool* b = std::get_if<bool>(&value)) return *b;
+  if (const int64_t* i = std::get_if<int64_t>(&value)) return static_cast<qint64>(*i);
+  if (const double* d = std::get_if<double>(&value)) return *d;
+  return text(std::get<std::string>(value));
 }
 
 Error noTokenizer() { return {ErrorCode::badInput, "the model file holds no tokenizer: text can't be read.", "Use a file with its vocabulary."}; }
@@ -207,19 +248,7 @@ Error noTokenizer() { return {ErrorCode::badInput, "the model file holds no toke
 QJsonObject configJson(const Effective& effective) {
   const auto object = [](const Config& config) {
     QJsonObject out;
-    for (const auto& [name, value] : config.values()) {
-      QJsonValue json;
-      std::visit([&](const auto& v) {
-        using T = std::decay_t<decltype(v)>;
-        if constexpr (std::is_same_v<T, std::string>)
-          json = QString::fromStdString(v);
-        else if constexpr (std::is_same_v<T, int64_t>)
-          json = static_cast<qint64>(v);
-        else
-          json = v;
-      }, value);
-      out[QString::fromStdString(name)] = json;
-    }
+    for (const auto& [name, value] : config.values()) out[text(name)] = jsonValue(value);
     return out;
   };
   QJsonObject reasons;
@@ -265,7 +294,7 @@ void printTable(const std::vector<std::vector<std::string>>& rows, bool heading)
   for (const auto& row : rows) {
     for (size_t i = 0; i < row.size(); ++i) {
       const size_t pad = width[i] - static_cast<size_t>(QString::fromStdString(row[i]).size());
-      const bool number = heading && !row[i].empty() && (std::isdigit(static_cast<unsigned char>(row[i][0])) || row[i][0] == '-');
+      const bool number = heading && !row[i].empty() && (std::isdigit(static_cast<unsigned char>(row[i][0])) || row[i][0] == '-' || row[i].starts_with("±") || row[i].starts_with("+") || row[i].starts_with("−"));
       if (number) std::fputs(std::string(pad, ' ').c_str(), stdout);
       std::fputs(row[i].c_str(), stdout);
       if (i + 1 < row.size()) std::fputs(std::string((number ? 0 : pad) + 2, ' ').c_str(), stdout);

@@ -11,6 +11,7 @@
 
 #include "app/cli/arguments.h"
 #include "engine/run/engine.h"
+#include "storage/session_file.h"
 
 namespace winnow::cli {
 
@@ -24,10 +25,16 @@ class Invocation {
   bool json() const { return arguments_.has("--json"); }
   Progress progress() const;                  // a line on stderr, only when that is a terminal
   int fail(const Error& error) const;         // one line on stderr; with --json also the error object
+  int failBeside(QJsonObject partial, const Error& error) const;  // the same, with what was done
+  int stopped(QJsonObject partial) const;     // Ctrl-C: what there is, with the error beside it
   int print(const QJsonObject& object) const; // the object, and 0
   void warn(const std::string& text) const;
 
-  Result<Config> config() const;              // --set
+  // One warning where the engine will do or did something else than was asked for; with --strict the error.
+  Status tellAdjustments(const std::vector<Adjustment>& adjustments) const;
+
+  Result<std::vector<std::pair<std::string, KnobValue>>> settings() const;  // --set, in the order given
+  Result<Config> config() const;                // of the settings
   Result<EngineOptions> engineOptions() const;  // --device, --threads
   Result<std::shared_ptr<Engine>> openEngine(const std::string& model) const;
   // A session under --set, with --context when the command has it. Warns, or with --strict fails, where the engine differs.
@@ -48,12 +55,16 @@ std::span<const Command> commands();
 Result<std::string> readText(const std::string& path);  // "-" = standard input, bytes verbatim
 Error noTokenizer();
 QJsonObject configJson(const Effective& effective);     // requested, effective, reasons
+QString text(const std::string& utf8);
+QJsonValue jsonValue(const KnobValue& value);
 QJsonObject memoryJson(const MemoryByTag& memory);      // bytes by tag
 std::string bytesText(int64_t bytes);                   // 7.40 GiB
 
 // Columns aligned. With a heading (the first row), cells that begin with a digit go to the right.
 void printTable(const std::vector<std::vector<std::string>>& rows, bool heading = false);
 std::string fixed(double value, int digits);
+void printComparison(storage::SessionFile& session, const std::vector<storage::Id>& runs);  // nothing where nothing compares
+QStringList comparisonSentences(storage::SessionFile& session, const std::vector<storage::Id>& runs);  // a row each, for reports
 
 int runDoctor(const Invocation&);
 int runKnobs(const Invocation&);

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
+#include <unistd.h>
+
 #include <QJsonArray>
 #include <algorithm>
 #include <cstdio>
@@ -45,14 +47,17 @@ int printGenerated(const Invocation& invocation, const GenerateResult& g, Sessio
     QJsonObject object{{"text", QString::fromStdString(g.text)}, {"tokens", tokens}, {"prefill_ms", g.prefillMs}, {"token_ms", ms}, {"nll", nll},
                        {"memory", memoryJson(session.memory())}, {"config", configJson(*session.effective())}, {"logits_hash", hash}};
     if (!format.empty()) object["chat_format"] = QString::fromStdString(format);
-    return invocation.print(object);
+    return g.stopped ? invocation.stopped(object) : invocation.print(object);
   }
+  if (isatty(STDOUT_FILENO)) std::fputc('\n', stdout);
+  if (g.stopped) return invocation.stopped({});
+  if (!isatty(STDERR_FILENO)) return 0;  // a script asks for --json
   std::vector<double> sorted = g.tokenMs;
   std::ranges::sort(sorted);
   const double median = sorted.empty() ? 0 : sorted[sorted.size() / 2];
   int64_t total = 0;
   for (int64_t bytes : session.memory()) total += bytes;
-  std::fprintf(stderr, "\n\n%zu tokens, %.3g ms per token (median, %.1f tokens/s), prompt %.3g ms, memory %s\n", g.tokens.size(), median, median > 0 ? 1000 / median : 0,
+  std::fprintf(stderr, "\n%zu tokens, %.3g ms per token (median, %.1f tokens/s), prompt %.3g ms, memory %s\n", g.tokens.size(), median, median > 0 ? 1000 / median : 0,
                g.prefillMs, bytesText(total).c_str());
   return 0;
 }
@@ -71,7 +76,7 @@ int runGenerate(const Invocation& invocation) {
   const auto engine = invocation.openEngine(arguments.positional()[0]);
   if (!engine) return invocation.fail(engine.error());
   const auto tokenizer = (*engine)->tokenizer();
-  if (!tokenizer) return invocation.fail({ErrorCode::badInput, "the model file holds no tokenizer: a prompt can't be read.", "Use a file with its vocabulary."});
+  if (!tokenizer) return invocation.fail(noTokenizer());
   GenerateRequest request;
   request.prompt = QString::fromStdString(arguments.text("--prompt"));
   request.tokens = static_cast<int>(*count);
@@ -106,8 +111,7 @@ int runGenerate(const Invocation& invocation) {
   const auto generated = generateRun(job, **session, request, observer);
   if (!generated) return invocation.fail(generated.error());
   if (!invocation.json() && generated->text.size() > shown) std::fputs(generated->text.c_str() + shown, stdout);
-  const int code = printGenerated(invocation, *generated, **session, format);
-  return generated->stopped ? static_cast<int>(ErrorCode::cancelled) : code;
+  return printGenerated(invocation, *generated, **session, format);
 }
 
 }  // namespace winnow::cli

@@ -8,11 +8,10 @@
 #include "app/cli/command.h"
 #include "engine/evaluate/bench.h"
 #include "engine/evaluate/perplexity.h"
+#include "experiments/jobs.h"
 
 namespace winnow::cli {
 namespace {
-
-QString text(const std::string& s) { return QString::fromStdString(s); }
 
 // The session a divergence is measured against, and what keeps it alive.
 struct Baseline {
@@ -94,7 +93,7 @@ int runPerplexity(const Invocation& invocation) {
   const auto baseline = openBaseline(invocation, *engine, window);
   if (!baseline) return invocation.fail(baseline.error());
   const auto result = measurePerplexity(**session, baseline->session.get(), *(*engine)->tokenizer(), *input, request, invocation.progress());
-  if (!result) return invocation.fail(result.error());
+  if (!result) return invocation.fail(explained(**engine, result.error()));
   return printPerplexity(invocation, *result, **session);
 }
 
@@ -129,7 +128,7 @@ int runBench(const Invocation& invocation) {
   const auto session = invocation.openSession(**engine, longest);
   if (!session) return invocation.fail(session.error());
   const auto result = runBench(**engine, **session, request, invocation.progress());
-  if (!result) return invocation.fail(result.error());
+  if (!result) return invocation.fail(explained(**engine, result.error()));
   if (invocation.json()) {
     QJsonArray tests;
     for (const BenchTest& t : result->tests) {

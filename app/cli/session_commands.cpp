@@ -16,8 +16,6 @@
 namespace winnow::cli {
 namespace {
 
-QString text(const std::string& s) { return QString::fromStdString(s); }
-
 QJsonObject runJson(const storage::RunSummary& run) {
   const auto settings = [](const std::map<std::string, std::string>& values) {
     QJsonObject out;
@@ -87,17 +85,26 @@ int runExport(const Invocation& invocation) {
   const Arguments& arguments = invocation.arguments();
   for (const char* needed : {"--chart", "--out"})
     if (!arguments.has(needed)) return invocation.fail({ErrorCode::usage, std::string("export needs ") + needed + ".", "winnow-cli export --help"});
-  const QString name = text(arguments.text("--chart"));
-  if (!chartNames().contains(name))
-    return invocation.fail({ErrorCode::usage, "there is no chart \"" + name.toStdString() + "\".", "Charts: " + chartNames().join(QStringLiteral(", ")).toStdString() + "."});
+  const QStringList names = text(arguments.text("--chart")).split(QLatin1Char(','), Qt::SkipEmptyParts);
+  const QString out = text(arguments.text("--out"));
+  for (const QString& name : names)
+    if (!chartNames().contains(name))
+      return invocation.fail({ErrorCode::usage, "there is no chart \"" + name.toStdString() + "\".", "Charts: " + chartNames().join(QStringLiteral(", ")).toStdString() + "."});
+  if (names.isEmpty() || (names.size() > 1 && !out.endsWith(QStringLiteral(".html"))))
+    return invocation.fail({ErrorCode::usage, "--chart " + arguments.text("--chart") + ": expected one chart, or several for an .html report.", ""});
   const std::string theme = arguments.text("--theme", "light");
   if (theme != "light" && theme != "dark") return invocation.fail({ErrorCode::usage, "--theme " + theme + ": expected light or dark.", ""});
   const auto ids = runIds(arguments.text("--runs"));
   if (!ids) return invocation.fail(ids.error());
   auto file = storage::SessionFile::open(arguments.positional()[0], storage::SessionFile::Mode::readOnly);
   if (!file) return invocation.fail(fromStorage(file.error()));
-  const auto chart = buildChart(**file, name, *ids);
-  if (!chart) return invocation.fail(chart.error());
+  std::vector<Chart> charts;
+  for (const QString& name : names) {
+    auto chart = buildChart(**file, name, *ids);
+    if (!chart) return invocation.fail(chart.error());
+    if (name == QStringLiteral("comparison") && out.endsWith(QStringLiteral(".html"))) chart->notes << comparisonSentences(**file, *ids);
+    charts.push_back(std::move(*chart));
+  }
   // Text has to be laid out, which takes Qt's offscreen platform; no display is touched.
   qputenv("QT_QPA_PLATFORM", "offscreen");
   int argc = 1;
@@ -106,8 +113,7 @@ int runExport(const Invocation& invocation) {
   const QApplication application(argc, argv);
   ExportOptions options;
   options.dark = theme == "dark";
-  const QString out = text(arguments.text("--out"));
-  const Status written = exportChart(*chart, options, out);
+  const Status written = charts.size() > 1 ? exportReport(text(std::filesystem::path((*file)->path()).stem().string()), charts, options, out) : exportChart(charts.front(), options, out);
   if (!written) return invocation.fail(written.error());
   if (invocation.json()) return invocation.print({{"file", out}, {"bytes", static_cast<qint64>(std::filesystem::file_size(out.toStdString()))}});
   std::printf("%s\n", out.toStdString().c_str());
@@ -125,6 +131,9 @@ int runSynthesize(const Invocation& invocation) {
     names += (names.empty() ? "" : ", ") + shape.name;
     if (shape.name != arguments.text("--shape")) continue;
     const std::string out = arguments.text("--out");
+    std::error_code ignored;
+    if (std::filesystem::exists(out, ignored) && !std::filesystem::is_regular_file(out, ignored))
+      return invocation.fail({ErrorCode::usage, out + " is there and is not a regular file: it is not replaced.", "Choose another name."});
     const Status written = synthesize(shape, arguments.text("--type", "bf16"), static_cast<uint64_t>(*seed), out, invocation.progress());
     if (!written) return invocation.fail(written.error());
     if (invocation.json()) return invocation.print({{"file", text(out)}, {"bytes", static_cast<qint64>(std::filesystem::file_size(out))}, {"shape", text(shape.name)}});

@@ -12,6 +12,7 @@
 #include "app/gui/main_window.h"
 #include "app/gui/plan_dialog.h"
 #include "app/gui/status_chips.h"
+#include "experiments/session_opening.h"
 #include "panels/start/start_page.h"
 #include "panels/attribution/attribution_view.h"
 #include "panels/runs/runs_view.h"
@@ -90,7 +91,7 @@ void MainWindow::findInterrupted() {
   for (const RecentFile& file : settings_->recentSessions()) {
     if (file.state == RecentFile::State::moved) continue;
     storage::OpenReport report;
-    const auto opened = storage::SessionFile::open(file.path.toStdString(), storage::SessionFile::Mode::open, &report);
+    const auto opened = openSessionFile(file.path, storage::SessionFile::Mode::open, &report);
     if (opened && !report.interrupted.empty()) {
       int64_t tokens = 0;
       for (const storage::Id id : report.interrupted)

@@ -5,6 +5,7 @@
 #include <cctype>
 
 #include "engine/attribute/attribute.h"
+#include "engine/text/utf8.h"
 
 namespace winnow {
 namespace {
@@ -12,24 +13,6 @@ namespace {
 bool blank(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '\f' || c == '\v'; }
 bool upper(char c) { return c >= 'A' && c <= 'Z'; }
 bool lower(char c) { return c >= 'a' && c <= 'z'; }
-
-// One code point (bytes beyond UTF-8 come one by one) and its length.
-struct CodePoint {
-  char32_t value = 0;
-  size_t length = 1;
-};
-CodePoint decode(std::string_view text, size_t at) {
-  const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[at + i]); };
-  const unsigned char first = byte(0);
-  const size_t length = first >= 0xF0 ? 4 : first >= 0xE0 ? 3 : first >= 0xC0 ? 2 : 1;
-  if (length == 1 || at + length > text.size()) return {first, 1};
-  char32_t value = first & (0xFF >> (length + 1));
-  for (size_t i = 1; i < length; ++i) {
-    if ((byte(i) & 0xC0) != 0x80) return {first, 1};
-    value = (value << 6) | (byte(i) & 0x3F);
-  }
-  return {value, length};
-}
 
 bool endsSentence(char32_t c) { return c == '.' || c == '!' || c == '?' || c == U'\u2026'; }
 bool endsAnywhere(char32_t c) { return c == U'\u3002' || c == U'\uFF01' || c == U'\uFF1F' || c == U'\uFF61'; }  // CJK: no space follows
@@ -59,16 +42,16 @@ class SentenceScanner {
   size_t next(size_t begin) {
     at_ = begin;
     while (at_ < end_) {
-      const CodePoint c = decode(text_, at_);
-      if (c.value == '\n') return at_;
+      const Utf8Char c = utf8Char(text_.substr(at_));
+      if (c.codePoint == '\n') return at_;
       const size_t terminator = at_;
-      at_ += c.length;
-      if (endsAnywhere(c.value)) return skipClosing();
-      if (endsSentence(c.value)) {
+      at_ += c.bytes;
+      if (endsAnywhere(c.codePoint)) return skipClosing();
+      if (endsSentence(c.codePoint)) {
         while (at_ < end_) {  // "?!", "..."
-          const CodePoint more = decode(text_, at_);
-          if (!endsSentence(more.value)) break;
-          at_ += more.length;
+          const Utf8Char more = utf8Char(text_.substr(at_));
+          if (!endsSentence(more.codePoint)) break;
+          at_ += more.bytes;
         }
         const size_t run = at_;
         const size_t end = skipClosing();
@@ -82,9 +65,9 @@ class SentenceScanner {
  private:
   size_t skipClosing() {
     while (at_ < end_) {
-      const CodePoint c = decode(text_, at_);
-      if (!closes(c.value)) break;
-      at_ += c.length;
+      const Utf8Char c = utf8Char(text_.substr(at_));
+      if (!closes(c.codePoint)) break;
+      at_ += c.bytes;
     }
     return at_;
   }

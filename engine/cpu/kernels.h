@@ -13,7 +13,9 @@ struct MatmulJob {
   int rows = 0, cols = 0;
   const uint16_t* scales = nullptr;  // f16 [tile][groups][16]
   const uint16_t* mins = nullptr;    // the same, or null
+  const uint8_t* steps = nullptr;    // [tile][groups][2][16], or null; then scales and mins are one per superGroups groups
   int groups = 0, groupChunks = 0;   // groupChunks: chunks of 32 values per group
+  int superGroups = 1;
   int offset = 0;                    // subtracted from every code
   // Plain: [tokens, xStride]. Packed: blocks of tokens (TokenBlock), each [chunks][block tokens][values of a chunk], so that a kernel
   // reaches all its tokens from one address. The three below are [block][chunks][block tokens].

@@ -143,6 +143,8 @@ class Product {
     if (w.format.storage == Storage::packed) {
       job.scales = w.scales;
       job.mins = w.mins;
+      job.steps = w.steps;
+      job.superGroups = w.format.super == 0 ? 1 : w.format.super / w.format.group;
       job.groups = w.format.groups(w.cols);
       job.groupChunks = w.format.group == 0 ? chunks_ : w.format.group / 32;
       job.offset = offsetOf(w.format);

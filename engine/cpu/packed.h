@@ -9,7 +9,7 @@
 namespace winnow::cpu {
 namespace {
 
-// The codes of values 4p .. 4p+3 of each row as the bytes of its dword.
+// The codes of values 4p .. 4p+3 of each row as the bytes of its dword. Bits of a further plane are shifted straight to their place.
 template <int Bits, int p>
 INLINE I16 codeDwords(const uint8_t* chunk) {
   if constexpr (Bits == 8) {
@@ -19,12 +19,12 @@ INLINE I16 codeDwords(const uint8_t* chunk) {
   } else if constexpr (Bits == 2) {
     return band(shr<p / 2 * 2>(loadBytes(chunk + 64 * (p % 2))), 0x03030303);
   } else if constexpr (Bits == 3) {
-    return bor(codeDwords<2, p>(chunk), shl<2>(band(shr<p>(loadBytes(chunk + 128)), 0x01010101)));
+    return orBits(codeDwords<2, p>(chunk), shift<2 - p>(loadBytes(chunk + 128)), 0x04040404);
   } else if constexpr (Bits == 5) {
-    return bor(codeDwords<4, p>(chunk), shl<4>(band(shr<p>(loadBytes(chunk + 256)), 0x01010101)));
+    return orBits(codeDwords<4, p>(chunk), shift<4 - p>(loadBytes(chunk + 256)), 0x10101010);
   } else {
     static_assert(Bits == 6);
-    return bor(codeDwords<4, p>(chunk), shl<4>(codeDwords<2, p>(chunk + 256)));
+    return orBits(codeDwords<4, p>(chunk), shift<4 - p / 2 * 2>(loadBytes(chunk + 256 + 64 * (p % 2))), 0x30303030);
   }
 }
 
@@ -44,6 +44,36 @@ INLINE const uint8_t* tileCodes(const MatmulJob& job, int bits, int tile) {
   return static_cast<const uint8_t*>(job.w) + static_cast<int64_t>(tile) * job.chunks() * 64 * bits;
 }
 
+// Scales and minimums of the groups of a tile, in order.
+struct GroupScales {
+  const uint16_t *scales, *mins;  // of the group or super-block at hand
+  const uint8_t* steps;
+  const int superGroups;
+  int left = 0;  // groups of the super-block
+  GroupScales(const MatmulJob& job, int tile) : superGroups(job.superGroups) {
+    const int64_t count = (job.groups + superGroups - 1) / superGroups, at = (tile * count - 1) * 16;  // one before the first
+    scales = job.scales + at;
+    mins = job.mins ? job.mins + at : nullptr;
+    steps = job.steps ? job.steps + (static_cast<int64_t>(tile) * job.groups - 1) * 32 : nullptr;
+  }
+  INLINE V16 next() {
+    if (!steps) {
+      scales += 16;
+      if (mins) mins += 16;
+      return loadHalf16(scales);
+    }
+    steps += 32;
+    if (left == 0) {
+      scales += 16;
+      mins += 16;
+      left = superGroups;
+    }
+    --left;
+    return mul(loadHalf16(scales), loadByteFloats16(steps));
+  }
+  INLINE V16 min() const { return steps ? mul(loadHalf16(mins), loadByteFloats16(steps + 16)) : loadHalf16(mins); }
+};
+
 // Walks the chunks of a tile; body(code, chunk, scale) for each, then min * sum(x) where the format has minimums.
 // Prefetch: bytes ahead that one token's pass asks for, or 0. Where a chunk takes longer to compute than to read, too little of the
 // future is in flight without it (Zen 4, 4 bit, f16: 16.7 GB/s against 21.6); where reading is all, it only costs (8 bit, int8: 32 to 27).
@@ -51,10 +81,9 @@ template <int Bits, int T, int Prefetch, class Body>
 INLINE void eachChunk(const MatmulJob& job, int tile, int firstToken, V16 (&total)[T], Body body) {
   const int chunks = job.chunks();
   const uint8_t* code = tileCodes(job, Bits, tile);
-  const uint16_t* scales = job.scales + static_cast<int64_t>(tile) * job.groups * 16;
-  const uint16_t* mins = job.mins ? job.mins + static_cast<int64_t>(tile) * job.groups * 16 : nullptr;
-  for (int g = 0, c = 0; g < job.groups; ++g, scales += 16) {
-    const V16 scale = loadHalf16(scales);
+  GroupScales scales(job, tile);
+  for (int g = 0, c = 0; g < job.groups; ++g) {
+    const V16 scale = scales.next();
     const int end = c + job.groupChunks < chunks ? c + job.groupChunks : chunks;
     for (; c < end; ++c, code += 64 * Bits) {
       if constexpr (T == 1 && Prefetch > 0) {
@@ -62,8 +91,8 @@ INLINE void eachChunk(const MatmulJob& job, int tile, int firstToken, V16 (&tota
       }
       body(code, c, scale);
     }
-    if (mins) {
-      const V16 min = loadHalf16(mins + g * 16);
+    if (job.mins) {
+      const V16 min = scales.min();
       const int first = g * job.groupChunks;
       for (int t = 0; t < T; ++t) {
         const float* sums = job.xSums + static_cast<int64_t>(firstToken) * chunks + t;

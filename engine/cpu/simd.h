@@ -54,6 +54,11 @@ INLINE V16 loadHalf16(const uint16_t* p) {
   UNROLL WINNOW_EACH_PART r.v[i_] = loadHalf(p + i_ * kLanes);
   return r;
 }
+INLINE V16 loadByteFloats16(const uint8_t* p) {
+  V16 r;
+  UNROLL WINNOW_EACH_PART r.v[i_] = loadByteFloats(p + i_ * kLanes);
+  return r;
+}
 INLINE V16 fma(V16 a, V16 b, V16 c) {
   UNROLL WINNOW_EACH_PART c.v[i_] = fma(a.v[i_], b.v[i_], c.v[i_]);
   return c;
@@ -64,6 +69,10 @@ INLINE V16 fma(V16 a, Vf b, V16 c) {  // b the same in all lanes
 }
 INLINE V16 add(V16 a, V16 b) {
   UNROLL WINNOW_EACH_PART a.v[i_] = add(a.v[i_], b.v[i_]);
+  return a;
+}
+INLINE V16 mul(V16 a, V16 b) {
+  UNROLL WINNOW_EACH_PART a.v[i_] = mul(a.v[i_], b.v[i_]);
   return a;
 }
 INLINE V16 mul(V16 a, Vf b) {
@@ -86,8 +95,11 @@ INLINE I16 shr(I16 a) {
   return a;
 }
 template <int n>
-INLINE I16 shl(I16 a) {
-  UNROLL WINNOW_EACH_PART a.v[i_] = shl<n>(a.v[i_]);
+INLINE I16 shift(I16 a) {  // to the left, or -n to the right
+  UNROLL WINNOW_EACH_PART {
+    if constexpr (n > 0) a.v[i_] = shl<n>(a.v[i_]);
+    if constexpr (n < 0) a.v[i_] = shr<-n>(a.v[i_]);
+  }
   return a;
 }
 INLINE I16 band(I16 a, uint32_t mask) {
@@ -96,6 +108,10 @@ INLINE I16 band(I16 a, uint32_t mask) {
 }
 INLINE I16 bor(I16 a, I16 b) {
   UNROLL WINNOW_EACH_PART a.v[i_] = bor(a.v[i_], b.v[i_]);
+  return a;
+}
+INLINE I16 orBits(I16 a, I16 b, uint32_t mask) {  // a | (b & mask)
+  UNROLL WINNOW_EACH_PART a.v[i_] = orBits(a.v[i_], b.v[i_], setInt(static_cast<int32_t>(mask)));
   return a;
 }
 INLINE V16 toFloat(I16 a) {

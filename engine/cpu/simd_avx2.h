@@ -31,6 +31,9 @@ INLINE void storePart(float* p, Vf a, int n) { _mm256_maskstore_ps(p, firstLanes
 INLINE Vf loadHalf(const uint16_t* p) { return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))}; }
 INLINE Vf loadHalfPart(const uint16_t* p, int n) { return {_mm256_cvtph_ps(loadWords(p, n))}; }
 INLINE void storeHalf(uint16_t* p, Vf a) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(a.v, 0)); }
+INLINE Vf loadByteFloats(const uint8_t* p) {  // kLanes bytes
+  return {_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))))};
+}
 INLINE Vf fromBf16(__m128i h) { return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16))}; }
 INLINE Vf loadBf16(const uint16_t* p) { return fromBf16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
 INLINE Vf loadBf16Part(const uint16_t* p, int n) { return fromBf16(loadWords(p, n)); }
@@ -85,6 +88,7 @@ INLINE Vi shl(Vi a) {
 }
 INLINE Vi band(Vi a, Vi b) { return {_mm256_and_si256(a.v, b.v)}; }
 INLINE Vi bor(Vi a, Vi b) { return {_mm256_or_si256(a.v, b.v)}; }
+INLINE Vi orBits(Vi a, Vi b, Vi mask) { return bor(a, band(b, mask)); }
 INLINE Vf toFloat(Vi a) { return {_mm256_cvtepi32_ps(a.v)}; }
 template <int b>
 INLINE Vf byteToFloat(Vi a, Vf minus) {  // 2^23 + byte as bits, then the difference is exact

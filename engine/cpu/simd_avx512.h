@@ -26,6 +26,9 @@ INLINE void storePart(float* p, Vf a, int n) { _mm512_mask_storeu_ps(p, firstLan
 INLINE Vf loadHalf(const uint16_t* p) { return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))}; }
 INLINE Vf loadHalfPart(const uint16_t* p, int n) { return {_mm512_cvtph_ps(_mm256_maskz_loadu_epi16(firstLanes(n), p))}; }
 INLINE void storeHalf(uint16_t* p, Vf a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(a.v, 0)); }
+INLINE Vf loadByteFloats(const uint8_t* p) {  // kLanes bytes
+  return {_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))};
+}
 INLINE Vf fromBf16(__m256i h) { return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16))}; }
 INLINE Vf loadBf16(const uint16_t* p) { return fromBf16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
 INLINE Vf loadBf16Part(const uint16_t* p, int n) { return fromBf16(_mm256_maskz_loadu_epi16(firstLanes(n), p)); }
@@ -78,6 +81,7 @@ INLINE Vi shl(Vi a) {
 }
 INLINE Vi band(Vi a, Vi b) { return {_mm512_and_si512(a.v, b.v)}; }
 INLINE Vi bor(Vi a, Vi b) { return {_mm512_or_si512(a.v, b.v)}; }
+INLINE Vi orBits(Vi a, Vi b, Vi mask) { return {_mm512_ternarylogic_epi32(a.v, b.v, mask.v, 0xf8)}; }
 INLINE Vf toFloat(Vi a) { return {_mm512_cvtepi32_ps(a.v)}; }
 template <int b>
 INLINE Vf byteToFloat(Vi a, Vf minus) {  // 2^23 + byte as bits, then the difference is exact

@@ -66,6 +66,11 @@ INLINE Vf loadHalf(const uint16_t* p) { return loadHalfPart(p, 4); }
 INLINE void storeHalf(uint16_t* p, Vf a) {
   for (int i = 0; i < 4; ++i) p[i] = floatToHalf(a.v[i]);
 }
+INLINE Vf loadByteFloats(const uint8_t* p) {  // kLanes bytes
+  Vf r = {};
+  for (int i = 0; i < 4; ++i) r.v[i] = static_cast<float>(p[i]);
+  return r;
+}
 INLINE Vf loadBf16Part(const uint16_t* p, int n) {
   Vf r = {};
   for (int i = 0; i < n; ++i) r.v[i] = bits<float>(static_cast<uint32_t>(p[i]) << 16);
@@ -129,6 +134,7 @@ INLINE Vi shl(Vi a) {
 }
 INLINE Vi band(Vi a, Vi b) { return {a.v & b.v}; }
 INLINE Vi bor(Vi a, Vi b) { return {a.v | b.v}; }
+INLINE Vi orBits(Vi a, Vi b, Vi mask) { return bor(a, band(b, mask)); }
 INLINE Vf toFloat(Vi a) { return {__builtin_convertvector(bits<Int4>(a.v), Float4)}; }
 template <int b>
 INLINE Vf byteToFloat(Vi a, Vf minus) {  // 2^23 + byte as bits, then the difference is exact

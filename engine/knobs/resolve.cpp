@@ -2,6 +2,7 @@
 // From what was asked to what runs. Shorthands are spelled out in both records; every other difference carries a reason.
 #include <algorithm>
 
+#include "engine/cache/registry.h"
 #include "engine/knobs/knobs.h"
 
 namespace winnow {
@@ -32,6 +33,7 @@ class Resolver {
   Effective run() {
     quantization();
     sharing();
+    sinks();
     for (const Knob& knob : Schema::instance().knobs()) {
       if (!knob.refuses) continue;
       if (const auto reason = knob.refuses(model_, effective_.config.get(knob.name))) adjust(knob.name, knob.defaultValue, *reason);
@@ -59,6 +61,16 @@ class Resolver {
       adjust("share.block", int64_t{1},
              "of " + std::to_string(model_.layers) + " layers " + std::to_string(std::max<int64_t>(inner, 0)) +
                  " lie between share.first and share.last: two are needed to share.");
+  }
+
+  // The newest token stays besides the sinks, so a budget in tokens bounds them.
+  void sinks() {
+    const Config& config = effective_.config;
+    const double budget = config.real("kv.budget");
+    const int64_t room = static_cast<int64_t>(budget) - 1;
+    for (const KvPolicyInfo& info : kvPolicies())
+      if (info.name == config.text("kv.policy") && info.usesSinks && budget >= 2 && config.integer("kv.sinks") > room)
+        adjust("kv.sinks", room, "a budget of " + std::to_string(room + 1) + " tokens has room for " + std::to_string(room) + (room == 1 ? " sink" : " sinks") + " beside the newest token.");
   }
 
   const ModelConfig& model_;

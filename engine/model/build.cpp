@@ -140,7 +140,7 @@ Status ModelBuilder::checkType(const SourceTensor& tensor) const {
   if (tensor.type) return Done{};
   Error e = badInput(model->path_, ": tensor ", shown(tensor.name), " is of type ", tensor.typeName,
                      ", which this program cannot read; it reads ", supportedTypes);
-  e.hint = "use a file in one of these types";
+  e.hint = "Use a file in one of these types.";
   return e;
 }
 

@@ -121,21 +121,11 @@ void q3_k(const std::byte* b, float* out) {
   }
 }
 
-struct ScaleMin {
-  float scale, min;
-};
-// Six-bit scale and min of sub-block `sub`: the first four lie in the low bits of bytes 0-3 and 4-7, the others in the
-// nibbles of bytes 8-11 with their upper two bits on top of the first eight bytes.
-ScaleMin scaleMin(const std::byte* s, int sub) {
-  if (sub < 4) return {static_cast<float>(at(s, sub) & 63), static_cast<float>(at(s, sub + 4) & 63)};
-  return {static_cast<float>((at(s, sub + 4) & 15) | at(s, sub - 4) >> 6 << 4),
-          static_cast<float>(at(s, sub + 4) >> 4 | at(s, sub) >> 6 << 4)};
-}
 void q4_k(const std::byte* b, float* out) {
   const float d = halfAt(b), dmin = halfAt(b + 2);
   for (int sub = 0; sub < 8; ++sub) {
-    const ScaleMin s = scaleMin(b + 4, sub);
-    const float scale = d * s.scale, min = dmin * s.min;
+    const SubBlockScale s = subBlockScale(b + 4, sub);
+    const float scale = d * static_cast<float>(s.scale), min = dmin * static_cast<float>(s.min);
     const std::byte* from = b + 16 + sub / 2 * 32;
     const int shift = sub % 2 * 4;
     for (int l = 0; l < 32; ++l) out[32 * sub + l] = scale * static_cast<float>(at(from, l) >> shift & 15) - min;
@@ -145,8 +135,8 @@ void q5_k(const std::byte* b, float* out) {
   const float d = halfAt(b), dmin = halfAt(b + 2);
   const std::byte* high = b + 16;
   for (int sub = 0; sub < 8; ++sub) {
-    const ScaleMin s = scaleMin(b + 4, sub);
-    const float scale = d * s.scale, min = dmin * s.min;
+    const SubBlockScale s = subBlockScale(b + 4, sub);
+    const float scale = d * static_cast<float>(s.scale), min = dmin * static_cast<float>(s.min);
     const std::byte* from = b + 48 + sub / 2 * 32;
     const int shift = sub % 2 * 4;
     for (int l = 0; l < 32; ++l)

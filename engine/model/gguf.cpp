@@ -121,7 +121,7 @@ class GgufParser {
   }
   Error truncated(std::string_view what) const {
     Error e = bad("the file ends inside ", what, " at byte ", at_, " of ", bytes_.size());
-    e.hint = "the file is incomplete: copy or download it again";
+    e.hint = "The file is incomplete: copy or download it again.";
     return e;
   }
   template <class T>
@@ -161,7 +161,7 @@ Status GgufParser::header() {
   if (version != 0 && (version & 0xffffu) == 0) return bad("this GGUF is big-endian, only little-endian files can be read");
   if (version == 1) {
     Error e = bad("this is GGUF version 1, versions 2 and 3 can be read");
-    e.hint = "convert the model again with a current llama.cpp";
+    e.hint = "Convert the model again with a current llama.cpp.";
     return e;
   }
   if (version != 2 && version != 3) return bad("this is GGUF version ", version, ", versions 2 and 3 can be read");
@@ -274,16 +274,22 @@ Status GgufParser::tensor(uint64_t index) {
 
 Status GgufParser::placeTensors() {
   const uint64_t data = (at_ + alignment_ - 1) / alignment_ * alignment_;
+  uint64_t end = data;
+  bool known = true;
   for (size_t i = 0; i < offsets_.size(); ++i) {
     GgufTensor& t = file_.tensors_[i];
     if (data > bytes_.size() || offsets_[i] > bytes_.size() - data || t.bytes > bytes_.size() - data - offsets_[i]) {
       Error e = bad("tensor ", shown(t.name), " lies outside the file: ", t.bytes, " bytes at offset ", offsets_[i],
                     " of the data, which begins at ", data, " in a file of ", bytes_.size(), " bytes");
-      e.hint = "the file is incomplete: copy or download it again";
+      e.hint = "The file is incomplete: copy or download it again.";
       return e;
     }
     t.data = bytes_.data() + data + offsets_[i];
+    known &= t.bytes > 0;
+    end = std::max(end, data + offsets_[i] + t.bytes);
   }
+  end = (end + alignment_ - 1) / alignment_ * alignment_;
+  if (known && end < bytes_.size()) file_.trailingBytes_ = bytes_.size() - end;
   return Done{};
 }
 

@@ -46,6 +46,8 @@ class GgufFile {
 
   const std::string& name() const { return name_; }
   uint32_t version() const { return version_; }
+  // Bytes behind the last tensor and its padding; 0 when a tensor's type, and with it its size, is not known.
+  size_t trailingBytes() const { return trailingBytes_; }
   const std::vector<GgufTensor>& tensors() const { return tensors_; }
   const GgufTensor* tensor(std::string_view name) const;
   const GgufValue* value(std::string_view key) const;
@@ -63,6 +65,7 @@ class GgufFile {
   friend class GgufParser;
   std::string name_;
   uint32_t version_ = 0;
+  size_t trailingBytes_ = 0;
   std::unordered_map<std::string_view, GgufValue> values_;
   std::vector<GgufTensor> tensors_;
   std::unordered_map<std::string_view, size_t> tensorIndex_;

@@ -201,7 +201,7 @@ Result<std::shared_ptr<const Model>> openGguf(const std::string& path) {
   if (!parts) return parts.error();
   if (*parts > 1) {
     Error e = badInput(path, ": this is one of the ", *parts, " parts of a split model, a single file was expected");
-    e.hint = "join the parts with llama-gguf-split --merge";
+    e.hint = "Join the parts with llama-gguf-split --merge.";
     return e;
   }
   ModelConfig& c = builder.config();
@@ -219,6 +219,8 @@ Result<std::shared_ptr<const Model>> openGguf(const std::string& path) {
   naming.permutedQk = c.architecture == "llama";
   if (Status s = builder.mapTensors(naming); !s) return s.error();
   noteStoredTypes(builder);
+  if (file->trailingBytes() > 0)
+    builder.notes().push_back(sentence(file->trailingBytes(), " bytes follow the last tensor and are not used: the file may be two that were joined"));
   return std::shared_ptr<const Model>(std::move(builder.model));
 }
 

@@ -17,12 +17,12 @@ namespace winnow {
 
 Error OutputFile::failed(std::string_view action, int error) const {
   if (error == ENOSPC || error == EDQUOT)
-    return {ErrorCode::failed, sentence(path_, ": ", action, " failed, the disk is full"), "free some space or choose another folder"};
+    return problem(ErrorCode::failed, sentence(path_, ": ", action, " failed, the disk is full"), "free some space or choose another folder");
   if (error == EACCES || error == EPERM || error == EROFS)
-    return {ErrorCode::failed, sentence(path_, ": ", action, " failed, there is no permission to write here"), "choose another folder"};
+    return problem(ErrorCode::failed, sentence(path_, ": ", action, " failed, there is no permission to write here"), "choose another folder");
   if (error == ENOENT || error == ENOTDIR)
-    return {ErrorCode::failed, sentence(path_, ": ", action, " failed, this folder does not exist"), "choose an existing folder"};
-  return {ErrorCode::failed, sentence(path_, ": ", action, " failed (", std::strerror(error), ")"), ""};
+    return problem(ErrorCode::failed, sentence(path_, ": ", action, " failed, this folder does not exist"), "choose an existing folder");
+  return problem(ErrorCode::failed, sentence(path_, ": ", action, " failed (", std::strerror(error), ")"));
 }
 
 Result<OutputFile> OutputFile::create(const std::string& path, int64_t bytes) {
@@ -36,9 +36,9 @@ Result<OutputFile> OutputFile::create(const std::string& path, int64_t bytes) {
   if (::fstatvfs(fd, &disk) == 0) {
     const double room = static_cast<double>(disk.f_bavail) * static_cast<double>(disk.f_frsize);
     if (room < static_cast<double>(bytes))
-      return Error{ErrorCode::failed,
+      return problem(ErrorCode::failed,
                    sentence(path, ": the file needs ", bytes, " bytes, the disk has room for ", static_cast<int64_t>(room)),
-                   "free some space or choose another folder"};
+                   "free some space or choose another folder");
   }
   return file;
 }

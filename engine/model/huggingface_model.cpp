@@ -113,7 +113,7 @@ Result<Found> findFiles(const std::string& path) {
   if (out.weights.empty()) {
     const bool torch = fileExists(path + "/pytorch_model.bin") || fileExists(path + "/pytorch_model.bin.index.json");
     Error e = badInput(path, ": this folder holds no .safetensors file", torch ? "; PyTorch .bin files are not read" : "");
-    if (gguf) e.hint = "open the .gguf file in it instead of the folder";
+    if (gguf) e.hint = "Open the .gguf file in it instead of the folder.";
     return e;
   }
   return badInput(path, ": this folder holds ", out.weights.size(),

@@ -9,14 +9,16 @@
 #include <cerrno>
 #include <cstring>
 
+#include "engine/model/message.h"
+
 namespace winnow {
 namespace {
 
 Error cannotOpen(const std::string& path, int error) {
-  if (error == ENOENT || error == ENOTDIR) return {ErrorCode::badInput, path + ": there is no such file", "check the path"};
+  if (error == ENOENT || error == ENOTDIR) return problem(ErrorCode::badInput, path + ": there is no such file", "check the path");
   if (error == EACCES || error == EPERM)
-    return {ErrorCode::badInput, path + ": no permission to read this file", "check its owner and mode"};
-  return {ErrorCode::failed, path + ": cannot be opened (" + std::strerror(error) + ")", ""};
+    return problem(ErrorCode::badInput, path + ": no permission to read this file", "check its owner and mode");
+  return problem(ErrorCode::failed, path + ": cannot be opened (" + std::strerror(error) + ")");
 }
 
 struct Descriptor {
@@ -34,15 +36,15 @@ Result<std::shared_ptr<const MappedFile>> MappedFile::open(const std::string& pa
   if (file.fd < 0) return cannotOpen(path, errno);
   struct stat info {};
   if (::fstat(file.fd, &info) != 0) return cannotOpen(path, errno);
-  if (S_ISDIR(info.st_mode)) return Error{ErrorCode::badInput, path + ": this is a folder, a file was expected", ""};
-  if (!S_ISREG(info.st_mode)) return Error{ErrorCode::badInput, path + ": this is not a regular file", ""};
-  if (info.st_size == 0) return Error{ErrorCode::badInput, path + ": this file is empty", "copy or download it again"};
+  if (S_ISDIR(info.st_mode)) return problem(ErrorCode::badInput, path + ": this is a folder, a file was expected");
+  if (!S_ISREG(info.st_mode)) return problem(ErrorCode::badInput, path + ": this is not a regular file");
+  if (info.st_size == 0) return problem(ErrorCode::badInput, path + ": this file is empty", "copy or download it again");
   const size_t size = static_cast<size_t>(info.st_size);
   void* map = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, file.fd, 0);
   if (map == MAP_FAILED) {
     const int error = errno;
-    return Error{error == ENOMEM ? ErrorCode::resources : ErrorCode::failed,
-                 path + ": cannot be mapped into memory (" + std::strerror(error) + ")", ""};
+    return problem(error == ENOMEM ? ErrorCode::resources : ErrorCode::failed,
+                 path + ": cannot be mapped into memory (" + std::strerror(error) + ")");
   }
   return std::shared_ptr<const MappedFile>(new MappedFile(path, static_cast<const std::byte*>(map), size));
 }

@@ -1,7 +1,16 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "engine/model/message.h"
 
+#include <utility>
+
 namespace winnow {
+
+Error problem(ErrorCode code, std::string message, std::string hint) {
+  for (std::string* text : {&message, &hint})
+    if (!text->empty() && text->back() != '.') *text += '.';
+  if (!hint.empty() && hint[0] >= 'a' && hint[0] <= 'z') hint[0] = static_cast<char>(hint[0] - 'a' + 'A');
+  return {code, std::move(message), std::move(hint)};
+}
 
 std::string shown(std::string_view name) {
   constexpr size_t longest = 80;

@@ -17,9 +17,12 @@ std::string sentence(const Parts&... parts) {
   return text.str();
 }
 
+// Both become sentences: a capital where a hint begins, a full stop where either ends.
+Error problem(ErrorCode code, std::string message, std::string hint = {});
+
 template <class... Parts>
 Error badInput(const Parts&... parts) {
-  return {ErrorCode::badInput, sentence(parts...), ""};
+  return problem(ErrorCode::badInput, sentence(parts...));
 }
 
 // Names out of a file are shown shortened and without control characters.

@@ -176,7 +176,7 @@ std::vector<float> frequencyFactors(const RopeConfig& rope) {
   return factors;
 }
 
-Error cancelled(const std::string& path) { return {ErrorCode::cancelled, path + ": writing was cancelled, nothing is left of it", ""}; }
+Error cancelled(const std::string& path) { return problem(ErrorCode::cancelled, path + ": writing was cancelled, nothing is left of it"); }
 
 // Writes one tensor in pieces of whole rows; the threads share the rows of a piece.
 class TensorWriter {
@@ -248,12 +248,12 @@ Status synthesize(const NamedShape& shape, std::string_view type, uint64_t seed,
   for (const DType t : {DType::f32, DType::f16, DType::bf16, DType::q8_0, DType::q4_0})
     if (dtypeTraits(t).name == type) dtype = t;
   if (dtype == DType::count)
-    return Error{ErrorCode::usage, "the type " + shown(type) + " cannot be synthesized; f32, f16, bf16, q8_0 and q4_0 can", ""};
+    return problem(ErrorCode::usage, "the type " + shown(type) + " cannot be synthesized; f32, f16, bf16, q8_0 and q4_0 can");
   const std::vector<Planned> tensors = planTensors(c, dtype);
   for (const Planned& t : tensors)
     if (t.cols % dtypeTraits(t.type).blockValues != 0)
-      return Error{ErrorCode::usage, sentence("rows of ", t.cols, " values (", t.name, ") cannot be stored as ", type, ", a multiple of ",
-                                              dtypeTraits(t.type).blockValues, " was expected"), ""};
+      return problem(ErrorCode::usage, sentence("rows of ", t.cols, " values (", t.name, ") cannot be stored as ", type, ", a multiple of ",
+                                              dtypeTraits(t.type).blockValues, " was expected"));
   const auto vocab = syntheticVocab(c.vocab);
   if (!vocab) return vocab.error();
   GgufHeader header;

@@ -70,7 +70,7 @@ std::array<std::string, 256> byteAlphabet() {
 }
 
 Result<SyntheticVocab> syntheticVocab(int size) {
-  if (size < 257) return Error{ErrorCode::usage, sentence("a vocabulary of ", size, " tokens is too small, at least 257 are needed"), ""};
+  if (size < 257) return problem(ErrorCode::usage, sentence("a vocabulary of ", size, " tokens is too small, at least 257 are needed"));
   Builder builder(static_cast<size_t>(size));
   builder.vocab.endOfText = 256;
   builder.add("<|endoftext|>", 3);

@@ -15,7 +15,7 @@ namespace winnow {
 void quantizeRtn(const float* rows, int firstRow, int count, Matrix& out) {
   constexpr int kTileRows = WeightFormat::kTileRows;
   const WeightFormat& format = out.format;
-  CHECK(format.storage == Storage::packed && firstRow % kTileRows == 0 && firstRow + count <= out.rows, firstRow, count, out.rows);
+  CHECK(format.storage == Storage::packed && format.super == 0 && firstRow % kTileRows == 0 && firstRow + count <= out.rows, firstRow, count, out.rows);
   const size_t cols = static_cast<size_t>(out.cols), groups = static_cast<size_t>(format.groups(out.cols));
   std::vector<uint8_t> q(kTileRows * cols);
   for (int first = 0; first < count; first += kTileRows) {

@@ -106,6 +106,7 @@ Status Session::Impl::foldLogits() {
   const LogitsDigest digest = digestLogits(forward.logits(), hash);
   hash = digest.hash;
   if (digest.finite) return Done{};
+  if (Status sound = core->model->validateValues(); !sound) return sound;
   return Error{ErrorCode::failed, "The logits at token " + std::to_string(fed) + " are not finite (NaN or infinity).",
                "The model's weights may be damaged, or too large for 16-bit activations: try compute.activations=f32."};
 }

@@ -356,9 +356,9 @@ Result<std::shared_ptr<const Tokenizer>> createBpe(VocabData vocab) {
     const std::string name = vocab.pre.empty() ? "default" : vocab.pre;  // files from before the key existed have none
     auto known = preTokenizer(name);
     if (!known)
-      return Error{ErrorCode::badInput,
+      return problem(ErrorCode::badInput,
                    "the pre-tokenizer " + shown(name) + " (tokenizer.ggml.pre) is not known, and any other would give wrong tokens",
-                   "The nearest known names are " + nearestNames(name) + "."};
+                   "The nearest known names are " + nearestNames(name) + ".");
     pre = std::move(*known);
   }
   if (vocab.splitPatterns.empty()) vocab.addPrefixSpace = false;  // only a tokenizer.json can ask for it

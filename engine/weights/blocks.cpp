@@ -6,23 +6,27 @@
 #include <vector>
 
 #include "engine/core/check.h"
+#include "engine/model/decode.h"
 
 namespace winnow {
 namespace {
 
-// Offsets in a block of 32 values; absent parts are -1.
+// Offsets in a block; absent parts are -1. The f16 scale comes first.
 struct Layout {
-  int min, high, codes;
+  int min, steps, high, codes;
 };
 Layout layoutOf(DType type) {
   switch (type) {
-    case DType::q4_1: return {2, -1, 4};
-    case DType::q5_0: return {-1, 2, 6};
-    case DType::q5_1: return {2, 4, 8};
-    default: return {-1, -1, 2};
+    case DType::q4_1: return {2, -1, -1, 4};
+    case DType::q5_0: return {-1, -1, 2, 6};
+    case DType::q5_1: return {2, -1, 4, 8};
+    case DType::q4_k: return {2, 4, -1, 16};
+    case DType::q5_k: return {2, 4, 16, 48};
+    default: return {-1, -1, -1, 2};
   }
 }
 
+// Codes of a block of 32.
 void decodeCodes(DType type, const Layout& layout, const std::byte* block, uint8_t* q) {
   const auto* codes = reinterpret_cast<const uint8_t*>(block) + layout.codes;
   if (type == DType::q8_0) {
@@ -45,6 +49,46 @@ void decodeCodes(DType type, const Layout& layout, const std::byte* block, uint8
   }
 }
 
+// Codes of a block of 256: 32 bytes hold two sub-blocks of 32 in their nibbles, the fifth bit of sub-block s is bit s of 32 bytes.
+void decodeSuperCodes(const Layout& layout, const std::byte* block, uint8_t* q) {
+  const auto* codes = reinterpret_cast<const uint8_t*>(block) + layout.codes;
+  for (int sub = 0; sub < 8; sub += 2)
+    for (int k = 0; k < 32; ++k) {
+      q[32 * sub + k] = codes[16 * sub + k] & 15;
+      q[32 * sub + 32 + k] = codes[16 * sub + k] >> 4;
+    }
+  if (layout.high < 0) return;
+  const auto* high = reinterpret_cast<const uint8_t*>(block) + layout.high;
+  for (int sub = 0; sub < 8; ++sub)
+    for (int k = 0; k < 32; ++k) q[32 * sub + k] |= static_cast<uint8_t>((high[k] >> sub & 1) << 4);
+}
+
+// One row of blocks into row r of a tile's scales, minimums and steps, and its codes into q.
+void decodeRow(DType type, const std::byte* blocks, int tile, int r, Matrix& out, uint8_t* q) {
+  const Layout layout = layoutOf(type);
+  const DTypeTraits traits = dtypeTraits(type);
+  const int count = out.cols / traits.blockValues;
+  for (int b = 0; b < count; ++b, blocks += traits.blockBytes, q += traits.blockValues) {
+    const size_t group = static_cast<size_t>(tile) * static_cast<size_t>(count) + static_cast<size_t>(b);  // or super-block
+    const size_t at = group * 16 + static_cast<size_t>(r);
+    std::memcpy(const_cast<uint16_t*>(out.scales) + at, blocks, 2);
+    uint16_t* min = const_cast<uint16_t*>(out.mins) + at;
+    if (layout.min >= 0) std::memcpy(min, blocks + layout.min, 2);
+    if (layout.steps < 0) {
+      decodeCodes(type, layout, blocks, q);
+      continue;
+    }
+    *min ^= 0x8000;  // the file subtracts
+    uint8_t* steps = const_cast<uint8_t*>(out.steps) + group * 256 + r;
+    for (int sub = 0; sub < 8; ++sub, steps += 32) {
+      const SubBlockScale s = subBlockScale(blocks + layout.steps, sub);
+      steps[0] = static_cast<uint8_t>(s.scale);
+      steps[16] = static_cast<uint8_t>(s.min);
+    }
+    decodeSuperCodes(layout, blocks, q);
+  }
+}
+
 }  // namespace
 
 std::optional<WeightFormat> exactFormat(DType type) {
@@ -54,28 +98,23 @@ std::optional<WeightFormat> exactFormat(DType type) {
     case DType::q4_1: return WeightFormat{Storage::packed, 4, 32, false};
     case DType::q5_0: return WeightFormat{Storage::packed, 5, 32, true};
     case DType::q5_1: return WeightFormat{Storage::packed, 5, 32, false};
+    case DType::q4_k: return WeightFormat{Storage::packed, 4, 32, false, 256};
+    case DType::q5_k: return WeightFormat{Storage::packed, 5, 32, false, 256};
     default: return std::nullopt;
   }
 }
 
 bool packBlocksExactly(DType type, const std::byte* rowBlocks, size_t rowStride, int count, int firstRow, Matrix& out) {
   const auto format = exactFormat(type);
-  if (!format || *format != out.format || out.cols % 32 != 0) return false;
+  if (!format || *format != out.format || out.cols % dtypeTraits(type).blockValues != 0) return false;
   CHECK(firstRow % 16 == 0 && firstRow + count <= out.rows, firstRow, count, out.rows);
-  const Layout layout = layoutOf(type);
-  const int groups = out.cols / 32, blockBytes = dtypeTraits(type).blockBytes;
-  std::vector<uint8_t> q(static_cast<size_t>(16) * static_cast<size_t>(out.cols));
+  const size_t cols = static_cast<size_t>(out.cols);
+  std::vector<uint8_t> q(16 * cols);
   for (int first = 0; first < count; first += 16) {
     const int tile = (firstRow + first) / 16, n = std::min(16, count - first);
     std::fill(q.begin(), q.end(), uint8_t{0});
     for (int r = 0; r < n; ++r)
-      for (int g = 0; g < groups; ++g) {
-        const std::byte* block = rowBlocks + static_cast<size_t>(first + r) * rowStride + static_cast<size_t>(g * blockBytes);
-        const size_t at = (static_cast<size_t>(tile) * static_cast<size_t>(groups) + static_cast<size_t>(g)) * 16 + static_cast<size_t>(r);
-        std::memcpy(const_cast<uint16_t*>(out.scales) + at, block, 2);
-        if (layout.min >= 0) std::memcpy(const_cast<uint16_t*>(out.mins) + at, block + layout.min, 2);
-        decodeCodes(type, layout, block, q.data() + static_cast<size_t>(r) * static_cast<size_t>(out.cols) + g * 32);
-      }
+      decodeRow(type, rowBlocks + static_cast<size_t>(first + r) * rowStride, tile, r, out, q.data() + static_cast<size_t>(r) * cols);
     packTile(out, tile, q.data());
   }
   return true;

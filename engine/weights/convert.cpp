@@ -2,8 +2,10 @@
 #include "engine/weights/convert.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <memory>
+#include <span>
 #include <thread>
 #include <vector>
 
@@ -74,6 +76,13 @@ class BlockRows {
   std::vector<uint8_t> codes_;
 };
 
+// One pass without branches: the largest magnitude's bits say whether any is NaN or infinity.
+bool allFinite(std::span<const float> values) {
+  uint32_t largest = 0;
+  for (const float value : values) largest = std::max(largest, std::bit_cast<uint32_t>(value) & 0x7fffffffu);
+  return largest < 0x7f800000u;
+}
+
 void writePlain(const float* rows, int64_t firstRow, int64_t count, Matrix& out) {
   const int64_t values = count * out.cols;
   if (out.format.storage == Storage::f32) {
@@ -89,7 +98,7 @@ void writePlain(const float* rows, int64_t firstRow, int64_t count, Matrix& out)
 
 }  // namespace
 
-bool convert(const MasterTensor& tensor, const Recipe& recipe, const Calibration* calibration, ThreadPool& pool, ConvertProgress& progress,
+Converted convert(const MasterTensor& tensor, const Recipe& recipe, const Calibration* calibration, ThreadPool& pool, ConvertProgress& progress,
              Matrix& out) {
   const std::unique_ptr<Pruner> pruner = makePruner(tensor, recipe, calibration);
   const QuantizeMethod* method = recipe.method.empty() ? nullptr : findQuantizeMethod(recipe.method);
@@ -98,16 +107,18 @@ bool convert(const MasterTensor& tensor, const Recipe& recipe, const Calibration
   // A transposed master is read a band at a time: wide bands touch each page of the file fewer times.
   const int rowsPerClaim = tensor.transposed ? 8 * kTile : kTile;
   std::atomic<int64_t> next{0};
+  std::atomic<bool> damaged{false};
   pool.run([&](int thread, int) {
     std::vector<float> rows;
     BlockRows blockRows(tensor, pruner.get());
     for (;;) {
       const int64_t first = next.fetch_add(rowsPerClaim);
-      if (first >= tensor.rows || progress.stopped()) return;
+      if (first >= tensor.rows || progress.stopped() || damaged.load(std::memory_order_relaxed)) return;
       const int64_t end = std::min<int64_t>(first + rowsPerClaim, tensor.rows);
       if (!blocks) {
         rows.resize(static_cast<size_t>((end - first) * tensor.cols));
         Model::decodeRows(tensor, first, end - first, rows.data());
+        if ((method || pruner) && !allFinite(rows)) damaged.store(true, std::memory_order_relaxed);  // rounding would hide it
       }
       for (int64_t row = first; row < end; row += kTile) {
         const int count = static_cast<int>(std::min<int64_t>(kTile, end - row));
@@ -128,7 +139,7 @@ bool convert(const MasterTensor& tensor, const Recipe& recipe, const Calibration
     }
   });
   progress.report();
-  return !progress.stopped();
+  return damaged ? Converted::damaged : progress.stopped() ? Converted::cancelled : Converted::done;
 }
 
 }  // namespace winnow

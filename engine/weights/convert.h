@@ -30,8 +30,10 @@ class ConvertProgress {
   std::atomic<int64_t> done_{0};
 };
 
-// False when it was cancelled. The calling thread reports progress; between tiles threads yield.
-bool convert(const MasterTensor& tensor, const Recipe& recipe, const Calibration* calibration, ThreadPool& pool, ConvertProgress& progress,
+enum class Converted : uint8_t { done, cancelled, damaged };  // damaged: a value is NaN or infinite
+
+// The calling thread reports progress; between tiles threads yield.
+Converted convert(const MasterTensor& tensor, const Recipe& recipe, const Calibration* calibration, ThreadPool& pool, ConvertProgress& progress,
              Matrix& out);
 
 }  // namespace winnow

@@ -77,7 +77,7 @@ std::string WeightFormat::describe() const {
     case Storage::packed: break;
   }
   return std::to_string(bits) + " bit " + (group == 0 ? std::string("per row") : "g" + std::to_string(group)) +
-         (symmetric ? " sym" : " asym");
+         (super == 0 ? "" : "/" + std::to_string(super)) + (symmetric ? " sym" : " asym");
 }
 
 size_t WeightFormat::codeBytes(int rows, int cols) const {
@@ -85,12 +85,16 @@ size_t WeightFormat::codeBytes(int rows, int cols) const {
 }
 
 size_t WeightFormat::scaleBytes(int rows, int cols) const {
-  return storage == Storage::packed ? tiles(rows) * static_cast<size_t>(groups(cols)) * kTileRows * sizeof(uint16_t) : 0;
+  return storage == Storage::packed ? tiles(rows) * static_cast<size_t>(scaleGroups(cols)) * kTileRows * sizeof(uint16_t) : 0;
+}
+
+size_t WeightFormat::stepBytes(int rows, int cols) const {
+  return super == 0 ? 0 : tiles(rows) * static_cast<size_t>(groups(cols)) * kTileRows * 2;
 }
 
 size_t WeightFormat::bytes(int rows, int cols) const {
   if (storage != Storage::packed) return static_cast<size_t>(rows) * static_cast<size_t>(cols) * elementBytes(storage);
-  return codeBytes(rows, cols) + scaleBytes(rows, cols) * (symmetric ? 1 : 2);
+  return codeBytes(rows, cols) + scaleBytes(rows, cols) * (symmetric ? 1 : 2) + stepBytes(rows, cols);
 }
 
 Matrix Matrix::allocate(Ledger& ledger, const WeightFormat& format, int rows, int cols) {
@@ -104,12 +108,17 @@ Matrix Matrix::allocate(Ledger& ledger, const WeightFormat& format, int rows, in
   } else {
     CHECK(bitsSupported(format.bits), static_cast<int>(format.bits));
     CHECK(format.group % kChunk == 0, format.group);
+    CHECK(format.super == 0 || (!format.symmetric && format.group > 0 && format.super % format.group == 0), format.super);
     m.codes = Buffer(ledger, MemoryTag::weights, format.codeBytes(rows, cols));
     m.scaleBuffer = Buffer(ledger, MemoryTag::weights, format.scaleBytes(rows, cols));
     m.scales = m.scaleBuffer.as<uint16_t>();
     if (!format.symmetric) {
       m.minBuffer = Buffer(ledger, MemoryTag::weights, format.scaleBytes(rows, cols));
       m.mins = m.minBuffer.as<uint16_t>();
+    }
+    if (format.super > 0) {
+      m.stepBuffer = Buffer(ledger, MemoryTag::weights, format.stepBytes(rows, cols));
+      m.steps = m.stepBuffer.as<uint8_t>();
     }
   }
   m.data = m.codes.data();
@@ -145,18 +154,34 @@ void unpackTile(const Matrix& matrix, int tile, uint8_t* q) {
 
 namespace {
 
+struct ScaleMin {
+  float scale, min;
+};
+ScaleMin scaleMinOf(const Matrix& m, int tile, int group, int r) {
+  const WeightFormat& f = m.format;
+  const auto place = [&](int perRow, int index) {
+    return (static_cast<size_t>(tile) * static_cast<size_t>(perRow) + static_cast<size_t>(index)) * kTileRows + static_cast<size_t>(r);
+  };
+  const size_t at = place(f.scaleGroups(m.cols), f.super == 0 ? group : group * f.group / f.super);
+  ScaleMin out{f16ToFloat(m.scales[at]), m.mins ? f16ToFloat(m.mins[at]) : 0.0f};
+  if (m.steps) {
+    const size_t step = place(2 * f.groups(m.cols), 2 * group);
+    out.scale *= m.steps[step];
+    out.min *= m.steps[step + kTileRows];
+  }
+  return out;
+}
+
 void dequantizePackedRow(const Matrix& m, int row, float* out) {
-  const int tile = row / kTileRows, r = row % kTileRows, groups = m.format.groups(m.cols);
+  const int tile = row / kTileRows, r = row % kTileRows;
   const int groupChunks = m.format.group == 0 ? WeightFormat::chunks(m.cols) : m.format.group / kChunk;
   const uint8_t* in = tileCodes(m, tile);
   const float offset = m.mins ? 0.0f : static_cast<float>(1 << (m.format.bits - 1));
   for (int chunk = 0; chunk * kChunk < m.cols; ++chunk, in += chunkBytes(m.format.bits)) {
     uint8_t codes[kChunk];
     unpackRow(m.format.bits, in, r, codes);
-    const size_t at = (static_cast<size_t>(tile) * static_cast<size_t>(groups) + static_cast<size_t>(chunk / groupChunks)) * kTileRows +
-                      static_cast<size_t>(r);
     // Symmetric: the difference is an integer, so one product is the exact value (11 and 8 significant bits).
-    const float scale = f16ToFloat(m.scales[at]), min = m.mins ? f16ToFloat(m.mins[at]) : 0.0f;
+    const auto [scale, min] = scaleMinOf(m, tile, chunk / groupChunks, r);
     const int count = std::min(kChunk, m.cols - chunk * kChunk);
     for (int k = 0; k < count; ++k) out[chunk * kChunk + k] = scale * (static_cast<float>(codes[k]) - offset) + min;
   }

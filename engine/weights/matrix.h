@@ -13,6 +13,8 @@
 //     5 bit   4-bit plane, then a plane of bit 4 (as above, q >> 4 & 1)
 //     6 bit   4-bit plane, then a 2-bit plane of q >> 4
 //   Scales and mins are f16, [tile][group][16]; a group is 32, 64, 128 values or the whole row, the last may be short.
+//   With super-blocks (Q4_K and Q5_K files) scales and mins are f16 per super-block of 256 values, [tile][super-block][16], and each
+//   group has 8-bit multiples of them, steps [tile][group][2][16]: scale = steps[0] * scales, min = steps[1] * mins, exact in f32.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -29,15 +31,18 @@ struct WeightFormat {
   uint8_t bits = 32;      // packed: 2, 3, 4, 5, 6, 8
   uint16_t group = 0;     // packed: 32, 64, 128; 0 = the whole row
   bool symmetric = true;  // packed
+  uint16_t super = 0;     // packed: values of a super-block, a multiple of the group; 0 = none
   bool operator==(const WeightFormat&) const = default;
 
-  std::string describe() const;  // "bf16", "4 bit g32 sym"
+  std::string describe() const;  // "bf16", "4 bit g32 sym", "4 bit g32/256 asym"
   static constexpr int kTileRows = 16, kChunk = 32;
   int groupCols(int cols) const { return group == 0 ? cols : group; }
   int groups(int cols) const { return group == 0 ? 1 : (cols + group - 1) / group; }
+  int scaleGroups(int cols) const { return super == 0 ? groups(cols) : (cols + super - 1) / super; }  // f16 scales per row
   static int chunks(int cols) { return (cols + kChunk - 1) / kChunk; }
   size_t codeBytes(int rows, int cols) const;   // packed codes of the whole matrix
   size_t scaleBytes(int rows, int cols) const;  // scales alone; mins are as many bytes when !symmetric
+  size_t stepBytes(int rows, int cols) const;   // of super-blocks
   size_t bytes(int rows, int cols) const;       // all of it
 };
 
@@ -45,10 +50,11 @@ struct Matrix {
   WeightFormat format;
   int rows = 0, cols = 0;
   const void* data = nullptr;        // plain: [rows][cols]; packed: codes
-  const uint16_t* scales = nullptr;  // f16 [tile][group][16]
-  const uint16_t* mins = nullptr;    // f16 [tile][group][16], null when symmetric
+  const uint16_t* scales = nullptr;  // f16 [tile][group or super-block][16]
+  const uint16_t* mins = nullptr;    // the same, null when symmetric
+  const uint8_t* steps = nullptr;    // [tile][group][2][16], null without super-blocks
   // Owners; empty when the data is mapped.
-  Buffer codes, scaleBuffer, minBuffer;
+  Buffer codes, scaleBuffer, minBuffer, stepBuffer;
 
   size_t bytes() const { return format.bytes(rows, cols); }
   bool mapped() const { return codes.bytes() == 0; }

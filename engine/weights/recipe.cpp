@@ -83,7 +83,7 @@ WeightFormat ownFormat(const MasterTensor& tensor) {
     case DType::bf16: return {Storage::bf16, 16, 0, true};
     default: break;
   }
-  if (const auto exact = exactFormat(tensor.type); exact && tensor.cols % 32 == 0) return *exact;
+  if (const auto exact = exactFormat(tensor.type); exact && tensor.cols % dtypeTraits(tensor.type).blockValues == 0) return *exact;
   return {Storage::f16, 16, 0, true};
 }
 

@@ -58,6 +58,8 @@ const float** vectorSlot(WeightSet& set, TensorRole role, int layer) {
   }
 }
 
+Error cancelled() { return {ErrorCode::cancelled, "Preparing the weights was cancelled.", ""}; }
+
 }  // namespace
 
 MemoryByTag WeightSet::memory(const Plan& plan) const {
@@ -86,7 +88,7 @@ std::shared_ptr<const WeightVersion> WeightStore::find(size_t tensor, const std:
   return found == versions_.end() ? nullptr : found->second.lock();
 }
 
-std::shared_ptr<const WeightVersion> WeightStore::make(const Work& work) {
+Result<std::shared_ptr<const WeightVersion>> WeightStore::make(const Work& work) {
   const MasterTensor& tensor = model_->tensors()[work.tensor];
   auto version = std::make_shared<WeightVersion>();
   if (usableInPlace(tensor, work.recipe)) {
@@ -99,19 +101,23 @@ std::shared_ptr<const WeightVersion> WeightStore::make(const Work& work) {
     work.progress.advance(tensor.rows * tensor.cols);
   } else {
     version->matrix = Matrix::allocate(ledger_, work.recipe.format, static_cast<int>(tensor.rows), static_cast<int>(tensor.cols));
-    if (!ledger_.planning() && !convert(tensor, work.recipe, work.calibration, work.pool, work.progress, version->matrix)) return nullptr;
+    const Converted converted = ledger_.planning() ? Converted::done : convert(tensor, work.recipe, work.calibration, work.pool, work.progress, version->matrix);
+    if (converted == Converted::cancelled) return cancelled();
+    if (converted == Converted::damaged) {
+      if (Status sound = model_->validateValues(); !sound) return sound.error();
+      return Error{ErrorCode::badInput, model_->path() + ": tensor " + tensor.fileName + " decodes to a value that is not finite.", ""};
+    }
   }
   std::scoped_lock lock(mutex_);
   auto& place = versions_[{work.tensor, work.recipe.key()}];
   if (auto other = place.lock()) return other;  // another session was faster
   place = version;
-  return version;
+  return std::shared_ptr<const WeightVersion>(std::move(version));
 }
 
 Result<std::shared_ptr<const WeightSet>> WeightStore::build(const WeightTarget& target, ThreadPool& pool, const CalibrationSource& calibration,
                                                             const Progress& progress) {
   CHECK(target.recipes.size() == model_->tensors().size(), target.recipes.size());
-  const Error cancelled{ErrorCode::cancelled, "Preparing the weights was cancelled.", ""};
   std::shared_ptr<const Calibration> statistics;
   if (target.calibration && !ledger_.planning()) {
     auto measured = calibration(*target.calibration, progress);
@@ -128,18 +134,19 @@ Result<std::shared_ptr<const WeightSet>> WeightStore::build(const WeightTarget& 
   ConvertProgress converted(progress, total);
   for (size_t i = 0; i < target.recipes.size(); ++i) {
     const MasterTensor& tensor = model_->tensors()[i];
-    if (progress.stopped()) return cancelled;
+    if (progress.stopped()) return cancelled();
     std::shared_ptr<const WeightVersion> version = find(i, target.recipes[i].key());
     if (version) {
       converted.advance(tensor.rows * tensor.cols);
     } else {
       try {
-        version = make({i, target.recipes[i], pool, statistics.get(), converted});
+        auto made = make({i, target.recipes[i], pool, statistics.get(), converted});
+        if (!made) return made.error();
+        version = std::move(*made);
       } catch (const std::bad_alloc&) {
         return Error{ErrorCode::resources, "Not enough memory for the weights: tensor " + tensor.fileName + " as " + target.recipes[i].format.describe() +
                                                " did not fit.", "Choose fewer bits, or a smaller model."};
       }
-      if (!version) return cancelled;
     }
     if (isMatrix(tensor.role))
       *matrixSlot(*set, tensor.role, tensor.layer) = &version->matrix;

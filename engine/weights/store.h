@@ -80,7 +80,7 @@ class WeightStore {
  private:
   struct Work;
   std::shared_ptr<const WeightVersion> find(size_t tensor, const std::string& recipe);
-  std::shared_ptr<const WeightVersion> make(const Work& work);
+  Result<std::shared_ptr<const WeightVersion>> make(const Work& work);
 
   std::shared_ptr<const Model> model_;
   Ledger& ledger_;

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "experiments/chart_runs.h"
 #include "experiments/format.h"
 
 namespace winnow {
@@ -117,8 +118,7 @@ void Inspector::setToken(const TokenPoint* point) {
   if (all > 0) rows.emplace_back(tr("Memory"), format.bytes(static_cast<double>(all)));
   for (size_t i = 0; i < point->memory.size(); ++i) {
     if (point->memory[i] <= 0) continue;
-    const std::string_view name = memoryTagName(static_cast<MemoryTag>(i));
-    rows.emplace_back(QStringLiteral("   ") + QString::fromUtf8(name.data(), static_cast<qsizetype>(name.size())),
+    rows.emplace_back(QStringLiteral("   ") + memoryTagTitle(std::string(memoryTagName(static_cast<MemoryTag>(i)))),
                       format.bytes(static_cast<double>(point->memory[i])));
   }
   rows.emplace_back(tr("Epoch"), format.count(point->epoch));
@@ -130,6 +130,10 @@ void Inspector::setQuality(const std::optional<QualityPoint>& point) {
   if (!point) return;
   const Format format;
   std::vector<std::pair<QString, QString>> rows;
+  if (point->windows <= 0) {
+    quality_->setRows({{tr("State"), point->running ? tr("measuring…") : tr("not measured")}});
+    return;
+  }
   rows.emplace_back(tr("Perplexity"), format.perplexity(point->perplexity, 1.96 * point->stderror));
   rows.emplace_back(tr("KL divergence"), format.nats(point->kld));
   rows.emplace_back(tr("Same top token"), format.percent(point->top1));

@@ -107,7 +107,7 @@ void LiveView::buildPlots() {
 }
 
 void LiveView::arrangeTiles() {
-  const int columns = width() >= 5 * 132 + 60 ? 5 : 3;
+  const int columns = width() >= 5 * 118 + 60 ? 5 : 3;
   if (columns == tileColumns_) return;
   tileColumns_ = columns;
   for (StatTile* tile : tiles_) tileGrid_->removeWidget(tile);

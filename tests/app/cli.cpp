@@ -2,6 +2,9 @@
 // winnow-cli from outside: every command's keys and exit codes, as scripts rely on them.
 #include <signal.h>
 
+#include <QDir>
+#include <QFileInfo>
+
 #include "tests/support/command_line.h"
 
 using namespace winnow::testing;
@@ -25,18 +28,17 @@ class CliTest : public QObject {
       QVERIFY(own.out.contains("--json") && own.out.contains(command));
     }
     QCOMPARE(run({"--version"}).code, 0);
+    QVERIFY(runJson({"--version"}).json()["version"].toString().startsWith(QLatin1Char('0')));
     QVERIFY(run({"--version"}).out.startsWith("winnow "));
     QCOMPARE(run({}).code, 2);
-    const Answer unknown = run({"perplexty"});
-    QCOMPARE(unknown.code, 2);
-    QVERIFY(unknown.err.contains("perplexity"));
+    QVERIFY(refused({"perplexty"}, 2, "perplexity"));
   }
 
   void describingCommands() {
     NEED_SHARED_DATA();
     const Answer doctor = runJson({"doctor"});
     QCOMPARE(doctor.code, 0);
-    QVERIFY(missingKeys(doctor.json(), {"version", "cpu", "cpu_kernels", "cores", "memory_bytes", "cuda", "starter"}).isEmpty());
+    QVERIFY(missingKeys(doctor.json(), {"version", "cpu", "cpu_features", "cpu_kernels", "cores", "memory_bytes", "libraries", "cuda", "starter", "missing"}).isEmpty());
 
     const QJsonArray knobs = runJson({"knobs", stories()}).json()["knobs"].toArray();
     QVERIFY(knobs.size() > 10);
@@ -94,7 +96,9 @@ class CliTest : public QObject {
     QCOMPARE(sampled("5"), sampled("5"));
     QVERIFY(sampled("5") != sampled("6"));
     // Plain output is the text alone.
-    QCOMPARE(run({"generate", stories(), "--prompt", "Once upon a time", "-n", "4"}).out, QByteArray(", there was"));
+    const Answer bare = run({"generate", stories(), "--prompt", "Once upon a time", "-n", "4"});
+    QCOMPARE(bare.out, QByteArray(", there was a"));
+    QCOMPARE(bare.err, QByteArray());
   }
 
   void chatSaysWhenTheTemplateIsUnknown() {
@@ -168,17 +172,23 @@ class CliTest : public QObject {
     QTemporaryDir folder;
     const QString plan = folder.filePath("plan.json"), session = folder.filePath("s.winnow");
     QVERIFY(write(plan, QStringLiteral(R"({"winnow_plan":1,"model":"%1","axes":{"weights.bits":[16,4]},"experiments":[
-      {"kind":"evaluate","text":"%2","context":64,"chunks":2},{"kind":"generate","prompt":"Once upon a time","n":8}]})").arg(stories(), corpus("tinystories_60k.txt")).toUtf8()));
+      {"kind":"evaluate","text":"%2","context":64,"chunks":2},{"kind":"generate","prompt":"Once upon a time","n":8},{"kind":"bench","p":16,"n":4,"r":2},
+      {"kind":"attribute","context":"%3","question":"Who?","response":" Lily."}]})").arg(stories(), corpus("tinystories_60k.txt"), folder.filePath("c.txt")).toUtf8()));
+    QVERIFY(write(folder.filePath("c.txt"), "Lily had a ball. Tom had a car."));
     const Answer ran = runJson({"run", plan, "--session", session});
     QCOMPARE(ran.code, 0);
-    QCOMPARE(ran.json()["done"].toInt(), 4);
+    QCOMPARE(ran.json()["done"].toInt(), 8);
+    QVERIFY(missingKeys(ran.json(), {"session", "done", "failed", "skipped", "done_before", "points"}).isEmpty());
+    QVERIFY(refused({"run", plan, "--session", session}, 2, "--resume"));
     // What is done is not done again.
     const Answer again = runJson({"run", plan, "--session", session, "--resume"});
     QCOMPARE(again.code, 0);
     QCOMPARE(again.json()["done"].toInt(), 0);
 
     const QJsonArray runs = runJson({"sessions", session}).json()["runs"].toArray();
-    QCOMPARE(runs.size(), 4);
+    QCOMPARE(runs.size(), 8);
+    for (const QJsonValue& each : runs)
+      QVERIFY(missingKeys(each.toObject(), {"id", "name", "kind", "status", "model", "device", "protocol", "requested", "effective", "reasons", "seed", "repeat", "tokens", "metrics"}).isEmpty());
     // The command line and the plan run the same code: the same number.
     const double direct = runJson({"perplexity", stories(), "--text", corpus("tinystories_60k.txt"), "--context", "64", "--chunks", "2", "--set", "weights.bits=4"}).json()["perplexity"].toDouble();
     bool found = false;
@@ -191,12 +201,29 @@ class CliTest : public QObject {
 
     for (const char* kind : {"png", "svg", "pdf", "csv", "json", "html"}) {
       const QString out = folder.filePath(QStringLiteral("chart.") + QLatin1String(kind));
-      const Answer exported = run({"export", session, "--chart", "comparison", "--out", out});
-      QVERIFY2(exported.code == 0 && QFileInfo(out).size() > 100, exported.err.constData());
+      const Answer exported = runJson({"export", session, "--chart", "comparison", "--out", out});
+      QVERIFY2(exported.code == 0 && exported.json()["bytes"].toInteger() == QFileInfo(out).size() && QFileInfo(out).size() > 100, exported.err.constData());
+      QCOMPARE(exported.err, QByteArray());  // nothing of Qt's own either
     }
+    for (const char* chart : {"latency", "memory", "perplexity", "pareto", "attribution", "kv"}) {
+      const Answer exported = runJson({"export", session, "--chart", chart, "--out", folder.filePath(QStringLiteral("x.csv"))});
+      QVERIFY2(exported.code == 0, exported.err.constData());
+    }
+    QCOMPARE(run({"export", session, "--chart", "memory", "--theme", "dark", "--runs", "1,2", "--out", folder.filePath("dark.svg")}).code, 0);
+    const QString report = folder.filePath("report.html");
+    QCOMPARE(run({"export", session, "--chart", "comparison,pareto", "--out", report}).code, 0);
+    QFile page(report);
+    QVERIFY(page.open(QIODevice::ReadOnly));
+    const QByteArray html = page.readAll();
+    QCOMPARE(html.count("<svg"), 2);
+    QVERIFY(html.contains("against the baseline") && html.contains("n = "));
+    QVERIFY(refused({"export", session, "--chart", "comparison,pareto", "--out", folder.filePath("x.png")}, 2, "html"));
+    // The terminal shows the configurations side by side.
+    const QByteArray table = run({"run", plan, "--session", session, "--resume"}).out;
+    for (const char* part : {"KL divergence", "baseline", "within noise", "llama c=64", "n = "}) QVERIFY2(table.contains(part), table.constData());
     QVERIFY(refused({"export", session, "--chart", "comparisn", "--out", folder.filePath("x.png")}, 2, "comparisn"));
     QVERIFY(refused({"export", session, "--chart", "comparison", "--out", folder.filePath("x.docx")}, 2, "docx"));
-    QVERIFY(refused({"export", session, "--chart", "comparison", "--runs", "77", "--out", folder.filePath("x.png")}, 3, "77"));
+    QVERIFY(refused({"export", session, "--chart", "comparison", "--runs", "77", "--out", folder.filePath("x.png")}, 2, "77"));
     QVERIFY(refused({"sessions", plan}, 3, "plan.json"));
     QVERIFY(refused({"sessions", folder.filePath("none.winnow")}, 3, "none.winnow"));
   }
@@ -210,21 +237,46 @@ class CliTest : public QObject {
     QVERIFY(refused({"synthesize", "--shape", "starter", "--type", "q9", "--out", out}, 2, "q9"));
   }
 
+  void badUsage_data() {
+    QTest::addColumn<QStringList>("arguments");
+    QTest::addColumn<QByteArray>("says");
+    const auto row = [](const QStringList& arguments, const char* says) { QTest::newRow(qPrintable(arguments.join(QLatin1Char(' ')).right(60))) << arguments << QByteArray(says); };
+    const QString text = corpus("tinystories_60k.txt");
+    row({"info"}, "MODEL");
+    row({"info", stories(), "more"}, "MODEL");
+    row({"info", stories(), "--contxt", "3"}, "--contxt");
+    row({"info", stories(), "--set", "weights.bit=4"}, "weights.bits");
+    row({"doctor", "--device", "tpu"}, "tpu");
+    row({"doctor", "--threads", "0"}, "--threads");
+    row({"plan", stories(), "--context", "0"}, "--context");
+    row({"tokenize", stories()}, "--text");
+    row({"generate", stories()}, "--prompt");
+    for (const QStringList& option : {QStringList{"-n", "many"}, {"-n", "-1"}, {"--temperature", "nan"}, {"--top-p", "2"}, {"--top-k", "-3"}, {"--seed", "x"}})
+      row(QStringList{"generate", stories(), "--prompt", "a"} + option, qPrintable(option[0]));
+    for (const char* knob : {"weights.bit=4", "weights.bits=7", "weights.bits=", "weights.bits", "=4", "kv.policy=h3o", "kv.budget=0", "kv.budget=-1", "kv.budget=nan", "kv.interval=0",
+                             "prune.ratio=1.5", "prune.ratio=a", "share.block=0", "kv.k_bits=5", "weights.symmetric=perhaps"})
+      row({"generate", stories(), "--prompt", "a", "--set", knob}, QByteArray(knob) == "weights.bits" ? "knob=value" : QByteArray(knob).startsWith("weights.bit=") ? "weights.bits" : "");
+    row({"perplexity", stories()}, "--text");
+    row({"perplexity", stories(), "--text", text, "--mode", "llamma"}, "llamma");
+    row({"perplexity", stories(), "--text", text, "--chunks", "-1"}, "--chunks");
+    row({"perplexity", stories(), "--text", text, "--context", "99999999999999999999"}, "--context");
+    row({"attribute", stories(), "--question", "q"}, "--context");
+    row({"attribute", stories(), "--context", text}, "--question");
+    row({"attribute", stories(), "--context", text, "--question", "q", "--method", "shap"}, "loo");
+    row({"attribute", stories(), "--context", text, "--question", "q", "--tricks", "reuse,magic"}, "magic");
+    row({"attribute", stories(), "--context", text, "--question", "q", "--unit", "word"}, "word");
+    row({"bench", stories(), "--batch", "1,0"}, "--batch");
+    row({"bench", stories(), "-p", "1,x"}, "-p");
+    row({"run", "plan.json"}, "--session");
+    row({"export", "s.winnow", "--out", "x.png"}, "--chart");
+    row({"export", "s.winnow", "--chart", "memory"}, "--out");
+    row({"synthesize", "--shape", "starter"}, "--out");
+  }
   void badUsage() {
     NEED_SHARED_DATA();
-    QVERIFY(refused({"info"}, 2, "MODEL"));
-    QVERIFY(refused({"info", stories(), "--contxt", "3"}, 2, "--contxt"));
-    QVERIFY(refused({"generate", stories()}, 2, "--prompt"));
-    QVERIFY(refused({"generate", stories(), "--prompt", "a", "-n", "many"}, 2, "many"));
-    QVERIFY(refused({"generate", stories(), "--prompt", "a", "--set", "weights.bit=4"}, 2, "weights.bits"));
-    QVERIFY(refused({"generate", stories(), "--prompt", "a", "--set", "weights.bits=7"}, 2, "7"));
-    QVERIFY(refused({"generate", stories(), "--prompt", "a", "--set", "kv.policy=h3o"}, 2, "h3o"));
-    QVERIFY(refused({"generate", stories(), "--prompt", "a", "--set", "weights.bits"}, 2, "knob=value"));
-    QVERIFY(refused({"generate", stories(), "--prompt", "a", "--device", "tpu"}, 2, "tpu"));
-    QVERIFY(refused({"perplexity", stories(), "--text", corpus("tinystories_60k.txt"), "--mode", "llamma"}, 2, "llamma"));
-    QVERIFY(refused({"perplexity", stories(), "--text", corpus("tinystories_60k.txt"), "--chunks", "-1"}, 2, "--chunks"));
-    QVERIFY(refused({"attribute", stories(), "--context", corpus("tinystories_60k.txt"), "--question", "q", "--method", "shap"}, 2, "loo"));
-    QVERIFY(refused({"bench", stories(), "--batch", "1,0"}, 2, "--batch"));
+    QFETCH(QStringList, arguments);
+    QFETCH(QByteArray, says);
+    QVERIFY(refused(arguments, 2, says.constData()));
   }
 
   void unusableInput() {
@@ -258,6 +310,9 @@ class CliTest : public QObject {
     QCOMPARE(answer.err.count("warning"), 1);
     QVERIFY(!answer.json()["config"].toObject()["reasons"].toObject().isEmpty());
     QVERIFY(refused(asked + QStringList{"--strict"}, 3, "compute.activations"));
+    const QStringList planned{"plan", stories(), "--set", "share.block=2", "--set", "share.first=3"};
+    QCOMPARE(runJson(planned).err.count("warning"), 1);
+    QVERIFY(refused(planned + QStringList{"--strict"}, 3, "share.block"));
   }
 
   void noSuchDevice() {
@@ -265,16 +320,45 @@ class CliTest : public QObject {
     QVERIFY(refused({"generate", stories(), "--prompt", "a", "--device", "cuda"}, 4, "CUDA"));
   }
 
-  void interruptStopsWithinAWindow() {
+  void interruptsStopWithinATokenOrWindow_data() {
+    QTest::addColumn<QStringList>("arguments");
+    QTest::addColumn<QString>("keeps");  // a key of what was done
+    const QString sentences = folder_.filePath("sentences.txt");
+    QVERIFY(write(sentences, QByteArray("Lily had a red ball and Tom had a car. ").repeated(60)));
+    QVERIFY(run({"info", "starter"}).code == 0);  // made on first use, not while the clock runs
+    const QString big = model("random-llama-256-f32"), text = corpus("tinystories_60k.txt");
+    QTest::newRow("generate") << QStringList{"generate", big, "--prompt", "a", "-n", "1000000", "--ignore-eos", "--context", "1000000", "--set", "kv.budget=64"} << "tokens";
+    QTest::newRow("perplexity") << QStringList{"perplexity", big, "--text", text, "--context", "256"} << "";
+    QTest::newRow("bench") << QStringList{"bench", big, "-r", "1000"} << "";
+    QTest::newRow("attribute") << QStringList{"attribute", "starter", "--context", sentences, "--question", "Who?", "--response", " Lily."} << "sources";
+    QTest::newRow("synthesize") << QStringList{"synthesize", "--shape", "8b", "--out", QDir::tempPath() + "/winnow-never.gguf"} << "";
+  }
+  void interruptsStopWithinATokenOrWindow() {
     NEED_SHARED_DATA();
+    QFETCH(QStringList, arguments);
+    QFETCH(QString, keeps);
     QProcess process;
-    process.start(program(), {"perplexity", model("random-llama-256-f32"), "--text", corpus("tinystories_60k.txt"), "--context", "256", "--json"});
+    process.start(program(), arguments + QStringList{"--json"});
     QVERIFY(process.waitForStarted());
-    QTest::qWait(400);
+    QVERIFY(!process.waitForFinished(700));  // it is at work
     ::kill(static_cast<pid_t>(process.processId()), SIGINT);
     const Answer answer = finished(process, 30'000);
     QCOMPARE(answer.code, 5);
+    QCOMPARE(answer.err.count('\n'), 1 + answer.err.count("warning:"));
     QCOMPARE(answer.json()["error"].toObject()["code"].toInt(), 5);
+    if (!keeps.isEmpty()) QVERIFY(!answer.json()[keeps].toArray().isEmpty());
+    QVERIFY(!QFile::exists(QDir::tempPath() + "/winnow-never.gguf"));
+  }
+
+  void aFullOutputIsAFailure() {
+    NEED_SHARED_DATA();
+    for (const char* json : {"", "--json"}) {
+      QProcess shell;
+      shell.start("/bin/sh", {"-c", QStringLiteral("%1 info %2 %3 > /dev/full").arg(program(), stories(), QLatin1String(json))});
+      const Answer answer = finished(shell);
+      QCOMPARE(answer.code, 1);
+      QVERIFY(answer.err.contains("standard output") && answer.err.count('\n') == 1);
+    }
   }
 
   void aClosedPipeIsNoCrash() {
@@ -283,6 +367,9 @@ class CliTest : public QObject {
     shell.start("/bin/sh", {"-c", QStringLiteral("%1 generate %2 --prompt a -n 60 | head -c 1 >/dev/null; echo done").arg(program(), stories())});
     QCOMPARE(finished(shell).out.trimmed(), QByteArray("done"));
   }
+
+ private:
+  QTemporaryDir folder_;
 };
 
 QTEST_GUILESS_MAIN(CliTest)

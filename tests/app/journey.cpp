@@ -1,98 +1,48 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// The real window with the real engine, driven as a person would: open a model, generate, turn a knob while text appears, find
-// the run, compare, export, attribute, save, reopen; and closing at awkward moments.
-#include <QAbstractButton>
+// The window driven as a person would: open a model, generate, turn every knob while text appears, find the run, compare, export,
+// attribute, sweep, save, reopen.
 #include <QComboBox>
-#include <QDialog>
-#include <QDragEnterEvent>
-#include <QElapsedTimer>
+#include <QDoubleSpinBox>
 #include <QLabel>
 #include <QLineEdit>
-#include <QMimeData>
 #include <QPlainTextEdit>
-#include <QSignalSpy>
-#include <QSpinBox>
-#include <QStackedWidget>
 #include <QTableView>
 #include <QTableWidget>
-#include <QTabWidget>
-#include <QTemporaryDir>
-#include <QToolButton>
-#include <QUrl>
+#include <cmath>
 
-#include "app/gui/action_registry.h"
-#include "app/gui/banner.h"
-#include "app/gui/command_palette.h"
-#include "app/gui/main_window.h"
-#include "app/gui/measure_dialog.h"
+#include "app/gui/plan_dialog.h"
 #include "panels/attribution/attribution_view.h"
 #include "panels/export/export_dialog.h"
-#include "panels/knobs/knob_panel.h"
-#include "panels/runs/runs_view.h"
-#include "panels/text/prompt_panel.h"
-#include "panels/text/token_flow.h"
-#include "tests/support/qt_main.h"
+#include "panels/plot/compare_view.h"
+#include "tests/support/stage.h"
 
 using namespace winnow;
-using winnow::testing::child;
-using winnow::testing::sharedData;
+using namespace winnow::testing;
 
 namespace {
 
-constexpr int kLong = 60000;  // ms: for slow machines and sanitizers
+// The engine runs what was asked for, or the row says why not.
+bool answered(Stage& stage, const char* name, const KnobValue& asked) {
+  const Effective now = stage.workbench->effective();
+  if (now.config.get(name) == asked) return true;
+  const auto* note = stage.window->knobs()->findChild<QLabel*>(QStringLiteral("knob.%1.note").arg(QString::fromLatin1(name)));
+  return std::any_of(now.adjustments.begin(), now.adjustments.end(), [&](const Adjustment& each) { return each.knob == name; }) && note &&
+         note->isVisibleTo(stage.window.get()) && !note->text().isEmpty();
+}
 
-struct Stage {
-  ThemeManager themes;
-  Settings settings;
-  std::unique_ptr<Workbench> workbench;
-  std::unique_ptr<MainWindow> window;
+bool scored(const QSignalSpy& quality) {
+  return std::any_of(quality.begin(), quality.end(), [](const QList<QVariant>& call) {
+    const auto point = call.first().value<QualityPoint>();
+    return point.windows > 0 && std::isfinite(point.perplexity) && point.perplexity > 1;
+  });
+}
 
-  Stage() {
-    themes.setMode(ThemeManager::Mode::light);
-    workbench = std::make_unique<Workbench>(EngineOptions{});
-    window = std::make_unique<MainWindow>(&themes, workbench.get(), &settings, machineInfo(0));
-    window->resize(1440, 900);
-    window->show();
-  }
-  ~Stage() {
-    window.reset();
-    workbench.reset();
-  }
-  QAction* action(const char* id) { return window->actions()->action(QString::fromLatin1(id)); }
-  bool open(const QString& model) {
-    window->openModel(model);
-    return QTest::qWaitFor([this] { return workbench->hasModel() && !workbench->job().running; }, kLong);
-  }
-  bool idle() {
-    return QTest::qWaitFor([this] { return !workbench->job().running && !workbench->weightsPending(); }, kLong);
-  }
-  size_t runs() const { return window->runs()->model()->runs().size(); }
-};
-
-QString smallModel() { return sharedData(QStringLiteral("models/stories260K-f32.gguf")); }
-
-// The shared models where they are, else the starter that every build has.
-QString someModel() { return QFileInfo::exists(smallModel()) ? smallModel() : QStringLiteral("starter"); }
-
-// Fails the test when the event loop stood still for longer than `limitMs`.
-class StallDetector : public QObject {
- public:
-  explicit StallDetector(qint64 limitMs) : limitMs_(limitMs) {
-    clock_.start();
-    timer_.setInterval(10);
-    connect(&timer_, &QTimer::timeout, this, [this] {
-      worst = std::max(worst, clock_.restart() - 10);
-    });
-    timer_.start();
-  }
-  bool good() const { return worst <= limitMs_; }
-  qint64 worst = 0;
-
- private:
-  QTimer timer_;
-  QElapsedTimer clock_;
-  qint64 limitMs_;
-};
+// After a reset everything is at its default, but for sharing: its keys are gone until the cache is recomputed.
+std::string sharingHeld(Stage& stage) {
+  Config held;
+  for (const Adjustment& each : stage.workbench->effective().adjustments) held = held.with(each.knob, each.effective);
+  return held.canonical();
+}
 
 }  // namespace
 
@@ -116,34 +66,30 @@ class JourneyTest : public QObject {
       QVERIFY(!stage.action("run.generate")->isEnabled());
       QString error;
       QVERIFY2(stage.workbench->createSession(sessionPath, &error), qPrintable(error));
-      QVERIFY(stage.open(someModel()));
+      QVERIFY(stage.open(someModel(), kLongContext));
       QVERIFY(!stage.window->startPageShown());
 
-      // Generate; while text appears, fewer bits.
+      // Generate; while text appears, fewer bits; undo goes back at once.
       PromptPanel* prompt = stage.window->prompt();
       prompt->setPrompt(QStringLiteral("Once upon a time"));
-      child<QSpinBox>(stage.window.get(), "tokens")->setValue(100);
       QSignalSpy epochs(stage.workbench.get(), &Workbench::epochBegan);
-      StallDetector stalls(400);
-      stage.action("run.generate")->trigger();
-      QTRY_VERIFY_WITH_TIMEOUT(prompt->flow()->tokens().size() > 6, kLong);
-      child<QAbstractButton>(stage.window->knobs(), "knob.weights.bits.4")->click();
-      QVERIFY(stage.idle());
-      QTRY_VERIFY_WITH_TIMEOUT(epochs.count() >= 1, kLong);
-      QTRY_COMPARE_WITH_TIMEOUT(stage.workbench->effective().config.integer("weights.bits"), int64_t{4}, kLong);
-      QTRY_VERIFY_WITH_TIMEOUT(!prompt->flow()->text().isEmpty(), kLong);
+      stage.generateForLong();
+      QVERIFY(stage.moreTokens(6));
+      stage.knob("knob.weights.bits.4")->click();
+      QTRY_COMPARE_WITH_TIMEOUT(epochs.count(), 1, kLong);
+      QCOMPARE(epochs.last().first().value<EpochPoint>().label, QStringLiteral("weights.bits 16 → 4"));
+      QCOMPARE(stage.workbench->effective().config.integer("weights.bits"), int64_t{4});
+      stage.action("edit.undo")->trigger();
+      QTRY_COMPARE_WITH_TIMEOUT(epochs.count(), 2, kLong);
+      QCOMPARE(epochs.last().first().value<EpochPoint>().cause, QStringLiteral("undo"));
+      QCOMPARE(stage.workbench->effective().config.integer("weights.bits"), int64_t{16});
+      QVERIFY(stage.stop());
       QVERIFY(prompt->flow()->text().contains(QStringLiteral("Once upon a time")));
-      qInfo("longest stall of the event loop: %lld ms", static_cast<long long>(stalls.worst));
-      QVERIFY2(stalls.good(), qPrintable(QStringLiteral("the window stood still for %1 ms").arg(stalls.worst)));
       QTRY_VERIFY_WITH_TIMEOUT(stage.runs() >= 1, kLong);
 
-      // Undo goes back at once.
-      stage.action("edit.undo")->trigger();
-      QTRY_COMPARE_WITH_TIMEOUT(stage.workbench->effective().config.integer("weights.bits"), int64_t{16}, kLong);
-
       // A second run, a baseline, both compared.
+      child<QSpinBox>(stage.window.get(), "tokens")->setValue(60);
       stage.action("run.generate")->trigger();
-      QTRY_VERIFY_WITH_TIMEOUT(stage.workbench->job().running || prompt->flow()->tokens().size() > 90, kLong);
       QVERIFY(stage.idle());
       QTRY_VERIFY_WITH_TIMEOUT(stage.runs() >= 2, kLong);
       stage.action("view.runs")->trigger();
@@ -189,6 +135,123 @@ class JourneyTest : public QObject {
     QVERIFY(again.window->prompt()->flow()->text().contains(QStringLiteral("Once upon a time")));
   }
 
+  // Each knob, moved by its own control while text appears, is answered: it runs, or the reason why not is on the row; tokens go on,
+  // memory is told, the probe text is scored again.
+  void everyKnobAnswersWhileTextAppears() {
+    Stage stage;
+    QVERIFY(stage.open(someModel(), kLongContext));
+    QSignalSpy quality(stage.workbench.get(), &Workbench::qualityChanged);
+    stage.generateForLong();
+    QVERIFY(stage.moreTokens(200));
+    const auto press = [&](const char* name) { return [&stage, name] { stage.knob(name)->click(); }; };
+    const auto choose = [&](const char* name, const char* value) {
+      return [&stage, name, value] { stage.knob<QComboBox>(name)->setCurrentText(QString::fromLatin1(value)); };
+    };
+    const auto set = [&](const char* name, double value) {
+      return [&stage, name, value] { stage.knob<QDoubleSpinBox>(name)->setValue(value); };
+    };
+    const std::pair<const char*, std::function<void()>> steps[] = {
+        {"weights.bits", press("knob.weights.bits.8")},
+        {"weights.bits", press("knob.weights.bits.4")},
+        {"weights.group", press("knob.weights.group.64")},
+        {"weights.symmetric", press("knob.weights.symmetric.false")},
+        {"compute.activations", press("knob.compute.activations.int8")},
+        {"prune.ratio", set("knob.prune.ratio", 0.3)},
+        {"prune.method", choose("knob.prune.method", "wanda")},
+        {"kv.budget", set("knob.kv.budget", 50)},
+        {"kv.sinks", set("knob.kv.sinks", 8)},
+        {"kv.interval", set("knob.kv.interval", 32)},
+        {"kv.policy", choose("knob.kv.policy", "h2o")},
+        {"kv.policy", choose("knob.kv.policy", "window")},
+        {"share.block", set("knob.share.block", 2)},
+    };
+    for (const auto& [name, move] : steps) {
+      const KnobValue before = stage.workbench->requested().get(name);
+      const size_t tokens = stage.window->prompt()->flow()->tokens().size();
+      quality.clear();
+      move();
+      QTRY_VERIFY2_WITH_TIMEOUT(stage.workbench->requested().get(name) != before, name, kLong);
+      const KnobValue asked = stage.workbench->requested().get(name);
+      QTRY_VERIFY2_WITH_TIMEOUT(answered(stage, name, asked), name, kLong);
+      QVERIFY2(stage.moreTokens(tokens + 3), name);
+      QTRY_VERIFY2_WITH_TIMEOUT(scored(quality), name, kLong);
+      const TokenPoint* last = stage.window->prompt()->pointAt(static_cast<int>(stage.window->prompt()->flow()->tokens().size()) - 1);
+      QVERIFY(last && last->ms > 0 && last->memory[static_cast<size_t>(MemoryTag::kv)] > 0);
+    }
+    QCOMPARE(stage.workbench->effective().config.text("prune.method"), std::string("wanda"));  // measured on the text that ships
+    // Undo, redo, reset: the whole way back and forth.
+    const Config all = stage.workbench->requested();
+    for (size_t i = 0; i < std::size(steps); ++i) stage.action("edit.undo")->trigger();
+    QTRY_COMPARE_WITH_TIMEOUT(stage.workbench->requested(), Config(), kLong);
+    for (size_t i = 0; i < std::size(steps); ++i) stage.action("edit.redo")->trigger();
+    QTRY_COMPARE_WITH_TIMEOUT(stage.workbench->requested(), all, kLong);
+    stage.action("edit.resetKnobs")->trigger();
+    QTRY_COMPARE_WITH_TIMEOUT(stage.workbench->effective().config.canonical(), sharingHeld(stage), kLong);
+    // Evicted tokens and keys that were never kept are gone: recomputing is offered with its cost, and brings them back.
+    auto* rebuild = stage.knob("knobs.rebuild");
+    QTRY_VERIFY_WITH_TIMEOUT(rebuild->isVisible(), kLong);
+    QVERIFY2(rebuild->text().contains(QStringLiteral("about")), qPrintable(rebuild->text()));
+    QVERIFY(stage.stop());
+    rebuild->click();
+    QTRY_VERIFY_WITH_TIMEOUT(!stage.workbench->job().running && !stage.workbench->cacheMixed(), kLong);
+    QVERIFY(!rebuild->isVisible());
+    QCOMPARE(stage.workbench->effective().config, Config());
+  }
+
+  // A plan made in the window: stopped in the middle, gone on with, its runs in the table and side by side.
+  void aPlanIsMadeStoppedAndResumed() {
+    Stage stage;
+    QVERIFY(stage.open(someModel()));
+    stage.action("run.plan")->trigger();
+    auto* dialog = stage.window->findChild<PlanDialog*>();
+    QVERIFY(dialog && dialog->isVisible());
+    auto* values = child<QLineEdit>(dialog, "plan.axis.values");
+    auto* start = child<QAbstractButton>(dialog, "plan.start");
+    auto* status = child<QLabel>(dialog, "plan.status");
+    values->setText(QStringLiteral("16, 17"));   // what can't be is said at once
+    QVERIFY(!start->isEnabled());
+    QVERIFY2(status->text().contains(QStringLiteral("17")), qPrintable(status->text()));
+    values->setText(QStringLiteral("16, 4"));
+    dialog->editor()->addAxis(QStringLiteral("prune.ratio"), QStringLiteral("0, 0.5"));
+    child<QSpinBox>(dialog, "plan.context")->setValue(64);
+    child<QSpinBox>(dialog, "plan.chunks")->setValue(6);
+    child<QCheckBox>(dialog, "plan.bench")->setChecked(false);
+    child<QSpinBox>(dialog, "plan.repeats")->setValue(6);
+    QCOMPARE(dialog->model()->rowCount(), 24);
+    QVERIFY(child<QLabel>(dialog, "plan.title")->text().contains(QStringLiteral("24 points")));
+    QVERIFY(start->isEnabled());
+
+    StallDetector stalls;
+    start->click();
+    auto* stop = child<QAbstractButton>(dialog, "plan.stop");
+    QTRY_VERIFY_WITH_TIMEOUT(stop->isEnabled() || dialog->model()->done() > 0, kLong);
+    stage.workbench->stop();
+    QTRY_VERIFY_WITH_TIMEOUT(!stage.workbench->job().running, kLong);
+    QCOMPARE(stalls.verdict("plan"), QString());
+    QTest::qWait(500);   // the dialog looks at the file
+    auto* resume = child<QAbstractButton>(dialog, "plan.resume");
+    const int done = dialog->model()->done();
+    QVERIFY2(done < 24, "the plan was stopped too late to tell");
+    QTRY_VERIFY_WITH_TIMEOUT(resume->isEnabled(), kLong);
+    QVERIFY(!start->isEnabled());
+    dialog->close();
+    stage.action("run.plan")->trigger();   // the unfinished plan is offered again
+    QVERIFY(status->text().contains(QStringLiteral("not finished")));
+    resume->click();
+    QTRY_COMPARE_WITH_TIMEOUT(dialog->model()->done(), 24, kLong);
+    QVERIFY(stage.idle());
+    QTRY_VERIFY_WITH_TIMEOUT(stage.runs() >= 24, kLong);
+    size_t complete = 0;
+    for (const auto& run : stage.window->runs()->model()->runs()) complete += run.sweep && run.status == storage::RunStatus::done;
+    QCOMPARE(complete, size_t{24});
+    auto* compare = child<QAbstractButton>(dialog, "plan.compare");
+    QTRY_VERIFY_WITH_TIMEOUT(compare->isEnabled(), kLong);
+    compare->click();
+    auto* view = stage.window->findChild<CompareView*>();
+    QVERIFY(view->isVisible() && view->chart());
+    QCOMPARE(view->chart()->panels.front().x.categories.size(), qsizetype{4});
+  }
+
   void evaluateSixteenAgainstFewBits() {
     const QString path = sharedData(QStringLiteral("models/llama2xs-280k-f32.gguf"));
     if (!QFileInfo::exists(path)) QSKIP("the shared model llama2xs-280k-f32.gguf is not there");
@@ -215,204 +278,6 @@ class JourneyTest : public QObject {
     QVERIFY2(perplexities[2] > perplexities[1] && perplexities[2] > perplexities[0] * 1.2,
              qPrintable(QStringLiteral("%1 %2 %3").arg(perplexities[0]).arg(perplexities[1]).arg(perplexities[2])));
     QCOMPARE(dialog->results()->rowCount(), 3);
-  }
-
-  void badFilesAreAnsweredInTheWindow_data() {
-    QTest::addColumn<QByteArray>("content");
-    QTest::addColumn<QString>("name");
-    QTest::newRow("empty model") << QByteArray() << QStringLiteral("empty.gguf");
-    QTest::newRow("not a model") << QByteArray("this is no model at all, only text") << QStringLiteral("text.gguf");
-    QTest::newRow("not a session") << QByteArray("SQLite format 3, but not really") << QStringLiteral("fake.winnow");
-    QTest::newRow("unknown kind") << QByteArray("x") << QStringLiteral("thing.xyz");
-  }
-  void badFilesAreAnsweredInTheWindow() {
-    QFETCH(QByteArray, content);
-    QFETCH(QString, name);
-    QTemporaryDir folder;
-    QFile file(folder.filePath(name));
-    QVERIFY(file.open(QIODevice::WriteOnly));
-    file.write(content);
-    file.close();
-    Stage stage;
-    stage.window->openPath(file.fileName());
-    QTRY_VERIFY_WITH_TIMEOUT(stage.window->banner()->isVisible(), kLong);
-    QVERIFY2(stage.window->banner()->message().contains(name), qPrintable(stage.window->banner()->message()));
-    QVERIFY(stage.window->startPageShown());
-  }
-
-  void aMissingModelLeavesTheOpenOne() {
-    Stage stage;
-    QVERIFY(stage.open(someModel()));
-    const QString name = stage.workbench->model().name;
-    stage.window->openModel(QStringLiteral("/nowhere/missing.gguf"));
-    QTRY_VERIFY_WITH_TIMEOUT(stage.window->banner()->isVisible(), kLong);
-    QVERIFY(stage.window->banner()->message().contains(QStringLiteral("missing.gguf")));
-    QVERIFY(stage.workbench->hasModel());
-    QCOMPARE(stage.workbench->model().name, name);
-  }
-
-  void closingAtAnyMoment_data() {
-    QTest::addColumn<QString>("moment");
-    for (const char* each : {"loading", "prefill", "generating", "converting", "evaluating", "attributing"})
-      QTest::newRow(each) << QString::fromLatin1(each);
-  }
-  void closingAtAnyMoment() {
-    QFETCH(QString, moment);
-    auto stage = std::make_unique<Stage>();
-    stage->window->openModel(someModel());
-    if (moment != QStringLiteral("loading")) {
-      QTRY_VERIFY_WITH_TIMEOUT(stage->workbench->hasModel() && !stage->workbench->job().running, kLong);
-    }
-    GenerateRequest request;
-    request.prompt = QStringLiteral("Once upon a time");
-    request.tokens = 4000;
-    request.ignoreEos = true;
-    if (moment == QStringLiteral("prefill") || moment == QStringLiteral("generating")) stage->workbench->generate(request);
-    if (moment == QStringLiteral("generating")) QTRY_VERIFY_WITH_TIMEOUT(!stage->window->prompt()->flow()->tokens().empty(), kLong);
-    if (moment == QStringLiteral("converting")) child<QAbstractButton>(stage->window->knobs(), "knob.weights.bits.3")->click();
-    if (moment == QStringLiteral("evaluating")) {
-      EvaluateSpec spec;
-      spec.textInline = sampleText();
-      spec.context = 128;
-      stage->workbench->evaluate(spec);
-      QTest::qWait(30);
-    }
-    if (moment == QStringLiteral("attributing")) {
-      AttributeSpec spec;
-      spec.context = sampleText().left(600);
-      spec.responseTokens = 8;
-      stage->workbench->attribute(spec);
-      QTest::qWait(30);
-    }
-    QElapsedTimer clock;
-    clock.start();
-    stage->window->close();
-    stage.reset();
-    QVERIFY2(clock.elapsed() < 5000, qPrintable(QStringLiteral("closing took %1 ms").arg(clock.elapsed())));
-  }
-
-  void stopEndsWithinAMoment() {
-    Stage stage;
-    QVERIFY(stage.open(someModel()));
-    GenerateRequest request;
-    request.prompt = QStringLiteral("The dog");
-    request.tokens = 100000;
-    request.ignoreEos = true;
-    stage.workbench->generate(request);
-    QTRY_VERIFY_WITH_TIMEOUT(!stage.window->prompt()->flow()->tokens().empty() || !stage.workbench->job().running, kLong);
-    QElapsedTimer clock;
-    clock.start();
-    stage.action("run.stop")->trigger();
-    QTRY_VERIFY_WITH_TIMEOUT(!stage.workbench->job().running, kLong);
-    QVERIFY2(clock.elapsed() < 2000, qPrintable(QStringLiteral("stopping took %1 ms").arg(clock.elapsed())));
-  }
-
-  void paletteFindsActions() {
-    QVERIFY(paletteScore(QStringLiteral("Generate"), QStringLiteral("gen")) >= 0);
-    QVERIFY(paletteScore(QStringLiteral("Generate"), QStringLiteral("xyz")) < 0);
-    QVERIFY(paletteScore(QStringLiteral("Dark theme"), QStringLiteral("dark")) <
-                paletteScore(QStringLiteral("Reload a kernel"), QStringLiteral("dark")) ||
-            paletteScore(QStringLiteral("Reload a kernel"), QStringLiteral("dark")) < 0);
-    Stage stage;
-    stage.action("help.palette")->trigger();
-    auto* palette = stage.window->findChild<CommandPalette*>();
-    QVERIFY(palette);
-    auto* edit = child<QLineEdit>(palette, "palette.edit");
-    QTest::keyClicks(edit, QStringLiteral("dark theme"));
-    QTest::keyClick(edit, Qt::Key_Return);
-    QTRY_VERIFY(stage.themes.theme().dark);
-  }
-
-  void droppedFilesAreOpened() {
-    QTemporaryDir folder;
-    QFile text(folder.filePath(QStringLiteral("prompt.txt")));
-    QVERIFY(text.open(QIODevice::WriteOnly));
-    text.write("A dropped prompt");
-    text.close();
-    QFile other(folder.filePath(QStringLiteral("picture.bmp")));
-    QVERIFY(other.open(QIODevice::WriteOnly));
-    other.close();
-    Stage stage;
-    const auto drop = [&](const QString& path) {
-      QMimeData data;
-      data.setUrls({QUrl::fromLocalFile(path)});
-      QDragEnterEvent enter(QPoint(200, 200), Qt::CopyAction, &data, Qt::LeftButton, Qt::NoModifier);
-      enter.ignore();
-      QApplication::sendEvent(stage.window.get(), &enter);
-      if (!enter.isAccepted()) return false;
-      QDropEvent event(QPointF(200, 200), Qt::CopyAction, &data, Qt::LeftButton, Qt::NoModifier);
-      QApplication::sendEvent(stage.window.get(), &event);
-      return true;
-    };
-    QVERIFY(!drop(other.fileName()));
-    QVERIFY(drop(text.fileName()));
-    QCOMPARE(stage.window->prompt()->prompt(), QStringLiteral("A dropped prompt"));
-  }
-
-  void layoutSurvivesGarbage_data() {
-    QTest::addColumn<QByteArray>("state");
-    QTest::newRow("nothing") << QByteArray();
-    QTest::newRow("garbage") << QByteArray("no layout at all");
-    QTest::newRow("another version") << QMainWindow().saveState(99);
-  }
-  void layoutSurvivesGarbage() {
-    QFETCH(QByteArray, state);
-    Settings().setWindow({}, state);
-    {
-      Stage stage;
-      stage.window->showView(MainWindow::runsTab);   // leaves the start page
-      QVERIFY(child<QWidget>(stage.window.get(), "dock.knobs")->isVisible());
-      QVERIFY(child<QWidget>(stage.window.get(), "prompt")->isVisible());
-      stage.action("view.dock.knobs")->trigger();
-      QVERIFY(!child<QWidget>(stage.window.get(), "dock.knobs")->isVisible());
-      stage.window->close();
-    }
-    Stage again;   // what was hidden stays hidden, until the layout is reset
-    again.window->showView(MainWindow::runsTab);
-    QVERIFY(!child<QWidget>(again.window.get(), "dock.knobs")->isVisible());
-    again.action("view.reset")->trigger();
-    QVERIFY(child<QWidget>(again.window.get(), "dock.knobs")->isVisible());
-    Settings().setWindow({}, {});
-  }
-
-  void themesAndTextSizeSwitchLive() {
-    Stage stage;
-    stage.action("view.theme.dark")->trigger();
-    QVERIFY(stage.themes.theme().dark);
-    stage.action("view.theme.light")->trigger();
-    QVERIFY(!stage.themes.theme().dark);
-    const double before = stage.themes.fontScale();
-    stage.action("view.larger")->trigger();
-    QVERIFY(stage.themes.fontScale() > before);
-    stage.action("view.normalSize")->trigger();
-    QCOMPARE(stage.themes.fontScale(), 1.0);
-    QCOMPARE(Settings().theme(), ThemeManager::Mode::light);
-  }
-
-  void dialogsOpenAndClose() {
-    Stage stage;
-    for (const char* action : {"help.about", "help.shortcuts"}) {
-      stage.action(action)->trigger();
-      auto* dialog = stage.window->findChild<QDialog*>(QString::fromLatin1(action).section(QLatin1Char('.'), 1));
-      QVERIFY2(dialog && dialog->isVisible(), action);
-      QTest::keyClick(dialog, Qt::Key_Escape);
-      QTRY_VERIFY(!stage.window->findChild<QDialog*>(QString::fromLatin1(action).section(QLatin1Char('.'), 1)));
-    }
-  }
-
-  void shortcutsAreUnambiguous() {
-    Stage stage;
-    QHash<QString, QString> owners;
-    for (const QAction* action : stage.window->actions()->all()) {
-      if (action->shortcut().isEmpty()) continue;
-      const QString keys = action->shortcut().toString();
-      QVERIFY2(!owners.contains(keys),
-               qPrintable(keys + QStringLiteral(": ") + owners.value(keys) + QStringLiteral(" and ") + action->objectName()));
-      owners.insert(keys, action->objectName());
-    }
-    for (const char* keys :
-         {"F5", "Shift+F5", "Ctrl+K", "Ctrl+O", "Ctrl+Z", "Ctrl+Shift+Z", "Ctrl+Shift+B", "Ctrl+1", "Ctrl+4", "Ctrl+E", "Ctrl+F"})
-      QVERIFY2(owners.contains(QString::fromLatin1(keys)), keys);
   }
 };
 

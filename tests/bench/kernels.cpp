@@ -82,6 +82,7 @@ Matrix randomMatrix(Ledger& ledger, const WeightFormat& format, int rows, int co
     for (size_t i = 0; i < words; ++i) m.codes.as<uint16_t>()[i] = static_cast<uint16_t>((m.codes.as<uint16_t>()[i] & 0x807f) | 0x3f00);
   std::fill_n(m.scaleBuffer.as<uint16_t>(), m.scaleBuffer.bytes() / 2, uint16_t{0x2000});
   std::fill_n(m.minBuffer.as<uint16_t>(), m.minBuffer.bytes() / 2, uint16_t{0x9000});
+  std::fill_n(m.stepBuffer.as<uint8_t>(), m.stepBuffer.bytes(), uint8_t{3});
   return m;
 }
 
@@ -101,6 +102,7 @@ std::vector<Case> cases() {
     for (ActivationMode mode : {ActivationMode::int8, ActivationMode::bf16, ActivationMode::f16, ActivationMode::f32})
       all.push_back({packed(bits), mode});
   all.push_back({packed(4, false), ActivationMode::f16});
+  for (ActivationMode mode : {ActivationMode::int8, ActivationMode::f16}) all.push_back({*exactFormat(DType::q4_k), mode});
   for (int bits : {6, 5, 3, 2})
     for (ActivationMode mode : {ActivationMode::int8, ActivationMode::f16}) all.push_back({packed(bits), mode});
   return all;
@@ -213,8 +215,8 @@ void benchQuantize(Context& context, const Options& options) {
       std::printf("rtn %-14s %6.2f Gweight/s, %.2f per thread, best %.2f\n", packed(bits, symmetric).describe().c_str(), rate,
                   rate / options.threads, best);
     }
-  for (DType type : {DType::q8_0, DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1}) {
-    const size_t stride = static_cast<size_t>(dtypeTraits(type).blockBytes) * kCols / 32;
+  for (DType type : {DType::q8_0, DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1, DType::q4_k}) {
+    const size_t stride = static_cast<size_t>(dtypeTraits(type).blockBytes * (kCols / dtypeTraits(type).blockValues));
     std::vector<std::byte> file(stride * kRows);
     fillRandom(file.data(), file.size());
     const auto [rate, best] = measure(*exactFormat(type), 1e-9 * static_cast<double>(file.size()), [&](int t, Matrix& m) {

@@ -2,6 +2,8 @@
 // Cutting contexts; what attribution on a model counts, generates, refuses and says.
 #include "engine/attribute/attribute.h"
 
+#include <random>
+
 #include "tests/support/engine.h"
 
 using namespace winnow;
@@ -162,4 +164,24 @@ TEST(notes_tell_of_one_source_and_of_repeated_ones) {
   const std::string twice = notesOf("Lily had a red ball. Tom ran. Lily had a red ball.");
   EXPECT(twice.find("Sources 1 and 3 say the same") != std::string::npos, twice);
   EXPECT(notesOf("Lily had a red ball. Tom ran.").find("say the same") == std::string::npos);
+}
+
+// Bytes that are no UTF-8, overlong forms of a line end and of marks among them, end in some sentence each, once.
+TEST(broken_text_is_split_without_loss) {
+  std::mt19937 rng(5);
+  const std::string pieces[] = {"\xf0\x80\x80\x8a", "\xc0\x8a", "\xe0\x80\xae", "\xbb", "\xe3\x80", ". ", "a", "\n", "\n\n", "\xe3\x80\x82", "\xff", "? ", " "};
+  for (int i = 0; i < 400; ++i) {
+    std::string text;
+    const size_t length = 1 + rng() % 60;
+    for (size_t k = 0; k < length; ++k) text += rng() % 4 ? pieces[rng() % std::size(pieces)] : std::string(1, static_cast<char>(rng()));
+    for (const SourceUnit unit : {SourceUnit::sentence, SourceUnit::paragraph}) {
+      int64_t at = 0;
+      for (const Source& source : splitSources(text, unit)) {
+        EXPECT(source.start >= at && source.end > source.start, i, source.start, source.end);
+        EXPECT(text.find_first_not_of(" \t\n\r\f\v", static_cast<size_t>(at)) == static_cast<size_t>(source.start), i, at, source.start);
+        at = source.end;
+      }
+      EXPECT(text.find_first_not_of(" \t\n\r\f\v", static_cast<size_t>(at)) == std::string::npos, i, at);
+    }
+  }
 }

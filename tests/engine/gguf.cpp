@@ -174,6 +174,12 @@ TEST(vocabulary_faults) {
   EXPECT_REFUSED(vocabOnly, "holds no weights");
 }
 
+TEST(bytes_behind_the_last_tensor_are_noted) {
+  EXPECT(Model::open(written("exact.gguf", tinyLlamaText())).value()->notes().empty());
+  const auto m = Model::open(written("joined.gguf", tinyLlamaText() + std::string(1000, 'x')));
+  EXPECT(m.ok() && (*m)->notes().size() == 1 && (*m)->notes()[0].find("bytes follow the last tensor") != std::string::npos);
+}
+
 TEST(not_finite_values_are_found) {
   std::vector<TinyTensor> t = llamaTensors({});
   t[6].values[19] = NAN;  // attn_output, row 2, column 3

@@ -12,20 +12,21 @@ using namespace winnow;
 
 TEST(blocks_are_repacked_exactly) {
   std::mt19937 rng(5);
-  for (DType type : {DType::q8_0, DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1})
+  for (DType type : {DType::q8_0, DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1, DType::q4_k, DType::q5_k})
     for (int rows : {1, 16, 39})
-      for (int cols : {32, 160}) {
+      for (int blocks : {1, 5}) {
         const DTypeTraits traits = dtypeTraits(type);
-        const size_t rowBytes = static_cast<size_t>(cols / 32 * traits.blockBytes), stride = rowBytes + 6;
+        const int cols = blocks * traits.blockValues;
+        const size_t rowBytes = static_cast<size_t>(blocks * traits.blockBytes), stride = rowBytes + 6;
         std::vector<std::byte> file(stride * static_cast<size_t>(rows));
         for (auto& b : file) b = static_cast<std::byte>(rng());
         for (size_t r = 0; r < static_cast<size_t>(rows); ++r)
-          for (size_t block = 0; block < static_cast<size_t>(cols / 32); ++block) {
+          for (size_t block = 0; block < static_cast<size_t>(blocks); ++block) {
             std::byte* at = file.data() + r * stride + block * static_cast<size_t>(traits.blockBytes);
             const uint16_t scale = floatToF16(static_cast<float>(static_cast<int>(rng() % 2001) - 1000) / 512),
                            min = floatToF16(-0.37f * static_cast<float>(rng() % 9));
             std::memcpy(at, &scale, 2);
-            if (type == DType::q4_1 || type == DType::q5_1) std::memcpy(at + 2, &min, 2);
+            if (type != DType::q8_0 && type != DType::q4_0 && type != DType::q5_0) std::memcpy(at + 2, &min, 2);
           }
         Ledger ledger;
         Matrix m = Matrix::allocate(ledger, *exactFormat(type), rows, cols);
@@ -54,5 +55,7 @@ TEST(blocks_that_do_not_fit_are_refused) {
   EXPECT(!packBlocksExactly(DType::q4_1, file.data(), 20, 1, 0, wrongBits));
   Matrix shortRow = Matrix::allocate(ledger, {Storage::packed, 4, 32, true}, 1, 40);
   EXPECT(!packBlocksExactly(DType::q4_0, file.data(), 36, 1, 0, shortRow));
-  for (DType type : {DType::f32, DType::f16, DType::bf16, DType::q2_k, DType::q4_k, DType::q6_k}) EXPECT(!exactFormat(type));
+  Matrix half = Matrix::allocate(ledger, {Storage::packed, 4, 32, false, 256}, 1, 128);
+  EXPECT(!packBlocksExactly(DType::q4_k, file.data(), 144, 1, 0, half));
+  for (DType type : {DType::f32, DType::f16, DType::bf16, DType::q2_k, DType::q3_k, DType::q6_k}) EXPECT(!exactFormat(type));
 }

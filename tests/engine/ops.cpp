@@ -4,7 +4,8 @@
 // The bound. Every term of a sum passes through at most n roundings of relative size u = 2^-24: the product (twice, when the
 // instruction set has no fma), the running sum of its lane (at most cols / 4 terms, or 32 * 3 terms and then one per chunk when packed),
 // the horizontal sum (4), scale, bias, accumulation. So |error| <= n u sum |w| |x|, n = cols / 4 + 120. With a minimum, w = s q + m is
-// summed as two parts, each of which may be larger than w: |s q| + |m| <= |w| + 2 |m|.
+// summed as two parts, each of which may be larger than w: |s q| + |m| <= |w| + 2 |m|. Scales and minimums of super-blocks are products of
+// 11 and 8 bits and so exact in f32.
 #include "tests/engine/ops/harness.h"
 
 #include "engine/core/dtype.h"
@@ -23,12 +24,16 @@ struct Weights {  // a matrix whose buffers all end at guard pages
   Matrix m;
   Guarded<uint8_t> data;
   Guarded<uint16_t> scales, mins;
+  Guarded<uint8_t> steps;
   Weights(const WeightFormat& format, int rows, int cols, const std::vector<float>& w)
       : m(Matrix::allocate(ledger, format, rows, cols)),
         data(m.codes.bytes()),
         scales(m.scaleBuffer.bytes() / 2),
-        mins(m.minBuffer.bytes() / 2) {
-    if (format.storage == Storage::packed) {
+        mins(m.minBuffer.bytes() / 2),
+        steps(m.stepBuffer.bytes()) {
+    if (format.super > 0) {
+      fillSuperBlocks();
+    } else if (format.storage == Storage::packed) {
       for (int r = 0; r < rows; r += 16)
         findQuantizeMethod("rtn")->quantizeRows(w.data() + static_cast<size_t>(r) * static_cast<size_t>(cols), r, std::min(16, rows - r),
                                                 m);
@@ -49,8 +54,37 @@ struct Weights {  // a matrix whose buffers all end at guard pages
       std::memcpy(mins.data(), m.mins, mins.size() * 2);
       m.mins = mins.data();
     }
+    if (m.steps) {
+      std::memcpy(steps.data(), m.steps, steps.size());
+      m.steps = steps.data();
+    }
+  }
+
+ private:
+  void fillSuperBlocks() {  // no method makes them: any codes, multiples and halves will do
+    std::mt19937 rng(static_cast<uint32_t>(m.rows * 1000 + m.cols));
+    std::vector<uint8_t> q(static_cast<size_t>(16 * m.cols));
+    for (int tile = 0; tile * 16 < m.rows; ++tile) {
+      for (int r = 0; r < 16; ++r)
+        for (int k = 0; k < m.cols; ++k)
+          q[static_cast<size_t>(r * m.cols + k)] = static_cast<uint8_t>(tile * 16 + r < m.rows ? rng() % (1u << m.format.bits) : 0);
+      packTile(m, tile, q.data());
+    }
+    for (size_t i = 0; i < m.scaleBuffer.bytes() / 2; ++i) {
+      m.scaleBuffer.as<uint16_t>()[i] = floatToF16(static_cast<float>(static_cast<int>(rng() % 2001) - 1000) / 50000);
+      m.minBuffer.as<uint16_t>()[i] = floatToF16(static_cast<float>(static_cast<int>(rng() % 2001) - 1000) / 9000);
+    }
+    for (size_t i = 0; i < m.stepBuffer.bytes(); ++i) m.stepBuffer.as<uint8_t>()[i] = static_cast<uint8_t>(rng());
   }
 };
+
+float minimumOf(const Matrix& m, int r, int k) {
+  const WeightFormat& f = m.format;
+  const auto place = [&](int perRow, int index) { return (r / 16 * perRow + index) * 16 + r % 16; };
+  const int group = k / f.groupCols(m.cols);
+  if (f.super == 0) return f16ToFloat(m.mins[place(f.groups(m.cols), group)]);
+  return f16ToFloat(m.mins[place(f.scaleGroups(m.cols), k / f.super)]) * m.steps[place(2 * f.groups(m.cols), 2 * group + 1)];
+}
 
 float rounded(float x, ActivationMode mode) {
   if (mode == ActivationMode::f16) return f16ToFloat(floatToF16(x));
@@ -93,8 +127,7 @@ Reference reference(const Matrix& m, const Guarded<float>& x, const std::vector<
       for (int k = 0; k < m.cols; ++k) {
         const double w = rows[static_cast<size_t>(r)][static_cast<size_t>(k)], v = xt[static_cast<size_t>(k)];
         double size = std::fabs(w);
-        if (m.mins)
-          size += 2 * std::fabs(f16ToFloat(m.mins[(r / 16 * m.format.groups(m.cols) + k / m.format.groupCols(m.cols)) * 16 + r % 16]));
+        if (m.mins) size += 2 * std::fabs(minimumOf(m, r, k));
         sum += w * v;
         magnitude += size * std::fabs(v);
       }
@@ -115,6 +148,8 @@ std::vector<WeightFormat> formats() {
   for (uint8_t bits : {2, 3, 4, 5, 6, 8})
     for (bool symmetric : {true, false})
       for (uint16_t group : {32, 64, 128, 0}) all.push_back({Storage::packed, bits, group, symmetric});
+  for (uint8_t bits : {4, 5}) all.push_back({Storage::packed, bits, 32, false, 256});
+  all.push_back({Storage::packed, 4, 64, false, 192});
   return all;
 }
 

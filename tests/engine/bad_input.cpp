@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// What bad input gets from the engine: one sentence that says what and where, the right code, and nothing half done.
+#include <cstring>
+
+#include "engine/evaluate/perplexity.h"
+#include "engine/model/synthesize.h"
+#include "tests/support/engine.h"
+
+using namespace winnow;
+using namespace winnow::test;
+
+namespace {
+
+// The bytes of a small random model.
+const std::string& soundFile() {
+  static const std::string bytes = [] {
+    NamedShape shape = namedShapes().front();
+    shape.config.layers = 2;
+    shape.config.hidden = 64;
+    shape.config.heads = 4;
+    shape.config.kvHeads = 2;
+    shape.config.headDim = shape.config.rope.dims = 16;
+    shape.config.ffn = 96;
+    shape.config.vocab = 512;
+    shape.config.context = 128;
+    const std::string path = (scratch() / "sound.gguf").string();
+    ok(synthesize(shape, "f32", 1, path, {}));
+    return readFile(path);
+  }();
+  return bytes;
+}
+
+std::string written(const std::string& bytes) {
+  const std::string path = (scratch() / "bad.gguf").string();
+  std::ofstream(path, std::ios::binary) << bytes;
+  return path;
+}
+
+std::shared_ptr<Engine> engineOf(const std::string& bytes) { return value(Engine::create(value(Model::open(written(bytes))), {.threads = 2})); }
+
+std::string withNaN(size_t first, size_t count) {
+  std::string bytes = soundFile();
+  const float nan = NAN;
+  for (size_t i = 0; i < count; ++i) std::memcpy(bytes.data() + (first + i * 4) / 4 * 4, &nan, 4);
+  return bytes;
+}
+
+void isOneSentence(const Error& error, ErrorCode code, const std::string& needle, const std::string& what) {
+  EXPECT(error.code == code, what, static_cast<int>(error.code), error.message);
+  EXPECT(error.message.find(needle) != std::string::npos, what, "'" + error.message + "'", "should hold", needle);
+  EXPECT(error.message.find('\n') == std::string::npos && !error.message.empty() && error.message.back() == '.', what, error.message);
+  EXPECT(error.hint.empty() || error.hint.back() == '.', what, error.hint);
+}
+
+}  // namespace
+
+TEST(damaged_models_are_refused_by_name) {
+  const std::string sound = soundFile();
+  struct Case {
+    const char* what;
+    std::string bytes, needle;
+  };
+  std::string version = sound, architecture = sound, tensors = sound;
+  version[4] = 9;
+  std::memset(tensors.data() + 8, 0x7f, 7);
+  for (size_t at; (at = architecture.find("llama")) != std::string::npos;) architecture.replace(at, 5, "mamba");
+  std::vector<Case> cases = {{"wrong magic", "GGML" + sound.substr(4), "not a GGUF file"}, {"a text", std::string(5000, 'x'), "not a GGUF file"},
+                             {"empty", "", "empty"}, {"version", version, "version 9"}, {"architecture", architecture, "'mamba' is not supported"},
+                             {"tensor count", tensors, "tensors"}};
+  for (size_t length = 1; length < sound.size(); length += 1 + sound.size() / 40) cases.push_back({"truncated", sound.substr(0, length), "bad.gguf"});
+  for (const Case& c : cases) {
+    const auto opened = Model::open(written(c.bytes));
+    EXPECT(!opened.ok(), c.what, c.bytes.size());
+    if (!opened) isOneSentence(opened.error(), ErrorCode::badInput, c.needle, c.what);
+  }
+  const auto missing = Model::open((scratch() / "nowhere.gguf").string());
+  isOneSentence(missing.error(), ErrorCode::badInput, "nowhere.gguf", "missing");
+}
+
+// Rounding hides a NaN, so it is looked for there; a plain product carries it into the logits.
+TEST(weights_that_are_not_numbers_are_named) {
+  const size_t size = soundFile().size();
+  for (const size_t count : {size_t{1}, size_t{2000}}) {
+    const auto engine = engineOf(withNaN(size - 9000, count));
+    const auto session = makeSession(engine, Config(), {.context = 64});
+    const Status fed = session->prefill(someTokens(8, 512), {});
+    EXPECT(!fed);
+    if (!fed) isOneSentence(fed.error(), ErrorCode::badInput, "tensor 'blk.", "plain");
+    for (const Settings& settings : {Settings{{"weights.bits", "8"}}, Settings{{"weights.bits", "2"}}, Settings{{"prune.ratio", "0.5"}}}) {
+      const auto made = engine->createSession(configure(settings), {.context = 64}, {});
+      EXPECT(!made, settings.front().first);
+      if (!made) isOneSentence(made.error(), ErrorCode::badInput, "not finite", settings.front().first);
+    }
+    session->request(configure({{"weights.bits", "4"}}));
+    EXPECT(!session->finishPending({}).ok());
+    EXPECT_EQ(session->effective()->config.integer("weights.bits"), int64_t{16});
+  }
+}
+
+TEST(impossible_knob_values_name_the_knob_and_the_range) {
+  const std::pair<const char*, const char*> table[] = {
+      {"weights.bits", "7"}, {"weights.bits", "0"}, {"weights.bits", "four"}, {"weights.bits", ""}, {"weights.bits", "4.5"}, {"weights.group", "48"}, {"weights.method", "awk"},
+      {"weights.symmetric", "maybe"}, {"prune.ratio", "1"}, {"prune.ratio", "-0.1"}, {"prune.ratio", "nan"}, {"prune.ratio", "inf"}, {"kv.budget", "0"}, {"kv.budget", "1.5"},
+      {"kv.budget", "-3"}, {"kv.budget", "1e99"}, {"kv.policy", "h3o"}, {"kv.sinks", "-1"}, {"kv.sinks", "99999999999999999999"}, {"kv.interval", "0"}, {"share.block", "17"},
+      {"share.first", "-2"}, {"compute.activations", "int4"}, {"calibration.tokens", "1"}, {"no.such.knob", "1"}};
+  for (const auto& [name, text] : table) {
+    const auto parsed = Config().parsed(name, text);
+    EXPECT(!parsed, name, text);
+    if (!parsed) isOneSentence(parsed.error(), ErrorCode::usage, name, std::string(name) + "=" + text);
+  }
+}
+
+TEST(what_a_model_can_not_do_is_adjusted_with_a_reason) {
+  const auto engine = engineOf(soundFile());
+  struct Case {
+    Settings settings;
+    const char *knob, *effective;
+  };
+  for (const Case& c : {Case{{{"kv.budget", "16"}, {"kv.sinks", "256"}}, "kv.sinks", "15"}, Case{{{"kv.policy", "window"}, {"kv.budget", "2"}}, "kv.sinks", "1"},
+                        Case{{{"share.block", "2"}}, "share.block", "1"}, Case{{{"compute.activations", "int8"}}, "compute.activations", "auto"},
+                        Case{{{"weights.method", "rtn"}}, "weights.method", "none"}}) {
+    const auto session = makeSession(engine, configure(c.settings), {.context = 64});
+    const auto effective = session->effective();
+    EXPECT_EQ(toText(effective->config.get(c.knob)), std::string(c.effective));
+    EXPECT(!effective->asRequested(), c.knob);
+    EXPECT(effective->adjustments.size() == 1 && effective->adjustments[0].knob == c.knob && effective->adjustments[0].reason.ends_with("."), c.knob);
+    ok(session->prefill(someTokens(40, 512), {}));
+    generate(*session, 20);
+  }
+}
+
+TEST(what_does_not_fit_the_context_is_refused_whole) {
+  const auto engine = engineOf(soundFile());
+  const auto session = makeSession(engine, Config(), {.context = 32});
+  const Status prompt = session->prefill(someTokens(33, 512), {});
+  EXPECT(!prompt);
+  isOneSentence(prompt.error(), ErrorCode::badInput, "33", "prompt");
+  EXPECT_EQ(session->position(), int64_t{0});
+  ok(session->prefill(someTokens(32, 512), {}));
+  const Status step = session->step(1);
+  EXPECT(!step);
+  isOneSentence(step.error(), ErrorCode::badInput, "32", "step");
+  session->reset();
+  const Status id = session->prefill(std::vector<int32_t>{1, 512}, {});
+  EXPECT(!id);
+  isOneSentence(id.error(), ErrorCode::badInput, "512", "id");
+  EXPECT_EQ(session->position(), int64_t{0});
+  const auto negative = engine->createSession(Config(), {.context = -1}, {});
+  isOneSentence(negative.error(), ErrorCode::usage, "-1", "context");
+  const auto plan = engine->plan(Config(), {.context = 32}, 33);
+  isOneSentence(plan.error(), ErrorCode::usage, "33", "plan");
+}
+
+#ifdef WINNOW_HAS_TEXT
+TEST(texts_shorter_than_a_window_say_how_much_is_missing) {
+  const auto engine = engineOf(soundFile());
+  const auto session = makeSession(engine, Config(), {.context = 256});
+  for (const char* mode : {"llama", "llama-stride", "hf-doc", "hf-exact"})
+    for (const std::string& text : {std::string(), std::string(mode[0] == 'h' ? "" : "a short text")}) {
+      PerplexityRequest request;
+      request.mode = *findPerplexityMode(mode);
+      request.context = 128;
+      const auto result = measurePerplexity(*session, nullptr, *engine->tokenizer(), text, request, {});
+      EXPECT(!result, mode);
+      if (!result) isOneSentence(result.error(), ErrorCode::badInput, "at least", mode);
+    }
+}
+#endif
