@@ -203,26 +203,44 @@ Result<AttributeResult> attributeRun(const JobContext& context, const Config& co
   request.method = spec.method.toStdString();
   request.unit = spec.unit;
   request.responseTokens = spec.responseTokens;
+  request.samples = spec.samples;
+  request.attribot = spec.attribot;
+  std::shared_ptr<Engine> proxyEngine;
+  std::unique_ptr<Session> proxySession;
+  std::optional<ProxyModel> proxy;
+  if (!spec.proxyPath.isEmpty()) {
+    auto model = Model::open(spec.proxyPath.toStdString());
+    if (!model) return model.error();
+    auto opened = Engine::create(*model, EngineOptions{});
+    if (!opened) return opened.error();
+    proxyEngine = *opened;
+    if (!proxyEngine->tokenizer()) return noTokenizer();
+    auto made = proxyEngine->createSession(Config(), {}, context.progress);
+    if (!made) return made.error();
+    proxySession = std::move(*made);
+    proxy.emplace(ProxyModel{*proxySession, *proxyEngine->tokenizer()});
+  }
   auto session = context.engine->createSession(config, {}, context.progress);
   if (!session) return session.error();
   storage::NewRun run = describe(context, storage::RunKind::attribute);
   run.prompt = request.context + "\n\n" + request.question;
-  run.protocol = request.method + (spec.unit == SourceUnit::sentence ? " sentence" : " paragraph");
+  run.protocol = request.method + " " + std::string(sourceUnitName(spec.unit));
   RunRecorder recorder(context.file, *context.engine, *(*session)->effective(), run);
   if (context.onRun && recorder.active()) context.onRun(recorder.id());
   const auto store = [&](const AttributeResult& r) {
     auto* file = recorder.file();
     if (!file) return;
-    storage::AttributionRecord record{r.method, spec.unit == SourceUnit::sentence ? "sentence" : "paragraph", request.context, request.question, r.response,
+    storage::AttributionRecord record{r.method, std::string(sourceUnitName(r.unit)), request.context, request.question, r.response,
                                       r.baseLogProb, r.noiseFloor, r.forwards, r.forwardTokens, static_cast<int64_t>(r.ms * 1e6), r.complete, {}};
     for (const Source& s : r.sources) record.sources.push_back({s.id, s.start, s.end, s.text, s.score, s.perToken});
     file->setAttribution(recorder.id(), record);
   };
-  const auto result = attribute(**session, *tokenizer, request, context.progress, onPartial);
+  const auto result = attribute(**session, *tokenizer, request, context.progress, onPartial, proxy ? &*proxy : nullptr);
   if (!result) return closed<AttributeResult>(context, recorder, result.error());
   store(*result);
   recorder.memory(0, (*session)->memory());
   recorder.metric("forwards", "", "lower", static_cast<double>(result->forwards));
+  recorder.metric("forward_tokens", "", "lower", static_cast<double>(result->forwardTokens));
   recorder.metric("attribution_ms", "ms", "lower", result->ms);
   recorder.finish(result->complete ? storage::RunStatus::done : storage::RunStatus::cancelled);
   return result;

@@ -18,6 +18,12 @@ namespace {
 constexpr qint64 kLargestPlan = 4 << 20;   // bytes
 constexpr size_t kMostPoints = 100000;
 
+std::vector<std::pair<const char*, const char*>> attributionMethodChoices() {
+  std::vector<std::pair<const char*, const char*>> choices;
+  for (const AttributionMethod& method : attributionMethods()) choices.emplace_back(method.name.c_str(), method.name.c_str());
+  return choices;
+}
+
 // Reads one object: every key is looked at once, what is left over is an error that names its path.
 class Reader {
  public:
@@ -180,9 +186,18 @@ Experiment readExperiment(Reader& r, const QString& folder) {
     s.question = r.text("question");
     if (s.question.isEmpty()) r.fail(r.at("question") + QStringLiteral(" is missing: an attribution needs a question."));
     s.response = r.text("response");
-    s.method = QLatin1String(r.choice<const char*>("method", {{"loo", "loo"}}));
-    s.unit = r.choice<SourceUnit>("unit", {{"sentence", SourceUnit::sentence}, {"paragraph", SourceUnit::paragraph}});
+    s.method = QLatin1String(r.choice("method", attributionMethodChoices()));
+    s.unit = r.choice<SourceUnit>("unit", {{"sentence", SourceUnit::sentence}, {"paragraph", SourceUnit::paragraph}, {"window", SourceUnit::window}});
     s.responseTokens = r.integer("n", 48, 1, 4096);
+    s.samples = r.integer("samples", 0, 0, 100000);
+    s.proxyPath = resolved(r.text("proxy"), folder);
+    const auto tricks = parseTricks(r.text("tricks", QString::fromStdString(tricksText(s.attribot))).toStdString());
+    if (tricks)
+      s.attribot = *tricks;
+    else
+      r.fail(r.at("tricks") + QStringLiteral(": ") + QString::fromStdString(tricks.error().message));
+    s.attribot.keepParagraphs = r.integer("keep_paragraphs", s.attribot.keepParagraphs, 1, 100000);
+    s.attribot.keepSources = r.integer("keep_sources", s.attribot.keepSources, 1, 100000);
     return s;
   }
   if (kind != QLatin1String("bench")) r.fail(r.at("kind") + QStringLiteral(" is none of generate, evaluate, bench, attribute."));
@@ -301,7 +316,9 @@ QByteArray experimentJson(const Experiment& experiment) {
     if (!b->textPath.isEmpty()) o["text"] = b->textPath;
   } else if (const auto* a = std::get_if<AttributeSpec>(&experiment)) {
     o = {{"kind", "attribute"}, {"context", a->contextPath}, {"question", a->question}, {"response", a->response}, {"method", a->method},
-         {"unit", a->unit == SourceUnit::sentence ? "sentence" : "paragraph"}, {"n", a->responseTokens}};
+         {"unit", QString::fromStdString(std::string(sourceUnitName(a->unit)))}, {"n", a->responseTokens}, {"samples", a->samples}, {"tricks", QString::fromStdString(tricksText(a->attribot))},
+         {"keep_paragraphs", a->attribot.keepParagraphs}, {"keep_sources", a->attribot.keepSources}};
+    if (!a->proxyPath.isEmpty()) o["proxy"] = a->proxyPath;
   }
   return QJsonDocument(o).toJson(QJsonDocument::Compact);
 }

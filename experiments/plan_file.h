@@ -39,9 +39,12 @@ struct BenchSpec {
 struct AttributeSpec {
   QString context, question, response;  // response empty = generate
   QString contextPath;
-  QString method = QStringLiteral("loo");
+  QString method = QStringLiteral("attribot");
   SourceUnit unit = SourceUnit::sentence;
   int responseTokens = 48;
+  int samples = 0;              // 0 = the method's default
+  AttribotOptions attribot{};
+  QString proxyPath;            // a second, smaller model; attribot only
 };
 
 using Experiment = std::variant<GenerateSpec, EvaluateSpec, BenchSpec, AttributeSpec>;

@@ -11,10 +11,21 @@
 #include <iostream>
 #include <iterator>
 
+#include "engine/attribute/attribute.h"
 #include "experiments/model_source.h"
 #include "experiments/text_file.h"
 
 namespace winnow::cli {
+
+namespace {
+
+std::string methodNames() {
+  std::string names;
+  for (const AttributionMethod& method : attributionMethods()) names += (names.empty() ? "" : "|") + method.name;
+  return names;
+}
+
+}  // namespace
 
 std::span<const Command> commands() {
   static const Option context{"--context", "N", "tokens of context", false};
@@ -62,8 +73,15 @@ std::span<const Command> commands() {
         {{"--context", "FILE", "the text to attribute to", false},
          {"--question", "TEXT", "asked after the context", false},
          {"--response", "TEXT", "the answer (default: generated greedily)", false},
-         {"--method", "loo", "leave-one-out", false},
-         {"--unit", "sentence|paragraph", "what is left out (default sentence)", false},
+         {"--method", methodNames(), "(default attribot)", false},
+         {"--unit", "sentence|paragraph|window", "what is left out (default sentence)", false},
+         {"--window", "N", "tokens of a window (default 8)", false},
+         {"--proxy", "MODEL", "a small model that chooses the sources, or scores in the model's place (attribot)", false},
+         {"--tricks", "LIST", "of attribot: reuse,hierarchy,prune (default), replace for prune, or none", false},
+         {"--keep-paragraphs", "K", "that attribot looks into (default 3)", false},
+         {"--keep-sources", "K", "that a proxy leaves to the model (default 3)", false},
+         {"--samples", "N", "masks of contextcite (64), pairs of orders of shapley (50)", false},
+         {"--seed", "N", "of what is drawn at random (default 0)", false},
          {"-n", "N", "tokens to generate without --response (default 48)", false}}},
        runAttribute},
       {{"run", "PLAN.json", 1, 1, "Runs the experiments and sweeps of a plan into a session file.",
@@ -224,6 +242,8 @@ QJsonValue jsonValue(const KnobValue& value) {
   if (const double* d = std::get_if<double>(&value)) return *d;
   return text(std::get<std::string>(value));
 }
+
+Error noTokenizer() { return {ErrorCode::badInput, "the model file holds no tokenizer: text can't be read.", "Use a file with its vocabulary."}; }
 
 QJsonObject configJson(const Effective& effective) {
   const auto object = [](const Config& config) {

@@ -53,6 +53,7 @@ struct Command {
 std::span<const Command> commands();
 
 Result<std::string> readText(const std::string& path);  // "-" = standard input, bytes verbatim
+Error noTokenizer();
 QJsonObject configJson(const Effective& effective);     // requested, effective, reasons
 QString text(const std::string& utf8);
 QJsonValue jsonValue(const KnobValue& value);

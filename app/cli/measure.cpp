@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// Commands that measure: perplexity, bench, attribute.
+// Commands that measure: perplexity, bench.
 #include <QJsonArray>
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
 
 #include "app/cli/command.h"
-#include "engine/attribute/attribute.h"
 #include "engine/evaluate/bench.h"
 #include "engine/evaluate/perplexity.h"
 #include "experiments/jobs.h"
@@ -148,64 +147,6 @@ int runBench(const Invocation& invocation) {
   printTable(rows, true);
   std::printf("%s; roofline of this run: read %.1f GB/s, matrix product %.0f GFLOP/s; %s\n", (*engine)->deviceDescription().c_str(), result->readGbs, result->gemmGflops, result->protocol.c_str());
   return 0;
-}
-
-namespace {
-
-int printAttribution(const Invocation& invocation, const AttributeResult& r) {
-  if (invocation.json()) {
-    QJsonArray sources;
-    for (const Source& s : r.sources) {
-      QJsonArray perToken;
-      for (float score : s.perToken) perToken.append(score);
-      sources.append(QJsonObject{{"id", s.id}, {"text", text(s.text)}, {"start", static_cast<qint64>(s.start)}, {"end", static_cast<qint64>(s.end)},
-                                 {"score", s.score ? QJsonValue(*s.score) : QJsonValue(QJsonValue::Null)}, {"per_token", perToken}});
-    }
-    const QJsonObject object{{"response", text(r.response)}, {"sources", sources}, {"forwards", static_cast<qint64>(r.forwards)}, {"forward_tokens", static_cast<qint64>(r.forwardTokens)},
-                             {"ms", r.ms}, {"method", text(r.method)}, {"base_log_prob", r.baseLogProb}, {"noise_floor", r.noiseFloor}, {"complete", r.complete}};
-    return r.complete ? invocation.print(object) : invocation.stopped(object);
-  }
-  std::printf("Response: %s\n\n", r.response.c_str());
-  std::vector<const Source*> ranked;
-  for (const Source& s : r.sources) ranked.push_back(&s);
-  std::ranges::stable_sort(ranked, [](const Source* a, const Source* b) { return a->score.value_or(-INFINITY) > b->score.value_or(-INFINITY); });
-  std::vector<std::vector<std::string>> rows{{"nats", "probability", "source"}};
-  for (const Source* s : ranked)
-    rows.push_back({s->score ? fixed(*s->score, 3) : "-", s->score ? (std::fabs(*s->score) < r.noiseFloor ? "noise" : "×" + fixed(std::exp(*s->score), 2)) : "-", s->text});
-  printTable(rows, true);
-  std::printf("\n%s: %lld forwards, %lld tokens, %.0f ms%s\n", r.method.c_str(), static_cast<long long>(r.forwards), static_cast<long long>(r.forwardTokens), r.ms, r.complete ? "" : " (stopped, partial)");
-  return r.complete ? 0 : invocation.stopped({});
-}
-
-}  // namespace
-
-int runAttribute(const Invocation& invocation) {
-  const Arguments& arguments = invocation.arguments();
-  AttributeRequest request;
-  request.method = arguments.text("--method", "loo");
-  if (request.method != "loo") return invocation.fail({ErrorCode::usage, "--method " + request.method + ": this build has loo (exact leave-one-out).", "Use --method loo."});
-  const std::string unit = arguments.text("--unit", "sentence");
-  if (unit != "sentence" && unit != "paragraph") return invocation.fail({ErrorCode::usage, "--unit " + unit + ": expected sentence or paragraph.", ""});
-  request.unit = unit == "sentence" ? SourceUnit::sentence : SourceUnit::paragraph;
-  const auto count = arguments.integer("-n", 48, 1, 4096);
-  if (!count) return invocation.fail(count.error());
-  request.responseTokens = static_cast<int>(*count);
-  for (const char* needed : {"--context", "--question"})
-    if (!arguments.has(needed)) return invocation.fail({ErrorCode::usage, std::string("attribute needs ") + needed + ".", "winnow-cli attribute --help"});
-  const auto input = readText(arguments.text("--context"));
-  if (!input) return invocation.fail(input.error());
-  request.context = *input;
-  request.question = arguments.text("--question");
-  if (arguments.has("--response")) request.response = arguments.text("--response");
-  const auto engine = invocation.openEngine(arguments.positional()[0]);
-  if (!engine) return invocation.fail(engine.error());
-  if (!(*engine)->tokenizer()) return invocation.fail(noTokenizer());
-  const auto session = invocation.openSession(**engine);
-  if (!session) return invocation.fail(session.error());
-  const Progress progress = invocation.progress();
-  const auto result = attribute(**session, *(*engine)->tokenizer(), request, progress);
-  if (!result) return invocation.fail(explained(**engine, result.error()));
-  return printAttribution(invocation, *result);
 }
 
 }  // namespace winnow::cli

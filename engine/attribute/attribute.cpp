@@ -1,66 +1,102 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// Attribution with a model: prompt, response, teacher-forced scores, noise floor.
+// Attribution with a model: checks, the response, the method, and what a person should know about the scores.
 #include "engine/attribute/attribute.h"
 
 #include <algorithm>
-#include <array>
 #include <chrono>
-#include <cmath>
+#include <map>
 
-#include "engine/cpu/ops.h"
+#include "engine/attribute/model_scorer.h"
 #include "engine/run/sampler.h"
 
 namespace winnow {
 namespace {
 
+using Clock = std::chrono::steady_clock;
+double msSince(Clock::time_point start) { return std::chrono::duration<double, std::milli>(Clock::now() - start).count(); }
+
 class Attribution {
  public:
-  Attribution(Session& session, const Tokenizer& tokenizer, const AttributeRequest& request, const Progress& progress)
-      : session_(session), tokenizer_(tokenizer), request_(request) {
+  Attribution(Session& session, const Tokenizer& tokenizer, const AttributeRequest& request, const Progress& progress, const ProxyModel* proxy)
+      : session_(session), tokenizer_(tokenizer), request_(request), progress_(progress), proxy_(proxy) {
     inner_.stop = progress.stop;
   }
 
-  Result<AttributeResult> run(const Progress& progress, const std::function<void(const AttributeResult&)>& onPartial) {
-    const auto began = std::chrono::steady_clock::now();
+  Result<AttributeResult> run(const std::function<void(const AttributeResult&)>& onPartial) {
+    const AttributionMethod* method = findAttributionMethod(request_.method);
+    if (!method) return unknownAttributionMethod(request_.method);
+    if (proxy_ && !method->usesProxy)
+      return Error{ErrorCode::usage, "The attribution method " + method->name + " uses no proxy.", "Leave the proxy out, or choose attribot."};
     result_.method = request_.method;
-    result_.sources = splitSources(request_.context, request_.unit);
+    result_.unit = method->unit.value_or(request_.unit);
+    result_.sources = result_.unit == SourceUnit::window ? splitWindows(request_.context, tokenizer_, request_.windowTokens) : splitSources(request_.context, result_.unit);
+    if (result_.sources.empty()) return withoutSources();
     if (Status checked = check(); !checked) return checked.error();
-    progress(0.0, "response");
+    progress_(0.0, "response");
     if (Status prepared = prepareResponse(); !prepared) return prepared.error();
-    const auto finish = [&] {
-      result_.ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - began).count();
-      return result_;
+    if (inner_.stopped()) return result_;
+    noteCircumstances();
+    ModelScorer target(session_, tokenizer_, request_.question, result_.responseTokens, progress_.stop);
+    std::optional<ModelScorer> proxy;
+    if (proxy_) {
+      auto response = proxyResponse();
+      if (!response) return response.error();
+      proxy.emplace(proxy_->session, proxy_->tokenizer, request_.question, std::move(*response), progress_.stop);
+    }
+    const auto began = Clock::now();
+    const auto settle = [&] {
+      result_.ms = msSince(began) - result_.noiseMs;
+      result_.parameterTokens = static_cast<double>(result_.forwardTokens - result_.proxyForwardTokens) * static_cast<double>(session_.parameters());
+      if (!proxy_) return;
+      result_.parameterTokens += static_cast<double>(result_.proxyForwardTokens) * static_cast<double>(proxy_->session.parameters());
+      // Tokens of another vocabulary are not those of the response.
+      const size_t count = result_.responseTokens.size();
+      if (result_.responseNll.size() != count) result_.responseNll.clear();
+      for (Source& source : result_.sources)
+        if (source.perToken.size() != count) source.perToken.clear();
     };
-    if (inner_.stopped()) return finish();
-    if (Status measured = measureNoise(); !measured) return measured.error();
-    const auto partial = [&](const AttributeResult&) {
-      if (onPartial) onPartial(finish());
+    AttributionTask task{request_, target, result_, proxy ? &*proxy : nullptr, progress_};
+    task.onPartial = [&](const AttributeResult&) {
+      settle();
+      if (onPartial) onPartial(result_);
     };
-    const ContextScorer score = [&](const std::string& context) { return scoreUnder(context, 0); };
-    if (Status done = leaveOneOut(request_.context, score, result_, progress, partial); !done) return done.error();
+    const Status done = method->run(task);
+    settle();
     session_.reset();
-    if (result_.complete) progress(1.0, "done");
-    return finish();
+    if (proxy_) proxy_->session.reset();
+    if (!done && done.error().code != ErrorCode::cancelled) return done.error();
+    result_.complete = done.ok();
+    if (result_.complete) progress_(1.0, "done");
+    return result_;
   }
 
  private:
+  AttributeResult withoutSources() {
+    result_.response = request_.response.value_or("");
+    result_.notes.push_back("The context is empty: there is nothing to attribute to.");
+    result_.complete = true;
+    return result_;
+  }
+
   Status check() const {
-    if (request_.method != "loo")
-      return Error{ErrorCode::usage, "Attribution method " + request_.method + " is not available; loo is.", ""};
-    if (result_.sources.empty()) return Error{ErrorCode::badInput, "The context is empty: there is nothing to attribute to.", "Give a context of at least one sentence."};
-    const size_t prompt = promptTokens(request_.context).size();
+    const size_t prompt = promptTokens().size();
     if (prompt >= static_cast<size_t>(session_.context()))
       return Error{ErrorCode::badInput, "Context and question have " + std::to_string(prompt) + " tokens; the model's context holds " +
                                             std::to_string(session_.context()) + ", response included.", "Shorten the context."};
     return Done{};
   }
 
-  std::vector<int32_t> promptTokens(const std::string& context) const { return tokenizer_.encode(attributionPrompt(context, request_.question), true); }
+  std::string prompt() const { return attributionPrompt(request_.context, request_.question); }
+  std::vector<int32_t> promptTokens() const { return tokenizer_.encode(prompt(), true); }
 
   Status prepareResponse() {
-    const Status ready = request_.response ? takeResponse() : generateResponse();
-    if (!ready) return ready;
-    const size_t total = promptTokens(request_.context).size() + result_.responseTokens.size();
+    if (request_.response) {
+      result_.response = *request_.response;
+      result_.responseTokens = responseTokens(tokenizer_, prompt(), result_.response);
+    } else if (Status generated = generateResponse(); !generated) {
+      return generated;
+    }
+    const size_t total = promptTokens().size() + result_.responseTokens.size();
     if (result_.responseTokens.empty())
       return inner_.stopped() ? Status(Done{})
                               : Status(Error{ErrorCode::badInput, "The response is empty: the model ended at once, or the text given has no tokens.", "Give a response."});
@@ -70,24 +106,9 @@ class Attribution {
     return Done{};
   }
 
-  // The tokens of the response as they follow the prompt: those of the joined text where the prompt's own come out unchanged, else
-  // those the response has after a line break.
-  Status takeResponse() {
-    result_.response = *request_.response;
-    const std::string prompt = attributionPrompt(request_.context, request_.question);
-    for (const std::string& before : {prompt, std::string("\n")}) {
-      const auto left = tokenizer_.encode(before, false), joined = tokenizer_.encode(before + result_.response, false);
-      if (left.size() > joined.size() || !std::equal(left.begin(), left.end(), joined.begin())) continue;
-      result_.responseTokens.assign(joined.begin() + static_cast<std::ptrdiff_t>(left.size()), joined.end());
-      return Done{};
-    }
-    result_.responseTokens = tokenizer_.encode(result_.response, false);
-    return Done{};
-  }
-
   Status generateResponse() {
     session_.reset();
-    const auto prompt = promptTokens(request_.context);
+    const auto prompt = promptTokens();
     const Status fed = session_.prefill(prompt, inner_);
     if (!fed) return fed.error().code == ErrorCode::cancelled ? Status(Done{}) : fed;
     const int room = session_.context() - static_cast<int>(prompt.size());
@@ -106,61 +127,46 @@ class Attribution {
     return Done{};
   }
 
-  // One forward from an empty cache, prompt and response together. piece: tokens per prefill call, 0 = all at once.
-  Result<ResponseScore> scoreUnder(const std::string& context, size_t piece) {
-    std::vector<int32_t> tokens = promptTokens(context);
-    const size_t prompt = tokens.size();
-    if (prompt == 0) return Error{ErrorCode::badInput, "The prompt has no tokens.", "Give a question."};
-    tokens.insert(tokens.end(), result_.responseTokens.begin(), result_.responseTokens.end() - 1);
-    session_.reset();
-    ResponseScore out;
-    out.tokensFed = static_cast<int64_t>(tokens.size());
-    const std::span<const int32_t> all(tokens);
-    const auto feed = [&](size_t from, size_t to, const Session::LogitsSink& sink) -> Status {
-      for (size_t at = from; at < to;) {
-        const size_t count = std::min(to - at, piece == 0 ? to - at : piece);
-        if (Status fed = session_.prefill(all.subspan(at, count), inner_, sink); !fed) return fed;
-        at += count;
-      }
-      return Done{};
-    };
-    // The last prompt token's logits score the first response token.
-    if (Status fed = feed(0, prompt - 1, {}); !fed) return fed.error();
-    std::vector<cpu::TokenScore> scores;
-    const Session::LogitsSink sink = [&](int, int count, const float* logits) {
-      const int vocab = session_.vocab();
-      scores.resize(static_cast<size_t>(count));
-      const int32_t* targets = result_.responseTokens.data() + out.logProbs.size();
-      cpu::scoreLogits(session_.cpuContext(), logits, vocab, vocab, targets, count, scores.data());
-      for (const cpu::TokenScore& score : scores) out.logProbs.push_back(-score.nll);
-    };
-    if (Status fed = feed(prompt - 1, tokens.size(), sink); !fed) return fed.error();
-    return out;
+  // The response in the proxy's tokens: those of the target where they share a vocabulary, else the text encoded anew, with an end
+  // token where the target's has one.
+  Result<std::vector<int32_t>> proxyResponse() {
+    const VocabData &ours = tokenizer_.vocab(), &theirs = proxy_->tokenizer.vocab();
+    std::vector<int32_t> response = result_.responseTokens;
+    if (ours.tokens != theirs.tokens || ours.merges != theirs.merges) {
+      response = responseTokens(proxy_->tokenizer, prompt(), result_.response);
+      const bool ended = tokenizer_.isEnd(result_.responseTokens.back());
+      if (ended && theirs.eos >= 0) response.push_back(theirs.eos);
+      result_.notes.push_back("The proxy has another tokenizer: it reads the response as " + std::to_string(response.size()) + " tokens of its own instead of the target's " +
+                              std::to_string(result_.responseTokens.size()) + ".");
+      if (response.empty()) return Error{ErrorCode::badInput, "The response has no tokens for the proxy.", "Use a proxy with the target's tokenizer."};
+    }
+    const size_t total = proxy_->tokenizer.encode(prompt(), true).size() + response.size();
+    if (total > static_cast<size_t>(proxy_->session.context()) + 1)
+      return Error{ErrorCode::badInput, "Context, question and response have " + std::to_string(total) + " tokens for the proxy, whose context holds " +
+                                            std::to_string(proxy_->session.context()) + ".", "Shorten the context or use another proxy."};
+    return response;
   }
 
-  // Three standard deviations of the whole context's score under four ways of cutting the prompt into batches.
-  Status measureNoise() {
-    std::vector<double> values;
-    for (const size_t piece : {size_t{0}, size_t{64}, size_t{17}, size_t{5}}) {
-      const auto scored = scoreUnder(request_.context, piece);
-      if (!scored) return scored.error().code == ErrorCode::cancelled ? Status(Done{}) : Status(scored.error());
-      double total = 0;
-      for (const double logProb : scored->logProbs) total += logProb;
-      values.push_back(total);
-      ++result_.noiseForwards;
-      result_.noiseForwardTokens += scored->tokensFed;
+  void noteCircumstances() {
+    std::map<std::string_view, int> first;
+    for (const Source& source : result_.sources) {
+      const auto [other, fresh] = first.emplace(source.text, source.id);
+      if (!fresh)
+        result_.notes.push_back("Sources " + std::to_string(other->second + 1) + " and " + std::to_string(source.id + 1) +
+                                " say the same: without one the other still supports the answer, so leaving out either shows little. Shapley values share it between them.");
     }
-    double mean = 0, squared = 0;
-    for (const double value : values) mean += value / static_cast<double>(values.size());
-    for (const double value : values) squared += (value - mean) * (value - mean);
-    result_.noiseFloor = 3 * std::sqrt(squared / static_cast<double>(values.size() - 1));
-    return Done{};
+    if (result_.sources.size() == 1) result_.notes.push_back("The context is one source: its score compares the whole context with none.");
+    const std::string policy = session_.effective()->config.text("kv.policy");
+    if (policy != "full")
+      result_.notes.push_back("The cache is evicted by " + policy + ": the scores are those of the model as it runs so, and no prefix is reused.");
   }
 
   Session& session_;
   const Tokenizer& tokenizer_;
   const AttributeRequest& request_;
-  Progress inner_;
+  const Progress& progress_;
+  const ProxyModel* proxy_;
+  Progress inner_;  // stops, reports nothing
   AttributeResult result_;
 };
 
@@ -171,8 +177,8 @@ std::string attributionPrompt(std::string_view context, std::string_view questio
 }
 
 Result<AttributeResult> attribute(Session& session, const Tokenizer& tokenizer, const AttributeRequest& request, const Progress& progress,
-                                  const std::function<void(const AttributeResult&)>& onPartial) {
-  return Attribution(session, tokenizer, request, progress).run(progress, onPartial);
+                                  const std::function<void(const AttributeResult&)>& onPartial, const ProxyModel* proxy) {
+  return Attribution(session, tokenizer, request, progress, proxy).run(onPartial);
 }
 
 }  // namespace winnow

@@ -187,12 +187,29 @@ std::vector<Source> splitSources(std::string_view context, SourceUnit unit) {
   return out;
 }
 
+std::string_view sourceUnitName(SourceUnit unit) {
+  static constexpr std::array<std::string_view, 3> names = {"sentence", "paragraph", "window"};
+  return names[static_cast<size_t>(unit)];
+}
+
+std::string contextWith(std::string_view context, const std::vector<Source>& sources, const std::vector<bool>& keep) {
+  if (sources.empty()) return std::string(context);
+  const auto part = [&](int64_t from, int64_t to) { return context.substr(static_cast<size_t>(from), static_cast<size_t>(to - from)); };
+  std::string out(part(0, sources.front().start));
+  const Source* before = nullptr;
+  for (size_t i = 0; i < sources.size(); ++i) {
+    if (!keep[i]) continue;
+    if (before) out += part(before->end, before->separatorEnd);
+    out += part(sources[i].start, sources[i].end);
+    before = &sources[i];
+  }
+  return out += part(sources.back().end, static_cast<int64_t>(context.size()));
+}
+
 std::string contextWithout(std::string_view context, const std::vector<Source>& sources, size_t index) {
-  const Source& source = sources[index];
-  const bool last = index + 1 == sources.size();
-  const size_t from = static_cast<size_t>(last && index > 0 ? sources[index - 1].end : source.start);
-  const size_t to = static_cast<size_t>(last ? source.end : source.separatorEnd);  // white space after the last source stays
-  return std::string(context.substr(0, from)) + std::string(context.substr(to));
+  std::vector<bool> keep(sources.size(), true);
+  keep[index] = false;
+  return contextWith(context, sources, keep);
 }
 
 }  // namespace winnow

@@ -114,6 +114,12 @@ void KvCache::rollback() {
     for (Head& head : layer.heads) head.tokens = marked_[i++];
 }
 
+void KvCache::truncate(int tokens) {
+  CHECK(!tracking_);
+  for (Layer& layer : layers_)
+    for (Head& head : layer.heads) head.tokens = std::min(head.tokens, tokens);
+}
+
 void KvCache::keepForPlan(int count) {
   CHECK(ledger_.planning());
   for (Layer& layer : layers_)

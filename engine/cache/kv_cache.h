@@ -31,6 +31,8 @@ class KvCache {
   // Undoes the appends since mark(), for a step that failed half-way.
   void mark();
   void rollback();
+  // Forgets the newest slots of every head down to `tokens`; the pages stay for what comes. Without column sums only.
+  void truncate(int tokens);
   void keepForPlan(int count);  // under a planning ledger, where nothing says which
 
   // As kernels read a layer: keys of `keyLayer` (a follower's leader; keys null when it is -1), values of `layer`.

@@ -55,7 +55,7 @@ Result<std::shared_ptr<const Calibration>> EngineCore::calibrate(const Calibrati
     cache.clear();
     cache.reserve(static_cast<int>(count));
     const SequenceRows rows{&cache, 0, static_cast<int>(count)};
-    forward.run({plan, **weights, {&rows, 1}, std::span<const int32_t>(ids).subspan(at, count), Activations::automatic, false, nullptr, 0, statistics.get(), nullptr});
+    forward.run({plan, **weights, {&rows, 1}, std::span<const int32_t>(ids).subspan(at, count), Activations::automatic, false, nullptr, 0, 0, statistics.get(), nullptr});
     progress(static_cast<double>(at + count) / static_cast<double>(ids.size()), "measuring the calibration text");
   }
   calibrations[identity] = statistics;

@@ -68,6 +68,19 @@ struct HeadPositions {
   std::vector<int32_t> positions;  // ascending
 };
 
+// The attention probabilities of a layer, right after they were used.
+struct AttentionRows {
+  const float* probabilities;  // [heads, queries, stride]; 0 beyond what a query sees
+  int64_t stride;
+  int heads, queries, slots;
+  int64_t first;               // position of the first query
+};
+class AttentionTap {
+ public:
+  virtual ~AttentionTap() = default;
+  virtual void take(int layer, const AttentionRows& rows) = 0;
+};
+
 class Session;
 struct EngineCore;
 
@@ -117,11 +130,14 @@ class Session {
 
   // ---- running ----
   void reset();  // empty cache, position 0
+  // Back to after the first `tokens` tokens, whose keys and values are kept. Returns the new position: `tokens`, or 0 as after reset()
+  // where the cache evicts, has lost slots or was written with other weights.
+  int64_t rewind(int64_t tokens);
   // Feeds tokens; logits() is the last token's afterwards. With onLogits every position's logits are given in order, in
-  // slices [count, vocab] of consecutive tokens; `first` counts from the first token of this call. Cancelled (Error cancelled), the
+  // slices [count, vocab] of consecutive tokens from token logitsFrom on; `first` counts from the first token of this call. Cancelled (Error cancelled), the
   // tokens fed so far stay.
   using LogitsSink = std::function<void(int first, int count, const float* logits /* [count, vocab] */)>;
-  Status prefill(std::span<const int32_t> tokens, const Progress& progress, const LogitsSink& onLogits = {});
+  Status prefill(std::span<const int32_t> tokens, const Progress& progress, const LogitsSink& onLogits = {}, size_t logitsFrom = 0);
   Status step(int32_t token);                  // one token of decode
   // One token of each of several sequences, whose rows go through every matrix together: the weights are read once, and each gets
   // bit for bit the logits that step() gives it. The sessions share one engine, weights, activations and attention sharing; caches are
@@ -132,12 +148,14 @@ class Session {
   const std::vector<int32_t>& tokens() const;  // those fed since reset
   int context() const;
   int vocab() const;                      // entries of logits()
+  int64_t parameters() const;             // of the model
   // StreamingLLM-type policies fire at their interval; this fires the policy now (end of a prefill in stepwise scoring).
   void applyPolicyNow();
 
   // ---- observation ----
   void observeOps(bool on);
   std::span<const OpTime> opTimes() const;     // of the last step or prefill chunk; empty when off
+  void observeAttention(AttentionTap* tap);    // of everything fed from now on; null = nobody. The tap outlives its use
   std::vector<EngineEvent> takeEvents();       // since the last call
   MemoryByTag memory() const;                  // [any thread] this session's cache and activations plus the weights it reads
   CacheStats cache() const;

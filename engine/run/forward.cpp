@@ -180,7 +180,7 @@ void Forward::keepProbabilities(const Step& step, const Op& op) {
   for (const SequenceRows& sequence : step.in.sequences) slots = std::max(slots, sequence.cache->longest(op.layer));
   probabilityStride_ = roundUp(slots, 256);
   const size_t bytes = static_cast<size_t>(step.n) * floats(model_.heads, probabilityStride_);
-  materialised_ = static_cast<int64_t>(bytes) <= probabilityBytes_;
+  materialised_ = step.in.attention || static_cast<int64_t>(bytes) <= probabilityBytes_;
   if (!materialised_) return;
   if (probabilities_.bytes() < bytes) {
     probabilities_ = Buffer();
@@ -189,8 +189,9 @@ void Forward::keepProbabilities(const Step& step, const Op& op) {
 }
 
 void Forward::attend(const Step& step, const Op& op) {
-  if (op.keepProbabilities) keepProbabilities(step, op);
-  const bool reuse = op.kind == OpKind::attendReuse, fromBuffer = reuse && materialised_;
+  const bool reuse = op.kind == OpKind::attendReuse, kept = op.keepProbabilities || (step.in.attention && !reuse);
+  if (kept) keepProbabilities(step, op);
+  const bool fromBuffer = reuse && materialised_;
   cpu::AttendArgs args;
   args.heads = model_.heads;
   args.kvHeads = model_.kvHeads;
@@ -203,7 +204,7 @@ void Forward::attend(const Step& step, const Op& op) {
   for (const SequenceRows& sequence : step.in.sequences) {
     KvCache& cache = *sequence.cache;
     const bool counted = !reuse && cache.tracksColumnSums();
-    const bool keeps = op.keepProbabilities && materialised_;
+    const bool keeps = kept && materialised_;
     float* probabilities = keeps || fromBuffer ? probabilities_.as<float>() + row * model_.heads * probabilityStride_ : nullptr;
     args.queries = sequence.count;
     args.pageTokens = cache.pageTokens();
@@ -215,6 +216,7 @@ void Forward::attend(const Step& step, const Op& op) {
     args.columnSums = counted ? cache.columnSums(op.layer) : nullptr;
     args.columnStride = counted ? cache.columnStride() : 0;
     cpu::attend(context_, args);
+    if (step.in.attention) step.in.attention->take(op.layer, {probabilities, probabilityStride_, model_.heads, sequence.count, cache.longest(op.layer), sequence.first});
     row += sequence.count;
   }
 }
@@ -261,7 +263,7 @@ int64_t Forward::logitsOf(const Step& step) {
   const int slice = static_cast<int>(std::min<int64_t>(std::max<int64_t>((int64_t{4} << 20) / vocab, 16), batch_));
   if (sinkLogits_.bytes() == 0) sinkLogits_ = Buffer(ledger_, MemoryTag::activations, floats(slice, vocab));
   int64_t ns = 0;
-  for (int first = 0; first < step.n; first += slice) {
+  for (int first = step.in.sinkFrom; first < step.n; first += slice) {
     const int count = std::min(slice, step.n - first);
     float* out = sinkLogits_.as<float>();
     ns += compute(first, count, out);
@@ -306,7 +308,7 @@ OpTime Forward::declare(const Step& step, const Op& op, int index) const {
       add(step.layer(op).up);
       break;
     case OpKind::logits: {
-      const int64_t rows = step.in.sink ? n : step.in.wantLogits ? 1 : 0;
+      const int64_t rows = step.in.sink ? n - step.in.sinkFrom : step.in.wantLogits ? 1 : 0;
       if (rows > 0) out.bytes = matrixBytes(weights.head);
       out.flops = matrixFlops(weights.head, rows);
       break;

@@ -47,8 +47,10 @@ struct ForwardInput {
   bool wantLogits = true;              // of the last row
   const Session::LogitsSink* sink = nullptr;  // logits of every row
   int sinkFirst = 0;                   // index the sink is told for tokens[0]
+  int sinkFrom = 0;                    // the first of tokens whose logits it is given
   LinearInputTap* tap = nullptr;
   std::vector<OpTime>* times = nullptr;
+  AttentionTap* attention = nullptr;
 };
 
 class Forward {

@@ -27,6 +27,7 @@ void Session::observeOps(bool on) {
   impl_->observing = on;
   impl_->opTimes.clear();
 }
+void Session::observeAttention(AttentionTap* tap) { impl_->attention = tap; }
 std::span<const OpTime> Session::opTimes() const { return impl_->opTimes; }
 
 std::vector<EngineEvent> Session::takeEvents() { return std::exchange(impl_->events, {}); }

@@ -55,7 +55,7 @@ Status Session::Impl::checkTokens(std::span<const int32_t> wanted) const {
   return Done{};
 }
 
-Status Session::Impl::feed(std::span<Impl* const> all, std::span<const int32_t> batch, bool wantLogits, const LogitsSink* sink, int sinkFirst) {
+Status Session::Impl::feed(std::span<Impl* const> all, std::span<const int32_t> batch, bool wantLogits, const LogitsSink* sink, int sinkFirst, int sinkFrom) {
   Impl& first = *all.front();
   const size_t each = batch.size() / all.size();
   std::vector<SequenceRows> rows;
@@ -68,8 +68,8 @@ Status Session::Impl::feed(std::span<Impl* const> all, std::span<const int32_t> 
   };
   try {
     for (Impl* one : all) one->cache.reserve(static_cast<int>(each));
-    first.forward.run({first.plan, *first.weights, rows, batch, first.activations, wantLogits, sink, sinkFirst, nullptr,
-                       first.observing ? &first.opTimes : nullptr});
+    first.forward.run({first.plan, *first.weights, rows, batch, first.activations, wantLogits, sink, sinkFirst, sinkFrom, nullptr,
+                       first.observing ? &first.opTimes : nullptr, first.attention});
   } catch (const std::bad_alloc&) {
     rollback();
     return Error{ErrorCode::resources, "Not enough memory for the cache at token " + std::to_string(first.fed) + ".",
@@ -80,6 +80,12 @@ Status Session::Impl::feed(std::span<Impl* const> all, std::span<const int32_t> 
   }
   for (size_t i = 0; i < all.size(); ++i) all[i]->took(batch.subspan(i * each, each));
   return Done{};
+}
+
+// Tokens whose probabilities a tap can be told of within the memory set aside for them.
+size_t Session::Impl::tappedRows() const {
+  const int64_t row = int64_t{model.heads} * context * static_cast<int64_t>(sizeof(float));
+  return static_cast<size_t>(std::max<int64_t>(options.probabilityBytes / row, 1));
 }
 
 void Session::Impl::took(std::span<const int32_t> fedNow) {
@@ -115,7 +121,7 @@ Status Session::Impl::foldLogits() {
                "The model's weights may be damaged, or too large for 16-bit activations: try compute.activations=f32."};
 }
 
-Status Session::Impl::prefill(std::span<const int32_t> wanted, const Progress& progress, const LogitsSink* sink) {
+Status Session::Impl::prefill(std::span<const int32_t> wanted, const Progress& progress, const LogitsSink* sink, size_t sinkFrom) {
   if (wanted.empty()) return Done{};
   if (Status fits = checkTokens(wanted); !fits) return fits;
   const auto start = Clock::now();
@@ -127,9 +133,11 @@ Status Session::Impl::prefill(std::span<const int32_t> wanted, const Progress& p
       result = Error{ErrorCode::cancelled, "The prompt was cancelled after " + std::to_string(at) + " of " + std::to_string(total) + " tokens.", ""};
       break;
     }
-    const size_t count = std::min(total - at, static_cast<size_t>(forward.batch()));
+    size_t count = std::min(total - at, static_cast<size_t>(forward.batch()));
+    if (attention) count = std::min(count, tappedRows());
     Impl* const self = this;
-    result = feed({&self, 1}, wanted.subspan(at, count), at + count == total, sink, static_cast<int>(at));
+    const size_t silent = std::min(count, sinkFrom - std::min(sinkFrom, at));  // tokens of this batch before those the sink wants
+    result = feed({&self, 1}, wanted.subspan(at, count), at + count == total, silent < count ? sink : nullptr, static_cast<int>(at), static_cast<int>(silent));
     at += count;
     progress(static_cast<double>(at) / static_cast<double>(total), "prompt");
   }
@@ -205,8 +213,8 @@ Status Session::Impl::rebuild(const Progress& progress) {
 Session::Session(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Session::~Session() = default;
 
-Status Session::prefill(std::span<const int32_t> tokens, const Progress& progress, const LogitsSink& onLogits) {
-  return impl_->onOwnThread([&] { return impl_->prefill(tokens, progress, onLogits ? &onLogits : nullptr); });
+Status Session::prefill(std::span<const int32_t> tokens, const Progress& progress, const LogitsSink& onLogits, size_t logitsFrom) {
+  return impl_->onOwnThread([&] { return impl_->prefill(tokens, progress, onLogits ? &onLogits : nullptr, logitsFrom); });
 }
 
 Status Session::step(int32_t token) {
@@ -250,6 +258,22 @@ void Session::reset() {
   impl_->apply(nullptr, std::nullopt);  // sharing that waited for an empty cache
 }
 
+int64_t Session::rewind(int64_t tokens) {
+  Impl& in = *impl_;
+  in.adopt();
+  if (tokens <= 0 || in.evictor.evicts() || in.evictedUnder || in.cache.tracksColumnSums() || in.writtenMixed || in.writtenUnder != in.weights->key) {
+    reset();
+    return 0;
+  }
+  if (tokens >= in.fed) return in.fed;
+  in.cache.truncate(static_cast<int>(tokens));
+  in.tokens.resize(static_cast<size_t>(tokens));
+  in.fed = tokens;
+  in.fedPublished.store(tokens);
+  in.updateMixed();
+  return tokens;
+}
+
 void Session::applyPolicyNow() {
   if (!impl_->evictor.evicts() || impl_->fed == 0) return;
   impl_->onOwnThread([&] {
@@ -268,5 +292,6 @@ int64_t Session::position() const { return impl_->fed; }
 const std::vector<int32_t>& Session::tokens() const { return impl_->tokens; }
 int Session::context() const { return impl_->context; }
 int Session::vocab() const { return impl_->model.vocab; }
+int64_t Session::parameters() const { return impl_->model.parameters; }
 
 }  // namespace winnow

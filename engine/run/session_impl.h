@@ -47,13 +47,14 @@ struct Session::Impl {
   ~Impl();
 
   // session.cpp
-  Status prefill(std::span<const int32_t> fed, const Progress& progress, const LogitsSink* sink);
+  Status prefill(std::span<const int32_t> fed, const Progress& progress, const LogitsSink* sink, size_t sinkFrom = 0);
   Status checkTokens(std::span<const int32_t> fed) const;
   // As many tokens of each sequence, together; the first one computes.
-  static Status feed(std::span<Impl* const> all, std::span<const int32_t> batch, bool wantLogits, const LogitsSink* sink, int sinkFirst);
+  static Status feed(std::span<Impl* const> all, std::span<const int32_t> batch, bool wantLogits, const LogitsSink* sink, int sinkFirst, int sinkFrom = 0);
   void took(std::span<const int32_t> fedNow);
   Status canStepWith(const Impl& first) const;
   Status foldLogits();
+  size_t tappedRows() const;
   void evict();
   void clear();
   Status rebuild(const Progress& progress);
@@ -118,6 +119,7 @@ struct Session::Impl {
   std::atomic<bool> mixed{false};
   std::vector<EngineEvent> events;
   bool observing = false;
+  AttentionTap* attention = nullptr;
   std::vector<OpTime> opTimes;
   std::atomic<double> prefillMsPerToken{0};
   std::atomic<int64_t> fedPublished{0};

@@ -96,10 +96,16 @@ QWidget* AttributionView::buildForm() {
   response_->setMinimumHeight(40);
   column->addWidget(response_, 1);
   column->addLayout(buildOptions(left));
-  auto* method = new QLabel(tr("Method: leave-one-out, exact. One forward pass for each source."), left);
-  method->setProperty("role", QStringLiteral("small"));
-  method->setWordWrap(true);
-  column->addWidget(method);
+  auto* help = new QLabel(left);
+  help->setProperty("role", QStringLiteral("small"));
+  help->setWordWrap(true);
+  column->addWidget(help);
+  const auto explain = [this, help] {
+    const AttributionMethod* chosen = findAttributionMethod(method_->currentData().toString().toStdString());
+    help->setText(QString::fromStdString(chosen->help + (chosen->paper.empty() ? "" : " " + chosen->paper + ".")));
+  };
+  connect(method_, &QComboBox::currentIndexChanged, this, explain);
+  explain();
   auto* buttons = new QHBoxLayout;
   run_ = new QPushButton(tr("Attribute"), left);
   run_->setObjectName(QStringLiteral("attribution.run"));
@@ -130,6 +136,7 @@ QLayout* AttributionView::buildOptions(QWidget* parent) {
   unit_->setAccessibleName(tr("Unit"));
   unit_->addItem(tr("Sentences"), static_cast<int>(SourceUnit::sentence));
   unit_->addItem(tr("Paragraphs"), static_cast<int>(SourceUnit::paragraph));
+  unit_->addItem(tr("Token windows"), static_cast<int>(SourceUnit::window));
   tokens_ = new QSpinBox(parent);
   tokens_->setObjectName(QStringLiteral("attribution.tokens"));
   tokens_->setAccessibleName(tr("Response tokens"));
@@ -137,6 +144,13 @@ QLayout* AttributionView::buildOptions(QWidget* parent) {
   tokens_->setRange(1, 4096);
   tokens_->setValue(48);
   tokens_->setSuffix(tr(" tokens"));
+  method_ = new QComboBox(parent);
+  method_->setObjectName(QStringLiteral("attribution.method"));
+  method_->setAccessibleName(tr("Method"));
+  for (const AttributionMethod& method : attributionMethods()) method_->addItem(QString::fromStdString(method.title), QString::fromStdString(method.name));
+  method_->setCurrentIndex(method_->findData(AttributeSpec().method));
+  method_->setSizeAdjustPolicy(QComboBox::AdjustToMinimumContentsLengthWithIcon);
+  options->addWidget(method_, 1);
   options->addWidget(unit_, 1);
   options->addWidget(tokens_);
   return options;
@@ -292,6 +306,7 @@ AttributeSpec AttributionView::spec() const {
   spec.context = context_->toPlainText();
   spec.question = question_->text();
   spec.response = response_->toPlainText();
+  spec.method = method_->currentData().toString();
   spec.unit = static_cast<SourceUnit>(unit_->currentData().toInt());
   spec.responseTokens = tokens_->value();
   return spec;

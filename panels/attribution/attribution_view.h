@@ -65,6 +65,7 @@ class AttributionView : public QWidget {
   QPlainTextEdit* context_ = nullptr;
   QLineEdit* question_ = nullptr;
   QPlainTextEdit* response_ = nullptr;
+  QComboBox* method_ = nullptr;
   QComboBox* unit_ = nullptr;
   QSpinBox* tokens_ = nullptr;
   QPushButton* run_ = nullptr;

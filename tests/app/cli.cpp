@@ -262,7 +262,8 @@ class CliTest : public QObject {
     row({"perplexity", stories(), "--text", text, "--context", "99999999999999999999"}, "--context");
     row({"attribute", stories(), "--question", "q"}, "--context");
     row({"attribute", stories(), "--context", text}, "--question");
-    row({"attribute", stories(), "--context", text, "--question", "q", "--method", "attribot"}, "loo");
+    row({"attribute", stories(), "--context", text, "--question", "q", "--method", "shap"}, "loo");
+    row({"attribute", stories(), "--context", text, "--question", "q", "--tricks", "reuse,magic"}, "magic");
     row({"attribute", stories(), "--context", text, "--question", "q", "--unit", "word"}, "word");
     row({"bench", stories(), "--batch", "1,0"}, "--batch");
     row({"bench", stories(), "-p", "1,x"}, "-p");

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// Cutting contexts, exact leave-one-out on a scorer with known answers (pruning_sharing_attribution.md, L2) and on a model.
+// Cutting contexts; what attribution on a model counts, generates, refuses and says.
 #include "engine/attribute/attribute.h"
 
-#include <array>
 #include <random>
 
 #include "tests/support/engine.h"
@@ -16,28 +15,6 @@ std::string joined(const std::vector<Source>& sources) {
   std::string out;
   for (const Source& source : sources) out += "[" + source.text + "]";
   return out;
-}
-
-// The toy of L2: sources are the letters a b c d, the response has two tokens.
-double toy(const std::array<int, 4>& v, size_t token) {
-  constexpr double bias[2] = {-2, -1}, w[2][4] = {{.6, .1, 3, .4}, {.5, 0, 1.5, .6}};
-  double z = bias[token];
-  for (size_t i = 0; i < 4; ++i) z += w[token][i] * v[i];
-  if (token == 0) z += .5 * v[0] * v[2] - .6 * v[2] * v[3];
-  if (token == 1) z += .3 * v[1] * v[2];
-  return -std::log1p(std::exp(-z));
-}
-
-Result<ResponseScore> scoreToy(const std::string& context) {
-  std::array<int, 4> v{};
-  for (size_t i = 0; i < 4; ++i) v[i] = context.find(static_cast<char>('a' + i)) != std::string::npos;
-  return ResponseScore{{toy(v, 0), toy(v, 1)}, static_cast<int64_t>(context.size())};
-}
-
-AttributeResult toyResult(const std::string& context) {
-  AttributeResult result;
-  result.sources = splitSources(context, SourceUnit::sentence);
-  return result;
 }
 
 }  // namespace
@@ -91,31 +68,13 @@ TEST(removing_a_source_removes_its_separator) {
   EXPECT_EQ(contextWithout("Only.", splitSources("Only.", SourceUnit::sentence), 0), std::string());
 }
 
-TEST(leave_one_out_of_the_worked_example) {
-  auto result = toyResult("a. b.\n\nc. d.");
-  ok(leaveOneOut("a. b.\n\nc. d.", scoreToy, result, {}, {}));
-  const double expected[] = {0.2952565153, 0.0569727298, 1.6192357655, 0.0797770043};
-  for (size_t i = 0; i < 4; ++i) {
-    EXPECT_NEAR(*result.sources[i].score, expected[i], 1e-9);
-    EXPECT_NEAR(result.sources[i].perToken[0] + result.sources[i].perToken[1], expected[i], 1e-6);
-  }
-  EXPECT_NEAR(result.baseLogProb, -0.2663147693, 1e-9);
-  EXPECT_EQ(result.forwards, 5);
-  EXPECT_EQ(result.forwardTokens, static_cast<int64_t>(12 + 9 + 8 + 9 + 9));
-  EXPECT(result.complete);
-}
-
-TEST(cancelled_leave_one_out_keeps_what_is_done) {
-  auto result = toyResult("a. b.\n\nc. d.");
-  std::stop_source stop;
-  Progress progress;
-  progress.stop = stop.get_token();
-  ok(leaveOneOut("a. b.\n\nc. d.", scoreToy, result, progress, [&](const AttributeResult& partial) {
-    if (partial.sources[1].score) stop.request_stop();
-  }));
-  EXPECT(!result.complete);
-  EXPECT(result.sources[1].score && !result.sources[2].score);
-  EXPECT_EQ(result.forwards, 3);
+TEST(kept_sources_read_as_if_joined_anew) {
+  const std::string text = " One. Two.\n\nThree. Four.\n";
+  const auto sources = splitSources(text, SourceUnit::sentence);
+  EXPECT_EQ(contextWith(text, sources, {true, true, true, true}), text);
+  EXPECT_EQ(contextWith(text, sources, {false, true, false, true}), std::string(" Two.\n\nFour.\n"));
+  EXPECT_EQ(contextWith(text, sources, {true, false, true, false}), std::string(" One. Three.\n"));
+  EXPECT_EQ(contextWith(text, sources, {false, false, false, false}), std::string(" \n"));
 }
 
 TEST(attribution_on_a_model_counts_every_token) {
@@ -125,6 +84,7 @@ TEST(attribution_on_a_model_counts_every_token) {
   request.context = "Lily had a red ball. Tom had a blue car.\n\nThey went to the park.";
   request.question = "Lily played with her";
   request.response = " ball in the park.";
+  request.method = "loo";
   const auto result = value(attribute(*session, *engine->tokenizer(), request, {}));
   EXPECT_EQ(result.sources.size(), 3u);
   EXPECT_EQ(result.forwards, 4);
@@ -177,14 +137,33 @@ TEST(impossible_attributions_say_why) {
   auto session = makeSession(engine, Config(), {.context = 64});
   AttributeRequest request;
   request.question = "Who?";
-  auto empty = attribute(*session, *engine->tokenizer(), request, {});
-  EXPECT(!empty && empty.error().code == ErrorCode::badInput);
+  const auto empty = value(attribute(*session, *engine->tokenizer(), request, {}));
+  EXPECT(empty.complete && empty.sources.empty() && empty.forwards == 0);
+  EXPECT(!empty.notes.empty() && empty.notes.front().find("empty") != std::string::npos);
   for (int i = 0; i < 40; ++i) request.context += "The cat sat on the mat. ";
   auto large = attribute(*session, *engine->tokenizer(), request, {});
   EXPECT(!large && large.error().code == ErrorCode::badInput && large.error().message.find("64") != std::string::npos);
-  request.method = "contextcite";
+  request.method = "shap";
   auto unknown = attribute(*session, *engine->tokenizer(), request, {});
-  EXPECT(!unknown && unknown.error().code == ErrorCode::usage);
+  EXPECT(!unknown && unknown.error().code == ErrorCode::usage && unknown.error().hint.find("loo") != std::string::npos);
+}
+
+TEST(notes_tell_of_one_source_and_of_repeated_ones) {
+  const auto engine = openEngine(kStories);
+  auto session = makeSession(engine);
+  AttributeRequest request;
+  request.question = "Lily had a";
+  request.response = " red ball";
+  const auto notesOf = [&](const char* context) {
+    request.context = context;
+    std::string all;
+    for (const std::string& note : value(attribute(*session, *engine->tokenizer(), request, {})).notes) all += note + "\n";
+    return all;
+  };
+  EXPECT(notesOf("Lily had a red ball.").find("one source") != std::string::npos);
+  const std::string twice = notesOf("Lily had a red ball. Tom ran. Lily had a red ball.");
+  EXPECT(twice.find("Sources 1 and 3 say the same") != std::string::npos, twice);
+  EXPECT(notesOf("Lily had a red ball. Tom ran.").find("say the same") == std::string::npos);
 }
 
 // Bytes that are no UTF-8, overlong forms of a line end and of marks among them, end in some sentence each, once.

@@ -66,6 +66,7 @@ class StoriesTest : public QObject {
       request.context = story.context;
       request.question = story.question;
       request.response = story.response;
+      request.method = "loo";
       const auto result = attribute(**session, *(*engine)->tokenizer(), request, Progress{});
       QVERIFY2(result, result ? "" : result.error().message.c_str());
       const auto best = std::ranges::max_element(result->sources, {}, [](const Source& s) { return s.score.value_or(-1e9); });

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // The attribution view: request, partial and complete results, linked hovering, files.
 #include <QAbstractItemModelTester>
+#include <QComboBox>
 #include <QJsonArray>
 #include <QJsonDocument>
 #include <QJsonObject>
@@ -80,7 +81,11 @@ class AttributionTest : public QObject {
     stage.run();
     QCOMPARE(stage.asked.size(), size_t{1});
     QCOMPARE(stage.asked[0].context.toStdString(), kContext);
-    QCOMPARE(stage.asked[0].method, QStringLiteral("loo"));
+    QCOMPARE(stage.asked[0].method, AttributeSpec().method);
+    auto* method = child<QComboBox>(&stage.view, "attribution.method");
+    QCOMPARE(method->count(), static_cast<int>(attributionMethods().size()));
+    method->setCurrentIndex(method->findData(QStringLiteral("loo")));
+    QCOMPARE(stage.view.spec().method, QStringLiteral("loo"));
     QVERIFY(stage.asked[0].unit == SourceUnit::sentence);
     child<QPlainTextEdit>(&stage.view, "attribution.context")->clear();
     QVERIFY(!child<QPushButton>(&stage.view, "attribution.run")->isEnabled());
