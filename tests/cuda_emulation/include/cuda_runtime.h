@@ -19,6 +19,7 @@
 #define __host__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
+#define __grid_constant__
 #define __shared__ static
 
 inline const ::emulator::Index3 &threadIdx = ::emulator::threadIdx_, &blockIdx = ::emulator::blockIdx_,
@@ -152,8 +153,8 @@ inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorMemoryAllocation = 2 };
 inline const char* cudaGetErrorString(cudaError_t error) { return error == cudaSuccess ? "no error" : "out of memory"; }
 inline cudaError_t cudaGetLastError() { return cudaSuccess; }
-struct EmulatedStream;
-using cudaStream_t = EmulatedStream*;
+struct CUstream_st;
+using cudaStream_t = CUstream_st*;
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
 
 template <class T>
