@@ -190,6 +190,17 @@ void launch(const char* name, Index3 grid, Index3 block, size_t sharedBytes, con
 
 void nameNextLaunch(const char* name) { machine().nextName = name; }
 const char* takeLaunchName() { return std::exchange(machine().nextName, "kernel"); }
+void beginRecording() { machine().recorded.emplace(); }
+bool recording() { return machine().recorded.has_value(); }
+bool record(const std::function<void()>& launch) {
+  if (recording()) machine().recorded->push_back(launch);
+  return recording();
+}
+std::vector<std::function<void()>> endRecording() {
+  std::vector<std::function<void()>> launches = std::move(machine().recorded.value());
+  machine().recorded.reset();
+  return launches;
+}
 void setSeed(uint32_t seed) { machine().seed = seed; }
 uint64_t launches() { return machine().launches; }
 

@@ -74,6 +74,11 @@ void launch(const char* name, Index3 grid, Index3 block, size_t sharedBytes, con
 void nameNextLaunch(const char* name);
 const char* takeLaunchName();
 void setSeed(uint32_t seed);  // 0: in order
+// Between these, launches are handed over instead of run.
+void beginRecording();
+bool record(const std::function<void()>& launch);  // false: not recording
+bool recording();
+std::vector<std::function<void()>> endRecording();
 uint64_t launches();
 
 void syncBlock(Where where);

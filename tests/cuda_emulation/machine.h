@@ -5,6 +5,7 @@
 #include <exception>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <random>
 #include <utility>
 #include <vector>
@@ -59,6 +60,7 @@ struct Machine {
   std::mt19937 random;
   uint64_t launches = 0;
   uint32_t blockSerial = 0, launchFirstBlock = 1;
+  std::optional<std::vector<std::function<void()>>> recorded;
   const char* kernel = nullptr;
   const char* nextName = "kernel";
   Region dynamic;

@@ -8,8 +8,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <functional>
+#include <tuple>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "tests/cuda_emulation/machine.h"
 
@@ -167,6 +170,7 @@ inline cudaError_t cudaFree(void* p) {
   return cudaSuccess;
 }
 inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t = nullptr) {
+  if (::emulator::recording()) ::emulator::fault("a copy while launches are recorded");
   if (kind != cudaMemcpyHostToDevice) ::emulator::hostReads(from, bytes);
   std::memmove(to, from, bytes);
   if (kind != cudaMemcpyDeviceToHost) ::emulator::hostWrote(to, bytes);
@@ -179,6 +183,12 @@ inline cudaError_t cudaMemsetAsync(void* p, int value, size_t bytes, cudaStream_
   return cudaSuccess;
 }
 inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+constexpr unsigned cudaStreamNonBlocking = 1;
+inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  *stream = nullptr;
+  return cudaSuccess;
+}
+inline cudaError_t cudaStreamDestroy(cudaStream_t) { return cudaSuccess; }
 
 struct cudaLaunchAttribute {};
 struct cudaLaunchConfig_t {
@@ -191,10 +201,44 @@ struct cudaLaunchConfig_t {
 template <class... P, class... A>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(P...), A&&... arguments) {
   const dim3 g = config->gridDim, b = config->blockDim;
-  const auto run = [&](const P&... values) {
-    ::emulator::launch(::emulator::takeLaunchName(), {g.x, g.y, g.z}, {b.x, b.y, b.z}, config->dynamicSmemBytes, [&] { kernel(values...); });
+  const auto run = [kernel, g, b, shared = config->dynamicSmemBytes, name = ::emulator::takeLaunchName(),
+                    values = std::tuple<std::remove_const_t<P>...>(static_cast<P>(std::forward<A>(arguments))...)] {
+    ::emulator::launch(name, {g.x, g.y, g.z}, {b.x, b.y, b.z}, shared, [&] { std::apply(kernel, values); });
   };
-  run(static_cast<P>(std::forward<A>(arguments))...);
+  if (!::emulator::record(run)) run();
+  return cudaSuccess;
+}
+
+// --- graphs: launches are kept instead of run, and run again with the arguments they were given ---------------------------
+
+struct EmulatedGraph {
+  std::vector<std::function<void()>> launches;
+};
+using cudaGraph_t = EmulatedGraph*;
+using cudaGraphExec_t = EmulatedGraph*;
+enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal = 1 };
+inline cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode) {
+  ::emulator::beginRecording();
+  return cudaSuccess;
+}
+inline cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t* graph) {
+  *graph = new EmulatedGraph{::emulator::endRecording()};
+  return cudaSuccess;
+}
+inline cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, unsigned long long = 0) {
+  *exec = new EmulatedGraph(*graph);
+  return cudaSuccess;
+}
+inline cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t) {
+  for (const auto& launch : exec->launches) launch();
+  return cudaSuccess;
+}
+inline cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  delete graph;
+  return cudaSuccess;
+}
+inline cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
+  delete exec;
   return cudaSuccess;
 }
 
