@@ -14,7 +14,7 @@
 namespace winnow::cuda {
 namespace {
 
-constexpr int kLeastBound = 256;
+constexpr int kLeastBound = kAttendChunk;
 size_t floats(int64_t n) { return static_cast<size_t>(n) * sizeof(float); }
 
 }  // namespace
@@ -67,7 +67,8 @@ void Decoder::makeRoom(int bound) {
   if (bound <= bound_) return;
   graph_.reset();  // it names the buffers that go
   partial_ = DeviceBuffer();
-  partial_ = DeviceBuffer(ledger_, MemoryTag::activations, floats(static_cast<int64_t>(decodeScratchFloats(model_.heads, model_.headDim, bound))));
+  partial_ =
+      DeviceBuffer(ledger_, MemoryTag::activations, floats(static_cast<int64_t>(decodeScratchFloats(model_.heads, model_.headDim, bound))));
   for (DeviceBuffer* p : {&probabilities_, &tapped_}) *p = DeviceBuffer();
   bound_ = bound;
 }
@@ -88,19 +89,30 @@ void Decoder::step(const DecodeInput& input) {
   position_.copyFrom(stream_, &input.position, sizeof input.position);
   const Key key{input.epoch, bound_, sums};
   if (!graph_ || !(key == key_)) {
-    graph_ = std::make_unique<Graph>();
+    graph_.reset();
+    graph_ = capture(input);
     key_ = key;
-    cudaGraph_t captured = nullptr;
-    throwIfFailed(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "capture");
-    run(input);
-    throwIfFailed(cudaStreamEndCapture(stream_, &captured), "capture");
-    const cudaError_t made = cudaGraphInstantiate(&graph_->exec, captured, 0);
-    cudaGraphDestroy(captured);
-    throwIfFailed(made, "graph");
-    ++captures_;
   }
   throwIfFailed(cudaGraphLaunch(graph_->exec, stream_), "launch");
   cache.advanced(1);
+}
+
+std::unique_ptr<Decoder::Graph> Decoder::capture(const DecodeInput& input) {
+  cudaGraph_t captured = nullptr;
+  throwIfFailed(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "capture");
+  try {
+    run(input);
+  } catch (...) {  // the stream must not stay in capture
+    if (cudaStreamEndCapture(stream_, &captured) == cudaSuccess) cudaGraphDestroy(captured);
+    throw;
+  }
+  throwIfFailed(cudaStreamEndCapture(stream_, &captured), "capture");
+  auto graph = std::make_unique<Graph>();
+  const cudaError_t made = cudaGraphInstantiate(&graph->exec, captured, 0);
+  cudaGraphDestroy(captured);
+  throwIfFailed(made, "graph");
+  ++captures_;
+  return graph;
 }
 
 std::vector<float> Decoder::logits() const {
@@ -112,13 +124,15 @@ std::vector<float> Decoder::logits() const {
 void Decoder::run(const DecodeInput& input) {
   const WeightSet& weights = input.weights.host();
   if (model_.position == PositionKind::rope)
-    prepareRotations(stream_, frequencies_.as<float>(), model_.rope.dims, position_.as<int32_t>(), 1, cosines_.as<float>(), sines_.as<float>());
+    prepareRotations(stream_, frequencies_.as<float>(), model_.rope.dims, position_.as<int32_t>(), 1, cosines_.as<float>(),
+                     sines_.as<float>());
   for (const Op& op : input.plan.ops) {
     switch (op.kind) {
       case OpKind::embed: {
         const MatrixArgs table = input.weights.matrix(weights.embedding);
         const MatrixArgs positions = weights.positions ? input.weights.matrix(weights.positions) : MatrixArgs();
-        embed(stream_, table, weights.positions ? &positions : nullptr, token_.as<int32_t>(), position_.as<int32_t>(), 1, residual_.as<float>());
+        embed(stream_, table, weights.positions ? &positions : nullptr, token_.as<int32_t>(), position_.as<int32_t>(), 1,
+              residual_.as<float>());
         break;
       }
       case OpKind::qkv:
@@ -232,7 +246,8 @@ void Decoder::gateUp(const DecodeInput& input, const Op& op) {
     matmul({&up, 1}, normed_.as<float>(), model_.hidden, input.activations);
     return activate(stream_, model_.activation, up_.as<float>(), nullptr, model_.ffn);
   }
-  const std::array<Target, 2> targets = {{{input.weights.matrix(w.gate), gate_.as<float>(), model_.ffn, input.weights.vector(w.gateBias), false}, up}};
+  const std::array<Target, 2> targets = {
+      {{input.weights.matrix(w.gate), gate_.as<float>(), model_.ffn, input.weights.vector(w.gateBias), false}, up}};
   matmul(targets, normed_.as<float>(), model_.hidden, input.activations);
   activate(stream_, model_.activation, gate_.as<float>(), up_.as<float>(), model_.ffn);
 }

@@ -44,6 +44,7 @@ class Decoder {
   };
   int boundOf(int tokens) const;
   void makeRoom(int bound);
+  std::unique_ptr<Graph> capture(const DecodeInput& input);
   void run(const DecodeInput& input);
   void project(const DecodeInput& input, const Op& op);
   void attend(const DecodeInput& input, const Op& op);
