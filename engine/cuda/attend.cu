@@ -65,7 +65,8 @@ void attendDecode(Stream stream, const DecodeArgs& args) {
   launchMerge(stream, job, args);
   if (!args.columnSums) return;
   launch("columnSums", stream, {dim3(blocksFor(args.mostTokens, 128), static_cast<unsigned>(args.kvHeads)), dim3(128)}, addColumnSums,
-         args.reuse ? args.reuse : args.probabilities, args.probabilityStride, job.pages, args.added, job.group, args.columnSums, args.columnStride);
+         args.reuse ? args.reuse : args.probabilities, args.probabilityStride, job.pages, args.added, job.group, args.columnSums,
+         args.columnStride);
 }
 
 }  // namespace winnow::cuda

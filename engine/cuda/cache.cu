@@ -3,10 +3,11 @@
 
 namespace winnow::cuda {
 
-void prepareRotations(Stream stream, const float* frequencies, int dims, const int32_t* positionIds, int tokens, float* cosines, float* sines) {
+void prepareRotations(Stream stream, const float* frequencies, int dims, const int32_t* positionIds, int tokens, float* cosines,
+                      float* sines) {
   const int half = dims / 2;
-  launch("rotations", stream, {dim3(blocksFor(int64_t{half} * tokens, 128)), dim3(128)}, rotationTable, frequencies, half, positionIds, tokens,
-         cosines, sines);
+  launch("rotations", stream, {dim3(blocksFor(int64_t{half} * tokens, 128)), dim3(128)}, rotationTable, frequencies, half, positionIds,
+         tokens, cosines, sines);
 }
 
 void rotateAndStore(Stream stream, const StoreArgs& args) {
@@ -28,7 +29,8 @@ void rotateAndStore(Stream stream, const StoreArgs& args) {
   job.headDim = args.headDim;
   job.half = args.ropeDims / 2;
   job.items = (args.q ? args.heads : 0) + (args.k ? args.kvHeads : 0) + args.kvHeads;
-  launch("store", stream, {dim3(blocksFor(job.items, kStoreWarps), static_cast<unsigned>(args.tokens)), dim3(kStoreWarps * 32)}, storeHeads, job);
+  launch("store", stream, {dim3(blocksFor(job.items, kStoreWarps), static_cast<unsigned>(args.tokens)), dim3(kStoreWarps * 32)}, storeHeads,
+         job);
 }
 
 void advance(Stream stream, int32_t* lengths, int count, int tokens) {

@@ -27,7 +27,8 @@ void launchQuantize(Stream stream, const Grid& grid, const QuantizeJob& job, con
 }  // namespace
 
 void quantizeRtn(Stream stream, const void* rows, Storage storage, int firstRow, int count, const MatrixArgs& out) {
-  CHECK(out.format.storage == Storage::packed && firstRow % 16 == 0 && count > 0 && firstRow + count <= out.rows, firstRow, count, out.rows);
+  CHECK(out.format.storage == Storage::packed && firstRow % 16 == 0 && count > 0 && firstRow + count <= out.rows, firstRow, count,
+        out.rows);
   const MatrixView view = viewOf(out);
   QuantizeJob job;
   if (storage == Storage::f32)

@@ -75,14 +75,16 @@ void DeviceKvCache::dropKeys(int layer) {
 
 std::vector<int32_t> DeviceKvCache::positions(int layer, int head, Stream stream) const {
   std::vector<int32_t> out(static_cast<size_t>(slots(layer, head)));
-  positions_.copyTo(stream, out.data(), out.size() * sizeof(int32_t), index(layer, head) * static_cast<size_t>(columnStride()) * sizeof(int32_t));
+  positions_.copyTo(stream, out.data(), out.size() * sizeof(int32_t),
+                    index(layer, head) * static_cast<size_t>(columnStride()) * sizeof(int32_t));
   return out;
 }
 
 void DeviceKvCache::trackColumnSums(bool on, Stream stream) {
   if (on == tracking_) return;
   tracking_ = on;
-  columnSums_ = on ? DeviceBuffer(ledger_, MemoryTag::metadata, heads_.size() * static_cast<size_t>(columnStride()) * sizeof(float)) : DeviceBuffer();
+  columnSums_ =
+      on ? DeviceBuffer(ledger_, MemoryTag::metadata, heads_.size() * static_cast<size_t>(columnStride()) * sizeof(float)) : DeviceBuffer();
   columnSums_.clear(stream);
 }
 
@@ -99,7 +101,8 @@ void DeviceKvCache::keep(int layer, std::span<const std::vector<int32_t>> keep, 
     std::copy(keep[h].begin(), keep[h].end(), lists.begin() + static_cast<std::ptrdiff_t>(h * most));
     kept.push_back(static_cast<int32_t>(keep[h].size()));
   }
-  DeviceBuffer deviceLists(ledger_, MemoryTag::metadata, lists.size() * sizeof(int32_t)), deviceKept(ledger_, MemoryTag::metadata, kept.size() * sizeof(int32_t));
+  DeviceBuffer deviceLists(ledger_, MemoryTag::metadata, lists.size() * sizeof(int32_t)),
+      deviceKept(ledger_, MemoryTag::metadata, kept.size() * sizeof(int32_t));
   deviceLists.copyFrom(stream, lists.data(), lists.size() * sizeof(int32_t));
   deviceKept.copyFrom(stream, kept.data(), kept.size() * sizeof(int32_t));
   GatherArgs args;

@@ -16,7 +16,9 @@ __device__ inline uint32_t orderOf(float x) {
 __device__ inline float floatOfOrder(uint32_t order) { return __uint_as_float(order >> 31 ? order & 0x7fffffffu : ~order); }
 
 // Largest first, then the lowest id: the maximum of these.
-__device__ inline uint64_t rankOf(float x, int id) { return static_cast<uint64_t>(orderOf(x)) << 32 | (0xffffffffu - static_cast<uint32_t>(id)); }
+__device__ inline uint64_t rankOf(float x, int id) {
+  return static_cast<uint64_t>(orderOf(x)) << 32 | (0xffffffffu - static_cast<uint32_t>(id));
+}
 __device__ inline int idOfRank(uint64_t rank) { return static_cast<int>(0xffffffffu - static_cast<uint32_t>(rank)); }
 
 __device__ inline uint64_t blockBest(uint64_t rank, SharedArray<uint64_t, kLogitsWarps>& scratch) {

@@ -12,13 +12,16 @@ namespace {
 
 size_t aligned(size_t bytes) { return (bytes + 255) / 256 * 256; }
 size_t pieceBytes(ActivationMode mode, int tokens, int cols) {
-  return aligned(size_t{4} * static_cast<size_t>(pieceWords(mode)) * static_cast<size_t>(WeightFormat::chunks(cols)) * static_cast<size_t>(tokens));
+  return aligned(size_t{4} * static_cast<size_t>(pieceWords(mode)) * static_cast<size_t>(WeightFormat::chunks(cols)) *
+                 static_cast<size_t>(tokens));
 }
 size_t roundedBytes(ActivationMode mode, int tokens, int cols) {
   const bool rounds = mode == ActivationMode::f16 || mode == ActivationMode::bf16;
   return rounds ? aligned(size_t{4} * static_cast<size_t>(tokens) * static_cast<size_t>(cols)) : 0;
 }
-size_t chunkBytes(int tokens, int cols) { return aligned(size_t{4} * static_cast<size_t>(WeightFormat::chunks(cols)) * static_cast<size_t>(tokens)); }
+size_t chunkBytes(int tokens, int cols) {
+  return aligned(size_t{4} * static_cast<size_t>(WeightFormat::chunks(cols)) * static_cast<size_t>(tokens));
+}
 
 PlainJob plainJob(const Target& target) {
   PlainJob job;
@@ -94,7 +97,8 @@ Input prepare(Stream stream, const float* x, int64_t stride, int tokens, int col
   auto* at = static_cast<char*>(scratch);
   if (forms.plain && roundedBytes(mode, tokens, cols) > 0) {
     auto* rounded = reinterpret_cast<float*>(at);
-    launch("round", stream, {dim3(blocksFor(cols, 256), static_cast<unsigned>(tokens)), dim3(256)}, roundRows, x, stride, cols, mode, rounded);
+    launch("round", stream, {dim3(blocksFor(cols, 256), static_cast<unsigned>(tokens)), dim3(256)}, roundRows, x, stride, cols, mode,
+           rounded);
     in.x = rounded;
     in.stride = cols;
   }
@@ -105,8 +109,8 @@ Input prepare(Stream stream, const float* x, int64_t stride, int tokens, int col
   auto* scales = reinterpret_cast<float*>(at);
   auto* sums = reinterpret_cast<int32_t*>(at + chunkBytes(tokens, cols));
   const int chunks = WeightFormat::chunks(cols);
-  launch("prepare", stream, {dim3(blocksFor(int64_t{chunks} * tokens, kPrepareWarps)), dim3(kPrepareWarps * 32)}, prepareFragments, x, stride,
-         tokens, cols, chunks, mode, pieces, scales, sums);
+  launch("prepare", stream, {dim3(blocksFor(int64_t{chunks} * tokens, kPrepareWarps)), dim3(kPrepareWarps * 32)}, prepareFragments, x,
+         stride, tokens, cols, chunks, mode, pieces, scales, sums);
   in.pieces = pieces;
   in.scales = scales;
   in.sums = sums;

@@ -153,7 +153,8 @@ __device__ inline ChunkSums multiplyFloats(const Codes& codes, const PackedJob& 
   return {{d[0], d[1], d[2], d[3]}, {x[0], x[1]}};
 }
 
-__device__ inline ChunkSums multiplyBytes(const Codes& codes, const PackedJob& job, const PackedJobs& jobs, int chunk, bool active, int g, int t) {
+__device__ inline ChunkSums multiplyBytes(const Codes& codes, const PackedJob& job, const PackedJobs& jobs, int chunk, bool active, int g,
+                                          int t) {
   const int64_t at = static_cast<int64_t>(chunk) * jobs.tokens;
   const uint2 v = active ? load<uint2>(jobs.pieces + (at + g) * 8 + t * 2) : make_uint2(0, 0);
   const uint32_t a[4] = {codes.low[0], codes.low[1], codes.high[0], codes.high[1]}, b[2] = {v.x, v.y};

@@ -24,11 +24,12 @@ struct MatrixArgs {  // a Matrix whose memory is the device's, in the very layou
 };
 
 // out[t] = embedding[tokens[t]] (+ positions[positionIds[t]] where there is a table of positions).
-void embed(Stream stream, const MatrixArgs& embedding, const MatrixArgs* positions, const int32_t* tokens, const int32_t* positionIds, int count,
-           float* out /* [count, cols] */);
+void embed(Stream stream, const MatrixArgs& embedding, const MatrixArgs* positions, const int32_t* tokens, const int32_t* positionIds,
+           int count, float* out /* [count, cols] */);
 
 void rmsNorm(Stream stream, const float* x /* [tokens, n] */, const float* weight, float eps, int tokens, int n, float* out);
-void layerNorm(Stream stream, const float* x, const float* weight, const float* bias /* or null */, float eps, int tokens, int n, float* out);
+void layerNorm(Stream stream, const float* x, const float* weight, const float* bias /* or null */, float eps, int tokens, int n,
+               float* out);
 void activate(Stream stream, Activation kind, float* gate, const float* up /* or null */, int64_t count);
 
 // --- products with few tokens (1..kMostTokens); more go to the tensor cores by another road -------------------------------
@@ -49,8 +50,8 @@ struct Input {
   const float* scales = nullptr;     // int8: [chunks, tokens]
   const int32_t* sums = nullptr;     // int8: [chunks, tokens], of the integers
 };
-Input prepare(Stream stream, const float* x /* [tokens, stride] */, int64_t stride, int tokens, int cols, ActivationMode mode, InputForms forms,
-              void* scratch);
+Input prepare(Stream stream, const float* x /* [tokens, stride] */, int64_t stride, int tokens, int cols, ActivationMode mode,
+              InputForms forms, void* scratch);
 
 struct Target {  // y[t][r] = W[r] . x[t] (+ bias[r]) (+ y[t][r])
   MatrixArgs w;
@@ -75,7 +76,8 @@ struct KvTables {
 };
 
 // Cosines and sines of a step, for all layers: [tokens, dims / 2] each.
-void prepareRotations(Stream stream, const float* frequencies, int dims, const int32_t* positionIds, int tokens, float* cosines, float* sines);
+void prepareRotations(Stream stream, const float* frequencies, int dims, const int32_t* positionIds, int tokens, float* cosines,
+                      float* sines);
 
 // After the projections: q/k norm and RoPE in place on q and k, then k, v into the slots behind `lengths`.
 struct StoreArgs {

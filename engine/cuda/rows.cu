@@ -3,8 +3,8 @@
 
 namespace winnow::cuda {
 
-void embed(Stream stream, const MatrixArgs& embedding, const MatrixArgs* positions, const int32_t* tokens, const int32_t* positionIds, int count,
-           float* out) {
+void embed(Stream stream, const MatrixArgs& embedding, const MatrixArgs* positions, const int32_t* tokens, const int32_t* positionIds,
+           int count, float* out) {
   launch("embed", stream, {dim3(static_cast<unsigned>(count)), dim3(kRowThreads)}, embedRows, viewOf(embedding),
          viewOf(positions ? *positions : MatrixArgs()), positions != nullptr, tokens, positionIds, out);
 }

@@ -40,7 +40,8 @@ __device__ inline double uniformAt(uint64_t seed, uint64_t position) {
   uint32_t c[4] = {static_cast<uint32_t>(position), static_cast<uint32_t>(position >> 32), 0, 0};
   uint32_t k0 = static_cast<uint32_t>(seed), k1 = static_cast<uint32_t>(seed >> 32);
   for (int round = 0; round < 10; ++round) {
-    const uint32_t aHigh = __umulhi(0xD2511F53u, c[0]), aLow = 0xD2511F53u * c[0], bHigh = __umulhi(0xCD9E8D57u, c[2]), bLow = 0xCD9E8D57u * c[2];
+    const uint32_t aHigh = __umulhi(0xD2511F53u, c[0]), aLow = 0xD2511F53u * c[0], bHigh = __umulhi(0xCD9E8D57u, c[2]),
+                   bLow = 0xCD9E8D57u * c[2];
     const uint32_t next[4] = {bHigh ^ c[1] ^ k0, bLow, aHigh ^ c[3] ^ k1, aLow};
     for (int i = 0; i < 4; ++i) c[i] = next[i];
     k0 += 0x9E3779B9u;

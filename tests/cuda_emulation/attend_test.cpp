@@ -49,9 +49,9 @@ void runShape(const AttendShape& shape) {
   const AttendSetup setup(shape);
   const DeviceCache cache(setup);
   const AttendExpected e = expectAttend(setup);
-  const auto where = "heads " + std::to_string(shape.heads) + "/" + std::to_string(shape.kvHeads) + " dim " + std::to_string(shape.headDim) +
-                     " tokens " + std::to_string(shape.tokens[0]) + " page " + std::to_string(shape.pageTokens) + " window " +
-                     std::to_string(shape.window);
+  const auto where = "heads " + std::to_string(shape.heads) + "/" + std::to_string(shape.kvHeads) + " dim " +
+                     std::to_string(shape.headDim) + " tokens " + std::to_string(shape.tokens[0]) + " page " +
+                     std::to_string(shape.pageTokens) + " window " + std::to_string(shape.window);
   const Result bare = attendOnce(setup, cache, Tap::none), tapped = attendOnce(setup, cache, Tap::all);
   EXPECT(bare.out == tapped.out, "observers change the output", where);
   const double out = worstRatio(bare.out.data(), e.out, e.outBound, 0, e.out.size());

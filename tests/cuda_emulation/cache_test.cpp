@@ -78,15 +78,16 @@ void runStore(const StoreShape& s, int32_t shift) {
     for (int t = 0; t < s.tokens; ++t) {
       for (int h = 0; h < s.heads && !s.follower; ++h) {
         const size_t at = static_cast<size_t>((t * s.heads + h) * s.headDim);
-        expectedHead({q.begin() + static_cast<long>(at), q.begin() + static_cast<long>(at) + s.headDim}, s.norm ? &qNorm : nullptr, frequencies,
-                     ids[static_cast<size_t>(t)], y, bound);
+        expectedHead({q.begin() + static_cast<long>(at), q.begin() + static_cast<long>(at) + s.headDim}, s.norm ? &qNorm : nullptr,
+                     frequencies, ids[static_cast<size_t>(t)], y, bound);
         for (size_t c = 0; c < y.size(); ++c) EXPECT_NEAR(turned[at + c], y[c], bound[c] + 1e-36);
       }
       for (int h = 0; h < s.kvHeads; ++h) {
         const long at = (t * s.kvHeads + h) * s.headDim;
         const int slot = lengths[static_cast<size_t>(h)] + t;
         if (!s.follower) {
-          expectedHead({k.begin() + at, k.begin() + at + s.headDim}, s.norm ? &kNorm : nullptr, frequencies, ids[static_cast<size_t>(t)], y, bound);
+          expectedHead({k.begin() + at, k.begin() + at + s.headDim}, s.norm ? &kNorm : nullptr, frequencies, ids[static_cast<size_t>(t)], y,
+                       bound);
           const auto stored = cache.slot(h, slot, 0);
           for (size_t c = 0; c < y.size(); ++c)
             EXPECT_NEAR(f16ToFloat(stored[c]), y[c], bound[c] * 1.001 + std::fabs(y[c]) * 0x1p-11 + 0x1p-25);
@@ -132,7 +133,8 @@ TEST(kept_slots_move_to_the_front) {
             const int n = shape.tokens[static_cast<size_t>(h)];
             int count = 0;
             for (int s = 0; s < n; ++s) {
-              const bool take = choice == 0 || (choice == 1 && s == n - 1) || (choice == 2 && s % 2) || (choice == 3 && s > 40) || (choice == 4 && rng() % 3);
+              const bool take = choice == 0 || (choice == 1 && s == n - 1) || (choice == 2 && s % 2) || (choice == 3 && s > 40) ||
+                                (choice == 4 && rng() % 3);
               if (take) keep[static_cast<size_t>(h * stride + count++)] = s;
             }
             kept.push_back(count);
@@ -162,7 +164,8 @@ TEST(kept_slots_move_to_the_front) {
                 for (int c = 0; c < shape.headDim; ++c)
                   EXPECT_EQ(f16ToFloat(slot[static_cast<size_t>(c)]), setup.key(h, from, c, side == 1));
               }
-              EXPECT_EQ(int{after[static_cast<size_t>(h * cache.positionStride() + i)]}, int{before[static_cast<size_t>(h * cache.positionStride() + from)]});
+              EXPECT_EQ(int{after[static_cast<size_t>(h * cache.positionStride() + i)]},
+                        int{before[static_cast<size_t>(h * cache.positionStride() + from)]});
               EXPECT_EQ(float{sumsAfter[static_cast<size_t>(h * stride + i)]}, static_cast<float>(h * stride + from));
             }
             for (int i = kept[static_cast<size_t>(h)]; i < shape.tokens[static_cast<size_t>(h)]; ++i)

@@ -46,7 +46,8 @@ void compare(const WeightFormat& format, int rows, int cols, Storage storage, in
     };
     part(0, first);
     if (rows > first) part(first, rows - first);
-    const std::string where = format.describe() + " rows " + std::to_string(rows) + " cols " + std::to_string(cols) + " kind " + std::to_string(kind);
+    const std::string where =
+        format.describe() + " rows " + std::to_string(rows) + " cols " + std::to_string(cols) + " kind " + std::to_string(kind);
     const auto c = codes.host();
     EXPECT(std::memcmp(c.data(), cpu.m.data, c.size()) == 0, where);
     const auto s = scales.host();

@@ -53,7 +53,8 @@ class DeviceCache {
   // Slot `slot` of a head, as bits.
   std::vector<uint16_t> slot(int head, int slot, int side) {
     std::vector<uint16_t> out(static_cast<size_t>(headDim_));
-    cudaMemcpy(out.data(), page(head, slot / pageTokens_, side).data() + slot % pageTokens_ * headDim_, out.size() * 2, cudaMemcpyDeviceToHost);
+    cudaMemcpy(out.data(), page(head, slot / pageTokens_, side).data() + slot % pageTokens_ * headDim_, out.size() * 2,
+               cudaMemcpyDeviceToHost);
     return out;
   }
 

@@ -2,23 +2,20 @@
 #include "tests/cuda_emulation/emulator.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <exception>
 #include <map>
 #include <memory>
 #include <numeric>
 #include <random>
+#include <span>
 #include <sstream>
 
 #include "tests/cuda_emulation/fiber.h"
 #include "tests/cuda_emulation/machine.h"
 
 namespace emulator {
-
-Machine& machine() {
-  static Machine m;
-  return m;
-}
 
 namespace {
 
@@ -61,9 +58,11 @@ Thread& at(size_t i) { return *machine().threads[i]; }
 // Lets a warp operation happen for every group of lanes that has arrived in full.
 bool releaseWarp(size_t begin, size_t end) {
   bool released = false;
+  uint32_t looked = 0;  // lanes whose group is dealt with
   for (size_t i = begin; i < end; ++i) {
     Thread& t = at(i);
-    if (t.state != State::atWarp) continue;
+    if (t.state != State::atWarp || looked >> (i - begin) & 1) continue;
+    looked |= t.mask;
     bool complete = true;
     for (size_t j = 0; j < 32 && complete; ++j) {
       if (!(t.mask >> j & 1)) continue;
@@ -95,7 +94,8 @@ bool releaseBlock(size_t count) {
     if (t.state == State::done) continue;
     if (t.state != State::atBlock) return false;
     if (!first) first = &t;
-    if (t.where.line() != first->where.line()) fault("threads of a block are at different barriers: " + describe(*first) + ", " + describe(t));
+    if (t.where.line() != first->where.line())
+      fault("threads of a block are at different barriers: " + describe(*first) + ", " + describe(t));
   }
   if (!first) return false;
   for (size_t i = 0; i < count; ++i)
@@ -108,8 +108,9 @@ bool releaseBlock(size_t count) {
 
 void runWarp(size_t begin, size_t end) {
   Machine& m = machine();
-  std::vector<size_t> lanes(end - begin);
-  std::iota(lanes.begin(), lanes.end(), begin);
+  std::array<size_t, 32> all;
+  std::iota(all.begin(), all.end(), begin);
+  const std::span<size_t> lanes(all.data(), end - begin);
   // A warp runs until it needs the others, or, at random, for a while only.
   int rounds = m.seed && m.random() % 2 ? 1 + static_cast<int>(m.random() % 4) : -1;
   do {

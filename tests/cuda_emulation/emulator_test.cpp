@@ -187,7 +187,9 @@ TEST(what_nobody_wrote_is_not_read) {
   EXPECT(has(shared, "nobody wrote"), shared);
   const DeviceArray<float> raw(100);
   DeviceArray<float> copy(100);
-  const std::string global = faultOf([&] { launch("copy", nullptr, {dim3(4), dim3(32)}, copyShifted, raw.data(), copy.data(), 100, 0, 0); });
+  const std::string global = faultOf([&] {
+    launch("copy", nullptr, {dim3(4), dim3(32)}, copyShifted, raw.data(), copy.data(), 100, 0, 0);
+  });
   EXPECT(has(global, "nobody wrote"), global);
 }
 
@@ -221,7 +223,9 @@ TEST(an_asynchronous_copy_must_be_awaited) {
 TEST(vector_loads_must_be_aligned) {
   const DeviceArray<float> in(ramp(12));
   DeviceArray<float> out(1);
-  const auto at = [&](int shift) { return faultOf([&] { launch("misaligned", nullptr, {dim3(1), dim3(1)}, misaligned, in.data(), out.data(), shift); }); };
+  const auto at = [&](int shift) {
+    return faultOf([&] { launch("misaligned", nullptr, {dim3(1), dim3(1)}, misaligned, in.data(), out.data(), shift); });
+  };
   EXPECT(at(4).empty());
   EXPECT_EQ(out.at(0), 5.0f);
   EXPECT(has(at(3), "not aligned"), at(3));
@@ -260,7 +264,8 @@ __global__ void product(Pointer<const float> a, Pointer<const float> b, Pointer<
 
 __global__ void byteProduct(Pointer<const uint32_t> a, Pointer<const uint32_t> b, Pointer<int> out) {  // a [16][32], b [8][32] bytes
   const int l = static_cast<int>(threadIdx.x), g = l / 4, t = l % 4;
-  const uint32_t fa[4] = {a[g * 8 + t], a[(g + 8) * 8 + t], a[g * 8 + 4 + t], a[(g + 8) * 8 + 4 + t]}, fb[2] = {b[g * 8 + t], b[g * 8 + 4 + t]};
+  const uint32_t fa[4] = {a[g * 8 + t], a[(g + 8) * 8 + t], a[g * 8 + 4 + t], a[(g + 8) * 8 + 4 + t]},
+                 fb[2] = {b[g * 8 + t], b[g * 8 + 4 + t]};
   int d[4] = {};
   mmaBytes(d, fa, fb);
   for (int i = 0; i < 4; ++i) out[(g + i / 2 * 8) * 8 + 2 * t + i % 2] = d[i];

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// Arrays in (emulated) device memory, and the seeds every kernel is run under. The same tests run on a device, where there is one
-// schedule only.
+// Arrays in (emulated) device memory, and the seeds every kernel is run under.
 #pragma once
 #include <cuda_runtime.h>
 
@@ -17,10 +16,6 @@ class DeviceArray {
  public:
   explicit DeviceArray(size_t count) : count_(count) { cudaMalloc(&data_, count * sizeof(T)); }
   explicit DeviceArray(const std::vector<T>& values) : DeviceArray(values.size()) { set(values); }
-  template <class Range>
-  static DeviceArray of(const Range& values) {
-    return DeviceArray(std::vector<T>(values.begin(), values.end()));
-  }
   ~DeviceArray() { cudaFree(data_); }
   DeviceArray(DeviceArray&& other) noexcept : data_(std::exchange(other.data_, nullptr)), count_(other.count_) {}
   DeviceArray(const DeviceArray&) = delete;
@@ -41,18 +36,14 @@ class DeviceArray {
   size_t count_;
 };
 
-// Runs body under every schedule; its results must be those of the first, bit by bit.
+// Runs body, checks and all, under every schedule.
 template <class Body>
 void underEverySchedule(Body body) {
-#ifdef WINNOW_CUDA_EMULATION
   for (uint32_t seed : kSeeds) {
     emulator::setSeed(seed);
     body();
   }
   emulator::setSeed(0);
-#else
-  body();
-#endif
 }
 
 }  // namespace winnow::test

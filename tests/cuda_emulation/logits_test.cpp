@@ -20,7 +20,8 @@ std::vector<float> normal(int n, uint32_t seed, float sigma) {
 int32_t sampleOnDevice(const std::vector<float>& logits, const std::vector<int32_t>& history, const SamplerSettings& s, uint64_t position) {
   const size_t window = std::min(history.size(), static_cast<size_t>(s.repetitionWindow));
   const DeviceArray<float> dl(logits);
-  const DeviceArray<int32_t> dh(window ? std::vector<int32_t>(history.end() - static_cast<long>(window), history.end()) : std::vector<int32_t>(1));
+  const DeviceArray<int32_t> dh(window ? std::vector<int32_t>(history.end() - static_cast<long>(window), history.end())
+                                       : std::vector<int32_t>(1));
   const DeviceArray<uint64_t> dp(std::vector<uint64_t>{position});
   DeviceArray<uint64_t> scratch(cuda::sampleScratchBytes(static_cast<int>(logits.size())) / 8 + 1);
   DeviceArray<int32_t> token(1);

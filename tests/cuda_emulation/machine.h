@@ -67,7 +67,8 @@ struct Machine {
 
   void setDynamicShared(size_t bytes);
 };
-Machine& machine();
+inline Machine theMachine;
+inline Machine& machine() { return theMachine; }
 
 // The built-in variables of the thread that runs.
 inline Index3 threadIdx_, blockIdx_, blockDim_, gridDim_;

@@ -201,7 +201,8 @@ void bounds(const Region* region, const void* at, size_t bytes, Access kind) {
 
 void mayWrite(Region* region, const void* at, size_t bytes) {
   bounds(region, at, bytes, Access::write);
-  for (size_t i = firstCell(*region, at); i <= lastCell(*region, at, bytes); ++i) check(*region, region->cells[i], at, bytes, Access::write);
+  for (size_t i = firstCell(*region, at); i <= lastCell(*region, at, bytes); ++i)
+    check(*region, region->cells[i], at, bytes, Access::write);
 }
 
 void access(Region* region, const void* at, size_t bytes, Access kind) {

@@ -53,7 +53,8 @@ std::vector<float> product(const Problem& p, ActivationMode mode, int tokens, in
   const std::vector<float> before(host.row(0), host.row(0) + tokens * host.stride());
   DeviceArray<float> y(before);
   DeviceArray<uint8_t> scratch(cuda::InputForms::bytes(mode, tokens, cols));
-  const cuda::Input input = cuda::prepare(nullptr, p.dx.data() + firstToken * cols, cols, tokens, cols, mode, formsOf(p.weights.m.format), scratch.data());
+  const cuda::Input input =
+      cuda::prepare(nullptr, p.dx.data() + firstToken * cols, cols, tokens, cols, mode, formsOf(p.weights.m.format), scratch.data());
   const cuda::Target target{p.matrix.args(), y.data(), host.stride(), p.dbias.data(), false};
   cuda::multiply(nullptr, {&target, 1}, input);
   const auto out = y.host();
@@ -109,7 +110,8 @@ TEST(long_rows_pass_through_every_stage_of_the_rings) {
 
 TEST(targets_are_joined_and_accumulate) {
   const int cols = 172;
-  const Problem a({Storage::packed, 4, 32, true}, 40, cols), b({Storage::packed, 4, 128, false}, 19, cols), c({Storage::packed, 8, 32, true}, 33, cols);
+  const Problem a({Storage::packed, 4, 32, true}, 40, cols), b({Storage::packed, 4, 128, false}, 19, cols),
+      c({Storage::packed, 8, 32, true}, 33, cols);
   const Problem* all[] = {&a, &b, &c};
   DeviceArray<uint8_t> scratch(cuda::InputForms::bytes(ActivationMode::f16, 3, cols));
   const cuda::Input input = cuda::prepare(nullptr, a.dx.data(), cols, 3, cols, ActivationMode::f16, {false, true}, scratch.data());

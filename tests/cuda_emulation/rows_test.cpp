@@ -51,7 +51,8 @@ TEST(embedding_looks_rows_up_in_every_format) {
 TEST(norms_within_the_bound) {
   for (int n : {1, 7, 31, 172, 1000})
     for (int tokens : {1, 5}) {
-      const auto x = normal(static_cast<size_t>(tokens * n), 1), w = normal(static_cast<size_t>(n), 2), b = normal(static_cast<size_t>(n), 3);
+      const auto x = normal(static_cast<size_t>(tokens * n), 1), w = normal(static_cast<size_t>(n), 2),
+                 b = normal(static_cast<size_t>(n), 3);
       const DeviceArray<float> dx(x), dw(w), db(b);
       DeviceArray<float> out(x.size());
       const double eps = 1e-5f;

@@ -16,7 +16,6 @@
 
 #include "tests/cuda_emulation/machine.h"
 
-#define WINNOW_CUDA_EMULATION 1
 #define __global__
 #define __device__
 #define __host__
@@ -176,7 +175,9 @@ inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cud
   if (kind != cudaMemcpyDeviceToHost) ::emulator::hostWrote(to, bytes);
   return cudaSuccess;
 }
-inline cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) { return cudaMemcpyAsync(to, from, bytes, kind); }
+inline cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
+  return cudaMemcpyAsync(to, from, bytes, kind);
+}
 inline cudaError_t cudaMemsetAsync(void* p, int value, size_t bytes, cudaStream_t = nullptr) {
   ::emulator::hostWrote(p, bytes);
   std::memset(p, value, bytes);
