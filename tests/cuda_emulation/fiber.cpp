@@ -7,6 +7,7 @@
 #include <new>
 
 #if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
 
@@ -73,6 +74,13 @@ void arrived([[maybe_unused]] void* saved, [[maybe_unused]] const void** bottom,
 #endif
 }
 
+// A fault leaves frames behind that nobody returned from.
+void forgetFrames([[maybe_unused]] char* stack, [[maybe_unused]] size_t size) {
+#if defined(__SANITIZE_ADDRESS__)
+  __asan_unpoison_memory_region(stack, size);
+#endif
+}
+
 constexpr size_t kGuardBytes = 4096;
 
 }  // namespace
@@ -98,6 +106,7 @@ void Fiber::enter() {
 
 #if defined(__x86_64__)
 void Fiber::restart() {
+  forgetFrames(stack_, kStackBytes);
   auto* top = reinterpret_cast<void**>(stack_ + kStackBytes);
   *--top = nullptr;  // where enter() would return to
   *--top = reinterpret_cast<void*>(&Fiber::enter);
@@ -121,6 +130,7 @@ void Fiber::suspend() {
 }
 #else
 void Fiber::restart() {
+  forgetFrames(stack_, kStackBytes);
   getcontext(&context_->context);
   context_->context.uc_stack = {stack_, 0, kStackBytes};
   context_->context.uc_link = nullptr;
