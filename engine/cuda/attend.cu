@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "engine/cuda/attend.cuh"
+
+#include <bit>
+
+namespace winnow::cuda {
+namespace {
+
+int widthOf(int headDim) { return headDim % 8 == 0 ? 8 : 4; }  // components a lane reads at once
+int chunksOf(int tokens) { return (tokens + kAttendChunk - 1) / kAttendChunk; }
+
+AttendJob jobOf(const DecodeArgs& args) {
+  AttendJob job;
+  job.pages = pagesOf(args.kv);
+  job.q = args.q;
+  job.chunks = chunksOf(args.mostTokens);
+  job.partial = args.partial;
+  job.states = args.partial + static_cast<int64_t>(args.heads) * job.chunks * args.headDim;
+  job.probabilities = args.probabilities;
+  job.reuse = args.reuse;
+  job.stride = args.probabilityStride;
+  job.heads = args.heads;
+  job.group = args.heads / args.kvHeads;
+  job.headDim = args.headDim;
+  job.lanes = static_cast<int>(std::bit_ceil(static_cast<unsigned>(args.headDim / widthOf(args.headDim))));
+  job.added = args.added;
+  job.window = args.slidingWindow;
+  job.scale = args.scale;
+  return job;
+}
+
+template <int width>
+void launchChunks(Stream stream, const Grid& grid, const AttendJob& job, const DecodeArgs& args) {
+  if (args.reuse) return launch("attendReuse", stream, grid, attendChunk<width, false, true>, job);
+  if (args.probabilities) return launch("attend", stream, grid, attendChunk<width, true, false>, job);
+  launch("attend", stream, grid, attendChunk<width, false, false>, job);
+}
+
+void launchMerge(Stream stream, const AttendJob& job, const DecodeArgs& args) {
+  const Grid grid{dim3(static_cast<unsigned>(args.heads)), dim3(kMergeThreads), static_cast<size_t>(job.chunks) * sizeof(float)};
+  if (args.reuse) return launch("merge", stream, grid, mergeChunks<false, true>, job, args.out);
+  if (args.probabilities) return launch("merge", stream, grid, mergeChunks<true, false>, job, args.out);
+  launch("merge", stream, grid, mergeChunks<false, false>, job, args.out);
+}
+
+}  // namespace
+
+// Rows begin at multiples of what a lane reads, and one warp holds a row.
+bool attendSupports(int headDim) { return headDim > 0 && headDim <= kMostHeadDim && headDim % 4 == 0 && headDim / widthOf(headDim) <= 32; }
+
+size_t decodeScratchFloats(int heads, int headDim, int mostTokens) {
+  return static_cast<size_t>(heads) * static_cast<size_t>(chunksOf(mostTokens)) * static_cast<size_t>(headDim + 2);
+}
+
+void attendDecode(Stream stream, const DecodeArgs& args) {
+  CHECK(attendSupports(args.headDim), args.headDim);
+  CHECK(args.kvHeads > 0 && args.heads % args.kvHeads == 0, args.heads, args.kvHeads);
+  CHECK(args.reuse || args.q);
+  CHECK(!(args.reuse || args.probabilities) || args.probabilityStride >= args.mostTokens, args.probabilityStride, args.mostTokens);
+  CHECK(!args.columnSums || args.reuse || args.probabilities, "column sums are made from the probabilities");
+  const AttendJob job = jobOf(args);
+  const Grid grid{dim3(static_cast<unsigned>(job.chunks), static_cast<unsigned>(args.kvHeads), blocksFor(job.group, kAttendHeads)),
+                  dim3(kAttendWarps * 32)};
+  widthOf(args.headDim) == 8 ? launchChunks<8>(stream, grid, job, args) : launchChunks<4>(stream, grid, job, args);
+  launchMerge(stream, job, args);
+  if (!args.columnSums) return;
+  launch("columnSums", stream, {dim3(blocksFor(args.mostTokens, 128), static_cast<unsigned>(args.kvHeads)), dim3(128)}, addColumnSums,
+         args.reuse ? args.reuse : args.probabilities, args.probabilityStride, job.pages, args.added, job.group, args.columnSums,
+         args.columnStride);
+}
+
+}  // namespace winnow::cuda

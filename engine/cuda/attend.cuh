@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// Attention of one query over paged keys and values (flash decoding). A block takes a chunk of kAttendChunk slots of one kv head and up
+// to 4 of its query heads, which share every load of keys and values; a second kernel merges the chunks in slot order.
+// * A slot's row is read by `lanes` neighbouring lanes, `width` components (16 or 8 bytes) each; a warp reads 32 / lanes slots at once.
+// * The grid covers a bound on the lengths: blocks past a head's own length leave at once, so a graph serves a range of lengths, and
+//   the result depends on the length alone.
+// * The tap is a template flag: weights already in shared memory are written out once more. A follower's weights come from its leader.
+#pragma once
+#include "engine/cuda/pages.cuh"
+
+namespace winnow::cuda {
+
+constexpr int kAttendWarps = 4, kAttendHeads = 4;
+
+struct AttendJob {
+  Pages pages;
+  Pointer<const float> q;          // [heads, headDim]
+  Pointer<float> partial;          // [heads, chunks, headDim]
+  Pointer<float> states;           // [heads, chunks, 2]: largest score, sum
+  Pointer<float> probabilities;    // [heads, stride]
+  Pointer<const float> reuse;      // [heads, stride]
+  int64_t stride = 0;
+  int heads = 0, group = 0, headDim = 0, lanes = 0, added = 0, chunks = 0, window = 0;
+  float scale = 0;
+};
+
+template <int width>
+__device__ inline void loadHalves(Pointer<const uint16_t> p, float (&v)[width]) {
+  uint32_t words[width / 2];
+  if constexpr (width == 8) {
+    const uint4 four = load<uint4>(p);
+    words[0] = four.x, words[1] = four.y, words[2] = four.z, words[3] = four.w;
+  } else {
+    const uint2 two = load<uint2>(p);
+    words[0] = two.x, words[1] = two.y;
+  }
+#pragma unroll
+  for (int i = 0; i < width / 2; ++i) v[2 * i] = lowHalf(words[i]), v[2 * i + 1] = highHalf(words[i]);
+}
+
+struct AttendBlock {  // where a block stands
+  int kvHead, chunk, firstHead, heads;  // heads: of this block
+  int tokens, begin, count;
+};
+
+// Slots of the chunk that the query sees: the window looks at original positions.
+__device__ inline bool seen(const AttendJob& job, const AttendBlock& b, int slot, int own) {
+  return job.window <= 0 || job.pages.positions[b.kvHead * job.pages.positionStride + b.begin + slot] > own - job.window;
+}
+__device__ inline int ownPosition(const AttendJob& job, const AttendBlock& b) {
+  return job.window <= 0 ? 0 : static_cast<int>(job.pages.positions[b.kvHead * job.pages.positionStride + b.tokens - 1]);
+}
+
+using ChunkWeights = SharedArray<float, kAttendHeads * kAttendChunk>;  // [head][slot]
+
+template <int width>
+__device__ inline void scoreSlots(const AttendJob& job, const AttendBlock& b, ChunkWeights& weights) {
+  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
+  const int part = lane % job.lanes, c = part * width, slots = 32 / job.lanes, own = ownPosition(job, b);
+  const bool active = c < job.headDim;
+  float q[kAttendHeads][width] = {};
+#pragma unroll
+  for (int h = 0; h < kAttendHeads; ++h)
+#pragma unroll
+    for (int i = 0; i < width; ++i)
+      if (active && h < b.heads) q[h][i] = job.q[(b.firstHead + h) * job.headDim + c + i];
+#pragma unroll 2
+  for (int first = warp * slots; first < b.count; first += kAttendWarps * slots) {
+    const int slot = first + lane / job.lanes;
+    float k[width] = {};
+    if (active && slot < b.count) loadHalves(job.pages.slot<const uint16_t>(job.pages.keys, b.kvHead, b.begin + slot, job.headDim) + c, k);
+    float dot[kAttendHeads] = {};
+#pragma unroll
+    for (int h = 0; h < kAttendHeads; ++h)
+#pragma unroll
+      for (int i = 0; i < width; ++i) dot[h] = fmaf(q[h][i], k[i], dot[h]);
+    for (int d = job.lanes / 2; d > 0; d /= 2)
+#pragma unroll
+      for (int h = 0; h < kAttendHeads; ++h) dot[h] += __shfl_xor_sync(kAllLanes, dot[h], d);
+    if (part != 0 || slot >= b.count) continue;
+    const bool visible = seen(job, b, slot, own);
+#pragma unroll
+    for (int h = 0; h < kAttendHeads; ++h) weights[h * kAttendChunk + slot] = visible ? dot[h] * job.scale : -INFINITY;
+  }
+}
+
+// Warp h turns the scores of head h into exp(score - largest of the chunk).
+template <bool tap>
+__device__ inline void softmaxChunk(const AttendJob& job, const AttendBlock& b, ChunkWeights& weights) {
+  const int h = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32, head = b.firstHead + h;
+  if (h >= b.heads) return;
+  float x[kAttendChunk / 32], largest = -INFINITY, sum = 0;
+#pragma unroll
+  for (int i = 0; i < kAttendChunk / 32; ++i) {
+    const int slot = i * 32 + lane;
+    x[i] = slot < b.count ? static_cast<float>(weights[h * kAttendChunk + slot]) : -INFINITY;
+    largest = fmaxf(largest, x[i]);
+  }
+  largest = warpMax(largest);
+#pragma unroll
+  for (int i = 0; i < kAttendChunk / 32; ++i) {
+    const int slot = i * 32 + lane;
+    x[i] = x[i] == -INFINITY ? 0.0f : expf(x[i] - largest);
+    sum += x[i];
+    if (slot >= b.count) continue;
+    weights[h * kAttendChunk + slot] = x[i];
+    if (tap) job.probabilities[head * job.stride + b.begin + slot] = x[i];
+  }
+  sum = warpSum(sum);
+  if (lane != 0) return;
+  const int at = (head * job.chunks + b.chunk) * 2;
+  job.states[at] = largest;
+  job.states[at + 1] = sum;
+}
+
+__device__ inline void takeWeights(const AttendJob& job, const AttendBlock& b, ChunkWeights& weights) {
+  const int own = ownPosition(job, b);
+  for (int i = static_cast<int>(threadIdx.x); i < b.heads * b.count; i += kAttendWarps * 32) {
+    const int h = i / b.count, slot = i % b.count;
+    weights[h * kAttendChunk + slot] = seen(job, b, slot, own) ? job.reuse[(b.firstHead + h) * job.stride + b.begin + slot] : 0.0f;
+  }
+}
+
+template <int width>
+__device__ inline void weighValues(const AttendJob& job, const AttendBlock& b, ChunkWeights& weights,
+                                   SharedArray<float, kAttendWarps * kAttendHeads * kMostHeadDim>& sums) {
+  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
+  const int part = lane % job.lanes, c = part * width, slots = 32 / job.lanes;
+  const bool active = c < job.headDim;
+  float a[kAttendHeads][width] = {};
+#pragma unroll 2
+  for (int first = warp * slots; first < b.count; first += kAttendWarps * slots) {
+    const int slot = first + lane / job.lanes;
+    if (!active || slot >= b.count) continue;
+    float v[width];
+    loadHalves(job.pages.slot<const uint16_t>(job.pages.values, b.kvHead, b.begin + slot, job.headDim) + c, v);
+#pragma unroll
+    for (int h = 0; h < kAttendHeads; ++h) {
+      if (h >= b.heads) break;
+      const float p = weights[h * kAttendChunk + slot];
+#pragma unroll
+      for (int i = 0; i < width; ++i) a[h][i] = fmaf(p, v[i], a[h][i]);
+    }
+  }
+#pragma unroll
+  for (int h = 0; h < kAttendHeads; ++h)
+#pragma unroll
+    for (int i = 0; i < width; ++i) {
+      for (int d = job.lanes; d < 32; d *= 2) a[h][i] += __shfl_xor_sync(kAllLanes, a[h][i], d);
+      if (lane < job.lanes && active) sums[(warp * kAttendHeads + h) * kMostHeadDim + c + i] = a[h][i];
+    }
+  __syncthreads();
+  for (int i = static_cast<int>(threadIdx.x); i < b.heads * job.headDim; i += kAttendWarps * 32) {
+    const int h = i / job.headDim, component = i % job.headDim;
+    float sum = 0;
+#pragma unroll
+    for (int w = 0; w < kAttendWarps; ++w) sum += sums[(w * kAttendHeads + h) * kMostHeadDim + component];
+    job.partial[(static_cast<int64_t>(b.firstHead + h) * job.chunks + b.chunk) * job.headDim + component] = sum;
+  }
+}
+
+template <int width, bool tap, bool reuse>
+__global__ void __launch_bounds__(kAttendWarps * 32) attendChunk(const __grid_constant__ AttendJob job) {
+  __shared__ ChunkWeights weights;
+  __shared__ SharedArray<float, kAttendWarps * kAttendHeads * kMostHeadDim> sums;
+  AttendBlock b;
+  b.chunk = static_cast<int>(blockIdx.x);
+  b.kvHead = static_cast<int>(blockIdx.y);
+  const int inGroup = static_cast<int>(blockIdx.z) * kAttendHeads;
+  b.firstHead = b.kvHead * job.group + inGroup;
+  b.heads = min(kAttendHeads, job.group - inGroup);
+  b.tokens = job.pages.lengths[b.kvHead] + job.added;
+  b.begin = b.chunk * kAttendChunk;
+  b.count = min(kAttendChunk, b.tokens - b.begin);
+  if (b.count <= 0) return;
+  if constexpr (reuse) {
+    takeWeights(job, b, weights);
+  } else {
+    scoreSlots<width>(job, b, weights);
+    __syncthreads();
+    softmaxChunk<tap>(job, b, weights);
+  }
+  __syncthreads();
+  weighValues<width>(job, b, weights, sums);
+}
+
+constexpr int kMergeThreads = 128;
+
+// One block to a head. With a tap, probabilities are brought to their final size and end in zeros.
+template <bool tap, bool reuse>
+__global__ void __launch_bounds__(kMergeThreads) mergeChunks(const __grid_constant__ AttendJob job, Pointer<float> out) {
+  __shared__ SharedArray<float, kMergeThreads / 32> scratch, sums;
+  Pointer<float> factors = dynamicShared<float>();  // [chunks]
+  const int head = static_cast<int>(blockIdx.x), tokens = job.pages.lengths[head / job.group] + job.added;
+  const int chunks = (tokens + kAttendChunk - 1) / kAttendChunk, first = static_cast<int>(threadIdx.x);
+  if constexpr (!reuse) {
+    Pointer<float> states = job.states + static_cast<int64_t>(head) * job.chunks * 2;
+    float largest = -INFINITY, sum = 0;
+    for (int c = first; c < chunks; c += kMergeThreads) largest = fmaxf(largest, states[2 * c]);
+    largest = blockMax<kMergeThreads / 32>(largest, scratch);
+    for (int c = first; c < chunks; c += kMergeThreads) {
+      const float top = states[2 * c], factor = top == -INFINITY ? 0.0f : expf(top - largest);
+      factors[c] = factor;
+      sum = fmaf(states[2 * c + 1], factor, sum);
+    }
+    sum = blockSum<kMergeThreads / 32>(sum, sums);
+    for (int c = first; c < chunks; c += kMergeThreads) factors[c] = factors[c] / sum;
+    __syncthreads();
+  }
+  for (int c = first; c < job.headDim; c += kMergeThreads) {
+    float y = 0;
+    for (int i = 0; i < chunks; ++i) {
+      const float part = job.partial[(static_cast<int64_t>(head) * job.chunks + i) * job.headDim + c];
+      y = reuse ? y + part : fmaf(part, factors[i], y);
+    }
+    out[head * job.headDim + c] = y;
+  }
+  if constexpr (tap) {
+    Pointer<float> p = job.probabilities + head * job.stride;
+    for (int64_t s = first; s < job.stride; s += kMergeThreads) p[s] = s < tokens ? p[s] * factors[s / kAttendChunk] : 0.0f;
+  }
+}
+
+// Sums over the heads of a group, in their order.
+__global__ void addColumnSums(Pointer<const float> probabilities, int64_t stride, Pages pages, int added, int group, Pointer<float> sums,
+                              int64_t columnStride) {
+  const int kvHead = static_cast<int>(blockIdx.y), s = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
+  if (s >= pages.lengths[kvHead] + added) return;
+  float sum = sums[kvHead * columnStride + s];
+  for (int h = kvHead * group; h < (kvHead + 1) * group; ++h) sum += probabilities[h * stride + s];
+  sums[kvHead * columnStride + s] = sum;
+}
+
+}  // namespace winnow::cuda

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "engine/cuda/cache.cuh"
+
+namespace winnow::cuda {
+
+void prepareRotations(Stream stream, const float* frequencies, int dims, const int32_t* positionIds, int tokens, float* cosines,
+                      float* sines) {
+  const int half = dims / 2;
+  launch("rotations", stream, {dim3(blocksFor(int64_t{half} * tokens, 128)), dim3(128)}, rotationTable, frequencies, half, positionIds,
+         tokens, cosines, sines);
+}
+
+void rotateAndStore(Stream stream, const StoreArgs& args) {
+  CHECK(args.headDim <= kMostHeadDim && args.headDim % 2 == 0, args.headDim);
+  CHECK(args.ropeDims % 2 == 0 && args.ropeDims <= args.headDim, args.ropeDims);
+  StoreJob job;
+  job.q = args.q;
+  job.k = args.k;
+  job.v = args.v;
+  job.qNorm = args.qNorm;
+  job.kNorm = args.kNorm;
+  job.cosines = args.cosines;
+  job.sines = args.sines;
+  job.positionIds = args.positionIds;
+  job.pages = pagesOf(args.kv);
+  job.eps = args.eps;
+  job.heads = args.heads;
+  job.kvHeads = args.kvHeads;
+  job.headDim = args.headDim;
+  job.half = args.ropeDims / 2;
+  job.items = (args.q ? args.heads : 0) + (args.k ? args.kvHeads : 0) + args.kvHeads;
+  launch("store", stream, {dim3(blocksFor(job.items, kStoreWarps), static_cast<unsigned>(args.tokens)), dim3(kStoreWarps * 32)}, storeHeads,
+         job);
+}
+
+void advance(Stream stream, int32_t* lengths, int count, int tokens) {
+  launch("advance", stream, {dim3(blocksFor(count, 128)), dim3(128)}, advanceLengths, lengths, count, tokens);
+}
+
+void gatherSlots(Stream stream, const GatherArgs& args) {
+  CHECK(args.headDim % 2 == 0, args.headDim);
+  GatherJob job;
+  job.pages = pagesOf(args.kv);
+  job.keep = args.keep;
+  job.kept = args.kept;
+  job.keepStride = args.keepStride;
+  job.columnSums = args.columnSums;
+  job.columnStride = args.columnStride;
+  job.headDim = args.headDim;
+  launch("gather", stream, {dim3(static_cast<unsigned>(args.kvHeads), 3), dim3(kGatherThreads)}, gatherPages, job);
+}
+
+}  // namespace winnow::cuda

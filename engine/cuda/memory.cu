@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "engine/cuda/memory.h"
+
+#include <cuda_runtime.h>
+
+#include <new>
+#include <string>
+#include <utility>
+
+#include "engine/cuda/checked.h"
+
+namespace winnow::cuda {
+
+void throwIfFailed(int error, const char* what) {
+  if (error == cudaSuccess) return;
+  throw DeviceError(std::string("The GPU failed (") + what + "): " + cudaGetErrorString(static_cast<cudaError_t>(error)) + ".");
+}
+
+DeviceBuffer::DeviceBuffer(Ledger& ledger, MemoryTag tag, size_t bytes) : bytes_(bytes), ledger_(&ledger), tag_(tag) {
+  if (!ledger.planning() && bytes > 0) {
+    const cudaError_t error = cudaMalloc(&data_, bytes);
+    if (error == cudaErrorMemoryAllocation) {
+      cudaGetLastError();  // not sticky; the next call must not report it
+      ledger_ = nullptr;
+      throw std::bad_alloc();
+    }
+    throwIfFailed(error, "memory");
+  }
+  ledger_->post(tag_, static_cast<int64_t>(bytes_));
+}
+
+DeviceBuffer::~DeviceBuffer() {
+  if (data_) cudaFree(data_);
+  if (ledger_) ledger_->post(tag_, -static_cast<int64_t>(bytes_));
+}
+
+void DeviceBuffer::swap(DeviceBuffer& other) noexcept {
+  std::swap(data_, other.data_);
+  std::swap(bytes_, other.bytes_);
+  std::swap(ledger_, other.ledger_);
+  std::swap(tag_, other.tag_);
+}
+
+void DeviceBuffer::copyFrom(Stream stream, const void* host, size_t bytes, size_t at) {
+  CHECK(at + bytes <= bytes_, at, bytes, bytes_);
+  throwIfFailed(cudaMemcpyAsync(as<char>() + at, host, bytes, cudaMemcpyHostToDevice, stream), "copy to the device");
+}
+
+void DeviceBuffer::copyTo(Stream stream, void* host, size_t bytes, size_t at) const {
+  CHECK(at + bytes <= bytes_, at, bytes, bytes_);
+  throwIfFailed(cudaMemcpyAsync(host, as<char>() + at, bytes, cudaMemcpyDeviceToHost, stream), "copy from the device");
+  throwIfFailed(cudaStreamSynchronize(stream), "wait");
+}
+
+void DeviceBuffer::clear(Stream stream) {
+  if (data_) throwIfFailed(cudaMemsetAsync(data_, 0, bytes_, stream), "clear");
+}
+
+OwnStream::OwnStream() { throwIfFailed(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "stream"); }
+OwnStream::~OwnStream() { cudaStreamDestroy(stream_); }
+
+}  // namespace winnow::cuda

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// Prepares inputs and routes targets: those of one storage (and number of bits) share a launch.
+#include <algorithm>
+#include <array>
+
+#include "engine/cuda/multiply_packed.h"
+#include "engine/cuda/multiply_plain.cuh"
+#include "engine/cuda/prepare.cuh"
+
+namespace winnow::cuda {
+namespace {
+
+size_t aligned(size_t bytes) { return (bytes + 255) / 256 * 256; }
+size_t pieceBytes(ActivationMode mode, int tokens, int cols) {
+  return aligned(size_t{4} * static_cast<size_t>(pieceWords(mode)) * static_cast<size_t>(WeightFormat::chunks(cols)) *
+                 static_cast<size_t>(tokens));
+}
+size_t roundedBytes(ActivationMode mode, int tokens, int cols) {
+  const bool rounds = mode == ActivationMode::f16 || mode == ActivationMode::bf16;
+  return rounds ? aligned(size_t{4} * static_cast<size_t>(tokens) * static_cast<size_t>(cols)) : 0;
+}
+size_t chunkBytes(int tokens, int cols) {
+  return aligned(size_t{4} * static_cast<size_t>(WeightFormat::chunks(cols)) * static_cast<size_t>(tokens));
+}
+
+PlainJob plainJob(const Target& target) {
+  PlainJob job;
+  if (target.w.format.storage == Storage::f32)
+    job.f32 = static_cast<const float*>(target.w.data);
+  else
+    job.half = static_cast<const uint16_t*>(target.w.data);
+  job.bias = target.bias;
+  job.y = target.y;
+  job.yStride = target.yStride;
+  job.rows = target.w.rows;
+  job.blocks = (target.w.rows + kPlainRows - 1) / kPlainRows;
+  job.accumulate = target.accumulate;
+  return job;
+}
+
+template <Storage storage, int T>
+void launchPlain(Stream stream, const PlainJobs& jobs, unsigned blocks, int tokens, bool vector) {
+  const Grid grid{dim3(blocks), dim3(kPlainWarps * 32)};
+  if (vector)
+    launch("multiplyPlain", stream, grid, multiplyPlainRows<storage, T, true>, jobs, tokens);
+  else
+    launch("multiplyPlain", stream, grid, multiplyPlainRows<storage, T, false>, jobs, tokens);
+}
+template <Storage storage>
+void launchPlain(Stream stream, const PlainJobs& jobs, unsigned blocks, int tokens, bool vector) {
+  if (tokens == 1) return launchPlain<storage, 1>(stream, jobs, blocks, tokens, vector);
+  if (tokens <= 4) return launchPlain<storage, 4>(stream, jobs, blocks, tokens, vector);
+  launchPlain<storage, 8>(stream, jobs, blocks, tokens, vector);
+}
+
+void multiplyPlain(Stream stream, std::span<const Target> targets, const Input& input) {
+  const Storage storage = targets[0].w.format.storage;
+  PlainJobs jobs;
+  jobs.x = input.x;
+  jobs.xStride = input.stride;
+  jobs.cols = input.cols;
+  int blocks = 0;
+  // Rows of weights and of x must both begin at 16 bytes.
+  const int perLoad = storage == Storage::f32 ? 4 : 8;
+  bool vector = input.cols % perLoad == 0 && input.stride % 4 == 0 && reinterpret_cast<uintptr_t>(input.x) % 16 == 0;
+  for (size_t i = 0; i < targets.size(); ++i) {
+    jobs.job[i] = plainJob(targets[i]);
+    blocks += jobs.job[i].blocks;
+    vector = vector && reinterpret_cast<uintptr_t>(targets[i].w.data) % 16 == 0;
+  }
+  const auto count = static_cast<unsigned>(blocks);
+  switch (storage) {
+    case Storage::f32: return launchPlain<Storage::f32>(stream, jobs, count, input.tokens, vector);
+    case Storage::f16: return launchPlain<Storage::f16>(stream, jobs, count, input.tokens, vector);
+    default: return launchPlain<Storage::bf16>(stream, jobs, count, input.tokens, vector);
+  }
+}
+
+bool together(const Target& a, const Target& b) { return a.w.format.storage == b.w.format.storage && a.w.format.bits == b.w.format.bits; }
+
+}  // namespace
+
+size_t InputForms::bytes(ActivationMode mode, int tokens, int cols) {
+  return roundedBytes(mode, tokens, cols) + pieceBytes(mode, tokens, cols) + 2 * chunkBytes(tokens, cols);
+}
+
+Input prepare(Stream stream, const float* x, int64_t stride, int tokens, int cols, ActivationMode mode, InputForms forms, void* scratch) {
+  CHECK(tokens > 0 && tokens <= kMostTokens, tokens);
+  CHECK(!(forms.plain && mode == ActivationMode::int8));
+  CHECK(!(forms.packed && mode == ActivationMode::bf16));
+  Input in;
+  in.mode = mode;
+  in.tokens = tokens;
+  in.cols = cols;
+  in.x = x;
+  in.stride = stride;
+  auto* at = static_cast<char*>(scratch);
+  if (forms.plain && roundedBytes(mode, tokens, cols) > 0) {
+    auto* rounded = reinterpret_cast<float*>(at);
+    launch("round", stream, {dim3(blocksFor(cols, 256), static_cast<unsigned>(tokens)), dim3(256)}, roundRows, x, stride, cols, mode,
+           rounded);
+    in.x = rounded;
+    in.stride = cols;
+  }
+  if (!forms.packed) return in;
+  at += roundedBytes(mode, tokens, cols);
+  auto* pieces = reinterpret_cast<uint32_t*>(at);
+  at += pieceBytes(mode, tokens, cols);
+  auto* scales = reinterpret_cast<float*>(at);
+  auto* sums = reinterpret_cast<int32_t*>(at + chunkBytes(tokens, cols));
+  const int chunks = WeightFormat::chunks(cols);
+  launch("prepare", stream, {dim3(blocksFor(int64_t{chunks} * tokens, kPrepareWarps)), dim3(kPrepareWarps * 32)}, prepareFragments, x,
+         stride, tokens, cols, chunks, mode, pieces, scales, sums);
+  in.pieces = pieces;
+  in.scales = scales;
+  in.sums = sums;
+  return in;
+}
+
+void multiply(Stream stream, std::span<const Target> targets, const Input& input) {
+  CHECK(!targets.empty() && targets.size() <= kMostTargets, targets.size());
+  std::array<bool, kMostTargets> done{};
+  for (size_t i = 0; i < targets.size(); ++i) {
+    if (done[i]) continue;
+    std::array<Target, kMostTargets> same;
+    size_t count = 0;
+    for (size_t j = i; j < targets.size(); ++j) {
+      if (done[j] || !together(targets[i], targets[j])) continue;
+      CHECK(targets[j].w.cols == input.cols, targets[j].w.cols, input.cols);
+      same[count++] = targets[j];
+      done[j] = true;
+    }
+    const std::span<const Target> group{same.data(), count};
+    targets[i].w.format.storage == Storage::packed ? multiplyPacked(stream, group, input) : multiplyPlain(stream, group, input);
+  }
+}
+
+}  // namespace winnow::cuda

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// The GPU's operations, the counterpart of engine/cpu/ops.h: same layouts, same meaning, memory on the device, work queued on a stream.
+// Every result is a function of its inputs alone, bit by bit: sums have one order, no floating-point atomics. What varies from step to
+// step (token ids, positions, lengths, page tables) is read from device memory, so that a captured graph can be replayed.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "engine/cpu/ops.h"
+
+struct CUstream_st;
+
+namespace winnow::cuda {
+
+using Stream = CUstream_st*;
+using cpu::ActivationMode;
+
+struct MatrixArgs {  // a Matrix whose memory is the device's, in the very layout of engine/weights/matrix.h
+  WeightFormat format;
+  int rows = 0, cols = 0;
+  const void* data = nullptr;
+  const uint16_t *scales = nullptr, *mins = nullptr;
+};
+
+// out[t] = embedding[tokens[t]] (+ positions[positionIds[t]] where there is a table of positions).
+void embed(Stream stream, const MatrixArgs& embedding, const MatrixArgs* positions, const int32_t* tokens, const int32_t* positionIds,
+           int count, float* out /* [count, cols] */);
+
+void rmsNorm(Stream stream, const float* x /* [tokens, n] */, const float* weight, float eps, int tokens, int n, float* out);
+void layerNorm(Stream stream, const float* x, const float* weight, const float* bias /* or null */, float eps, int tokens, int n,
+               float* out);
+void activate(Stream stream, Activation kind, float* gate, const float* up /* or null */, int64_t count);
+
+// --- products with few tokens (1..kMostTokens); more go to the tensor cores by another road -------------------------------
+
+constexpr int kMostTokens = 8;
+
+// x as the products want it. Which forms are made depends on the matrices; `scratch` holds them.
+struct InputForms {
+  bool plain = false, packed = false;  // whether such matrices will be multiplied
+  static size_t bytes(ActivationMode mode, int tokens, int cols);
+};
+struct Input {
+  ActivationMode mode{};
+  int tokens = 0, cols = 0;
+  const float* x = nullptr;        // rounded as the mode says, [tokens, stride]
+  int64_t stride = 0;
+  const uint32_t* pieces = nullptr;  // see pieces.cuh
+  const float* scales = nullptr;     // int8: [chunks, tokens]
+  const int32_t* sums = nullptr;     // int8: [chunks, tokens], of the integers
+};
+Input prepare(Stream stream, const float* x /* [tokens, stride] */, int64_t stride, int tokens, int cols, ActivationMode mode,
+              InputForms forms, void* scratch);
+
+struct Target {  // y[t][r] = W[r] . x[t] (+ bias[r]) (+ y[t][r])
+  MatrixArgs w;
+  float* y = nullptr;  // [tokens, yStride]
+  int64_t yStride = 0;
+  const float* bias = nullptr;
+  bool accumulate = false;
+};
+constexpr int kMostTargets = 3;
+void multiply(Stream stream, std::span<const Target> targets, const Input& input);
+
+// --- the cache and attention ---------------------------------------------------------------------------------------------
+
+// One layer. Page p of a head holds slots [p pageTokens, (p + 1) pageTokens), f16 [pageTokens, headDim].
+struct KvTables {
+  const uint64_t* keys = nullptr;    // [kvHeads, pageStride] addresses; null for a follower
+  const uint64_t* values = nullptr;  // [kvHeads, pageStride]
+  int pageStride = 0, pageTokens = 0;
+  const int32_t* lengths = nullptr;  // [kvHeads] slots before this step
+  int32_t* positions = nullptr;      // [kvHeads, positionStride]
+  int64_t positionStride = 0;
+};
+
+// Cosines and sines of a step, for all layers: [tokens, dims / 2] each.
+void prepareRotations(Stream stream, const float* frequencies, int dims, const int32_t* positionIds, int tokens, float* cosines,
+                      float* sines);
+
+// After the projections: q/k norm and RoPE in place on q and k, then k, v into the slots behind `lengths`.
+struct StoreArgs {
+  float *q = nullptr, *k = nullptr;  // [tokens, heads, headDim], [tokens, kvHeads, headDim]; null for a follower
+  const float* v = nullptr;          // [tokens, kvHeads, headDim]
+  int tokens = 0, heads = 0, kvHeads = 0, headDim = 0;
+  const float *qNorm = nullptr, *kNorm = nullptr;  // [headDim] or null
+  float eps = 0;
+  const float *cosines = nullptr, *sines = nullptr;  // null: no RoPE
+  int ropeDims = 0;
+  const int32_t* positionIds = nullptr;  // [tokens]
+  KvTables kv;
+};
+void rotateAndStore(Stream stream, const StoreArgs& args);
+void advance(Stream stream, int32_t* lengths, int count, int tokens);  // lengths[i] += tokens
+
+constexpr int kAttendChunk = 128;  // slots to a block; a constant, so that results depend on the length alone
+bool attendSupports(int headDim);
+struct DecodeArgs {  // one query per sequence
+  const float* q = nullptr;  // [heads, headDim]; null with `reuse`
+  int heads = 0, kvHeads = 0, headDim = 0;
+  KvTables kv;               // keys: the leader's, for a follower that computes again
+  int added = 1;             // slots stored in this step
+  int mostTokens = 0;        // bound on the slots of any head, this step's included: the grid
+  float scale = 1.0f;
+  int slidingWindow = 0;
+  float* out = nullptr;      // [heads, headDim]
+  float* partial = nullptr;  // scratch, decodeScratchFloats
+  float* probabilities = nullptr;  // [heads, probabilityStride], written; needed for columnSums too unless `reuse`
+  const float* reuse = nullptr;    // [heads, probabilityStride]
+  int64_t probabilityStride = 0;
+  float* columnSums = nullptr;     // [kvHeads, columnStride] +=
+  int64_t columnStride = 0;
+};
+size_t decodeScratchFloats(int heads, int headDim, int mostTokens);
+void attendDecode(Stream stream, const DecodeArgs& args);
+
+// Eviction: slot i of a head becomes what slot keep[i] was (ascending lists). Pages behind are the host's to free.
+struct GatherArgs {
+  KvTables kv;                     // lengths: slots before
+  int kvHeads = 0, headDim = 0;
+  const int32_t* keep = nullptr;   // [kvHeads, keepStride]
+  const int32_t* kept = nullptr;   // [kvHeads] how many
+  int64_t keepStride = 0;
+  float* columnSums = nullptr;     // [kvHeads, columnStride] or null; zero behind the kept slots
+  int64_t columnStride = 0;
+};
+void gatherSlots(Stream stream, const GatherArgs& args);
+
+// --- logits --------------------------------------------------------------------------------------------------------------
+
+void scoreLogits(Stream stream, const float* logits /* [tokens, stride] */, int64_t stride, int vocab, const int32_t* targets, int tokens,
+                 cpu::TokenScore* out);
+void compareLogits(Stream stream, const float* base, const float* other, int64_t stride, int vocab, const int32_t* targets, int tokens,
+                   cpu::Divergence* out);
+
+struct SampleArgs {  // engine/run/sampler.h, on the device
+  const float* logits = nullptr;     // [vocab]
+  int vocab = 0;
+  const int32_t* history = nullptr;  // the last historyCount tokens, at most kMostHistory
+  int historyCount = 0;
+  float temperature = 0, topP = 1, minP = 0, repetitionPenalty = 1;
+  int topK = 0;
+  uint64_t seed = 1;
+  const uint64_t* position = nullptr;  // in device memory: a graph is replayed at every position
+  void* scratch = nullptr;             // sampleScratchBytes
+  int32_t* token = nullptr;            // out
+};
+constexpr int kMostHistory = 1024;
+size_t sampleScratchBytes(int vocab);
+void sample(Stream stream, const SampleArgs& args);
+
+// --- weights from the master ---------------------------------------------------------------------------------------------
+
+// Rows [firstRow, firstRow + count) (firstRow a multiple of 16) of `out`, of which all memory is allocated: round to nearest, the bytes
+// the CPU makes. `rows` is [count, cols] of type `storage` (f32, f16 or bf16).
+void quantizeRtn(Stream stream, const void* rows, Storage storage, int firstRow, int count, const MatrixArgs& out);
+
+// The floor(ratio rows cols) weights of smallest magnitude become zero, ties in row-major order; rows are f32, [rows, cols].
+size_t pruneScratchBytes(int rows);
+void pruneMagnitude(Stream stream, float* weights, int rows, int cols, double ratio, void* scratch);
+
+}  // namespace winnow::cuda

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// A device made of this process: kernels written for CUDA run here as plain C++, one block at a time, every CUDA thread a fiber of
+// one OS thread. What it is for is logic: indices, barriers, the order of sums.
+//
+// * The order in which warps, lanes and blocks run is drawn from a seed, so a test sees many schedules.
+// * Every byte of device and shared memory remembers who wrote and read it last and since which barrier. Two accesses of which one
+//   writes, by threads that no barrier orders, are a fault under any schedule; so is reading what nobody wrote.
+// * Pointers know their allocation: an index outside of it is a fault, and so is a host pointer that reaches a kernel.
+// * A warp operation or barrier that part of the threads named by it cannot reach is a fault.
+//
+// It cannot show speed, the rounding of real tensor cores, or the memory model between kernels in different streams.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <source_location>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace emulator {
+
+using Where = std::source_location;
+
+// What a kernel did wrong, with kernel, block and thread.
+struct Fault : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+struct Index3 {
+  unsigned x = 0, y = 0, z = 0;
+};
+
+// Who touched two neighbouring bytes last. Blocks are numbered through all launches, from 1.
+struct Cell {
+  uint32_t writeBlock = 0, writeEpoch = 0, writeWarpEpoch = 0;
+  uint32_t readBlock = 0, readEpoch = 0, readWarpEpoch = 0;
+  uint16_t writeThread = 0, readThread = 0;
+  bool written = false;      // ever (device memory) or in this block (shared memory)
+  bool writeAtomic = false;
+  bool manyReaders = false;  // of several warps since the barrier
+  bool manyLanes = false;    // of one warp since its barrier
+};
+constexpr size_t kCellBytes = 2;
+
+struct Region {
+  char* data = nullptr;
+  size_t bytes = 0;
+  bool shared = false;
+  uint32_t block = 0;  // shared: the block whose contents these are
+  std::string name;
+  std::vector<Cell> cells;
+};
+
+enum class Access : uint8_t { read, write, atomic };
+
+// Device memory ends, and begins, at pages nobody may touch.
+void* allocate(size_t bytes);
+void release(void* data);
+size_t allocatedBytes();
+Region* regionOf(const void* p);                     // null when p is not in (or one past) device or shared memory
+void hostWrote(const void* p, size_t bytes);         // of a copy to the device
+void hostReads(const void* p, size_t bytes);         // of a copy from the device: faults on what nobody wrote
+void registerShared(Region& region);                 // a __shared__ array, once
+void unregisterShared(Region& region);
+Region& dynamicShared();
+
+void access(Region* region, const void* at, size_t bytes, Access kind);
+void mayWrite(Region* region, const void* at, size_t bytes);  // faults as a write would, and notes nothing
+[[noreturn]] void fault(const std::string& what);
+
+// Runs body once for each thread of each block. Not reentrant; one OS thread.
+void launch(const char* name, Index3 grid, Index3 block, size_t sharedBytes, const std::function<void()>& body);
+void nameNextLaunch(const char* name);
+const char* takeLaunchName();
+void setSeed(uint32_t seed);  // 0: in order
+// Between these, launches are handed over instead of run.
+void beginRecording();
+bool record(const std::function<void()>& launch);  // false: not recording
+bool recording();
+std::vector<std::function<void()>> endRecording();
+uint64_t launches();
+
+void syncBlock(Where where);
+void syncWarp(uint32_t mask, Where where);
+
+// The words a lane gives to a warp operation; every lane of the mask reads those of any other until its own next operation.
+constexpr int kSlotWords = 16;
+struct Slot {
+  uint32_t words[kSlotWords] = {};
+};
+enum class WarpOp : uint8_t { sync, shuffle, vote, matrix };
+Slot& mySlot();                                      // of the operation to come
+void exchange(WarpOp op, uint32_t mask, Where where);
+const Slot& slotOf(unsigned lane);                   // of the operation that came last
+unsigned lane();
+
+// cp.async: the copy happens when the thread waits for its group, not before.
+void copyAsync(Region* to, void* dst, Region* from, const void* src, size_t bytes);
+void commitAsync();
+void waitAsync(unsigned newestPending);
+
+}  // namespace emulator

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// Products on the (emulated) device: every format, mode and odd shape against the reference in double and within the bound that the
+// CPU's kernels keep (tests/engine/ops/matmul_oracle.h). A tensor core adds 16 products at a time, so its chains are no longer.
+#include "tests/cuda_emulation/device_matrix.h"
+
+using namespace winnow;
+using namespace winnow::test;
+using cpu::ActivationMode;
+
+namespace {
+
+std::vector<ActivationMode> modesOf(const WeightFormat& format) {
+  if (format.storage == Storage::packed) return {ActivationMode::f32, ActivationMode::f16, ActivationMode::int8};
+  return {ActivationMode::f32, ActivationMode::f16, ActivationMode::bf16};
+}
+
+struct Problem {
+  std::vector<float> bias;
+  std::vector<float> values;
+  Weights weights;
+  DeviceMatrix matrix;
+  Guarded<float> x;
+  DeviceArray<float> dx, dbias;
+  static std::vector<float> fill(size_t n, uint32_t seed, float sigma, float shift) {
+    std::vector<float> v(n);
+    fillNormal(v.data(), n, seed, sigma);
+    for (float& f : v) f += shift;
+    return v;
+  }
+  Problem(const WeightFormat& format, int rows, int cols)
+      : bias(fill(static_cast<size_t>(rows), 7, 1, 0)),
+        values(fill(static_cast<size_t>(rows * cols), static_cast<uint32_t>(rows * 1000 + cols), 0.1f,
+                    format.storage == Storage::packed && !format.symmetric ? 0.3f : 0.0f)),
+        weights(format, rows, cols, values),
+        matrix(weights.m),
+        x(static_cast<size_t>(cuda::kMostTokens * cols)),
+        dx(x.size()),
+        dbias(bias) {
+    fillNormal(x.data(), x.size(), 11);
+    dx.set({x.begin(), x.end()});
+  }
+};
+
+cuda::InputForms formsOf(const WeightFormat& format) {
+  const bool packed = format.storage == Storage::packed;
+  return {!packed, packed};
+}
+
+// [tokens][rows + 3]: three sentinels behind each row.
+std::vector<float> product(const Problem& p, ActivationMode mode, int tokens, int firstToken) {
+  const int rows = p.weights.m.rows, cols = p.weights.m.cols;
+  Output host(tokens, rows, 3);
+  const std::vector<float> before(host.row(0), host.row(0) + tokens * host.stride());
+  DeviceArray<float> y(before);
+  DeviceArray<uint8_t> scratch(cuda::InputForms::bytes(mode, tokens, cols));
+  const cuda::Input input =
+      cuda::prepare(nullptr, p.dx.data() + firstToken * cols, cols, tokens, cols, mode, formsOf(p.weights.m.format), scratch.data());
+  const cuda::Target target{p.matrix.args(), y.data(), host.stride(), p.dbias.data(), false};
+  cuda::multiply(nullptr, {&target, 1}, input);
+  const auto out = y.host();
+  for (int t = 0; t < tokens; ++t)
+    for (int i = rows; i < rows + 3; ++i) EXPECT_EQ(float{out[static_cast<size_t>(t * (rows + 3) + i)]}, float{Output::kSentinel});
+  return out;
+}
+
+void runShape(const WeightFormat& format, int rows, int cols) {
+  const Problem p(format, rows, cols);
+  for (ActivationMode mode : modesOf(format)) {
+    const Reference ref = reference(p.weights.m, p.x, cuda::kMostTokens, p.bias, mode);
+    const auto all = product(p, mode, cuda::kMostTokens, 0);
+    double worst = 0;
+    for (int t = 0; t < cuda::kMostTokens; ++t)
+      for (int r = 0; r < rows; ++r) {
+        const size_t at = static_cast<size_t>(t * rows + r);
+        worst = std::max(worst, std::fabs(static_cast<double>(all[static_cast<size_t>(t * (rows + 3) + r)]) - ref.y[at]) / ref.bound[at]);
+      }
+    EXPECT(worst <= 1, format.describe(), static_cast<int>(mode), rows, cols, worst);
+    // Fewer tokens give the same bits, under every schedule.
+    uint32_t seed = 1;
+    for (int tokens : {1, 3}) {
+      emulator::setSeed(seed++);
+      const auto some = product(p, mode, tokens, 2);
+      for (int t = 0; t < tokens; ++t)
+        EXPECT(std::memcmp(&some[static_cast<size_t>(t * (rows + 3))], &all[static_cast<size_t>((t + 2) * (rows + 3))],
+                           static_cast<size_t>(rows) * 4) == 0,
+               format.describe(), static_cast<int>(mode), rows, cols, tokens, t);
+    }
+    emulator::setSeed(0);
+  }
+}
+
+}  // namespace
+
+TEST(products_within_the_bound_for_every_format) {
+  for (const WeightFormat& format : formats())
+    for (int cols : {31, 172, 512}) runShape(format, 21, cols);
+}
+
+TEST(products_with_every_number_of_rows) {
+  for (int rows : {1, 2, 3, 4, 5, 15, 16, 17, 32, 33})
+    for (const WeightFormat& format : {WeightFormat{}, WeightFormat{Storage::bf16, 16, 0, true}, WeightFormat{Storage::packed, 4, 32, true},
+                                       WeightFormat{Storage::packed, 3, 64, false}})
+      runShape(format, rows, 45);
+}
+
+TEST(long_rows_pass_through_every_stage_of_the_rings) {
+  for (uint8_t bits : {2, 3, 4, 5, 6, 8}) runShape({Storage::packed, bits, 64, false}, 16, 2400);
+  runShape({Storage::bf16, 16, 0, true}, 4, 2400);
+}
+
+TEST(targets_are_joined_and_accumulate) {
+  const int cols = 172;
+  const Problem a({Storage::packed, 4, 32, true}, 40, cols), b({Storage::packed, 4, 128, false}, 19, cols),
+      c({Storage::packed, 8, 32, true}, 33, cols);
+  const Problem* all[] = {&a, &b, &c};
+  DeviceArray<uint8_t> scratch(cuda::InputForms::bytes(ActivationMode::f16, 3, cols));
+  const cuda::Input input = cuda::prepare(nullptr, a.dx.data(), cols, 3, cols, ActivationMode::f16, {false, true}, scratch.data());
+  underEverySchedule([&] {
+    std::vector<DeviceArray<float>> together;
+    std::vector<cuda::Target> targets;
+    for (const Problem* p : all) {
+      const int rows = p->weights.m.rows;
+      together.emplace_back(std::vector<float>(static_cast<size_t>(3 * rows), 0.5f));
+      targets.push_back({p->matrix.args(), together.back().data(), rows, nullptr, true});
+    }
+    cuda::multiply(nullptr, targets, input);
+    for (size_t i = 0; i < 3; ++i) {
+      DeviceArray<float> alone(together[i].size());
+      cuda::Target target = targets[i];
+      target.y = alone.data();
+      target.accumulate = false;
+      cuda::multiply(nullptr, {&target, 1}, input);
+      const auto x = together[i].host(), y = alone.host();
+      for (size_t j = 0; j < x.size(); ++j) EXPECT_EQ(x[j], y[j] + 0.5f);
+    }
+  });
+}
+
+TEST(int8_survives_extreme_activations) {
+  std::vector<float> w(16 * 64);
+  fillNormal(w.data(), w.size(), 5);
+  const Weights host({Storage::packed, 8, 32, true}, 16, 64, w);
+  const DeviceMatrix matrix(host.m);
+  for (float size : {0.0f, 1e-44f, 1e-40f, 1e30f}) {
+    const DeviceArray<float> x(std::vector<float>(64, size));
+    DeviceArray<float> y(16);
+    DeviceArray<uint8_t> scratch(cuda::InputForms::bytes(ActivationMode::int8, 1, 64));
+    const cuda::Input input = cuda::prepare(nullptr, x.data(), 64, 1, 64, ActivationMode::int8, {false, true}, scratch.data());
+    const cuda::Target target{matrix.args(), y.data(), 16, nullptr, false};
+    cuda::multiply(nullptr, {&target, 1}, input);
+    const auto out = y.host();
+    std::vector<float> row(64);
+    for (int r = 0; r < 16; ++r) {
+      dequantizeRow(host.m, r, row.data());
+      double sum = 0, magnitude = 0;
+      for (float v : row) sum += v, magnitude += std::fabs(v);
+      EXPECT_NEAR(out[static_cast<size_t>(r)], sum * size, magnitude * size * (1.0 / 127 + 1e-6) + magnitude * 1e-43);
+    }
+  }
+}
