@@ -15,6 +15,7 @@ struct MatrixView {
 };
 
 inline MatrixView viewOf(const MatrixArgs& m) {
+  CHECK(m.format.super == 0, "no kernels for super-blocks", m.format.describe());
   MatrixView v;
   v.storage = static_cast<int>(m.format.storage);
   v.bits = m.format.bits;

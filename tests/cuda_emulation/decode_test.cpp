@@ -77,7 +77,8 @@ struct Pair {
   // Feeds a token to both; the distance of the logits in units of their norm.
   double step(int32_t token) {
     cache.reserve(1);
-    forward.run({plan, *weights, cache, {&token, 1}, fed, activations});
+    const SequenceRows row{&cache, fed, 1};
+    forward.run({plan, *weights, {&row, 1}, {&token, 1}, activations});
     decoder.step({plan, deviceWeights, deviceCache, epoch, token, fed, activations});
     ++fed;
     const auto expected = forward.logits();
