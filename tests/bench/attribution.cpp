@@ -37,11 +37,12 @@ T take(Result<T> result) {
   return std::move(*result);
 }
 
-Opened open(const std::string& path) {
+// context: tokens, 0 = the model's own. A proxy gets the target's, also where it was trained on less.
+Opened open(const std::string& path, int context = 0) {
   Opened out;
   out.engine = take(Engine::create(take(Model::open(path)), EngineOptions{}));
   if (!out.engine->tokenizer()) stop(path + " holds no tokenizer.");
-  out.session = take(out.engine->createSession(Config(), SessionOptions{}, Progress{}));
+  out.session = take(out.engine->createSession(Config(), {.context = context}, Progress{}));
   return out;
 }
 
@@ -57,8 +58,7 @@ std::string equalSentences(int count) {
   std::string out;
   for (int i = 0; i < count; ++i) {
     const auto word = [&](const char* const* list, int shift) { return std::string(list[(i >> shift) & 7]); };
-    out += "The " + word(adjectives, 0) + " " + word(nouns, 3) + " went with the " + word(adjectives, 1) + " " + word(nouns, 0) + " and the " + word(adjectives, 2) + " " +
-           word(nouns, 1) + " to see the " + word(adjectives, 3) + " " + word(nouns, 2) + " one day. ";
+    out += "The " + word(adjectives, 0) + " " + word(nouns, 3) + " saw the " + word(adjectives, 1) + " " + word(nouns, 0) + ". ";
   }
   out.pop_back();
   return out;
@@ -177,7 +177,7 @@ int quality(const std::string& path, const std::string& file, int most, const st
   std::optional<Opened> small;
   std::optional<ProxyModel> proxy;
   if (!proxyPath.empty()) {
-    small = open(proxyPath);
+    small = open(proxyPath, model.session->context());
     proxy.emplace(ProxyModel{*small->session, small->tokenizer()});
   }
   std::ifstream in(file);

@@ -335,9 +335,9 @@ TEST(contextcite_draws_the_same_masks_again) {
     return result;
   };
   const AttributeResult once = run(1), again = run(1), other = run(2);
-  EXPECT_EQ(scoresOf(once.sources), scoresOf(again.sources));
+  EXPECT(scoresOf(once.sources) == scoresOf(again.sources));
   EXPECT(scoresOf(once.sources) != scoresOf(other.sources) || once.forwards != other.forwards);
-  EXPECT_EQ(best(scoresOf(once.sources), 1)[7], true);
+  EXPECT(best(scoresOf(once.sources), 1)[7]);
   EXPECT(once.forwards <= 65, once.forwards);
 }
 
@@ -346,9 +346,9 @@ TEST(agreement_of_the_worked_example) {
                             hierarchy = {kUnscored, kUnscored, 2.0384800022, 0.1289026806}, pruned = {0.3351484919, kUnscored, 1.6343708484, 0.1054937115},
                             shapley = {0.5612170232, 0.0813335836, 2.1309073147, 0.4004170077};
   const std::vector<bool> outlier = outliers(exact, 1.5), top = best(exact, 2);
-  EXPECT_EQ(outlier, (std::vector<bool>{false, false, true, false}));
-  EXPECT_EQ(outliers(exact), outlier);  // none beyond 2 deviations: the best one
-  EXPECT_EQ(top, (std::vector<bool>{true, false, true, false}));
+  EXPECT(outlier == (std::vector<bool>{false, false, true, false}));
+  EXPECT(outliers(exact) == outlier);  // none beyond 2 deviations: the best one
+  EXPECT(top == (std::vector<bool>{true, false, true, false}));
   for (const auto* scores : {&proxy, &hierarchy, &pruned, &shapley}) EXPECT_NEAR(averagePrecision(outlier, *scores), 1, 1e-12);
   EXPECT_NEAR(averagePrecision(top, proxy), 0.833333, 1e-6);
   EXPECT_NEAR(averagePrecision(top, hierarchy), 0.833333, 1e-6);
