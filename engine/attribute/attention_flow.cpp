@@ -23,7 +23,7 @@ void AttentionFlow::meanOfHeads(const AttentionRows& rows, int query, int64_t se
 // Rollout, bottom up: half of what a position holds is its own, half what its attention brings. Keeping only which source it comes from,
 // a layer's rows need those of the layer below at earlier positions, which are there already.
 void AttentionFlow::take(int layer, const AttentionRows& rows) {
-  complete_ &= rows.slots == rows.first + rows.queries;
+  complete_ &= rows.columns == rows.first + rows.queries;
   if (!complete_) return;
   const int64_t width = columns();
   for (int query = 0; query < rows.queries; ++query) {

@@ -72,7 +72,7 @@ struct HeadPositions {
 struct AttentionRows {
   const float* probabilities;  // [heads, queries, stride]; 0 beyond what a query sees
   int64_t stride;
-  int heads, queries, slots;
+  int heads, queries, columns;  // a column for each slot
   int64_t first;               // position of the first query
 };
 class AttentionTap {

@@ -17,7 +17,7 @@ class WholeMatrix final : public AttentionTap {
   void take(int layer, const AttentionRows& rows) override {
     for (int head = 0; head < rows.heads; ++head)
       for (int query = 0; query < rows.queries; ++query)
-        for (int slot = 0; slot < rows.slots; ++slot)
+        for (int slot = 0; slot < rows.columns; ++slot)
           mean[static_cast<size_t>(layer)][static_cast<size_t>((rows.first + query) * tokens_ + slot)] +=
               rows.probabilities[(int64_t{head} * rows.queries + query) * rows.stride + slot] / double(rows.heads);
   }
