@@ -130,6 +130,7 @@ QWidget* AttributionView::buildForm() {
 }
 
 QLayout* AttributionView::buildOptions(QWidget* parent) {
+  auto* rows = new QVBoxLayout;
   auto* options = new QHBoxLayout;
   unit_ = new QComboBox(parent);
   unit_->setObjectName(QStringLiteral("attribution.unit"));
@@ -149,11 +150,11 @@ QLayout* AttributionView::buildOptions(QWidget* parent) {
   method_->setAccessibleName(tr("Method"));
   for (const AttributionMethod& method : attributionMethods()) method_->addItem(QString::fromStdString(method.title), QString::fromStdString(method.name));
   method_->setCurrentIndex(method_->findData(AttributeSpec().method));
-  method_->setSizeAdjustPolicy(QComboBox::AdjustToMinimumContentsLengthWithIcon);
-  options->addWidget(method_, 1);
   options->addWidget(unit_, 1);
   options->addWidget(tokens_);
-  return options;
+  rows->addWidget(method_);  // with a title as long as these, in a row of its own
+  rows->addLayout(options);
+  return rows;
 }
 
 QWidget* AttributionView::buildResult() {

@@ -29,7 +29,7 @@ BudgetEditor::BudgetEditor(const Knob& knob, QWidget* parent) : KnobEditor(paren
   unit_ = new QComboBox(this);
   unit_->setObjectName(knobObjectName(knob) + QStringLiteral(".unit"));
   unit_->setAccessibleName(tr("%1: share or number of tokens").arg(title));
-  unit_->setFixedWidth(std::max(90, fontMetrics().horizontalAdvance(tr("tokens")) + 52));
+  unit_->setFixedWidth(std::max(90, fontMetrics().horizontalAdvance(tr("tokens")) + 60));
   unit_->addItem(tr("%"));
   unit_->addItem(tr("tokens"));
   row->addWidget(slider_, 1);

@@ -83,7 +83,7 @@ inline QString someModel() { return QFileInfo::exists(smallModel()) ? smallModel
 // a second thread measures how late a sleep ends at the same time.
 class StallDetector : public QObject {
  public:
-  explicit StallDetector(qint64 limitMs = 250) : limitMs_(limitMs), machine_([this](const std::stop_token& end) { measure(end); }) {
+  explicit StallDetector(qint64 limitMs = 600) : limitMs_(limitMs), machine_([this](const std::stop_token& end) { measure(end); }) {
     clock_.start();
     timer_.setInterval(10);
     connect(&timer_, &QTimer::timeout, this, [this] { worst = std::max(worst, clock_.restart() - 10); });
