@@ -124,7 +124,18 @@ class Generation {
       context_.progress(static_cast<double>(result_.tokens.size()) / request_.tokens, "token " + std::to_string(result_.tokens.size()) + " of " + std::to_string(request_.tokens));
       if (observer_.onBoundary) observer_.onBoundary();
     }
+    if (static_cast<int>(result_.tokens.size()) < request_.tokens && session_.position() >= session_.context()) tellContextIsFull();
     return Done{};
+  }
+
+  void tellContextIsFull() {
+    EngineEvent event;
+    event.kind = EngineEvent::Kind::warning;
+    event.token = session_.position();
+    event.code = "context.full";
+    event.text = "The context of " + std::to_string(session_.context()) + " tokens is full: " + std::to_string(result_.tokens.size()) + " of " +
+                 std::to_string(request_.tokens) + " tokens were generated.";
+    handle(event);
   }
 
   // Times of each op, kept when they are observed: prompt batches and single tokens apart.
@@ -203,26 +214,28 @@ class Generation {
   }
 
   void takeEvents() {
-    for (const EngineEvent& event : session_.takeEvents()) {
-      if (event.kind == EngineEvent::Kind::epoch) {
-        EpochPoint point;
-        point.epoch = ++epoch_;
-        point.token = event.token;
-        point.label = epochLabel(event);
-        point.cause = QString::fromStdString(event.cause);
-        for (const Adjustment& change : event.changes)
-          if (!change.reason.empty()) {
-            point.clamped = true;
-            point.reason = QString::fromStdString(change.reason);
-          }
-        recorder_->epoch(epoch_, event.token, event);
-        recorder_->effective(*session_.effective());
-        if (observer_.onEpoch) observer_.onEpoch(point);
-      }
-      const bool warning = event.kind == EngineEvent::Kind::warning || event.kind == EngineEvent::Kind::fallback;
-      recorder_->event(warning ? "warning" : "info", event.code, event.text);
-      if (observer_.onEvent) observer_.onEvent(event);
+    for (const EngineEvent& event : session_.takeEvents()) handle(event);
+  }
+
+  void handle(const EngineEvent& event) {
+    if (event.kind == EngineEvent::Kind::epoch) {
+      EpochPoint point;
+      point.epoch = ++epoch_;
+      point.token = event.token;
+      point.label = epochLabel(event);
+      point.cause = QString::fromStdString(event.cause);
+      for (const Adjustment& change : event.changes)
+        if (!change.reason.empty()) {
+          point.clamped = true;
+          point.reason = QString::fromStdString(change.reason);
+        }
+      recorder_->epoch(epoch_, event.token, event);
+      recorder_->effective(*session_.effective());
+      if (observer_.onEpoch) observer_.onEpoch(point);
     }
+    const bool warning = event.kind == EngineEvent::Kind::warning || event.kind == EngineEvent::Kind::fallback;
+    recorder_->event(warning ? "warning" : "info", event.code, event.text);
+    if (observer_.onEvent) observer_.onEvent(event);
   }
 
   void summarize() {

@@ -45,7 +45,9 @@ int printRanking(const Invocation& invocation, const AttributeResult& r) {
   for (const Source* s : ranked) {
     std::vector<std::string> row{s->score ? fixed(*s->score, 3) + (s->standardError ? " ± " + fixed(*s->standardError, 3) : "") : "-"};
     if (nats) row.push_back(!s->score ? "-" : std::fabs(*s->score) < r.noiseFloor ? "noise" : "×" + fixed(std::exp(*s->score), 2));
-    row.push_back(s->text);
+    std::string line = s->text;
+    std::ranges::replace(line, '\n', ' ');
+    row.push_back(std::move(line));
     rows.push_back(std::move(row));
   }
   printTable(rows, true);

@@ -160,7 +160,9 @@ int Invocation::print(const QJsonObject& object) const {
   return 0;  // main looks at the stream once
 }
 
-void Invocation::warn(const std::string& words) const { line("warning: " + sentence(words)); }
+void Invocation::warn(const std::string& words) const {
+  if (warned_.insert(words).second) line("warning: " + sentence(words));
+}
 
 Result<std::vector<std::pair<std::string, KnobValue>>> Invocation::settings() const {
   std::vector<std::pair<std::string, KnobValue>> out;

@@ -4,6 +4,7 @@
 #include <QJsonObject>
 #include <functional>
 #include <memory>
+#include <set>
 #include <span>
 #include <stop_token>
 #include <string>
@@ -28,7 +29,7 @@ class Invocation {
   int failBeside(QJsonObject partial, const Error& error) const;  // the same, with what was done
   int stopped(QJsonObject partial) const;     // Ctrl-C: what there is, with the error beside it
   int print(const QJsonObject& object) const; // the object, and 0
-  void warn(const std::string& text) const;
+  void warn(const std::string& text) const;   // a line on stderr, once for each text
 
   // One warning where the engine will do or did something else than was asked for; with --strict the error.
   Status tellAdjustments(const std::vector<Adjustment>& adjustments) const;
@@ -44,6 +45,7 @@ class Invocation {
   std::string command_;
   Arguments arguments_;
   std::stop_token stop_;
+  mutable std::set<std::string> warned_;  // a session and its baseline find the same things
 };
 
 struct Command {

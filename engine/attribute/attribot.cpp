@@ -86,8 +86,8 @@ Status runAttribot(AttributionTask& task) {
     task.forwardsExpected = task.result.forwards + options.keepSources + 1;
   }
   if (const auto kept = static_cast<size_t>(std::ranges::count(keep, true)); kept < all)
-    task.result.notes.push_back("Scores are of the " + std::to_string(kept) + " sources kept of " + std::to_string(all) +
-                                ", in a context of those alone: they compare with each other, not with leave-one-out in the whole context.");
+    task.result.notes.push_back("Scores are of what was kept, " + std::to_string(kept) + " of " + std::to_string(all) +
+                                " sources, in a context of those alone: they compare with each other, not with leave-one-out in the whole context.");
   return scoreSources(task, prunes ? task.target : scout, keep, options.reuse);
 }
 

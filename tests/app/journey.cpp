@@ -51,10 +51,7 @@ class JourneyTest : public QObject {
  private Q_SLOTS:
   WINNOW_FAIL_ON_WARNINGS
 
-  void cleanup() {
-    for (QWidget* each : QApplication::topLevelWidgets())
-      if (qobject_cast<QDialog*>(each)) each->close();
-  }
+  void cleanup() { closeDialogs(); }
 
   void mainJourney() {
     QTemporaryDir folder;

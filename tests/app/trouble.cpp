@@ -42,10 +42,7 @@ class TroubleTest : public QObject {
  private Q_SLOTS:
   WINNOW_FAIL_ON_WARNINGS
 
-  void cleanup() {
-    for (QWidget* each : QApplication::topLevelWidgets())
-      if (qobject_cast<QDialog*>(each)) each->close();
-  }
+  void cleanup() { closeDialogs(); }
 
   // A session file that can't be used is answered in one sentence and left as it is.
   void troubledSessions_data() {

@@ -42,10 +42,7 @@ class WindowTest : public QObject {
  private Q_SLOTS:
   WINNOW_FAIL_ON_WARNINGS
 
-  void cleanup() {
-    for (QWidget* each : QApplication::topLevelWidgets())
-      if (qobject_cast<QDialog*>(each)) each->close();
-  }
+  void cleanup() { closeDialogs(); }
 
   void paletteFindsActions() {
     QVERIFY(paletteScore(QStringLiteral("Generate"), QStringLiteral("gen")) >= 0);

@@ -63,9 +63,7 @@ void runShape(const Shape& shape) {
     }
     const double p = worstRatio(tapped.probabilities.data(), e.p, e.pBound, 0, e.p.size());
     EXPECT(p <= 1, where, p);
-    std::vector<double> sumBound = e.sumBound;
-    for (double& b : sumBound) b += (0.25 + 40) * 0x1p-24;  // sums are added to what was there
-    const double sums = worstRatio(tapped.sums.data(), e.sums, sumBound, 0, e.sums.size(), 0.25);
+    const double sums = worstSumRatio(tapped.sums.data(), e);
     EXPECT(sums <= 1, where, sums);
     for (auto* other : {two[i].get(), three[i].get()}) {
       const Result same = attendOnce(*other, setup, true);

@@ -86,8 +86,8 @@ TEST(policies_that_choose_beat_chance) {
   }
 }
 
-// The same recent tokens with and without the first ones. The small Llamas have no attention sink to lose: without its first tokens a
-// window of 16 costs them 4 %, and sinks change that by a percent or less. The chat model has one.
+// The same recent tokens with and without the first ones. The chat model has an attention sink; the two small Llamas, where sinks beside
+// the same window change the perplexity by about a percent, have none to lose.
 TEST(sinks_help_a_window) {
   const Meter perplexity(kChat);
   const double without = perplexity({{"kv.policy", "streaming"}, {"kv.sinks", "0"}, {"kv.budget", "16"}, {"kv.interval", "1"}}),

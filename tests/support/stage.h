@@ -26,9 +26,14 @@
 
 namespace winnow::testing {
 
-
 inline constexpr int kLong = 60000;         // ms: for slow machines and sanitizers
 inline constexpr int kLongContext = 65536;  // tokens
+
+// After each test: a dialog that a failure left open would take the keys of the next.
+inline void closeDialogs() {
+  for (QWidget* each : QApplication::topLevelWidgets())
+    if (qobject_cast<QDialog*>(each)) each->close();
+}
 
 struct Stage {
   ThemeManager themes;

@@ -10,13 +10,14 @@ namespace emulator {
 inline float halfOf(uint32_t two, int i) { return __half2float({static_cast<uint16_t>(two >> (16 * i))}); }
 inline float bf16Of(uint32_t two, int i) { return __bfloat162float({static_cast<uint16_t>(two >> (16 * i))}); }
 
-// mma.m16n8k16, 16-bit floats, f32 sums. Lane l, g = l / 4, t = l % 4, holds
-//   a[0], a[1]: row g, g + 8, columns 2t, 2t + 1 of A; a[2], a[3]: the same rows, columns 2t + 8, 2t + 9
-//   b[0], b[1]: rows 2t, 2t + 1 and 2t + 8, 2t + 9, column g of B
+// mma.m16n8kK: a register holds P = K / 8 values. Lane l, g = l / 4, t = l % 4, holds
+//   a[0], a[1]: row g, g + 8, columns P t .. P t + P - 1 of A; a[2], a[3]: the same rows, columns K / 2 further
+//   b[0], b[1]: rows P t .. P t + P - 1 and K / 2 further, column g of B
 //   d[0], d[1]: row g, columns 2t, 2t + 1 of D; d[2], d[3]: row g + 8
-// The order of the 16 products is the hardware's own business; here it is ascending.
-template <float (*value)(uint32_t, int)>
-void matrixMultiply16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Where where) {
+// The order of the K products is the hardware's own business; here it is ascending. term(x, y, i): the i-th values' product.
+template <unsigned K, class Sum, class Term>
+void matrixMultiply(Sum (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Where where, Term term) {
+  constexpr unsigned half = K / 2, each = K / 8;
   Slot& mine = mySlot();
   std::copy(a, a + 4, mine.words);
   std::copy(b, b + 2, mine.words + 4);
@@ -24,28 +25,24 @@ void matrixMultiply16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)
   const unsigned g = lane() / 4, t = lane() % 4;
   for (unsigned i = 0; i < 4; ++i) {
     const unsigned upper = i / 2, column = 2 * t + i % 2;
-    for (unsigned k = 0; k < 16; ++k) {
-      const uint32_t x = slotOf(g * 4 + k % 8 / 2).words[k / 8 * 2 + upper];
-      const uint32_t y = slotOf(column * 4 + k % 8 / 2).words[4 + k / 8];
-      d[i] += value(x, static_cast<int>(k % 2)) * value(y, static_cast<int>(k % 2));
+    for (unsigned k = 0; k < K; ++k) {
+      const uint32_t x = slotOf(g * 4 + k % half / each).words[k / half * 2 + upper];
+      const uint32_t y = slotOf(column * 4 + k % half / each).words[4 + k / half];
+      d[i] += term(x, y, static_cast<int>(k % each));
     }
   }
 }
 
-// mma.m16n8k32, unsigned bytes times signed bytes: as above with four bytes, k = 4t .. 4t + 3 and 16 more, in each register.
+// 16-bit floats, f32 sums.
+template <float (*value)(uint32_t, int)>
+void matrixMultiply16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Where where) {
+  matrixMultiply<16>(d, a, b, where, [](uint32_t x, uint32_t y, int i) { return value(x, i) * value(y, i); });
+}
+
+// Unsigned bytes times signed bytes.
 inline void matrixMultiplyBytes(int (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Where where) {
-  Slot& mine = mySlot();
-  std::copy(a, a + 4, mine.words);
-  std::copy(b, b + 2, mine.words + 4);
-  exchange(WarpOp::matrix, ~0u, where);
-  const unsigned g = lane() / 4, t = lane() % 4;
-  for (unsigned i = 0; i < 4; ++i) {
-    const unsigned upper = i / 2, column = 2 * t + i % 2;
-    for (unsigned k = 0; k < 32; ++k) {
-      const uint32_t x = slotOf(g * 4 + k % 16 / 4).words[k / 16 * 2 + upper], y = slotOf(column * 4 + k % 16 / 4).words[4 + k / 16];
-      d[i] += static_cast<int>(x >> (8 * (k % 4)) & 0xff) * static_cast<int8_t>(y >> (8 * (k % 4)));
-    }
-  }
+  matrixMultiply<32>(d, a, b, where,
+                     [](uint32_t x, uint32_t y, int i) { return static_cast<int>(x >> (8 * i) & 0xff) * static_cast<int8_t>(y >> (8 * i)); });
 }
 
 }  // namespace emulator

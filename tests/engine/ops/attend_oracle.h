@@ -125,4 +125,11 @@ inline double worstRatio(const float* found, const std::vector<double>& expected
   return worst;
 }
 
+// Column sums that were added to a quarter in each place.
+inline double worstSumRatio(const float* found, const AttendExpected& e) {
+  std::vector<double> bound = e.sumBound;
+  for (double& b : bound) b += (0.25 + 40) * 0x1p-24;
+  return worstRatio(found, e.sums, bound, 0, e.sums.size(), 0.25);
+}
+
 }  // namespace winnow::test
