@@ -10,6 +10,7 @@
 #include <set>
 
 #include "engine/core/suggest.h"
+#include "experiments/model_source.h"
 #include "experiments/text_file.h"
 
 namespace winnow {
@@ -234,7 +235,7 @@ Result<PlanFile> PlanFile::parse(const QByteArray& json, const QString& folder) 
   if (r.integer("winnow_plan", 0, 0, 1000) != 1) return Error{ErrorCode::badInput, "the plan has no \"winnow_plan\": 1, the version this program reads.", ""};
   plan.name = r.text("name");
   plan.model = r.text("model", QStringLiteral("starter"));
-  if (plan.model != QLatin1String("starter")) plan.model = resolved(plan.model, folder);
+  if (!isBundledModel(plan.model.toStdString())) plan.model = resolved(plan.model, folder);
   plan.repeats = r.integer("repeats", 1, 1, 1000);
   const QJsonObject set = r.object("set");
   for (auto it = set.begin(); it != set.end(); ++it) {
