@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "engine/core/check.h"
+#include "engine/cuda/probe.h"
 #include "engine/run/core.h"
 #include "engine/run/rehearse.h"
 #include "engine/share/registry.h"
@@ -53,8 +54,7 @@ Engine::~Engine() = default;
 
 Result<std::shared_ptr<Engine>> Engine::create(std::shared_ptr<const Model> model, const EngineOptions& options) {
   CHECK(model);
-  if (options.device == "cuda")
-    return Error{ErrorCode::resources, "Device cuda was asked for, but this build has no CUDA backend.", "Use --device auto or --device cpu."};
+  if (options.device == "cuda") return cuda::probeDevices(cuda::buildInfo()).error();
   if (options.device != "auto" && options.device != "cpu")
     return Error{ErrorCode::usage, "Device " + options.device + " is unknown: auto, cpu and cuda are.", ""};
   if (options.threads < 0 || options.threads > kMaxThreads)
