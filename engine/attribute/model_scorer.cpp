@@ -7,7 +7,6 @@
 
 #include "engine/attribute/attention_flow.h"
 #include "engine/attribute/token_ranges.h"
-#include "engine/cpu/ops.h"
 
 namespace winnow {
 
@@ -44,12 +43,11 @@ Result<ResponseScore> ModelScorer::scorePrompt(std::vector<int32_t> prompt, size
   }
   out.prompt = std::move(prompt);
   out.tokensFed = static_cast<int64_t>(tokens.size() - begin);
-  std::vector<cpu::TokenScore> scores;
+  std::vector<TokenScore> scores;
   const Session::LogitsSink sink = [&](int, int count, const float* logits) {
-    const int vocab = session_.vocab();
     scores.resize(static_cast<size_t>(count));
-    cpu::scoreLogits(session_.cpuContext(), logits, vocab, vocab, response_.data() + out.logProbs.size(), count, scores.data());
-    for (const cpu::TokenScore& score : scores) out.logProbs.push_back(-score.nll);
+    session_.scoreLogits(logits, std::span(response_).subspan(out.logProbs.size(), static_cast<size_t>(count)), scores.data());
+    for (const TokenScore& score : scores) out.logProbs.push_back(-score.nll);
   };
   const std::span<const int32_t> all(tokens);
   for (size_t at = begin; at < tokens.size();) {

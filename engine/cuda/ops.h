@@ -7,14 +7,15 @@
 #include <cstdint>
 #include <span>
 
-#include "engine/cpu/ops.h"
+#include "engine/model/config.h"
+#include "engine/plan/numerics.h"
 
 struct CUstream_st;
 
 namespace winnow::cuda {
 
 using Stream = CUstream_st*;
-using cpu::ActivationMode;
+using winnow::ActivationMode;
 
 struct MatrixArgs {  // a Matrix whose memory is the device's, in the very layout of engine/weights/matrix.h
   WeightFormat format;
@@ -130,9 +131,9 @@ void gatherSlots(Stream stream, const GatherArgs& args);
 // --- logits --------------------------------------------------------------------------------------------------------------
 
 void scoreLogits(Stream stream, const float* logits /* [tokens, stride] */, int64_t stride, int vocab, const int32_t* targets, int tokens,
-                 cpu::TokenScore* out);
+                 TokenScore* out);
 void compareLogits(Stream stream, const float* base, const float* other, int64_t stride, int vocab, const int32_t* targets, int tokens,
-                   cpu::Divergence* out);
+                   Divergence* out);
 
 struct SampleArgs {  // engine/run/sampler.h, on the device
   const float* logits = nullptr;     // [vocab]

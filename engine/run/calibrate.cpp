@@ -4,8 +4,8 @@
 #include <fstream>
 #include <iterator>
 
+#include "engine/cpu/backend.h"
 #include "engine/run/core.h"
-#include "engine/run/forward.h"
 
 namespace winnow {
 namespace {
@@ -44,18 +44,17 @@ Result<std::shared_ptr<const Calibration>> EngineCore::calibrate(const Calibrati
   ThreadPool pool(threads);
   auto weights = store.build(weightTarget(*model, Config(), ""), pool, {}, {});
   if (!weights) return weights.error();
-  cpu::Context context(pool, isa, &ledger);
   auto statistics = std::make_shared<Calibration>(config, ledger);
   const Plan plan = buildPlan(config, noSharing(config.layers));
-  Forward forward(ledger, config, context, window, 0);
-  KvCache cache(ledger, config, window);
+  cpu::CpuBackend backend(ledger, config, pool, options.isa.value_or(cpu::bestIsa()), {window, window, 0});
+  const auto cache = backend.makeCache(window);
   for (size_t at = 0; at < ids.size(); at += static_cast<size_t>(window)) {
     if (progress.stopped()) return Error{ErrorCode::cancelled, "Measuring the calibration text was cancelled.", ""};
     const size_t count = std::min(static_cast<size_t>(window), ids.size() - at);
-    cache.clear();
-    cache.reserve(static_cast<int>(count));
-    const SequenceRows rows{&cache, 0, static_cast<int>(count)};
-    forward.run({plan, **weights, {&rows, 1}, std::span<const int32_t>(ids).subspan(at, count), Activations::automatic, false, nullptr, 0, 0, statistics.get(), nullptr});
+    cache->clear();
+    cache->reserve(static_cast<int>(count));
+    const SequenceRows rows{cache.get(), 0, static_cast<int>(count)};
+    backend.run({plan, **weights, {&rows, 1}, std::span<const int32_t>(ids).subspan(at, count), Activations::automatic, false, nullptr, 0, 0, statistics.get(), nullptr});
     progress(static_cast<double>(at + count) / static_cast<double>(ids.size()), "measuring the calibration text");
   }
   calibrations[identity] = statistics;

@@ -5,7 +5,6 @@
 
 using namespace winnow;
 using namespace winnow::test;
-using cpu::ActivationMode;
 
 namespace {
 

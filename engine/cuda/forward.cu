@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "engine/cuda/forward.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cmath>
+
+#include "engine/core/check.h"
+
+namespace winnow::cuda {
+namespace {
+
+size_t floats(int64_t n) { return static_cast<size_t>(n) * sizeof(float); }
+DeviceKvCache& cacheOf(const SequenceRows& sequence) { return static_cast<DeviceKvCache&>(*sequence.cache); }
+const LayerWeights& layerOf(const ForwardInput& input, const Op& op) { return input.weights.layers[static_cast<size_t>(op.layer)]; }
+MatrixArgs argsOf(const Matrix& m) { return {m.format, m.rows, m.cols, m.data, m.scales, m.mins}; }
+
+}  // namespace
+
+Forward::Forward(Ledger& host, Ledger& device, const ModelConfig& model, const BackendOptions& options, Stream stream)
+    : host_(host), device_(device), model_(model), options_(options), stream_(stream) {
+  const auto rows = [&](int64_t columns) { return DeviceBuffer(device, MemoryTag::activations, floats(options.batch * columns)); };
+  residual_ = rows(model.hidden);
+  normed_ = rows(model.hidden);
+  q_ = rows(model.qRows());
+  k_ = rows(model.kvRows());
+  v_ = rows(model.kvRows());
+  attended_ = rows(model.qRows());
+  if (model.gatedFfn) gate_ = rows(model.ffn);
+  up_ = rows(model.ffn);
+  const int widest = std::max({model.hidden, model.qRows(), model.ffn}), together = std::min(options.batch, kMostTokens);
+  size_t forms = 0;
+  for (ActivationMode mode : {ActivationMode::f32, ActivationMode::f16, ActivationMode::bf16, ActivationMode::int8})
+    forms = std::max(forms, InputForms::bytes(mode, together, widest));
+  forms_ = DeviceBuffer(device, MemoryTag::activations, forms);
+  tokens_ = DeviceBuffer(device, MemoryTag::metadata, static_cast<size_t>(options.batch) * sizeof(int32_t));
+  positions_ = DeviceBuffer(device, MemoryTag::metadata, tokens_.bytes());
+  if (model.position != PositionKind::rope) return;
+  const std::vector<float> frequencies = ropeFrequencies(model.rope);
+  frequencies_ = DeviceBuffer(device, MemoryTag::metadata, floats(static_cast<int64_t>(frequencies.size())));
+  cosines_ = rows(model.rope.dims / 2);
+  sines_ = rows(model.rope.dims / 2);
+  if (!device.planning()) frequencies_.copyFrom(stream, frequencies.data(), frequencies_.bytes());
+}
+
+// A power of two, so that a captured pass serves many lengths.
+int Forward::lengthBound(const ForwardInput& input) const {
+  int slots = kAttendChunk;
+  for (const SequenceRows& sequence : input.sequences) slots = std::max(slots, cacheOf(sequence).mostSlots() + sequence.count);
+  return static_cast<int>(std::bit_ceil(static_cast<unsigned>(slots)));
+}
+
+void Forward::makeRoom(const ForwardInput& input) {
+  const auto need = [&](DeviceBuffer& buffer, MemoryTag tag, size_t bytes) {
+    if (buffer.bytes() >= bytes) return;
+    ++room_;
+    buffer = DeviceBuffer();
+    buffer = DeviceBuffer(device_, tag, bytes);
+  };
+  if (const int bound = lengthBound(input); bound > bound_) {
+    ++room_;
+    bound_ = bound;
+  }
+  need(partial_, MemoryTag::activations, floats(static_cast<int64_t>(decodeScratchFloats(model_.heads, model_.headDim, bound_))));
+  const int64_t row = int64_t{model_.heads} * bound_, rows = static_cast<int64_t>(input.tokens.size()) * row;
+  const bool followed = std::any_of(input.plan.ops.begin(), input.plan.ops.end(), [](const Op& op) { return op.keepProbabilities; });
+  materialised_ = input.attention || (followed && static_cast<int64_t>(floats(rows)) <= options_.probabilityBytes);
+  if (materialised_) need(probabilities_, MemoryTag::probabilities, floats(rows));
+  const bool counted = std::any_of(input.sequences.begin(), input.sequences.end(), [](const auto& s) { return s.cache->tracksColumnSums(); });
+  if (counted) need(tapped_, MemoryTag::probabilities, floats(row));
+}
+
+void Forward::releaseProbabilities() {
+  if (probabilities_.bytes() > 0) ++room_;
+  probabilities_ = DeviceBuffer();
+  hostProbabilities_ = Buffer();
+}
+
+void Forward::upload(const ForwardInput& input) {
+  tokens_.copyFrom(stream_, input.tokens.data(), input.tokens.size_bytes());
+  std::vector<int32_t> positions;
+  for (const SequenceRows& sequence : input.sequences)
+    for (int i = 0; i < sequence.count; ++i) positions.push_back(static_cast<int32_t>(sequence.first + i));
+  CHECK(positions.size() == input.tokens.size(), positions.size(), input.tokens.size());
+  positions_.copyFrom(stream_, positions.data(), positions.size() * sizeof(int32_t));
+}
+
+void Forward::enqueue(const ForwardInput& input, OpMarks* marks) {
+  const int n = static_cast<int>(input.tokens.size());
+  if (model_.position == PositionKind::rope)
+    prepareRotations(stream_, frequencies_.as<float>(), model_.rope.dims, positions_.as<int32_t>(), n, cosines_.as<float>(), sines_.as<float>());
+  for (size_t i = 0; i < input.plan.ops.size(); ++i) {
+    const Op& op = input.plan.ops[i];
+    if (op.kind == OpKind::logits) continue;
+    if (marks) marks->begin(i);
+    switch (op.kind) {
+      case OpKind::embed: {
+        const MatrixArgs positions = input.weights.positions ? argsOf(*input.weights.positions) : MatrixArgs();
+        embed(stream_, argsOf(*input.weights.embedding), input.weights.positions ? &positions : nullptr, tokens_.as<int32_t>(), positions_.as<int32_t>(), n,
+              residual_.as<float>());
+        break;
+      }
+      case OpKind::qkv:
+      case OpKind::vOnly: project(input, op); break;
+      case OpKind::attend:
+      case OpKind::attendReuse: attend(input, op); break;
+      case OpKind::linear: output(input, op); break;
+      default: gateUp(input, op);
+    }
+    if (marks) marks->end();
+  }
+  for (const SequenceRows& sequence : input.sequences) advance(stream_, cacheOf(sequence).lengths(), cacheOf(sequence).heads(), sequence.count);
+}
+
+void Forward::normalize(int firstRow, int rows, const float* weight, const float* bias) {
+  const float* x = residual_.as<float>() + int64_t{firstRow} * model_.hidden;
+  if (model_.norm == NormKind::rms)
+    rmsNorm(stream_, x, weight, model_.normEps, rows, model_.hidden, normed_.as<float>());
+  else
+    layerNorm(stream_, x, weight, bias, model_.normEps, rows, model_.hidden, normed_.as<float>());
+}
+
+// Targets of one mode share their input; a file may mix types. Rows go through the matrices kMostTokens at a time.
+void Forward::multiplyRows(std::span<const Target> targets, const float* x, int cols, int rows, Activations activations) {
+  const auto modeOf = [&](const Target& t) { return activationMode(activations, t.w.format.storage); };
+  std::array<bool, kMostTargets> done{};
+  for (size_t i = 0; i < targets.size(); ++i) {
+    if (done[i]) continue;
+    std::vector<Target> same;
+    InputForms forms;
+    for (size_t j = i; j < targets.size(); ++j) {
+      if (done[j] || modeOf(targets[j]) != modeOf(targets[i])) continue;
+      (targets[j].w.format.storage == Storage::packed ? forms.packed : forms.plain) = true;
+      same.push_back(targets[j]);
+      done[j] = true;
+    }
+    for (int first = 0; first < rows; first += kMostTokens) {
+      const int count = std::min(kMostTokens, rows - first);
+      multiply(stream_, same, prepare(stream_, x + int64_t{first} * cols, cols, count, cols, modeOf(targets[i]), forms, forms_.as<void>()));
+      for (Target& target : same) target.y += int64_t{count} * target.yStride;
+    }
+  }
+}
+
+void Forward::project(const ForwardInput& input, const Op& op) {
+  const LayerWeights& w = layerOf(input, op);
+  const int n = static_cast<int>(input.tokens.size());
+  const bool follower = op.kind == OpKind::vOnly;
+  normalize(0, n, w.attnNorm, w.attnNormBias);
+  const auto target = [](const Matrix* m, const float* bias, const DeviceBuffer& y) {
+    return Target{argsOf(*m), y.as<float>(), m->rows, bias, false};
+  };
+  std::vector<Target> targets;
+  if (!follower) targets = {target(w.q, w.qBias, q_), target(w.k, w.kBias, k_)};
+  targets.push_back(target(w.v, w.vBias, v_));
+  multiplyRows(targets, normed_.as<float>(), model_.hidden, n, input.activations);
+  store(input, op);
+}
+
+void Forward::store(const ForwardInput& input, const Op& op) {
+  const LayerWeights& w = layerOf(input, op);
+  const bool follower = op.kind == OpKind::vOnly;
+  int64_t row = 0;
+  for (const SequenceRows& sequence : input.sequences) {
+    StoreArgs args;
+    if (!follower) args.q = q_.as<float>() + row * model_.qRows(), args.k = k_.as<float>() + row * model_.kvRows();
+    args.v = v_.as<float>() + row * model_.kvRows();
+    args.tokens = sequence.count;
+    args.heads = model_.heads;
+    args.kvHeads = model_.kvHeads;
+    args.headDim = model_.headDim;
+    if (model_.qkNorm && !follower) args.qNorm = w.qNorm, args.kNorm = w.kNorm;
+    args.eps = model_.normEps;
+    if (model_.position == PositionKind::rope) {
+      args.cosines = cosines_.as<float>() + row * (model_.rope.dims / 2);
+      args.sines = sines_.as<float>() + row * (model_.rope.dims / 2);
+      args.ropeDims = model_.rope.dims;
+    }
+    args.positionIds = positions_.as<int32_t>() + row;
+    args.kv = cacheOf(sequence).tables(op.layer, follower ? -1 : op.layer);
+    rotateAndStore(stream_, args);
+    row += sequence.count;
+  }
+}
+
+void Forward::attend(const ForwardInput& input, const Op& op) {
+  int64_t row = 0;
+  for (const SequenceRows& sequence : input.sequences) {
+    attendRows(input, op, sequence, row);
+    if (input.attention) tapAttention(input, op, sequence, row);
+    row += sequence.count;
+  }
+}
+
+// Row by row: each sees the slots before it and its own.
+void Forward::attendRows(const ForwardInput& input, const Op& op, const SequenceRows& sequence, int64_t firstRow) {
+  const bool reuse = op.kind == OpKind::attendReuse, fromBuffer = reuse && materialised_;
+  const bool kept = materialised_ && (op.keepProbabilities || input.attention) && !reuse;
+  const DeviceKvCache& cache = cacheOf(sequence);
+  DecodeArgs args;
+  args.heads = model_.heads;
+  args.kvHeads = model_.kvHeads;
+  args.headDim = model_.headDim;
+  args.kv = cache.tables(op.layer, fromBuffer ? -1 : reuse ? op.leader : op.layer);
+  args.mostTokens = bound_;
+  args.scale = 1.0f / std::sqrt(static_cast<float>(model_.headDim));
+  args.slidingWindow = model_.slidingWindow;
+  args.partial = partial_.as<float>();
+  args.probabilityStride = bound_;
+  args.columnSums = reuse ? nullptr : cache.deviceSums(op.layer);
+  args.columnStride = cache.columnStride();
+  for (int i = 0; i < sequence.count; ++i) {
+    const int64_t row = firstRow + i;
+    args.added = i + 1;
+    args.q = fromBuffer ? nullptr : q_.as<float>() + row * model_.qRows();
+    args.out = attended_.as<float>() + row * model_.qRows();
+    args.reuse = fromBuffer ? probabilitiesOf(row) : nullptr;
+    args.probabilities = kept ? probabilitiesOf(row) : args.columnSums ? tapped_.as<float>() : nullptr;
+    attendDecode(stream_, args);
+  }
+}
+
+// [rows, heads, bound] of the device is [heads, rows, bound] for who looks.
+void Forward::tapAttention(const ForwardInput& input, const Op& op, const SequenceRows& sequence, int64_t firstRow) {
+  const int64_t heads = model_.heads, rows = sequence.count;
+  const size_t bytes = floats(heads * rows * bound_);
+  if (hostProbabilities_.bytes() < bytes) {
+    hostProbabilities_ = Buffer();
+    hostProbabilities_ = Buffer(host_, MemoryTag::probabilities, bytes);
+  }
+  for (int64_t row = 0; row < rows; ++row)
+    for (int64_t head = 0; head < heads; ++head)
+      probabilities_.copyToLater(stream_, hostProbabilities_.as<float>() + (head * rows + row) * bound_, floats(bound_),
+                                 floats(((firstRow + row) * heads + head) * bound_));
+  wait(stream_);
+  const int columns = sequence.cache->longest(op.layer) + sequence.count;
+  input.attention->take(op.layer, {hostProbabilities_.as<float>(), bound_, model_.heads, sequence.count, columns, sequence.first});
+}
+
+void Forward::output(const ForwardInput& input, const Op& op) {
+  const LayerWeights& w = layerOf(input, op);
+  const DeviceBuffer& x = !op.down ? attended_ : model_.gatedFfn ? gate_ : up_;
+  const Target target{argsOf(*(op.down ? w.down : w.o)), residual_.as<float>(), model_.hidden, op.down ? w.downBias : w.oBias, true};
+  multiplyRows({&target, 1}, x.as<float>(), op.down ? model_.ffn : model_.qRows(), static_cast<int>(input.tokens.size()), input.activations);
+}
+
+void Forward::gateUp(const ForwardInput& input, const Op& op) {
+  const LayerWeights& w = layerOf(input, op);
+  const int n = static_cast<int>(input.tokens.size());
+  const int64_t values = int64_t{n} * model_.ffn;
+  normalize(0, n, w.ffnNorm, w.ffnNormBias);
+  const Target up{argsOf(*w.up), up_.as<float>(), model_.ffn, w.upBias, false};
+  if (!model_.gatedFfn) {
+    multiplyRows({&up, 1}, normed_.as<float>(), model_.hidden, n, input.activations);
+    return activate(stream_, model_.activation, up_.as<float>(), nullptr, values);
+  }
+  const std::array<Target, 2> targets = {{{argsOf(*w.gate), gate_.as<float>(), model_.ffn, w.gateBias, false}, up}};
+  multiplyRows(targets, normed_.as<float>(), model_.hidden, n, input.activations);
+  activate(stream_, model_.activation, gate_.as<float>(), up_.as<float>(), values);
+}
+
+void Forward::logits(const ForwardInput& input, int firstRow, int rows, float* out) {
+  normalize(firstRow, rows, input.weights.outputNorm, input.weights.outputNormBias);
+  const Target target{argsOf(*input.weights.head), out, model_.vocab, nullptr, false};
+  multiplyRows({&target, 1}, normed_.as<float>(), model_.hidden, rows, input.activations);
+}
+
+}  // namespace winnow::cuda
