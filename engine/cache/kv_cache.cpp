@@ -43,6 +43,24 @@ void KvCache::truncate(int tokens) {
   lengthsChanged();
 }
 
+void KvCache::beginAs(const KvCache& other, int tokens) {
+  CHECK(!tracking_ && !other.tracking_ && pageTokens_ == other.pageTokens_ && layers_.size() == other.layers_.size());
+  for (size_t layer = 0; layer < layers_.size(); ++layer) {
+    Layer& l = layers_[layer];
+    l.ownsKeys = other.layers_[layer].ownsKeys;
+    for (size_t h = 0; h < l.heads.size(); ++h) {
+      Head& head = l.heads[h];
+      const Head& from = other.layers_[layer].heads[h];
+      CHECK(from.tokens >= tokens, from.tokens, tokens);
+      head = Head();
+      growPositions(head, pagesFor(tokens));
+      if (tokens > 0) std::memcpy(head.positions.data(), from.positions.data(), static_cast<size_t>(tokens) * sizeof(int32_t));
+      head.tokens = tokens;
+    }
+  }
+  lengthsChanged();
+}
+
 void KvCache::keepForPlan(int count) {
   CHECK(ledger_.planning());
   for (int layer = 0; layer < layers(); ++layer)

@@ -33,6 +33,9 @@ class KvCache {
   void rollback();
   // Forgets the newest slots of every head down to `tokens`; the pages stay for what comes. Without column sums only.
   void truncate(int tokens);
+  // Begins as the first `tokens` slots of another cache of the same kind, model and context. Its full pages are read in place: they have to
+  // stay as they are. Without column sums only.
+  virtual void beginAs(const KvCache& other, int tokens);
   virtual void dropKeys(int layer);
   virtual void clear();  // no slots, no pages; followers own keys again
 

@@ -18,23 +18,49 @@ void HostKvCache::reserve(int count) {
   int most = 0;
   for (int layer = 0; layer < layers(); ++layer)
     for (int h = 0; h < kvHeads_; ++h) {
-      Head& head = at(layer, h);
-      HeadPages& own = pagesAt(layer, h);
-      const size_t pages = pagesFor(head.tokens + count);
-      const auto grow = [&](std::vector<Buffer>& owners, std::vector<const uint16_t*>& pointers) {
-        owners.reserve(pages);
-        pointers.reserve(pages);
-        while (owners.size() < pages) {
-          owners.emplace_back(ledger_, MemoryTag::kv, pageBytes());
-          pointers.push_back(owners.back().as<uint16_t>());
-        }
-      };
-      if (ownsKeys(layer)) grow(own.keys, own.keyPages);
-      grow(own.values, own.valuePages);
-      growPositions(head, pages);
-      most = std::max(most, head.tokens + count);
+      const int wanted = slots(layer, h) + count;
+      growPages(layer, h, wanted);
+      most = std::max(most, wanted);
     }
   growSums(most);
+}
+
+void HostKvCache::growPages(int layer, int head, int slots) {
+  HeadPages& own = pagesAt(layer, head);
+  const size_t pages = pagesFor(slots);
+  const auto grow = [&](std::vector<Buffer>& owners, std::vector<const uint16_t*>& pointers) {
+    owners.reserve(pages);
+    pointers.reserve(pages);
+    while (owners.size() < pages) {
+      owners.emplace_back(ledger_, MemoryTag::kv, pageBytes());
+      pointers.push_back(owners.back().as<uint16_t>());
+    }
+  };
+  if (ownsKeys(layer)) grow(own.keys, own.keyPages);
+  grow(own.values, own.valuePages);
+  growPositions(at(layer, head), pages);
+}
+
+void HostKvCache::beginAs(const KvCache& other, int tokens) {
+  KvCache::beginAs(other, tokens);
+  const auto& source = static_cast<const HostKvCache&>(other);
+  const auto shared = static_cast<size_t>(tokens / pageTokens_);
+  const size_t rest = static_cast<size_t>(tokens % pageTokens_) * static_cast<size_t>(headDim_) * sizeof(uint16_t);
+  const auto borrow = [&](std::vector<Buffer>& owners, std::vector<const uint16_t*>& pointers, const std::vector<const uint16_t*>& from) {
+    owners.resize(shared);  // owns none of these
+    pointers.assign(from.begin(), from.begin() + static_cast<std::ptrdiff_t>(shared));
+  };
+  for (int layer = 0; layer < layers(); ++layer)
+    for (int h = 0; h < kvHeads_; ++h) {
+      HeadPages& own = pagesAt(layer, h);
+      const HeadPages& from = source.pages_[static_cast<size_t>(layer)].heads[static_cast<size_t>(h)];
+      own = HeadPages();
+      if (ownsKeys(layer)) borrow(own.keys, own.keyPages, from.keyPages);
+      borrow(own.values, own.valuePages, from.valuePages);
+      growPages(layer, h, tokens);
+      if (rest > 0 && ownsKeys(layer)) std::memcpy(own.keys[shared].data(), from.keyPages[shared], rest);
+      if (rest > 0) std::memcpy(own.values[shared].data(), from.valuePages[shared], rest);
+    }
 }
 
 void HostKvCache::freePages(int layer, int head) {

@@ -21,6 +21,7 @@ class HostKvCache final : public KvCache {
   float* columnSums(int layer) { return pages_[static_cast<size_t>(layer)].sums.as<float>(); }  // [kvHeads, columnStride]
   int64_t columnStride() const { return sumStride_; }
 
+  void beginAs(const KvCache& other, int tokens) override;
   void dropKeys(int layer) override;
   void clear() override;
   void trackColumnSums(bool on) override;
@@ -37,6 +38,7 @@ class HostKvCache final : public KvCache {
     Buffer sums;  // f32 [kvHeads, sumStride_]
   };
   HeadPages& pagesAt(int layer, int head) { return pages_[static_cast<size_t>(layer)].heads[static_cast<size_t>(head)]; }
+  void growPages(int layer, int head, int slots);
   void growSums(int slots);
   void gather(int layer, int head, std::span<const int32_t> slots) override;
   void freePages(int layer, int head) override;

@@ -110,14 +110,15 @@ void CudaBackend::pass(const ForwardInput& input) {
 }
 
 void CudaBackend::sinkLogits(const ForwardInput& input) {
-  const auto n = static_cast<int>(input.tokens.size());
+  forward_.gatherRows(input.sinkRows);
+  const auto n = static_cast<int>(input.sinkRows.empty() ? input.tokens.size() : input.sinkRows.size());
   auto* rows = hostSlice_.as<float>();
   sinkNs_ = 0;
   const struct Held {  // rows are shown until the sink returns or throws
     int& rows;
     ~Held() { rows = 0; }
   } held{sliceHeld_};
-  for (int first = input.sinkFrom; first < n; first += sliceRows_) {
+  for (int first = input.sinkRows.empty() ? input.sinkFrom : 0; first < n; first += sliceRows_) {
     const int count = std::min(sliceRows_, n - first);
     if (input.times) marks_->begin(markedOps_ - 1);
     forward_.logits(input, first, count, slice_.as<float>());

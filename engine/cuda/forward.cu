@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "engine/core/check.h"
+#include "engine/cuda/products.h"
 
 namespace winnow::cuda {
 namespace {
@@ -14,7 +15,7 @@ namespace {
 size_t floats(int64_t n) { return static_cast<size_t>(n) * sizeof(float); }
 DeviceKvCache& cacheOf(const SequenceRows& sequence) { return static_cast<DeviceKvCache&>(*sequence.cache); }
 const LayerWeights& layerOf(const ForwardInput& input, const Op& op) { return input.weights.layers[static_cast<size_t>(op.layer)]; }
-MatrixArgs argsOf(const Matrix& m) { return {m.format, m.rows, m.cols, m.data, m.scales, m.mins}; }
+MatrixArgs argsOf(const Matrix& m) { return {m.format, m.rows, m.cols, m.data, m.scales, m.mins, m.steps}; }
 
 }  // namespace
 
@@ -29,11 +30,7 @@ Forward::Forward(Ledger& host, Ledger& device, const ModelConfig& model, const B
   attended_ = rows(model.qRows());
   if (model.gatedFfn) gate_ = rows(model.ffn);
   up_ = rows(model.ffn);
-  const int widest = std::max({model.hidden, model.qRows(), model.ffn}), together = std::min(options.batch, kMostTokens);
-  size_t forms = 0;
-  for (ActivationMode mode : {ActivationMode::f32, ActivationMode::f16, ActivationMode::bf16, ActivationMode::int8})
-    forms = std::max(forms, InputForms::bytes(mode, together, widest));
-  forms_ = DeviceBuffer(device, MemoryTag::activations, forms);
+  forms_ = DeviceBuffer(device, MemoryTag::activations, productScratchBytes(options.batch, std::max({model.hidden, model.qRows(), model.ffn})));
   tokens_ = DeviceBuffer(device, MemoryTag::metadata, static_cast<size_t>(options.batch) * sizeof(int32_t));
   positions_ = DeviceBuffer(device, MemoryTag::metadata, tokens_.bytes());
   if (model.position != PositionKind::rope) return;
@@ -121,26 +118,15 @@ void Forward::normalize(int firstRow, int rows, const float* weight, const float
     layerNorm(stream_, x, weight, bias, model_.normEps, rows, model_.hidden, normed_.as<float>());
 }
 
-// Targets of one mode share their input; a file may mix types. Rows go through the matrices kMostTokens at a time.
 void Forward::multiplyRows(std::span<const Target> targets, const float* x, int cols, int rows, Activations activations) {
-  const auto modeOf = [&](const Target& t) { return activationMode(activations, t.w.format.storage); };
-  std::array<bool, kMostTargets> done{};
-  for (size_t i = 0; i < targets.size(); ++i) {
-    if (done[i]) continue;
-    std::vector<Target> same;
-    InputForms forms;
-    for (size_t j = i; j < targets.size(); ++j) {
-      if (done[j] || modeOf(targets[j]) != modeOf(targets[i])) continue;
-      (targets[j].w.format.storage == Storage::packed ? forms.packed : forms.plain) = true;
-      same.push_back(targets[j]);
-      done[j] = true;
-    }
-    for (int first = 0; first < rows; first += kMostTokens) {
-      const int count = std::min(kMostTokens, rows - first);
-      multiply(stream_, same, prepare(stream_, x + int64_t{first} * cols, cols, count, cols, modeOf(targets[i]), forms, forms_.as<void>()));
-      for (Target& target : same) target.y += int64_t{count} * target.yStride;
-    }
-  }
+  products(stream_, targets, x, rows, cols, activations, forms_.as<void>());
+}
+
+// In place: a row never moves behind one that is still to move.
+void Forward::gatherRows(std::span<const int> rows) {
+  const size_t bytes = floats(model_.hidden);
+  for (size_t i = 0; i < rows.size(); ++i)
+    if (static_cast<size_t>(rows[i]) != i) residual_.copyFromDevice(stream_, residual_.as<float>() + int64_t{rows[i]} * model_.hidden, bytes, i * bytes);
 }
 
 void Forward::project(const ForwardInput& input, const Op& op) {

@@ -33,6 +33,7 @@ class Forward {
 
   void upload(const ForwardInput& input);                     // tokens and positions
   void enqueue(const ForwardInput& input, OpMarks* marks);    // all but the logits, then the caches' lengths
+  void gatherRows(std::span<const int> rows);                 // of what the logits are made of, to the front
   void logits(const ForwardInput& input, int firstRow, int rows, float* out /* [rows, vocab] */);
 
  private:

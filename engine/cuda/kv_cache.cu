@@ -87,6 +87,30 @@ KvTables DeviceKvCache::tables(int layer, int keyLayer) const {
   return t;
 }
 
+void DeviceKvCache::beginAs(const KvCache& other, int tokens) {
+  KvCache::beginAs(other, tokens);
+  const auto& source = static_cast<const DeviceKvCache&>(other);
+  const auto shared = static_cast<size_t>(tokens / pageTokens_), slots = static_cast<size_t>(tokens);
+  const size_t rest = static_cast<size_t>(tokens % pageTokens_) * static_cast<size_t>(headDim_) * sizeof(uint16_t);
+  for (int layer = 0; layer < layers(); ++layer)
+    for (int h = 0; h < kvHeads_; ++h) {
+      const size_t i = index(layer, h), first = i * static_cast<size_t>(pageStride_);
+      pages_[i] = HeadPages();
+      for (const Side side : {keys, values}) {
+        if (side == keys && !ownsKeys(layer)) continue;
+        std::vector<DeviceBuffer>& own = pages_[i].sides[side];
+        own.resize(shared);  // owns none of these
+        std::copy_n(source.hostTables_[side].as<uint64_t>() + first, shared, hostTables_[side].as<uint64_t>() + first);
+        grow(i, side, pagesFor(tokens));
+        const auto* partial = reinterpret_cast<const char*>(source.hostTables_[side].as<uint64_t>()[first + shared]);
+        if (rest > 0) own[shared].copyFromDevice(stream_, partial, rest);
+      }
+      const size_t at = first * static_cast<size_t>(pageTokens_);
+      if (slots > 0) positions_.copyFromDevice(stream_, source.positions_.as<int32_t>() + at, slots * sizeof(int32_t), at * sizeof(int32_t));
+    }
+  tablesStale_ = true;
+}
+
 void DeviceKvCache::dropKeys(int layer) {
   KvCache::dropKeys(layer);
   for (int h = 0; h < kvHeads_; ++h) pages_[index(layer, h)].sides[keys].clear();

@@ -27,6 +27,7 @@ class DeviceKvCache final : public KvCache {
   // Keys of `keyLayer` (a follower's leader; none when it is -1), values, lengths and positions of `layer`.
   KvTables tables(int layer, int keyLayer) const;
 
+  void beginAs(const KvCache& other, int tokens) override;
   void dropKeys(int layer) override;
   void clear() override;
   void settle() override;

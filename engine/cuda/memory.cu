@@ -73,6 +73,11 @@ void DeviceBuffer::copyFrom(Stream stream, const void* host, size_t bytes, size_
   throwIfFailed(cudaMemcpyAsync(as<char>() + at, host, bytes, cudaMemcpyHostToDevice, stream), "copy to the device");
 }
 
+void DeviceBuffer::copyFromDevice(Stream stream, const void* from, size_t bytes, size_t at) {
+  CHECK(at + bytes <= bytes_, at, bytes, bytes_);
+  throwIfFailed(cudaMemcpyAsync(as<char>() + at, from, bytes, cudaMemcpyDeviceToDevice, stream), "copy");
+}
+
 void DeviceBuffer::copyTo(Stream stream, void* host, size_t bytes, size_t at) const {
   CHECK(at + bytes <= bytes_, at, bytes, bytes_);
   copyToLater(stream, host, bytes, at);

@@ -9,15 +9,8 @@ namespace winnow::cuda {
 namespace {
 
 struct DeviceMatrix {
-  DeviceBuffer codes, scales, mins;
+  DeviceBuffer codes, scales, mins, steps;
 };
-
-// There are no kernels for super-blocks: their values go to f16, which loses less than the blocks have lost.
-Recipe placed(const Recipe& recipe) {
-  Recipe out = recipe;
-  if (out.format.super != 0) out.format = {Storage::f16, 16, 0, true};
-  return out;
-}
 
 std::shared_ptr<DeviceMatrix> allocate(Ledger& ledger, Matrix& m) {
   auto memory = std::make_shared<DeviceMatrix>();
@@ -26,22 +19,24 @@ std::shared_ptr<DeviceMatrix> allocate(Ledger& ledger, Matrix& m) {
   memory->codes = DeviceBuffer(ledger, MemoryTag::weights, packed ? m.format.codeBytes(m.rows, m.cols) : m.bytes());
   if (packed) memory->scales = DeviceBuffer(ledger, MemoryTag::weights, scales);
   if (packed && !m.format.symmetric) memory->mins = DeviceBuffer(ledger, MemoryTag::weights, scales);
+  if (packed && m.format.super != 0) memory->steps = DeviceBuffer(ledger, MemoryTag::weights, m.format.stepBytes(m.rows, m.cols));
   m.data = memory->codes.as<void>();
   m.scales = memory->scales.as<uint16_t>();
   m.mins = memory->mins.as<uint16_t>();
+  m.steps = memory->steps.as<uint8_t>();
   return memory;
 }
 
 }  // namespace
 
 int64_t DevicePlace::bytes(const MasterTensor& tensor, const Recipe& recipe) const {
-  return static_cast<int64_t>(placed(recipe).format.bytes(static_cast<int>(tensor.rows), static_cast<int>(tensor.cols)));
+  return static_cast<int64_t>(recipe.format.bytes(static_cast<int>(tensor.rows), static_cast<int>(tensor.cols)));
 }
 
 Converted DevicePlace::make(const WeightWork& work, WeightVersion& out) {
   constexpr size_t kPiece = size_t{16} << 20;
   const MasterTensor& tensor = work.tensor;
-  const Recipe recipe = placed(work.recipe);
+  const Recipe& recipe = work.recipe;
   Matrix& m = out.matrix;
   m.format = recipe.format;
   m.rows = static_cast<int>(tensor.rows);
@@ -66,6 +61,7 @@ Converted DevicePlace::make(const WeightWork& work, WeightVersion& out) {
   memory->codes.copyFrom(stream.get(), made.data, memory->codes.bytes());
   if (memory->scales.bytes() > 0) memory->scales.copyFrom(stream.get(), made.scales, memory->scales.bytes());
   if (memory->mins.bytes() > 0) memory->mins.copyFrom(stream.get(), made.mins, memory->mins.bytes());
+  if (memory->steps.bytes() > 0) memory->steps.copyFrom(stream.get(), made.steps, memory->steps.bytes());
   wait(stream.get());
   return Converted::done;
 }

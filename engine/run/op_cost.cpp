@@ -49,7 +49,7 @@ OpTime declaredCost(const ForwardInput& input, const ModelConfig& model, int ind
       add(layer().up);
       break;
     case OpKind::logits: {
-      const int64_t rows = input.sink ? n - input.sinkFrom : input.wantLogits ? 1 : 0;
+      const int64_t rows = !input.sinkRows.empty() ? static_cast<int64_t>(input.sinkRows.size()) : input.sink ? n - input.sinkFrom : input.wantLogits ? 1 : 0;
       if (rows > 0) out.bytes = matrixBytes(weights.head);
       out.flops = matrixFlops(weights.head, rows);
       break;

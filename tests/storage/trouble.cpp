@@ -79,7 +79,7 @@ void TroubleTest::filesThatAreNotOurs() {
   refused(path, Problem::notASession, "another program (application id 0x00000000");
   { Db(path, Db::Access::readWrite).exec("PRAGMA application_id = 1464749655"); }
   refused(path, Problem::damaged, "format number is 0");
-  { Db(path, Db::Access::readWrite).exec("PRAGMA user_version = 1"); }
+  { Db(path, Db::Access::readWrite).exec("PRAGMA user_version = 2"); }
   refused(path, Problem::damaged, "is missing");
   refused(folder / ".", Problem::notASession, "is a folder");
   const std::string pipe = folder / "pipe";
@@ -100,12 +100,12 @@ void TroubleTest::newerFormats() {
   const Id id = *session->beginRun(newRun());
   session->addTokens(id, {token(0)});
   REQUIRE_OK(session->close());
-  { Db(path, Db::Access::readWrite).exec("PRAGMA user_version = 2; ALTER TABLE run ADD COLUMN mood TEXT; CREATE TABLE more(x)"); }
+  { Db(path, Db::Access::readWrite).exec("PRAGMA user_version = 3; ALTER TABLE run ADD COLUMN mood TEXT; CREATE TABLE more(x)"); }
   const std::string before = bytesOf(path);
   OpenReport report;
   session = opened(path, Mode::open, &report);
   QVERIFY(session && session->readOnly() && report.readOnly);
-  QVERIFY2(report.readOnlyReason.find("newer Winnow (format 2") != std::string::npos, report.readOnlyReason.c_str());
+  QVERIFY2(report.readOnlyReason.find("newer Winnow (format 3") != std::string::npos, report.readOnlyReason.c_str());
   QCOMPARE(session->tokens(id)->size(), size_t{1});
   QVERIFY(!session->beginRun(newRun()));
   session->setName(id, "ignored");
