@@ -189,11 +189,12 @@ void Decoder::project(const DecodeInput& input, const Op& op) {
 
 void Decoder::attend(const DecodeInput& input, const Op& op) {
   const bool reuse = op.kind == OpKind::attendReuse;
-  DecodeArgs args;
+  AttendArgs args;
   args.heads = model_.heads;
   args.kvHeads = model_.kvHeads;
   args.headDim = model_.headDim;
   args.kv = input.cache.tables(op.layer, reuse ? -1 : op.layer);
+  args.added = 1;
   args.mostTokens = bound_;
   args.scale = 1.0f / std::sqrt(static_cast<float>(model_.headDim));
   args.slidingWindow = model_.slidingWindow;

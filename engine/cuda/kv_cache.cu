@@ -65,6 +65,12 @@ int DeviceKvCache::longest() const {
   return most;
 }
 
+int DeviceKvCache::longest(int layer) const {
+  int most = 0;
+  for (int h = 0; h < kvHeads_; ++h) most = std::max(most, slots(layer, h));
+  return most;
+}
+
 void DeviceKvCache::dropKeys(int layer) {
   for (int h = 0; h < kvHeads_; ++h) {
     Head& head = heads_[index(layer, h)];

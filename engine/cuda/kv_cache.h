@@ -25,6 +25,7 @@ class DeviceKvCache {
   KvTables tables(int layer, int keyLayer) const;
   int slots(int layer, int head) const { return heads_[index(layer, head)].tokens; }
   int longest() const;
+  int longest(int layer) const;
   void dropKeys(int layer);
   std::vector<int32_t> positions(int layer, int head, Stream stream) const;
 

@@ -1,100 +1,28 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// Whole decode steps of small models on the (emulated) device against the CPU on the same weights, token by token.
-//
-// The bound. Between roundings both compute in f32 and differ by some 1e-6 of the norm. Keys, values and 16-bit or 8-bit activations are
-// rounded, and a value that lies next to the middle between two neighbours may go apart: by one step, 2^-10 of it for f16 and 1/127 of
-// the largest of its group for int8. About one in 1e6 * 2^-11, that is a few in a thousand, lies so. A difference of norm
-// 2^-10 |logits| (1/127 with int8) would need a step in all of them. The top token is the same wherever the gap is larger.
+// Whole decode steps of small models on the (emulated) device against the CPU on the same weights, token by token (model_pair.h).
 #include "engine/cuda/decode.h"
-#include "engine/share/methods.h"
-#include "tests/cuda_emulation/harness.h"
+#include "tests/cuda_emulation/model_pair.h"
 
 using namespace winnow;
 using namespace winnow::test;
 
 namespace {
 
-const char* kFamilies[] = {"llama3", "llama-linear", "mistral", "qwen2", "qwen3", "gpt2"};
-
-template <class T>
-T value(Result<T> result) {
-  if (!result) throw std::runtime_error(result.error().message);
-  return *result;
-}
-
-std::shared_ptr<const Model> openModel([[maybe_unused]] const std::string& family) {
-#ifdef WINNOW_HAS_HUGGINGFACE
-  return value(Model::open(std::string(WINNOW_TESTS_DIR) + "/golden/hf/" + family));
-#else
-  SKIP("built without the Hugging Face reader");
-#endif
-}
-
-Config configure(const std::vector<std::pair<std::string, std::string>>& settings) {
-  Config config;
-  for (const auto& [knob, text] : settings) config = value(config.parsed(knob, text));
-  return config;
-}
-
-constexpr int kContext = 600;
-
-// One model with one configuration on both backends.
-struct Pair {
-  std::shared_ptr<const Model> model;
-  Config config;
-  Ledger host, device;
-  ThreadPool pool{1};
-  cpu::Context context{pool, cpu::bestIsa()};
-  WeightStore store;
-  std::shared_ptr<const WeightSet> weights;
-  Plan plan;
-  Activations activations;
-  Forward forward;
-  KvCache cache;
-  cuda::DeviceWeights deviceWeights;
-  cuda::DeviceKvCache deviceCache;
+struct Pair : ModelPair {
   cuda::Decoder decoder;
-  int32_t fed = 0;
   uint64_t epoch = 1;
 
   Pair(const std::string& family, const std::vector<std::pair<std::string, std::string>>& settings)
-      : model(openModel(family)),
-        config(resolve(configure(settings), model->config()).config),
-        store(model, host),
-        weights(value(store.build(weightTarget(*model, config, ""), pool, {}, {}))),
-        plan(buildPlan(model->config(), config.text("share.method") == "echoatt" ? echoAttSharing(model->config(), config)
-                                                                                 : noSharing(model->config().layers))),
-        activations(activationsOf(config.text("compute.activations"))),
-        forward(host, model->config(), context, 1, int64_t{1} << 20),
-        cache(host, model->config(), kContext),
-        deviceWeights(device, weights, nullptr),
-        deviceCache(device, model->config(), kContext, nullptr),
-        decoder(device, model->config(), kContext, nullptr) {
-    for (int layer = 0; layer < model->config().layers; ++layer)
-      if (plan.follower(layer)) cache.dropKeys(layer), deviceCache.dropKeys(layer);
-  }
+      : ModelPair(family, settings, 1, int64_t{1} << 20), decoder(device, model->config(), kContext, nullptr) {}
 
-  // Feeds a token to both; the distance of the logits in units of their norm.
+  // Feeds a token to both; the distance of the logits.
   double step(int32_t token) {
     cache.reserve(1);
     const SequenceRows row{&cache, fed, 1};
     forward.run({plan, *weights, {&row, 1}, {&token, 1}, activations});
     decoder.step({plan, deviceWeights, deviceCache, epoch, token, fed, activations});
     ++fed;
-    const auto expected = forward.logits();
-    const auto found = decoder.logits();
-    double difference = 0, norm = 0, largest = 0;
-    for (size_t i = 0; i < found.size(); ++i) {
-      const double d = static_cast<double>(found[i]) - expected[i];
-      difference += d * d;
-      largest = std::max(largest, std::fabs(d));
-      norm += static_cast<double>(expected[i]) * expected[i];
-    }
-    const auto best = std::max_element(expected.begin(), expected.end()) - expected.begin();
-    for (size_t i = 0; i < found.size(); ++i)
-      if (static_cast<double>(expected[static_cast<size_t>(best)]) - expected[i] > 2 * largest)
-        EXPECT(found[static_cast<size_t>(best)] > found[i], "another top token", best, i);
-    return std::sqrt(difference / norm);
+    return distance(decoder.logits(), forward.logits());
   }
   double run(int count) {
     double worst = 0;
@@ -102,8 +30,6 @@ struct Pair {
     return worst;
   }
 };
-
-constexpr double kBound = 0x1p-10;
 
 }  // namespace
 
@@ -113,7 +39,7 @@ TEST(every_family_decodes_as_on_the_cpu) {
       emulator::setSeed(seed);
       Pair pair(family, {});
       const double worst = pair.run(seed ? 6 : 24);  // past the sliding window
-      EXPECT(worst <= kBound, family, seed, worst);
+      EXPECT(worst <= kLogitsBound, family, seed, worst);
       EXPECT_EQ(pair.decoder.captures(), 1);  // one graph serves all tokens
     }
   emulator::setSeed(0);
@@ -124,11 +50,11 @@ TEST(every_weight_format_and_mode_decodes_as_on_the_cpu) {
     for (const char* mode : {"auto", "f32", "int8"}) {
       Pair pair("qwen3", {{"weights.bits", bits}, {"compute.activations", mode}});
       const double worst = pair.run(6);
-      EXPECT(worst <= (std::string(mode) == "int8" ? 1.0 / 127 : kBound), bits, mode, worst);
+      EXPECT(worst <= (std::string(mode) == "int8" ? 1.0 / 127 : kLogitsBound), bits, mode, worst);
     }
   Pair half("qwen2", {{"compute.activations", "16bit"}});
   const double worst = half.run(6);
-  EXPECT(worst <= kBound, worst);
+  EXPECT(worst <= kLogitsBound, worst);
 }
 
 TEST(followers_use_their_leaders_probabilities) {
@@ -136,7 +62,7 @@ TEST(followers_use_their_leaders_probabilities) {
     Pair pair(family, {{"share.block", "2"}, {"share.first", "0"}, {"share.last", "0"}});
     EXPECT(pair.plan.follower(1));
     const double worst = pair.run(8);
-    EXPECT(worst <= kBound, family, worst);
+    EXPECT(worst <= kLogitsBound, family, worst);
   }
 }
 
@@ -144,7 +70,7 @@ TEST(evicted_slots_are_gone_on_both_sides) {
   Pair pair("llama3", {});
   pair.cache.trackColumnSums(true);
   pair.deviceCache.trackColumnSums(true, nullptr);
-  EXPECT(pair.run(40) <= kBound);
+  EXPECT(pair.run(40) <= kLogitsBound);
   const int layers = pair.model->config().layers, kvHeads = pair.model->config().kvHeads;
   const int64_t before = pair.deviceCache.allocatedBytes();
   for (int layer = 0; layer < layers; ++layer) {
@@ -164,26 +90,26 @@ TEST(evicted_slots_are_gone_on_both_sides) {
       const auto expected = pair.cache.positions(layer, h);
       EXPECT(found.size() == expected.size() && std::equal(found.begin(), found.end(), expected.begin()), layer, h);
     }
-  EXPECT(pair.run(8) <= kBound);
+  EXPECT(pair.run(8) <= kLogitsBound);
   for (int layer = 0; layer < layers; ++layer)
     for (int h = 0; h < kvHeads; ++h) {
       std::vector<float> sums(static_cast<size_t>(pair.deviceCache.slots(layer, h)));
       const auto expected = pair.cache.columnSums(layer, h);
       cudaMemcpy(sums.data(), pair.deviceCache.columnSums(layer) + h * pair.deviceCache.columnStride(), sums.size() * 4,
                  cudaMemcpyDeviceToHost);
-      for (size_t i = 0; i < sums.size(); ++i) EXPECT_NEAR(sums[i], expected[i], kBound * (1 + std::fabs(expected[i])));
+      for (size_t i = 0; i < sums.size(); ++i) EXPECT_NEAR(sums[i], expected[i], kLogitsBound * (1 + std::fabs(expected[i])));
     }
 }
 
 // The bound on the lengths grows by powers of two: a new graph then, and at a new epoch; nowhere else.
 TEST(graphs_are_captured_when_something_changes) {
   Pair pair("llama3", {});
-  EXPECT(pair.run(127) <= kBound);
+  EXPECT(pair.run(127) <= kLogitsBound);
   EXPECT_EQ(pair.decoder.captures(), 1);
-  EXPECT(pair.run(3) <= kBound);
+  EXPECT(pair.run(3) <= kLogitsBound);
   EXPECT_EQ(pair.decoder.captures(), 2);
   pair.epoch = 2;
-  EXPECT(pair.run(2) <= kBound);
+  EXPECT(pair.run(2) <= kLogitsBound);
   EXPECT_EQ(pair.decoder.captures(), 3);
 }
 
