@@ -25,8 +25,8 @@ void need(DeviceBuffer& buffer, Ledger& ledger, MemoryTag tag, size_t bytes) {
 
 }  // namespace
 
-CudaBackend::CudaBackend(Ledger& host, Ledger& device, const ModelConfig& model, const BackendOptions& options, std::atomic<uint64_t>& caches)
-    : model_(model), options_(options), host_(host), device_(host.planning(), host.planning() ? nullptr : &device), caches_(caches),
+CudaBackend::CudaBackend(Ledger& host, Ledger& device, int ordinal, const ModelConfig& model, const BackendOptions& options, std::atomic<uint64_t>& caches)
+    : ordinal_(ordinal), model_(model), options_(options), host_(host), device_(host.planning(), host.planning() ? nullptr : &device), caches_(caches),
       forward_(host, device_, model, options, stream_.get()) {
   logits_ = DeviceBuffer(device_, MemoryTag::activations, floats(model.vocab));
   hostLogits_ = PinnedBuffer(host, MemoryTag::activations, floats(model.vocab));
@@ -37,6 +37,7 @@ CudaBackend::CudaBackend(Ledger& host, Ledger& device, const ModelConfig& model,
 CudaBackend::~CudaBackend() = default;
 
 std::unique_ptr<KvCache> CudaBackend::makeCache(int context) {
+  useDevice(ordinal_);
   return std::make_unique<DeviceKvCache>(host_, device_, model_, context, stream_.get(), ++caches_);
 }
 
@@ -49,7 +50,7 @@ void CudaBackend::reserveSlice() {
 void CudaBackend::run(const ForwardInput& input) {
   const auto n = static_cast<int>(input.tokens.size());
   CHECK(n > 0 && n <= options_.batch, n, options_.batch);
-  CHECK(!input.tap, "calibration runs on the CPU");
+  useDevice(ordinal_);
   forward_.makeRoom(input);
   if (input.sink) reserveSlice();
   if (!device_.planning()) {
@@ -57,7 +58,7 @@ void CudaBackend::run(const ForwardInput& input) {
     for (const SequenceRows& sequence : input.sequences) cacheOf(sequence).prepare();
     forward_.upload(input);
     logitsOnDevice_ = false;
-    const bool replayed = n == 1 && input.wantLogits && !input.sink && !input.attention;
+    const bool replayed = n == 1 && input.wantLogits && !input.sink && !input.attention && !input.tap;
     replayed ? step(input) : pass(input);
   }
   for (const SequenceRows& sequence : input.sequences) cacheOf(sequence).appended(sequence.first, sequence.count);
@@ -84,7 +85,7 @@ void CudaBackend::fetchLogits() {
 
 void CudaBackend::step(const ForwardInput& input) {
   const DeviceKvCache& cache = cacheOf(input.sequences.front());
-  GraphKey key{input.weights.serial, cache.serial(), forward_.room(), {}, cache.deviceSums(0), input.activations, input.times != nullptr};
+  GraphKey key{input.weights.serial, cache.serial(), forward_.room(), forward_.slots(), {}, cache.deviceSums(0), input.activations, input.times != nullptr};
   for (const LayerSharing& share : input.plan.sharing) key.leaders.push_back(share.attnSource);
   if (!graph_ || key != key_) {
     graph_.reset();
@@ -161,6 +162,7 @@ const float* CudaBackend::onDevice(const float* host, int rows, DeviceBuffer& sp
 }
 
 void CudaBackend::sendTargets(std::span<const int32_t> targets, size_t answerBytes) {
+  useDevice(ordinal_);
   need(targets_, device_, MemoryTag::activations, targets.size_bytes());
   need(answers_, device_, MemoryTag::activations, answerBytes);
   targets_.copyFrom(stream_.get(), targets.data(), targets.size_bytes());
@@ -188,6 +190,7 @@ int32_t CudaBackend::sample(std::span<const int32_t> history, const SamplerSetti
   const bool penalized = settings.repetitionPenalty != 1.0f;
   const size_t window = penalized ? std::min(history.size(), static_cast<size_t>(std::max(0, settings.repetitionWindow))) : 0;
   if (!logitsOnDevice_ || window > static_cast<size_t>(kMostHistory)) return winnow::sample(logits(), history, settings, position);
+  useDevice(ordinal_);
   constexpr size_t kHead = 256;  // the token, then the position
   need(sampled_, device_, MemoryTag::activations, kHead + sampleScratchBytes(model_.vocab));
   sampled_.copyFrom(stream_.get(), &position, sizeof position, sizeof position);
@@ -218,12 +221,14 @@ int32_t CudaBackend::sample(std::span<const int32_t> history, const SamplerSetti
 // --- the device ----------------------------------------------------------------------------------------------------------
 
 std::unique_ptr<Backend> CudaDevice::makeBackend(Ledger& ledger, ThreadPool&, const BackendOptions& options) {
-  return std::make_unique<CudaBackend>(ledger, ledger_, model_, options, caches_);
+  useDevice(ordinal_);
+  return std::make_unique<CudaBackend>(ledger, ledger_, ordinal_, model_, options, caches_);
 }
 
-std::unique_ptr<WeightPlace> CudaDevice::makeWeightPlace(Ledger& ledger) { return std::make_unique<DevicePlace>(ledger.planning() ? ledger : ledger_); }
+std::unique_ptr<WeightPlace> CudaDevice::makeWeightPlace(Ledger& ledger) { return std::make_unique<DevicePlace>(ledger.planning() ? ledger : ledger_, ordinal_); }
 
 std::optional<DeviceMemory> CudaDevice::memory() const {
+  useDevice(ordinal_);
   size_t freeBytes = 0, totalBytes = 0;
   throwIfFailed(cudaMemGetInfo(&freeBytes, &totalBytes), "memory");
   return DeviceMemory{static_cast<int64_t>(freeBytes), static_cast<int64_t>(totalBytes), ledger_.total()};

@@ -16,7 +16,7 @@ namespace winnow::cuda {
 class CudaBackend final : public Backend {
  public:
   // `device` counts what is in the GPU's memory; `caches` numbers them.
-  CudaBackend(Ledger& host, Ledger& device, const ModelConfig& model, const BackendOptions& options, std::atomic<uint64_t>& caches);
+  CudaBackend(Ledger& host, Ledger& device, int ordinal, const ModelConfig& model, const BackendOptions& options, std::atomic<uint64_t>& caches);
   ~CudaBackend() override;
 
   int batch() const override { return options_.batch; }
@@ -38,6 +38,7 @@ class CudaBackend final : public Backend {
  private:
   struct GraphKey {
     uint64_t weights = 0, cache = 0, room = 0;
+    int slots = 0;
     std::vector<int> leaders;
     const float* sums = nullptr;
     Activations activations{};
@@ -56,6 +57,7 @@ class CudaBackend final : public Backend {
   const float* onDevice(const float* host, int rows, DeviceBuffer& spare);
   void sendTargets(std::span<const int32_t> targets, size_t answerBytes);
 
+  const int ordinal_;
   const ModelConfig& model_;
   BackendOptions options_;
   Ledger& host_;
@@ -78,7 +80,8 @@ class CudaBackend final : public Backend {
 
 class CudaDevice final : public Device {
  public:
-  CudaDevice(const ModelConfig& model, Ledger& engine, std::string description) : model_(model), ledger_(false, &engine), description_(std::move(description)) {}
+  CudaDevice(const ModelConfig& model, Ledger& engine, int ordinal, std::string description)
+      : model_(model), ledger_(false, &engine), ordinal_(ordinal), description_(std::move(description)) {}
   std::string description() const override { return description_; }
   std::unique_ptr<Backend> makeBackend(Ledger& ledger, ThreadPool& pool, const BackendOptions& options) override;
   std::unique_ptr<WeightPlace> makeWeightPlace(Ledger& ledger) override;
@@ -87,6 +90,7 @@ class CudaDevice final : public Device {
  private:
   const ModelConfig& model_;
   Ledger ledger_;  // all that is in the GPU's memory
+  int ordinal_;
   std::string description_;
   std::atomic<uint64_t> caches_{0};
 };

@@ -30,6 +30,7 @@ Forward::Forward(Ledger& host, Ledger& device, const ModelConfig& model, const B
   attended_ = rows(model.qRows());
   if (model.gatedFfn) gate_ = rows(model.ffn);
   up_ = rows(model.ffn);
+  states_ = rows(2 * int64_t{model.heads});
   forms_ = DeviceBuffer(device, MemoryTag::activations, productScratchBytes(options.batch, std::max({model.hidden, model.qRows(), model.ffn})));
   tokens_ = DeviceBuffer(device, MemoryTag::metadata, static_cast<size_t>(options.batch) * sizeof(int32_t));
   positions_ = DeviceBuffer(device, MemoryTag::metadata, tokens_.bytes());
@@ -41,11 +42,13 @@ Forward::Forward(Ledger& host, Ledger& device, const ModelConfig& model, const B
   if (!device.planning()) frequencies_.copyFrom(stream, frequencies.data(), frequencies_.bytes());
 }
 
-// A power of two, so that a captured pass serves many lengths.
-int Forward::lengthBound(const ForwardInput& input) const {
-  int slots = kAttendChunk;
+// One row: a power of two, so that a captured pass serves many lengths.
+void Forward::measure(const ForwardInput& input) {
+  int slots = 0;
   for (const SequenceRows& sequence : input.sequences) slots = std::max(slots, cacheOf(sequence).mostSlots() + sequence.count);
-  return static_cast<int>(std::bit_ceil(static_cast<unsigned>(slots)));
+  const bool one = input.tokens.size() == 1;
+  slots_ = one ? static_cast<int>(std::bit_ceil(static_cast<unsigned>(std::max(slots, kAttendChunk)))) : slots;
+  stride_ = one ? slots_ : (slots + 255) / 256 * 256;
 }
 
 void Forward::makeRoom(const ForwardInput& input) {
@@ -55,17 +58,15 @@ void Forward::makeRoom(const ForwardInput& input) {
     buffer = DeviceBuffer();
     buffer = DeviceBuffer(device_, tag, bytes);
   };
-  if (const int bound = lengthBound(input); bound > bound_) {
-    ++room_;
-    bound_ = bound;
-  }
-  need(partial_, MemoryTag::activations, floats(static_cast<int64_t>(decodeScratchFloats(model_.heads, model_.headDim, bound_))));
-  const int64_t row = int64_t{model_.heads} * bound_, rows = static_cast<int64_t>(input.tokens.size()) * row;
+  measure(input);
+  const bool single = std::any_of(input.sequences.begin(), input.sequences.end(), [](const auto& s) { return s.count == 1; });
+  if (single) need(partial_, MemoryTag::activations, floats(static_cast<int64_t>(decodeScratchFloats(model_.heads, model_.headDim, slots_))));
+  const int64_t row = model_.heads * stride_, rows = static_cast<int64_t>(input.tokens.size()) * row;
   const bool followed = std::any_of(input.plan.ops.begin(), input.plan.ops.end(), [](const Op& op) { return op.keepProbabilities; });
   materialised_ = input.attention || (followed && static_cast<int64_t>(floats(rows)) <= options_.probabilityBytes);
   if (materialised_) need(probabilities_, MemoryTag::probabilities, floats(rows));
   const bool counted = std::any_of(input.sequences.begin(), input.sequences.end(), [](const auto& s) { return s.cache->tracksColumnSums(); });
-  if (counted) need(tapped_, MemoryTag::probabilities, floats(row));
+  if (counted && single) need(tapped_, MemoryTag::probabilities, floats(row));
 }
 
 void Forward::releaseProbabilities() {
@@ -134,6 +135,7 @@ void Forward::project(const ForwardInput& input, const Op& op) {
   const int n = static_cast<int>(input.tokens.size());
   const bool follower = op.kind == OpKind::vOnly;
   normalize(0, n, w.attnNorm, w.attnNormBias);
+  tapInput(input, op, LinearInput::attention, normed_, model_.hidden);
   const auto target = [](const Matrix* m, const float* bias, const DeviceBuffer& y) {
     return Target{argsOf(*m), y.as<float>(), m->rows, bias, false};
   };
@@ -173,62 +175,68 @@ void Forward::store(const ForwardInput& input, const Op& op) {
 void Forward::attend(const ForwardInput& input, const Op& op) {
   int64_t row = 0;
   for (const SequenceRows& sequence : input.sequences) {
-    attendRows(input, op, sequence, row);
+    attendSequence(input, op, sequence, row);
     if (input.attention) tapAttention(input, op, sequence, row);
     row += sequence.count;
   }
 }
 
-// Row by row: each sees the slots before it and its own.
-void Forward::attendRows(const ForwardInput& input, const Op& op, const SequenceRows& sequence, int64_t firstRow) {
-  const bool reuse = op.kind == OpKind::attendReuse, fromBuffer = reuse && materialised_;
+void Forward::attendSequence(const ForwardInput& input, const Op& op, const SequenceRows& sequence, int64_t row) {
+  const bool reuse = op.kind == OpKind::attendReuse, given = reuse && materialised_;
   const bool kept = materialised_ && (op.keepProbabilities || input.attention) && !reuse;
   const DeviceKvCache& cache = cacheOf(sequence);
-  DecodeArgs args;
+  float* probabilities = probabilities_.as<float>() + row * model_.heads * stride_;
+  AttendArgs args;
+  args.queries = args.added = sequence.count;
   args.heads = model_.heads;
   args.kvHeads = model_.kvHeads;
   args.headDim = model_.headDim;
-  args.kv = cache.tables(op.layer, fromBuffer ? -1 : reuse ? op.leader : op.layer);
-  args.mostTokens = bound_;
+  args.kv = cache.tables(op.layer, given ? -1 : reuse ? op.leader : op.layer);
+  args.mostTokens = slots_;
   args.scale = 1.0f / std::sqrt(static_cast<float>(model_.headDim));
   args.slidingWindow = model_.slidingWindow;
-  args.partial = partial_.as<float>();
-  args.probabilityStride = bound_;
+  args.q = given ? nullptr : q_.as<float>() + row * model_.qRows();
+  args.out = attended_.as<float>() + row * model_.qRows();
+  args.reuse = given ? probabilities : nullptr;
+  args.probabilities = kept ? probabilities : nullptr;
+  args.probabilityStride = stride_;
   args.columnSums = reuse ? nullptr : cache.deviceSums(op.layer);
   args.columnStride = cache.columnStride();
-  for (int i = 0; i < sequence.count; ++i) {
-    const int64_t row = firstRow + i;
-    args.added = i + 1;
-    args.q = fromBuffer ? nullptr : q_.as<float>() + row * model_.qRows();
-    args.out = attended_.as<float>() + row * model_.qRows();
-    args.reuse = fromBuffer ? probabilitiesOf(row) : nullptr;
-    args.probabilities = kept ? probabilitiesOf(row) : args.columnSums ? tapped_.as<float>() : nullptr;
-    attendDecode(stream_, args);
-  }
+  // The products that follow round to 16 bits what attention gives them, or they do not.
+  const ActivationMode mode = activationMode(input.activations, layerOf(input, op).v->format.storage);
+  args.precise = mode == ActivationMode::f32 || mode == ActivationMode::int8;
+  args.states = states_.as<float>();
+  args.partial = partial_.as<float>();
+  if (sequence.count > 1) return attendPrefill(stream_, args);
+  if (args.columnSums && !kept) args.probabilities = tapped_.as<float>();
+  attendDecode(stream_, args);
 }
 
-// [rows, heads, bound] of the device is [heads, rows, bound] for who looks.
-void Forward::tapAttention(const ForwardInput& input, const Op& op, const SequenceRows& sequence, int64_t firstRow) {
-  const int64_t heads = model_.heads, rows = sequence.count;
-  const size_t bytes = floats(heads * rows * bound_);
+void Forward::tapInput(const ForwardInput& input, const Op& op, LinearInput which, const DeviceBuffer& x, int cols) {
+  if (!input.tap) return;
+  std::vector<float> host(input.tokens.size() * static_cast<size_t>(cols));
+  x.copyTo(stream_, host.data(), host.size() * sizeof(float));
+  input.tap->take(op.layer, which, host.data(), cols, static_cast<int>(input.tokens.size()), cols);
+}
+
+void Forward::tapAttention(const ForwardInput& input, const Op& op, const SequenceRows& sequence, int64_t row) {
+  const size_t bytes = floats(int64_t{model_.heads} * sequence.count * stride_);
   if (hostProbabilities_.bytes() < bytes) {
     hostProbabilities_ = Buffer();
     hostProbabilities_ = Buffer(host_, MemoryTag::probabilities, bytes);
   }
-  for (int64_t row = 0; row < rows; ++row)
-    for (int64_t head = 0; head < heads; ++head)
-      probabilities_.copyToLater(stream_, hostProbabilities_.as<float>() + (head * rows + row) * bound_, floats(bound_),
-                                 floats(((firstRow + row) * heads + head) * bound_));
-  wait(stream_);
+  probabilities_.copyTo(stream_, hostProbabilities_.data(), bytes, floats(row * model_.heads * stride_));
   const int columns = sequence.cache->longest(op.layer) + sequence.count;
-  input.attention->take(op.layer, {hostProbabilities_.as<float>(), bound_, model_.heads, sequence.count, columns, sequence.first});
+  input.attention->take(op.layer, {hostProbabilities_.as<float>(), stride_, model_.heads, sequence.count, columns, sequence.first});
 }
 
 void Forward::output(const ForwardInput& input, const Op& op) {
   const LayerWeights& w = layerOf(input, op);
   const DeviceBuffer& x = !op.down ? attended_ : model_.gatedFfn ? gate_ : up_;
+  const int cols = op.down ? model_.ffn : model_.qRows();
+  tapInput(input, op, op.down ? LinearInput::down : LinearInput::output, x, cols);
   const Target target{argsOf(*(op.down ? w.down : w.o)), residual_.as<float>(), model_.hidden, op.down ? w.downBias : w.oBias, true};
-  multiplyRows({&target, 1}, x.as<float>(), op.down ? model_.ffn : model_.qRows(), static_cast<int>(input.tokens.size()), input.activations);
+  multiplyRows({&target, 1}, x.as<float>(), cols, static_cast<int>(input.tokens.size()), input.activations);
 }
 
 void Forward::gateUp(const ForwardInput& input, const Op& op) {
@@ -236,6 +244,7 @@ void Forward::gateUp(const ForwardInput& input, const Op& op) {
   const int n = static_cast<int>(input.tokens.size());
   const int64_t values = int64_t{n} * model_.ffn;
   normalize(0, n, w.ffnNorm, w.ffnNormBias);
+  tapInput(input, op, LinearInput::ffn, normed_, model_.hidden);
   const Target up{argsOf(*w.up), up_.as<float>(), model_.ffn, w.upBias, false};
   if (!model_.gatedFfn) {
     multiplyRows({&up, 1}, normed_.as<float>(), model_.hidden, n, input.activations);

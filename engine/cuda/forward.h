@@ -8,6 +8,7 @@
 #include "engine/cuda/kv_cache.h"
 #include "engine/plan/numerics.h"
 #include "engine/run/backend.h"
+#include "engine/weights/calibration.h"
 #include "engine/weights/store.h"
 
 namespace winnow::cuda {
@@ -27,7 +28,7 @@ class Forward {
   // Takes what a pass needs beyond its rows: scratch by the lengths, probabilities. Counts how often addresses changed.
   void makeRoom(const ForwardInput& input);
   uint64_t room() const { return room_; }
-  int bound() const { return bound_; }  // on the slots of any head
+  int slots() const { return slots_; }  // bound on those of any head
   bool materialised() const { return materialised_; }
   void releaseProbabilities();
 
@@ -37,17 +38,17 @@ class Forward {
   void logits(const ForwardInput& input, int firstRow, int rows, float* out /* [rows, vocab] */);
 
  private:
-  int lengthBound(const ForwardInput& input) const;
+  void measure(const ForwardInput& input);
   void project(const ForwardInput& input, const Op& op);
   void store(const ForwardInput& input, const Op& op);
   void attend(const ForwardInput& input, const Op& op);
-  void attendRows(const ForwardInput& input, const Op& op, const SequenceRows& sequence, int64_t firstRow);
-  void tapAttention(const ForwardInput& input, const Op& op, const SequenceRows& sequence, int64_t firstRow);
+  void attendSequence(const ForwardInput& input, const Op& op, const SequenceRows& sequence, int64_t row);
+  void tapAttention(const ForwardInput& input, const Op& op, const SequenceRows& sequence, int64_t row);
+  void tapInput(const ForwardInput& input, const Op& op, LinearInput which, const DeviceBuffer& x, int cols);
   void output(const ForwardInput& input, const Op& op);
   void gateUp(const ForwardInput& input, const Op& op);
   void normalize(int firstRow, int rows, const float* weight, const float* bias);
   void multiplyRows(std::span<const Target> targets, const float* x, int cols, int rows, Activations activations);
-  float* probabilitiesOf(int64_t row) const { return probabilities_.as<float>() + row * model_.heads * bound_; }
 
   Ledger& host_;
   Ledger& device_;
@@ -56,13 +57,15 @@ class Forward {
   Stream stream_;
   DeviceBuffer residual_, normed_, q_, k_, v_, attended_, gate_, up_;  // f32 [batch, ...]
   DeviceBuffer forms_;                                // inputs as products read them
-  DeviceBuffer partial_;                              // of attention over chunks of slots
-  DeviceBuffer probabilities_;                        // [batch rows, heads, bound] of the last leader
-  DeviceBuffer tapped_;                               // [heads, bound]: what only column sums want
+  DeviceBuffer states_;                               // of attention with taps, [batch, heads, 2]
+  DeviceBuffer partial_;                              // of attention of one row over chunks of slots
+  DeviceBuffer probabilities_;                        // [heads, rows, stride] of the last leader, of each sequence in turn
+  DeviceBuffer tapped_;                               // [heads, stride]: what only column sums of one row want
   DeviceBuffer frequencies_, cosines_, sines_;
   DeviceBuffer tokens_, positions_;                   // int32 [batch]
-  Buffer hostProbabilities_;                          // [heads, rows, bound] for a tap
-  int bound_ = 0;
+  Buffer hostProbabilities_;                          // for a tap
+  int slots_ = 0;
+  int64_t stride_ = 0;                                // of probabilities
   bool materialised_ = false;
   uint64_t room_ = 0;
 };

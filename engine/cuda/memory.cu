@@ -16,6 +16,8 @@ void throwIfFailed(int error, const char* what) {
   throw DeviceFailure(std::string("The GPU failed (") + what + "): " + cudaGetErrorString(static_cast<cudaError_t>(error)) + ".");
 }
 
+void useDevice(int ordinal) { throwIfFailed(cudaSetDevice(ordinal), "device"); }
+
 void wait(Stream stream) { throwIfFailed(cudaStreamSynchronize(stream), "wait"); }
 
 PinnedBuffer::PinnedBuffer(Ledger& ledger, MemoryTag tag, size_t bytes) : bytes_(bytes), ledger_(&ledger), tag_(tag) {

@@ -11,6 +11,7 @@
 namespace winnow::cuda {
 
 void wait(Stream stream);  // for what is queued
+void useDevice(int ordinal);  // by this thread
 
 class DeviceBuffer {
  public:

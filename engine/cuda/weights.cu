@@ -34,6 +34,7 @@ int64_t DevicePlace::bytes(const MasterTensor& tensor, const Recipe& recipe) con
 }
 
 Converted DevicePlace::make(const WeightWork& work, WeightVersion& out) {
+  useDevice(ordinal_);
   constexpr size_t kPiece = size_t{16} << 20;
   const MasterTensor& tensor = work.tensor;
   const Recipe& recipe = work.recipe;

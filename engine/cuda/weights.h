@@ -9,13 +9,14 @@ namespace winnow::cuda {
 
 class DevicePlace final : public WeightPlace {
  public:
-  explicit DevicePlace(Ledger& device) : device_(device) {}
+  DevicePlace(Ledger& device, int ordinal) : device_(device), ordinal_(ordinal) {}
   bool planning() const override { return device_.planning(); }
   Converted make(const WeightWork& work, WeightVersion& out) override;
   int64_t bytes(const MasterTensor& tensor, const Recipe& recipe) const override;
 
  private:
   Ledger& device_;
+  int ordinal_;
 };
 
 }  // namespace winnow::cuda

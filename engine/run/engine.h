@@ -122,7 +122,7 @@ class Session {
   Status prefill(std::span<const int32_t> tokens, const Progress& progress, const LogitsSink& onLogits = {}, size_t logitsFrom = 0);
   Status step(int32_t token);                  // one token of decode
   // One token of each of several sequences, whose rows go through every matrix together: the weights are read once, and each gets
-  // bit for bit the logits that step() gives it. The sessions share one engine, weights, activations and attention sharing; caches are
+  // bit for bit the logits that step() gives it (on a GPU up to eight of them; more go through other kernels). The sessions share one engine, weights, activations and attention sharing; caches are
   // their own. The first one's threads and batch are used. Nothing is fed on an error.
   static Status stepTogether(std::span<Session* const> sessions, std::span<const int32_t> tokens);
   std::span<const float> logits() const;       // [vocab] of the last token

@@ -6,7 +6,7 @@
 namespace winnow {
 
 Result<std::unique_ptr<Device>> openCudaDevice(const ModelConfig& model, Ledger& ledger) {
-  return std::unique_ptr<Device>(std::make_unique<cuda::CudaDevice>(model, ledger, "CUDA: emulated"));
+  return std::unique_ptr<Device>(std::make_unique<cuda::CudaDevice>(model, ledger, 0, "CUDA: emulated"));
 }
 
 }  // namespace winnow

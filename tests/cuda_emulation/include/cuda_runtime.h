@@ -174,6 +174,7 @@ inline cudaError_t cudaFree(void* p) {
   ::emulator::release(p);
   return cudaSuccess;
 }
+inline cudaError_t cudaSetDevice(int) { return cudaSuccess; }
 inline cudaError_t cudaMallocHost(void** out, size_t bytes) {
   *out = std::calloc(bytes, 1);
   return *out ? cudaSuccess : cudaErrorMemoryAllocation;
