@@ -70,7 +70,7 @@ void DeviceBuffer::swap(DeviceBuffer& other) noexcept {
   std::swap(tag_, other.tag_);
 }
 
-void DeviceBuffer::copyFrom(Stream stream, const void* host, size_t bytes, size_t at) {
+void DeviceBuffer::copyFrom(Stream stream, const void* host, size_t bytes, size_t at) const {
   CHECK(at + bytes <= bytes_, at, bytes, bytes_);
   throwIfFailed(cudaMemcpyAsync(as<char>() + at, host, bytes, cudaMemcpyHostToDevice, stream), "copy to the device");
 }

@@ -30,7 +30,7 @@ class DeviceBuffer {
     return static_cast<T*>(data_);
   }
   size_t bytes() const { return bytes_; }
-  void copyFrom(Stream stream, const void* host, size_t bytes, size_t at = 0);
+  void copyFrom(Stream stream, const void* host, size_t bytes, size_t at = 0) const;
   void copyFromDevice(Stream stream, const void* from, size_t bytes, size_t at = 0);
   void copyTo(Stream stream, void* host, size_t bytes, size_t at = 0) const;  // and waits for it
   void copyToLater(Stream stream, void* host, size_t bytes, size_t at = 0) const;

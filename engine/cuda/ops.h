@@ -165,6 +165,11 @@ void sample(Stream stream, const SampleArgs& args);
 // the CPU makes. `rows` is [count, cols] of type `storage` (f32, f16 or bf16).
 void quantizeRtn(Stream stream, const void* rows, Storage storage, int firstRow, int count, const MatrixArgs& out);
 
+// Raises the flag when a value is NaN or infinite.
+void findNotFinite(Stream stream, const void* values, Storage storage, int64_t count, int32_t* flag);
+// f32 to plain weights.
+void narrow(Stream stream, const float* values, int64_t count, Storage storage, void* out);
+
 // The floor(ratio rows cols) weights of smallest magnitude become zero, ties in row-major order; rows are f32, [rows, cols].
 size_t pruneScratchBytes(int rows);
 void pruneMagnitude(Stream stream, float* weights, int rows, int cols, double ratio, void* scratch);

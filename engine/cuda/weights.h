@@ -1,11 +1,21 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// Weight versions in device memory: what the file holds as it is goes over in pieces, what a method makes is made on the host and goes
-// over when it is whole. Works on a stream of its own, on any thread.
+// Weight versions in device memory. What the file holds as it is goes over in pieces. Round-to-nearest and magnitude pruning of plain
+// values are made on the device, from a copy of the file's values that some session has there, else from rows streamed through it; the
+// bytes are the host's. What other methods make is made on the host and goes over when it is whole. On a stream of its own, on any thread.
 #pragma once
+#include <atomic>
+#include <map>
+#include <memory>
+#include <mutex>
+
 #include "engine/cuda/memory.h"
 #include "engine/weights/place.h"
 
 namespace winnow::cuda {
+
+struct DeviceMatrix {
+  DeviceBuffer codes, scales, mins, steps;
+};
 
 class DevicePlace final : public WeightPlace {
  public:
@@ -13,10 +23,20 @@ class DevicePlace final : public WeightPlace {
   bool planning() const override { return device_.planning(); }
   Converted make(const WeightWork& work, WeightVersion& out) override;
   int64_t bytes(const MasterTensor& tensor, const Recipe& recipe) const override;
+  int64_t madeHere() const { return madeHere_; }  // versions converted on the device
 
  private:
+  Converted copyFile(const WeightWork& work, const DeviceMatrix& to, Stream stream);
+  Converted quantize(const WeightWork& work, const Matrix& out, Stream stream);
+  Converted prune(const WeightWork& work, const Matrix& out, Stream stream);
+  Converted fromHost(const WeightWork& work, const DeviceMatrix& to, const Matrix& out, Stream stream);
+  std::shared_ptr<const DeviceMatrix> resident(const MasterTensor& tensor);
+
   Ledger& device_;
   int ordinal_;
+  std::mutex mutex_;
+  std::map<const MasterTensor*, std::weak_ptr<const DeviceMatrix>> copies_;  // of the file's own values
+  std::atomic<int64_t> madeHere_{0};
 };
 
 }  // namespace winnow::cuda
