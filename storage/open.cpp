@@ -65,9 +65,9 @@ std::map<std::string, std::string> schemaOf(Db& db) {
 
 // Everything of ours must be as we made it. Tables, views and indexes of the owner's own are welcome; triggers are not: they
 // would run inside our writes.
-std::optional<Error> schemaProblem(Db& db, const std::string& path) {
+std::optional<Error> schemaProblem(Db& db, const std::string& path, int version) {
   Db fresh(":memory:", Db::Access::create);
-  fresh.exec(schemaSql());
+  fresh.exec(schemaSql(version));
   const auto expected = schemaOf(fresh), found = schemaOf(db);
   for (const auto& [name, sql] : expected) {
     const auto it = found.find(name);
@@ -95,11 +95,12 @@ std::optional<Error> contentProblem(Db& db, const std::string& path) {
   return std::nullopt;
 }
 
-// A newer format is read when every statement of this version still makes sense on it.
+// A newer format is read when every statement of this version still makes sense on it; an older one is brought up to date when it is
+// opened for writing, and read as it is otherwise.
 std::optional<Error> versionProblem(Db& db, const std::string& path, OpenReport& report) {
   const int64_t version = db.integer("PRAGMA user_version");
-  if (version == kFormatVersion) return std::nullopt;
-  if (version < kFormatVersion) return damaged(path, "its format number is " + std::to_string(version));
+  if (version >= 1 && version <= kFormatVersion) return std::nullopt;
+  if (version < 1) return damaged(path, "its format number is " + std::to_string(version));
   const std::string newer = quoted(path) + " was written by a newer Winnow (format " + std::to_string(version) + ", this one writes " +
                             std::to_string(kFormatVersion) + ")";
   try {
@@ -116,7 +117,7 @@ std::optional<Error> versionProblem(Db& db, const std::string& path, OpenReport&
 std::optional<Error> anyProblem(Db& db, const std::string& path, OpenReport& report) {
   if (auto error = versionProblem(db, path, report)) return error;
   if (report.readOnlyReason.empty()) {
-    if (auto error = schemaProblem(db, path)) return error;
+    if (auto error = schemaProblem(db, path, static_cast<int>(db.integer("PRAGMA user_version")))) return error;
   }
   return contentProblem(db, path);
 }
@@ -238,6 +239,10 @@ Result<Opened> openWriter(const std::string& path, const SessionOptions& options
         report.readOnlyProblem = Problem::locked;
         opened.ownership.reset();
         return opened;
+      }
+      if (const int version = static_cast<int>(db->integer("PRAGMA user_version")); version < kFormatVersion) {
+        db->exec(upgradeSql(version));
+        db->exec("PRAGMA user_version = " + std::to_string(kFormatVersion));
       }
       report.interrupted = recoverInterrupted(*db);
       transaction.commit();

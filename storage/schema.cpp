@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "storage/schema.h"
 
+#include <iterator>
+
 namespace winnow::storage {
 
 // Identities are content: an environment, a device, a configuration, a prompt or a text is stored once, however many runs
@@ -8,6 +10,7 @@ namespace winnow::storage {
 // the triggers at the end refuse any change but its name, notes and baseline mark. Deleting a whole run passes them, because
 // its row is gone before its samples are. JSON is checked on the way in, not here: SQLite 3.40 does not allow its functions in the
 // checks of a schema that is not trusted.
+// Format 1. What came later is in kSteps, so that a new file and an old one that was brought up to date are the same, letter by letter.
 static const char* const kTables = R"sql(
 CREATE TABLE session(
   session_id INTEGER PRIMARY KEY CHECK(session_id = 1), uuid TEXT NOT NULL UNIQUE, title TEXT NOT NULL DEFAULT '',
@@ -172,7 +175,19 @@ CREATE VIEW comparison AS  -- every number of every run beside the baseline's
 static const char* const kSampleTables[] = {"knob_event", "event", "token_sample", "memory_sample", "ppl_window", "bench_repetition",
                                             "op_stat", "run_metric", "output", "attribution", "attribution_source"};
 
-std::string schemaSql() {
+// From format 1 to 2, and so on.
+static const char* const kSteps[] = {
+    "ALTER TABLE token_sample ADD COLUMN energy_j REAL;\n",  // joules: mean power of the device around the token times its duration
+};
+static_assert(std::size(kSteps) == kFormatVersion - 1);
+
+std::string upgradeSql(int from, int to) {
+  std::string sql;
+  for (int version = from; version < to; ++version) sql += kSteps[version - 1];
+  return sql;
+}
+
+std::string schemaSql(int version) {
   std::string sql = kTables;
   const std::string refuse = " NOT IN('queued','running') BEGIN SELECT RAISE(ABORT, 'the samples of a finished run are immutable'); END;\n";
   for (const std::string table : kSampleTables) {
@@ -182,7 +197,7 @@ std::string schemaSql() {
              " WHEN (SELECT status FROM run WHERE run_id = " + row + ".run_id)" + refuse;
     }
   }
-  return sql;
+  return sql + upgradeSql(1, version);
 }
 
 }  // namespace winnow::storage

@@ -29,6 +29,7 @@ struct EngineCore : std::enable_shared_from_this<EngineCore> {
   int threads;
   cpu::Isa isa;
   Ledger ledger;
+  std::unique_ptr<cuda::GpuMonitor> gpuMonitor;  // of the CUDA device
   WeightStore store;
   std::mutex calibrationMutex;  // held while measuring: a second request waits for the first
   std::map<std::string, std::shared_ptr<const Calibration>> calibrations;

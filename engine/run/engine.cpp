@@ -75,6 +75,9 @@ const Model& Engine::model() const { return *core_->model; }
 std::shared_ptr<const Model> Engine::modelPointer() const { return core_->model; }
 std::shared_ptr<const Tokenizer> Engine::tokenizer() const { return core_->tokenizer; }
 int Engine::threads() const { return core_->threads; }
+std::optional<cuda::GpuState> Engine::gpuState() const {
+  return core_->gpuMonitor ? std::optional(core_->gpuMonitor->state()) : std::nullopt;
+}
 const Ledger& Engine::ledger() const { return core_->ledger; }
 
 std::string Engine::deviceDescription() const {
