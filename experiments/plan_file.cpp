@@ -181,16 +181,24 @@ Experiment readExperiment(Reader& r, const QString& folder) {
   }
   if (kind == QLatin1String("attribute")) {
     AttributeSpec s;
+    s.dataPath = resolved(r.text("data"), folder);
+    s.limit = r.integer("limit", s.limit, 1, 100000);
     s.contextPath = resolved(r.text("context"), folder);
-    if (s.contextPath.isEmpty()) r.fail(r.at("context") + QStringLiteral(" is missing: an attribution needs a text file."));
     s.question = r.text("question");
-    if (s.question.isEmpty()) r.fail(r.at("question") + QStringLiteral(" is missing: an attribution needs a question."));
+    if (s.dataPath.isEmpty() == s.contextPath.isEmpty())
+      r.fail(r.at("context") + QStringLiteral(" or ") + r.at("data") + QStringLiteral(" is missing, or both are there: an attribution needs a text file or a set of questions."));
+    if (s.dataPath.isEmpty() && s.question.isEmpty()) r.fail(r.at("question") + QStringLiteral(" is missing: an attribution needs a question."));
     s.response = r.text("response");
     s.method = QLatin1String(r.choice("method", attributionMethodChoices()));
-    s.unit = r.choice<SourceUnit>("unit", {{"sentence", SourceUnit::sentence}, {"paragraph", SourceUnit::paragraph}, {"window", SourceUnit::window}});
+    s.unit = r.choice<SourceUnit>("unit", {{"sentence", SourceUnit::sentence}, {"paragraph", SourceUnit::paragraph}, {"window", SourceUnit::window}, {"document", SourceUnit::document}});
+    s.windowTokens = r.integer("window", s.windowTokens, 1, 4096);
     s.responseTokens = r.integer("n", 48, 1, 4096);
     s.samples = r.integer("samples", 0, 0, 100000);
-    s.proxyPath = resolved(r.text("proxy"), folder);
+    s.seed = static_cast<uint64_t>(r.integer("seed", 0, 0, INT32_MAX));
+    s.seconds = r.real("seconds", 0, 0, 1e6);
+    s.fit = r.boolean("fit", false);
+    s.proxyPath = r.text("proxy");
+    if (s.proxyPath != QLatin1String("starter-proxy")) s.proxyPath = resolved(s.proxyPath, folder);
     const auto tricks = parseTricks(r.text("tricks", QString::fromStdString(tricksText(s.attribot))).toStdString());
     if (tricks)
       s.attribot = *tricks;
@@ -198,6 +206,7 @@ Experiment readExperiment(Reader& r, const QString& folder) {
       r.fail(r.at("tricks") + QStringLiteral(": ") + QString::fromStdString(tricks.error().message));
     s.attribot.keepParagraphs = r.integer("keep_paragraphs", s.attribot.keepParagraphs, 1, 100000);
     s.attribot.keepSources = r.integer("keep_sources", s.attribot.keepSources, 1, 100000);
+    s.attribot.keepSentences = r.integer("keep_sentences", s.attribot.keepSentences, 1, 100000);
     return s;
   }
   if (kind != QLatin1String("bench")) r.fail(r.at("kind") + QStringLiteral(" is none of generate, evaluate, bench, attribute."));
@@ -315,9 +324,23 @@ QByteArray experimentJson(const Experiment& experiment) {
     o = {{"kind", "bench"}, {"p", array(b->prompt)}, {"n", array(b->generate)}, {"depth", array(b->depth)}, {"r", b->repetitions}};
     if (!b->textPath.isEmpty()) o["text"] = b->textPath;
   } else if (const auto* a = std::get_if<AttributeSpec>(&experiment)) {
-    o = {{"kind", "attribute"}, {"context", a->contextPath}, {"question", a->question}, {"response", a->response}, {"method", a->method},
-         {"unit", QString::fromStdString(std::string(sourceUnitName(a->unit)))}, {"n", a->responseTokens}, {"samples", a->samples}, {"tricks", QString::fromStdString(tricksText(a->attribot))},
-         {"keep_paragraphs", a->attribot.keepParagraphs}, {"keep_sources", a->attribot.keepSources}};
+    o = {{"kind", "attribute"}, {"method", a->method}, {"unit", QString::fromStdString(std::string(sourceUnitName(a->unit)))}, {"n", a->responseTokens}, {"samples", a->samples},
+         {"tricks", QString::fromStdString(tricksText(a->attribot))}, {"keep_paragraphs", a->attribot.keepParagraphs}, {"keep_sources", a->attribot.keepSources}};
+    if (a->dataPath.isEmpty()) {
+      o["context"] = a->contextPath;
+      o["question"] = a->question;
+    } else {
+      o["data"] = a->dataPath;
+      o["limit"] = a->limit;
+    }
+    const AttributeSpec usual;
+    if (a->dataPath.isEmpty() || !a->response.isEmpty()) o["response"] = a->response;
+    if (a->windowTokens != usual.windowTokens) o["window"] = a->windowTokens;
+    if (a->attribot.keepSentences != usual.attribot.keepSentences) o["keep_sentences"] = a->attribot.keepSentences;
+    if (a->seed > 0) o["seed"] = static_cast<qint64>(a->seed);
+    if (a->seconds > 0) o["seconds"] = a->seconds;
+    if (a->fit) o["fit"] = true;
+    if (a->item >= 0) o["item"] = a->item;
     if (!a->proxyPath.isEmpty()) o["proxy"] = a->proxyPath;
   }
   return QJsonDocument(o).toJson(QJsonDocument::Compact);

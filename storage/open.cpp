@@ -65,9 +65,9 @@ std::map<std::string, std::string> schemaOf(Db& db) {
 
 // Everything of ours must be as we made it. Tables, views and indexes of the owner's own are welcome; triggers are not: they
 // would run inside our writes.
-std::optional<Error> schemaProblem(Db& db, const std::string& path, int version) {
+std::optional<Error> schemaProblem(Db& db, const std::string& path) {
   Db fresh(":memory:", Db::Access::create);
-  fresh.exec(schemaSql(version));
+  fresh.exec(schemaSql(static_cast<int>(db.integer("PRAGMA user_version"))));
   const auto expected = schemaOf(fresh), found = schemaOf(db);
   for (const auto& [name, sql] : expected) {
     const auto it = found.find(name);
@@ -95,8 +95,7 @@ std::optional<Error> contentProblem(Db& db, const std::string& path) {
   return std::nullopt;
 }
 
-// A newer format is read when every statement of this version still makes sense on it; an older one is brought up to date when it is
-// opened for writing, and read as it is otherwise.
+// A newer format is read when every statement of this version still makes sense on it.
 std::optional<Error> versionProblem(Db& db, const std::string& path, OpenReport& report) {
   const int64_t version = db.integer("PRAGMA user_version");
   if (version >= 1 && version <= kFormatVersion) return std::nullopt;
@@ -117,7 +116,7 @@ std::optional<Error> versionProblem(Db& db, const std::string& path, OpenReport&
 std::optional<Error> anyProblem(Db& db, const std::string& path, OpenReport& report) {
   if (auto error = versionProblem(db, path, report)) return error;
   if (report.readOnlyReason.empty()) {
-    if (auto error = schemaProblem(db, path, static_cast<int>(db.integer("PRAGMA user_version")))) return error;
+    if (auto error = schemaProblem(db, path)) return error;
   }
   return contentProblem(db, path);
 }
@@ -172,6 +171,14 @@ void setUpWriter(Db& db) {
   } catch (const SqlError& error) {
     if (error.primary() != SQLITE_BUSY && error.primary() != SQLITE_LOCKED) throw;
   }
+}
+
+// An older file gets what the format has gained since.
+void upgrade(Db& db) {
+  const int64_t version = db.integer("PRAGMA user_version");
+  if (version >= kFormatVersion) return;
+  db.exec(upgradeSql(static_cast<int>(version)));
+  db.exec("PRAGMA user_version = " + std::to_string(kFormatVersion));
 }
 
 std::vector<Id> recoverInterrupted(Db& db) {
@@ -240,10 +247,7 @@ Result<Opened> openWriter(const std::string& path, const SessionOptions& options
         opened.ownership.reset();
         return opened;
       }
-      if (const int version = static_cast<int>(db->integer("PRAGMA user_version")); version < kFormatVersion) {
-        db->exec(upgradeSql(version));
-        db->exec("PRAGMA user_version = " + std::to_string(kFormatVersion));
-      }
+      upgrade(*db);
       report.interrupted = recoverInterrupted(*db);
       transaction.commit();
     }

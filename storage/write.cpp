@@ -286,23 +286,6 @@ void insertMetrics(Db& db, Id run, const std::vector<Metric>& metrics, Outcome& 
   });
 }
 
-void replaceAttribution(Db& db, Id run, const AttributionRecord& a) {
-  db.run("DELETE FROM attribution_source WHERE run_id=?", run);
-  db.run(
-      "INSERT INTO attribution VALUES(?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET method=excluded.method, unit=excluded.unit, "
-      "context=excluded.context, question=excluded.question, response=excluded.response, base_logprob=excluded.base_logprob, "
-      "noise_floor=excluded.noise_floor, n_forward=excluded.n_forward, forward_tokens=excluded.forward_tokens, wall_ns=excluded.wall_ns, "
-      "complete=excluded.complete",
-      run, a.method, a.unit, a.context, a.question, a.response, a.baseLogProb, a.noiseFloor, a.forwards, a.forwardTokens, a.wallNs,
-      a.complete);
-  for (const AttributionSource& s : a.sources) {
-    Statement& insert = db.cached("INSERT INTO attribution_source VALUES(?,?,?,?,?,?,?)").bind(run, s.id, s.start, s.end, s.text, s.score);
-    if (s.perToken.empty()) insert.add(nullptr);
-    else insert.add(Blob{s.perToken.data(), s.perToken.size() * sizeof(float)});
-    insert.run();
-  }
-}
-
 void replaceOutput(Db& db, Id run, const std::string& text) {
   db.run("INSERT INTO output VALUES(?,?) ON CONFLICT DO UPDATE SET text=excluded.text", run, text);
 }

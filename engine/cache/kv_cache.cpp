@@ -120,6 +120,33 @@ void KvCache::truncate(int tokens) {
     for (Head& head : layer.heads) head.tokens = std::min(head.tokens, tokens);
 }
 
+void KvCache::beginAs(const KvCache& other, int tokens) {
+  CHECK(!tracking_ && !other.tracking_ && pageTokens_ == other.pageTokens_ && layers_.size() == other.layers_.size());
+  const auto shared = static_cast<size_t>(tokens / pageTokens_);
+  const size_t rest = static_cast<size_t>(tokens % pageTokens_) * static_cast<size_t>(headDim_) * sizeof(uint16_t);
+  const auto borrow = [&](std::vector<Buffer>& owners, std::vector<const uint16_t*>& pointers, const std::vector<const uint16_t*>& from) {
+    owners.resize(shared);  // owns none of these
+    pointers.assign(from.begin(), from.begin() + static_cast<std::ptrdiff_t>(shared));
+  };
+  for (size_t layer = 0; layer < layers_.size(); ++layer) {
+    Layer& l = layers_[layer];
+    l.ownsKeys = other.layers_[layer].ownsKeys;
+    for (size_t h = 0; h < l.heads.size(); ++h) {
+      Head& head = l.heads[h];
+      const Head& from = other.layers_[layer].heads[h];
+      CHECK(from.tokens >= tokens, from.tokens, tokens);
+      head = Head();
+      if (l.ownsKeys) borrow(head.keys, head.keyPages, from.keyPages);
+      borrow(head.values, head.valuePages, from.valuePages);
+      growPages(l, head, tokens);
+      if (tokens > 0) std::memcpy(head.positions.data(), from.positions.data(), static_cast<size_t>(tokens) * sizeof(int32_t));
+      if (rest > 0 && l.ownsKeys) std::memcpy(head.keys[shared].data(), from.keyPages[shared], rest);
+      if (rest > 0) std::memcpy(head.values[shared].data(), from.valuePages[shared], rest);
+      head.tokens = tokens;
+    }
+  }
+}
+
 void KvCache::keepForPlan(int count) {
   CHECK(ledger_.planning());
   for (Layer& layer : layers_)

@@ -33,6 +33,9 @@ class KvCache {
   void rollback();
   // Forgets the newest slots of every head down to `tokens`; the pages stay for what comes. Without column sums only.
   void truncate(int tokens);
+  // Begins as the first `tokens` slots of another cache of the same model and context. Its full pages are read in place: they have to stay as
+  // they are. Without column sums only.
+  void beginAs(const KvCache& other, int tokens);
   void keepForPlan(int count);  // under a planning ledger, where nothing says which
 
   // As kernels read a layer: keys of `keyLayer` (a follower's leader; keys null when it is -1), values of `layer`.

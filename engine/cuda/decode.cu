@@ -10,6 +10,7 @@
 
 #include "engine/core/check.h"
 #include "engine/cuda/checked.h"
+#include "engine/cuda/products.h"
 
 namespace winnow::cuda {
 namespace {
@@ -42,10 +43,7 @@ Decoder::Decoder(Ledger& ledger, const ModelConfig& model, int context, Stream s
   up_ = row(model.ffn);
   logits_ = row(model.vocab);
   const int widest = std::max({model.hidden, model.qRows(), model.ffn});
-  size_t forms = 0;
-  for (ActivationMode mode : {ActivationMode::f32, ActivationMode::f16, ActivationMode::bf16, ActivationMode::int8})
-    forms = std::max(forms, InputForms::bytes(mode, 1, widest));
-  forms_ = DeviceBuffer(ledger, MemoryTag::activations, forms);
+  forms_ = DeviceBuffer(ledger, MemoryTag::activations, productScratchBytes(1, widest));
   token_ = DeviceBuffer(ledger, MemoryTag::metadata, sizeof(int32_t));
   position_ = DeviceBuffer(ledger, MemoryTag::metadata, sizeof(int32_t));
   if (model.position != PositionKind::rope) return;
@@ -155,22 +153,8 @@ void Decoder::normalize(const DecodeInput& input, const float* weight, const flo
     layerNorm(stream_, residual_.as<float>(), w, b, model_.normEps, 1, model_.hidden, normed_.as<float>());
 }
 
-// Targets of one mode share their input; a file may mix types.
 void Decoder::matmul(std::span<const Target> targets, const float* x, int cols, Activations activations) {
-  const auto modeOf = [&](const Target& t) { return activationMode(activations, t.w.format.storage); };
-  std::array<bool, kMostTargets> done{};
-  for (size_t i = 0; i < targets.size(); ++i) {
-    if (done[i]) continue;
-    std::vector<Target> same;
-    InputForms forms;
-    for (size_t j = i; j < targets.size(); ++j) {
-      if (done[j] || modeOf(targets[j]) != modeOf(targets[i])) continue;
-      (targets[j].w.format.storage == Storage::packed ? forms.packed : forms.plain) = true;
-      same.push_back(targets[j]);
-      done[j] = true;
-    }
-    multiply(stream_, same, prepare(stream_, x, cols, 1, cols, modeOf(targets[i]), forms, forms_.as<void>()));
-  }
+  products(stream_, targets, x, 1, cols, activations, forms_.as<void>());
 }
 
 void Decoder::project(const DecodeInput& input, const Op& op) {

@@ -21,6 +21,7 @@ struct MatrixArgs {  // a Matrix whose memory is the device's, in the very layou
   int rows = 0, cols = 0;
   const void* data = nullptr;
   const uint16_t *scales = nullptr, *mins = nullptr;
+  const uint8_t* steps = nullptr;  // super-blocks
 };
 
 // out[t] = embedding[tokens[t]] (+ positions[positionIds[t]] where there is a table of positions).
@@ -32,13 +33,24 @@ void layerNorm(Stream stream, const float* x, const float* weight, const float* 
                float* out);
 void activate(Stream stream, Activation kind, float* gate, const float* up /* or null */, int64_t count);
 
-// --- products with few tokens (1..kMostTokens); more go to the tensor cores by another road -------------------------------
+// --- products: up to kMostTokens tokens by streaming the weights, more by tiles on the tensor cores (gemm.h) ---------------
 
 constexpr int kMostTokens = 8;
+constexpr int kMostTargets = 3;
+
+struct Target {  // y[t][r] = W[r] . x[t] (+ bias[r]) (+ y[t][r])
+  MatrixArgs w;
+  float* y = nullptr;  // [tokens, yStride]
+  int64_t yStride = 0;
+  const float* bias = nullptr;
+  bool accumulate = false;
+};
 
 // x as the products want it. Which forms are made depends on the matrices; `scratch` holds them.
 struct InputForms {
-  bool plain = false, packed = false;  // whether such matrices will be multiplied
+  bool plain = false;      // f32 rows, rounded as the mode says
+  bool fragments = false;  // pieces.cuh: what tensor cores multiply
+  static InputForms of(std::span<const Target> targets, ActivationMode mode, int tokens);
   static size_t bytes(ActivationMode mode, int tokens, int cols);
 };
 struct Input {
@@ -49,18 +61,11 @@ struct Input {
   const uint32_t* pieces = nullptr;  // see pieces.cuh
   const float* scales = nullptr;     // int8: [chunks, tokens]
   const int32_t* sums = nullptr;     // int8: [chunks, tokens], of the integers
+  const float* totals = nullptr;     // [chunks, tokens], of what x was rounded to
 };
 Input prepare(Stream stream, const float* x /* [tokens, stride] */, int64_t stride, int tokens, int cols, ActivationMode mode,
               InputForms forms, void* scratch);
 
-struct Target {  // y[t][r] = W[r] . x[t] (+ bias[r]) (+ y[t][r])
-  MatrixArgs w;
-  float* y = nullptr;  // [tokens, yStride]
-  int64_t yStride = 0;
-  const float* bias = nullptr;
-  bool accumulate = false;
-};
-constexpr int kMostTargets = 3;
 void multiply(Stream stream, std::span<const Target> targets, const Input& input);
 
 // --- the cache and attention ---------------------------------------------------------------------------------------------

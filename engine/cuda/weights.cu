@@ -21,6 +21,7 @@ DeviceWeights::DeviceWeights(Ledger& ledger, std::shared_ptr<const WeightSet> se
     args.data = upload(ledger, m.data, packed ? m.format.codeBytes(m.rows, m.cols) : m.bytes(), stream);
     args.scales = static_cast<const uint16_t*>(upload(ledger, m.scales, scales, stream));
     args.mins = static_cast<const uint16_t*>(upload(ledger, m.mins, scales, stream));
+    args.steps = static_cast<const uint8_t*>(upload(ledger, m.steps, m.format.stepBytes(m.rows, m.cols), stream));
     matrices_.emplace(&m, args);
     if (m.format.storage == Storage::f32) vectors_.emplace(m.data, static_cast<const float*>(args.data));
   }

@@ -23,6 +23,10 @@ struct EngineCore : std::enable_shared_from_this<EngineCore> {
     return [this](const CalibrationChoice& choice, const Progress& progress) { return calibrate(choice, progress); };
   }
 
+  // For the parts of engine/run that work beside a session.
+  static auto& inside(Session& session) { return *session.impl_; }
+  static const auto& inside(const Session& session) { return *session.impl_; }
+
   std::shared_ptr<const Model> model;
   std::shared_ptr<const Tokenizer> tokenizer;
   EngineOptions options;

@@ -259,15 +259,20 @@ int64_t Forward::logitsOf(const Step& step) {
   };
   float* last = buffers_.logits.as<float>();
   if (!step.in.sink) return step.in.wantLogits ? compute(step.n - 1, 1, last) : 0;
+  const std::span<const int> rows = step.in.sinkRows;
+  float* residual = buffers_.residual.as<float>();
+  for (size_t i = 0; i < rows.size() && residual; ++i)  // together at the front, where nothing else is needed any more
+    if (static_cast<size_t>(rows[i]) != i) std::copy_n(residual + int64_t{rows[i]} * hidden, hidden, residual + static_cast<int64_t>(i) * hidden);
+  const int end = rows.empty() ? step.n : static_cast<int>(rows.size());
   // Slices of about 16 MiB: enough rows to read the head once for many tokens.
   const int slice = static_cast<int>(std::min<int64_t>(std::max<int64_t>((int64_t{4} << 20) / vocab, 16), batch_));
   if (sinkLogits_.bytes() == 0) sinkLogits_ = Buffer(ledger_, MemoryTag::activations, floats(slice, vocab));
   int64_t ns = 0;
-  for (int first = step.in.sinkFrom; first < step.n; first += slice) {
-    const int count = std::min(slice, step.n - first);
+  for (int first = rows.empty() ? step.in.sinkFrom : 0; first < end; first += slice) {
+    const int count = std::min(slice, end - first);
     float* out = sinkLogits_.as<float>();
     ns += compute(first, count, out);
-    if (first + count == step.n) std::copy_n(out + int64_t{count - 1} * vocab, vocab, last);
+    if (first + count == end) std::copy_n(out + int64_t{count - 1} * vocab, vocab, last);
     (*step.in.sink)(step.in.sinkFirst + first, count, out);
   }
   return ns;
@@ -308,7 +313,7 @@ OpTime Forward::declare(const Step& step, const Op& op, int index) const {
       add(step.layer(op).up);
       break;
     case OpKind::logits: {
-      const int64_t rows = step.in.sink ? n - step.in.sinkFrom : step.in.wantLogits ? 1 : 0;
+      const int64_t rows = !step.in.sinkRows.empty() ? static_cast<int64_t>(step.in.sinkRows.size()) : step.in.sink ? n - step.in.sinkFrom : step.in.wantLogits ? 1 : 0;
       if (rows > 0) out.bytes = matrixBytes(weights.head);
       out.flops = matrixFlops(weights.head, rows);
       break;

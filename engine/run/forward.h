@@ -51,6 +51,7 @@ struct ForwardInput {
   LinearInputTap* tap = nullptr;
   std::vector<OpTime>* times = nullptr;
   AttentionTap* attention = nullptr;
+  std::span<const int> sinkRows{};     // ascending: those of tokens whose logits the sink is given instead, told by their place here
 };
 
 class Forward {

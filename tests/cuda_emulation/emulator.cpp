@@ -234,10 +234,10 @@ const Slot& slotOf(unsigned lane) {
   return at((me.linear & ~31u) + (lane & 31)).slots[me.parity ^ 1];
 }
 
-void copyAsync(Region* to, void* dst, Region* from, const void* src, size_t bytes) {
+void copyAsync(Region* to, void* dst, Region* from, const void* src, size_t bytes, size_t given) {
   if (reinterpret_cast<uintptr_t>(dst) % bytes || reinterpret_cast<uintptr_t>(src) % bytes) fault("an asynchronous copy is not aligned");
   mayWrite(to, dst, bytes);  // from here on the destination may change at any time
-  machine().current->copies.push_back({to, dst, from, src, bytes});
+  machine().current->copies.push_back({to, dst, from, src, bytes, given});
 }
 void commitAsync() {
   Thread& t = *machine().current;
@@ -247,9 +247,10 @@ void waitAsync(unsigned newestPending) {
   Thread& t = *machine().current;
   while (t.groups.size() > newestPending) {
     for (const AsyncCopy& c : t.groups.front()) {
-      access(c.from, c.src, c.bytes, Access::read);
+      if (c.given > 0) access(c.from, c.src, c.given, Access::read);
       access(c.to, c.dst, c.bytes, Access::write);
-      std::memcpy(c.dst, c.src, c.bytes);
+      if (c.given > 0) std::memcpy(c.dst, c.src, c.given);
+      std::memset(static_cast<char*>(c.dst) + c.given, 0, c.bytes - c.given);
     }
     t.groups.pop_front();
   }

@@ -95,8 +95,8 @@ void exchange(WarpOp op, uint32_t mask, Where where);
 const Slot& slotOf(unsigned lane);                   // of the operation that came last
 unsigned lane();
 
-// cp.async: the copy happens when the thread waits for its group, not before.
-void copyAsync(Region* to, void* dst, Region* from, const void* src, size_t bytes);
+// cp.async: the copy happens when the thread waits for its group, not before. What is not given is filled with zeros.
+void copyAsync(Region* to, void* dst, Region* from, const void* src, size_t bytes, size_t given);
 void commitAsync();
 void waitAsync(unsigned newestPending);
 

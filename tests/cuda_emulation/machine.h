@@ -22,7 +22,7 @@ struct AsyncCopy {
   void* dst;
   Region* from;
   const void* src;
-  size_t bytes;
+  size_t bytes, given;
 };
 
 struct Thread {

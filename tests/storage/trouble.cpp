@@ -54,6 +54,7 @@ class TroubleTest : public QObject {
  private Q_SLOTS:
   void filesThatAreNotOurs();
   void newerFormats();
+  void olderFormats_data();
   void olderFormats();
   void diskFills();
   void diskFullForEver();
@@ -82,7 +83,7 @@ void TroubleTest::filesThatAreNotOurs() {
   refused(path, Problem::notASession, "another program (application id 0x00000000");
   { Db(path, Db::Access::readWrite).exec("PRAGMA application_id = 1464749655"); }
   refused(path, Problem::damaged, "format number is 0");
-  { Db(path, Db::Access::readWrite).exec("PRAGMA user_version = 1"); }
+  { Db(path, Db::Access::readWrite).exec("PRAGMA user_version = 3"); }
   refused(path, Problem::damaged, "is missing");
   refused(folder / ".", Problem::notASession, "is a folder");
   const std::string pipe = folder / "pipe";
@@ -103,12 +104,12 @@ void TroubleTest::newerFormats() {
   const Id id = *session->beginRun(newRun());
   session->addTokens(id, {token(0)});
   REQUIRE_OK(session->close());
-  { Db(path, Db::Access::readWrite).exec("PRAGMA user_version = 3; ALTER TABLE run ADD COLUMN mood TEXT; CREATE TABLE more(x)"); }
+  { Db(path, Db::Access::readWrite).exec("PRAGMA user_version = 4; ALTER TABLE run ADD COLUMN mood TEXT; CREATE TABLE more(x)"); }
   const std::string before = bytesOf(path);
   OpenReport report;
   session = opened(path, Mode::open, &report);
   QVERIFY(session && session->readOnly() && report.readOnly);
-  QVERIFY2(report.readOnlyReason.find("newer Winnow (format 3") != std::string::npos, report.readOnlyReason.c_str());
+  QVERIFY2(report.readOnlyReason.find("newer Winnow (format 4") != std::string::npos, report.readOnlyReason.c_str());
   QCOMPARE(session->tokens(id)->size(), size_t{1});
   QVERIFY(!session->beginRun(newRun()));
   session->setName(id, "ignored");
@@ -118,14 +119,20 @@ void TroubleTest::newerFormats() {
   refused(path, Problem::newer, "newer Winnow");
 }
 
-// A file of format 1 is read as it is, and brought up to date when it is opened for writing: then nothing tells it from a new one.
+// A file of an older format is read as it is, and brought up to date when it is opened for writing: then nothing tells it from a new one.
+void TroubleTest::olderFormats_data() {
+  QTest::addColumn<int>("format");
+  for (int format = 1; format < kFormatVersion; ++format) QTest::newRow(std::to_string(format).c_str()) << format;
+}
+
 void TroubleTest::olderFormats() {
+  QFETCH(int, format);
   Folder folder;
   const std::string path = folder / "old.winnow";
   {
     Db db(path, Db::Access::create);
-    db.exec("PRAGMA application_id = " + std::to_string(kApplicationId) + "; PRAGMA user_version = 1");
-    db.exec(schemaSql(1));
+    db.exec("PRAGMA application_id = " + std::to_string(kApplicationId) + "; PRAGMA user_version = " + std::to_string(format));
+    db.exec(schemaSql(format));
     db.exec("INSERT INTO session(session_id, uuid, created_utc_us) VALUES(1, 'u', 0)");
     NewRun run = newRun();
     insertRun(db, {1, "run", 1'000'000}, run);

@@ -45,4 +45,19 @@ inline void matrixMultiplyBytes(int (&d)[4], const uint32_t (&a)[4], const uint3
                      [](uint32_t x, uint32_t y, int i) { return static_cast<int>(x >> (8 * i) & 0xff) * static_cast<int8_t>(y >> (8 * i)); });
 }
 
+// ldmatrix.x4: lane 8i + j names row j of matrix i, 8 values of 16 bits; lane (g, t) gets row g, columns 2t and 2t + 1, of each, or,
+// transposed, column g, rows 2t and 2t + 1.
+template <bool transposed>
+void loadMatrices(uint32_t (&out)[4], Region* region, const void* row, Where where) {
+  if (!region || !region->shared) fault("a matrix is loaded from what is not shared memory");
+  if (reinterpret_cast<uintptr_t>(row) % 16) fault("a row of a matrix is not aligned");
+  access(region, row, 16, Access::read);
+  std::memcpy(mySlot().words, row, 16);
+  exchange(WarpOp::matrix, ~0u, where);
+  const unsigned g = lane() / 4, t = lane() % 4;
+  const auto half = [](unsigned provider, unsigned column) { return slotOf(provider).words[column / 2] >> (16 * (column % 2)) & 0xffff; };
+  for (unsigned i = 0; i < 4; ++i)
+    out[i] = transposed ? half(8 * i + 2 * t, g) | half(8 * i + 2 * t + 1, g) << 16 : slotOf(8 * i + g).words[t];
+}
+
 }  // namespace emulator
