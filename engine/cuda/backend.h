@@ -80,9 +80,10 @@ class CudaBackend final : public Backend {
 
 class CudaDevice final : public Device {
  public:
-  CudaDevice(const ModelConfig& model, Ledger& engine, int ordinal, std::string description)
-      : model_(model), ledger_(false, &engine), ordinal_(ordinal), description_(std::move(description)) {}
+  CudaDevice(const ModelConfig& model, Ledger& engine, int ordinal, std::string description, std::string busId = {})
+      : model_(model), ledger_(false, &engine), ordinal_(ordinal), description_(std::move(description)), busId_(std::move(busId)) {}
   std::string description() const override { return description_; }
+  std::string busId() const override { return busId_; }
   std::unique_ptr<Backend> makeBackend(Ledger& ledger, ThreadPool& pool, const BackendOptions& options) override;
   std::unique_ptr<WeightPlace> makeWeightPlace(Ledger& ledger) override;
   std::optional<DeviceMemory> memory() const override;
@@ -91,7 +92,7 @@ class CudaDevice final : public Device {
   const ModelConfig& model_;
   Ledger ledger_;  // all that is in the GPU's memory
   int ordinal_;
-  std::string description_;
+  std::string description_, busId_;
   std::atomic<uint64_t> caches_{0};
 };
 

@@ -9,7 +9,8 @@ namespace winnow {
 Result<std::unique_ptr<Device>> openCudaDevice(const ModelConfig& model, Ledger& ledger) {
   const cuda::DeviceReport report = cuda::probeDevices(cuda::buildInfo());
   if (!report.ready()) return report.error();
-  return std::unique_ptr<Device>(std::make_unique<cuda::CudaDevice>(model, ledger, report.devices[static_cast<size_t>(report.chosen)].index, "CUDA: " + report.sentence));
+  const cuda::DeviceInfo& device = report.devices[static_cast<size_t>(report.chosen)];
+  return std::unique_ptr<Device>(std::make_unique<cuda::CudaDevice>(model, ledger, device.index, "CUDA: " + report.sentence, device.busId));
 }
 
 }  // namespace winnow

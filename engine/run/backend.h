@@ -113,6 +113,7 @@ class Device {
  public:
   virtual ~Device() = default;
   virtual std::string description() const = 0;  // "CPU: 2 threads, avx512+vnni+bf16"
+  virtual std::string busId() const { return {}; }  // by which NVML knows a GPU
   // For one session; not thread-safe. Memory of the host is posted to the ledger; on a planning one nothing is taken.
   virtual std::unique_ptr<Backend> makeBackend(Ledger& ledger, ThreadPool& pool, const BackendOptions& options) = 0;
   virtual std::unique_ptr<WeightPlace> makeWeightPlace(Ledger& ledger) = 0;

@@ -15,6 +15,7 @@
 #include "engine/core/progress.h"
 #include "engine/core/result.h"
 #include "engine/cpu/ops.h"
+#include "engine/cuda/nvml.h"
 #include "engine/knobs/knobs.h"
 #include "engine/model/model.h"
 #include "engine/plan/plan.h"
@@ -76,6 +77,7 @@ class Engine {
   std::string deviceDescription() const;               // "CPU: 2 threads, avx512+vnni+bf16"
   std::optional<DeviceMemory> deviceMemory() const;    // of a device that has its own; [any thread]
   int threads() const;
+  std::optional<cuda::GpuState> gpuState() const;      // clocks, power, energy; none on the CPU and where NVML is absent. [any thread]
   const Ledger& ledger() const;  // weights of all versions and all sessions
 
   // Prepares the weights the configuration needs (blocking, with progress), then a session on them.
