@@ -129,11 +129,10 @@ class Generation {
     while (static_cast<int>(result_.tokens.size()) < request_.tokens && session_.position() < session_.context()) {
       if (context_.progress.stopped()) return Error{ErrorCode::cancelled, "stopped.", ""};
       const auto tokenBegin = Clock::now();
-      const int32_t token = sample(session_.logits(), history, request_.sampler, static_cast<uint64_t>(session_.position()));
+      const int32_t token = session_.sample(history, request_.sampler);
       if (tokenizer_->isEnd(token) && !request_.ignoreEos) break;
-      cpu::TokenScore score;
-      const int vocab = session_.vocab();
-      cpu::scoreLogits(session_.cpuContext(), session_.logits().data(), vocab, vocab, &token, 1, &score);
+      TokenScore score;
+      session_.scoreLogits(session_.logits().data(), {&token, 1}, &score);
       const int64_t index = session_.position();
       if (const Status stepped = session_.step(token); !stepped) return stepped;
       const double ms = msSince(tokenBegin);
@@ -192,7 +191,7 @@ class Generation {
     file->addOpStats(result_.run, std::move(stats));
   }
 
-  void generated(int64_t index, int32_t token, double ms, const cpu::TokenScore& score) {
+  void generated(int64_t index, int32_t token, double ms, const TokenScore& score) {
     TokenPoint point;
     point.index = index;
     point.id = token;

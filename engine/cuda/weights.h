@@ -1,30 +1,22 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// A set of weights on the device, byte for byte what the host holds.
+// Weight versions in device memory: what the file holds as it is goes over in pieces, what a method makes is made on the host and goes
+// over when it is whole. Works on a stream of its own, on any thread.
 #pragma once
-#include <memory>
-#include <unordered_map>
-#include <vector>
-
 #include "engine/cuda/memory.h"
-#include "engine/weights/store.h"
+#include "engine/weights/place.h"
 
 namespace winnow::cuda {
 
-class DeviceWeights {
+class DevicePlace final : public WeightPlace {
  public:
-  // Throws std::bad_alloc when the device is full. The set is kept, as its addresses are what matrices are asked for by.
-  DeviceWeights(Ledger& ledger, std::shared_ptr<const WeightSet> set, Stream stream);
-
-  const WeightSet& host() const { return *set_; }
-  MatrixArgs matrix(const Matrix* host) const;
-  const float* vector(const float* host) const;  // null for null
+  DevicePlace(Ledger& device, int ordinal) : device_(device), ordinal_(ordinal) {}
+  bool planning() const override { return device_.planning(); }
+  Converted make(const WeightWork& work, WeightVersion& out) override;
+  int64_t bytes(const MasterTensor& tensor, const Recipe& recipe) const override;
 
  private:
-  const void* upload(Ledger& ledger, const void* host, size_t bytes, Stream stream);
-  std::shared_ptr<const WeightSet> set_;
-  std::vector<DeviceBuffer> buffers_;
-  std::unordered_map<const Matrix*, MatrixArgs> matrices_;
-  std::unordered_map<const void*, const float*> vectors_;
+  Ledger& device_;
+  int ordinal_;
 };
 
 }  // namespace winnow::cuda
