@@ -7,7 +7,6 @@
 
 #include "engine/core/check.h"
 #include "engine/cuda/checked.h"
-#include "engine/cuda/roofline.h"
 #include "engine/cuda/weights.h"
 #include "engine/run/op_cost.h"
 #include "engine/run/sampler.h"
@@ -219,24 +218,6 @@ int32_t CudaBackend::sample(std::span<const int32_t> history, const SamplerSetti
   return token;
 }
 
-// --- what the device can do ----------------------------------------------------------------------------------------------
-
-double CudaBackend::readBandwidth(size_t bytes) {
-  useDevice(ordinal_);
-  constexpr size_t kLeast = size_t{1} << 30;  // several times the second-level cache
-  size_t freeBytes = 0, totalBytes = 0;
-  throwIfFailed(cudaMemGetInfo(&freeBytes, &totalBytes), "memory");
-  return measureReadBandwidth(stream_.get(), std::min(std::max(bytes, kLeast), freeBytes / 4));
-}
-
-// The vendor's product of a shape that fills the device, on 16-bit values; for others there is none to compare with.
-double CudaBackend::peak(Storage, ActivationMode mode, int) {
-  if (mode != ActivationMode::f16 && mode != ActivationMode::bf16) return 0;
-  useDevice(ordinal_);
-  const auto time = measureGemm(stream_.get(), {8192, 2048, 8192}, mode == ActivationMode::bf16 ? GemmType::bf16 : GemmType::f16, nullptr);
-  return time ? 1e3 * time->teraflops() : 0;
-}
-
 // --- the device ----------------------------------------------------------------------------------------------------------
 
 std::unique_ptr<Backend> CudaDevice::makeBackend(Ledger& ledger, ThreadPool&, const BackendOptions& options) {
@@ -251,12 +232,6 @@ std::optional<DeviceMemory> CudaDevice::memory() const {
   size_t freeBytes = 0, totalBytes = 0;
   throwIfFailed(cudaMemGetInfo(&freeBytes, &totalBytes), "memory");
   return DeviceMemory{static_cast<int64_t>(freeBytes), static_cast<int64_t>(totalBytes), ledger_.total()};
-}
-
-std::optional<GpuState> CudaDevice::gpuState() const { return monitor_ ? std::optional(monitor_->state()) : std::nullopt; }
-
-void CudaDevice::watch(std::shared_ptr<const Nvml> nvml, const std::string& busId) {
-  if (nvml && nvml->sample(busId)) monitor_ = std::make_unique<GpuMonitor>(std::move(nvml), busId);
 }
 
 }  // namespace winnow::cuda

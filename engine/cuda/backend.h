@@ -30,8 +30,8 @@ class CudaBackend final : public Backend {
   void score(const float* logits, std::span<const int32_t> targets, TokenScore* out) override;
   void compare(const float* base, const float* other, std::span<const int32_t> targets, Divergence* out) override;
   int32_t sample(std::span<const int32_t> history, const SamplerSettings& settings, uint64_t position) override;
-  double readBandwidth(size_t bytes) override;
-  double peak(Storage storage, ActivationMode mode, int bits) override;
+  double readBandwidth(size_t) override { return 0; }
+  double peak(Storage, ActivationMode, int) override { return 0; }
 
   int captures() const { return captures_; }  // graphs made so far
 
@@ -80,22 +80,20 @@ class CudaBackend final : public Backend {
 
 class CudaDevice final : public Device {
  public:
-  CudaDevice(const ModelConfig& model, Ledger& engine, int ordinal, std::string description)
-      : model_(model), ledger_(false, &engine), ordinal_(ordinal), description_(std::move(description)) {}
+  CudaDevice(const ModelConfig& model, Ledger& engine, int ordinal, std::string description, std::string busId = {})
+      : model_(model), ledger_(false, &engine), ordinal_(ordinal), description_(std::move(description)), busId_(std::move(busId)) {}
   std::string description() const override { return description_; }
+  std::string busId() const override { return busId_; }
   std::unique_ptr<Backend> makeBackend(Ledger& ledger, ThreadPool& pool, const BackendOptions& options) override;
   std::unique_ptr<WeightPlace> makeWeightPlace(Ledger& ledger) override;
   std::optional<DeviceMemory> memory() const override;
-  std::optional<GpuState> gpuState() const override;
-  void watch(std::shared_ptr<const Nvml> nvml, const std::string& busId);  // null: nothing is told
 
  private:
   const ModelConfig& model_;
   Ledger ledger_;  // all that is in the GPU's memory
   int ordinal_;
-  std::string description_;
+  std::string description_, busId_;
   std::atomic<uint64_t> caches_{0};
-  std::unique_ptr<GpuMonitor> monitor_;
 };
 
 }  // namespace winnow::cuda

@@ -55,6 +55,7 @@ void EventMarks::end() { record(events_[2 * op_ + 1]); }
 
 int64_t EventMarks::ns(size_t op) const {
   float ms = 0;
+  throwIfFailed(cudaEventSynchronize(static_cast<cudaEvent_t>(events_[2 * op + 1])), "wait");
   throwIfFailed(cudaEventElapsedTime(&ms, static_cast<cudaEvent_t>(events_[2 * op]), static_cast<cudaEvent_t>(events_[2 * op + 1])), "event");
   return std::llround(static_cast<double>(ms) * 1e6);
 }

@@ -22,7 +22,9 @@ class CapturedStep {
   void* exec_ = nullptr;  // cudaGraphExec_t
 };
 
-// An event before and after each op. Inside a captured step they are nodes of it and serve every replay.
+// An event before and after each op. Inside a captured step they are nodes of it and serve every replay; a step without them has none:
+// absent is free. CUPTI's activity records would tell kernels apart within an op, but need a library beside the driver, buffers drained on
+// another thread, and no other profiler attached; what a person sees is ops, and events tell those.
 class EventMarks final : public OpMarks {
  public:
   EventMarks(Stream stream, size_t ops);
@@ -32,7 +34,7 @@ class EventMarks final : public OpMarks {
   void capturing(bool on) { capturing_ = on; }
   void begin(size_t op) override;
   void end() override;
-  int64_t ns(size_t op) const;  // of the last time it ran; the stream has passed it
+  int64_t ns(size_t op) const;  // of the last time it ran; waits for it. Events tell time in steps of about half a microsecond
 
  private:
   void record(void* event) const;

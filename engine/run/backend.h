@@ -13,7 +13,6 @@
 
 #include "engine/core/memory.h"
 #include "engine/core/result.h"
-#include "engine/cuda/nvml.h"
 #include "engine/plan/numerics.h"
 #include "engine/plan/plan.h"
 
@@ -114,11 +113,11 @@ class Device {
  public:
   virtual ~Device() = default;
   virtual std::string description() const = 0;  // "CPU: 2 threads, avx512+vnni+bf16"
+  virtual std::string busId() const { return {}; }  // by which NVML knows a GPU
   // For one session; not thread-safe. Memory of the host is posted to the ledger; on a planning one nothing is taken.
   virtual std::unique_ptr<Backend> makeBackend(Ledger& ledger, ThreadPool& pool, const BackendOptions& options) = 0;
   virtual std::unique_ptr<WeightPlace> makeWeightPlace(Ledger& ledger) = 0;
   virtual std::optional<DeviceMemory> memory() const { return std::nullopt; }  // of a device that has its own
-  virtual std::optional<cuda::GpuState> gpuState() const { return std::nullopt; }  // clocks, power, energy. [any thread]
 };
 
 }  // namespace winnow

@@ -6,6 +6,7 @@
 #include <mutex>
 #include <string>
 
+#include "engine/cuda/nvml.h"
 #include "engine/run/engine.h"
 #include "engine/run/rehearse.h"
 #include "engine/weights/converter.h"
@@ -41,6 +42,7 @@ struct EngineCore : std::enable_shared_from_this<EngineCore> {
   std::unique_ptr<Ledger> ownLedger;
   Ledger& ledger;
   std::unique_ptr<Device> device;
+  std::unique_ptr<cuda::GpuMonitor> gpuMonitor;  // of a GPU that NVML knows
   WeightStore store;
   std::mutex calibrationMutex;  // held while measuring: a second request waits for the first
   std::map<std::string, std::shared_ptr<const Calibration>> calibrations;

@@ -24,6 +24,12 @@ int usableCores() {
 
 constexpr int kMaxThreads = 256;
 
+std::unique_ptr<cuda::GpuMonitor> monitorOf(const Device& device) {
+  if (device.busId().empty()) return nullptr;
+  auto nvml = cuda::Nvml::load();
+  return nvml ? std::make_unique<cuda::GpuMonitor>(std::move(nvml), device.busId()) : nullptr;
+}
+
 }  // namespace
 
 std::vector<LayerSharing> sharingOf(const ModelConfig& model, const Config& config) {
@@ -35,7 +41,7 @@ std::vector<LayerSharing> sharingOf(const ModelConfig& model, const Config& conf
 EngineCore::EngineCore(std::shared_ptr<const Model> opened, const EngineOptions& chosen, int threadCount, std::unique_ptr<Ledger> counts,
                        std::unique_ptr<Device> computes)
     : model(std::move(opened)), options(chosen), threads(threadCount), ownLedger(std::move(counts)), ledger(*ownLedger), device(std::move(computes)),
-      store(model, device->makeWeightPlace(ledger)), converter(store, threadCount, calibrationSource()) {}
+      gpuMonitor(monitorOf(*device)), store(model, device->makeWeightPlace(ledger)), converter(store, threadCount, calibrationSource()) {}
 
 BackendOptions EngineCore::backendOptions(const SessionOptions& wanted, int context) const {
   return {std::clamp(wanted.maxBatch, 1, context), context, wanted.probabilityBytes};
@@ -83,7 +89,9 @@ const Model& Engine::model() const { return *core_->model; }
 std::shared_ptr<const Model> Engine::modelPointer() const { return core_->model; }
 std::shared_ptr<const Tokenizer> Engine::tokenizer() const { return core_->tokenizer; }
 int Engine::threads() const { return core_->threads; }
-std::optional<cuda::GpuState> Engine::gpuState() const { return core_->device->gpuState(); }
+std::optional<cuda::GpuState> Engine::gpuState() const {
+  return core_->gpuMonitor ? std::optional(core_->gpuMonitor->state()) : std::nullopt;
+}
 const Ledger& Engine::ledger() const { return core_->ledger; }
 
 std::optional<DeviceMemory> Engine::deviceMemory() const { return core_->device->memory(); }
