@@ -11,20 +11,17 @@
 namespace emulator {
 
 inline void setSeed(uint32_t) {}  // the device orders its blocks itself
+inline size_t memoryLimit() { throw winnow::test::Skipped{"a real device does not shrink"}; }
+inline void limitMemory(size_t) {}
+inline void failFromNow(bool) { throw winnow::test::Skipped{"a real device does not fail when it is told to"}; }
 inline size_t allocatedBytes() { throw winnow::test::Skipped{"the driver rounds allocations up: section plan of run compares the ledger"}; }
 
 }  // namespace emulator
 
 namespace winnow::test {
 
-inline cuda::DeviceReport deviceReport() {
-  cuda::ProbeOptions options;
-  options.measureFree = false;
-  return cuda::probeDevices({true, WINNOW_DEVICE_RUNTIME, WINNOW_DEVICE_ARCHITECTURES}, options);
-}
-
 inline const bool deviceIsHere = [] {
-  const cuda::DeviceReport report = deviceReport();
+  const cuda::DeviceReport report = cuda::probeDevices(cuda::buildInfo());
   if (!report.ready()) {
     std::printf("skip: %s\n", report.sentence.c_str());
     std::fflush(stdout);
