@@ -48,6 +48,9 @@ Result<GenerateResult> generateRun(const JobContext& context, Session& session, 
 Result<PerplexityResult> evaluateRun(const JobContext& context, const Config& config, const EvaluateSpec& spec,
                                      const std::function<void(const PerplexityResult&)>& onPartial = {});
 Result<BenchResult> benchRun(const JobContext& context, const Config& config, const BenchSpec& spec);
+// Of AttributeSpec::resume, instead of a run: the latest unfinished one of the question; none is an error, or not.
+inline constexpr qint64 kResumeLatest = -1, kResumeIfAny = -2;
+
 // Every ablation is stored as it comes, so that a run that was stopped can go on in another.
 Result<AttributeResult> attributeRun(const JobContext& context, const Config& config, const AttributeSpec& spec,
                                      const std::function<void(const AttributeResult&)>& onPartial = {});

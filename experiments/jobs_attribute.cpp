@@ -133,6 +133,20 @@ class Keeper {
   Clock::time_point at_{};
 };
 
+// What was asked for, so that runs of one way have one name.
+std::string protocolOf(const AttributeRequest& request, const std::string& proxy) {
+  const AttribotOptions& options = request.attribot;
+  std::string text = request.method + " " + std::string(sourceUnitName(request.unit));
+  if (request.method == "attribot") {
+    text += std::string(options.reuse ? " reuse" : "") + (options.hierarchy ? " hierarchy " + std::to_string(options.keepParagraphs) : "");
+    const bool prunes = options.proxy == AttribotOptions::Proxy::prune;
+    if (!proxy.empty()) text += (prunes ? " prune " + std::to_string(options.keepSources) : " replace") + " proxy " + QFileInfo(QString::fromStdString(proxy)).fileName().toStdString();
+  }
+  if (request.samples > 0) text += " " + std::to_string(request.samples) + " samples";
+  if (request.seconds > 0) text += " within " + QString::number(request.seconds).toStdString() + " s";
+  return text;
+}
+
 bool sameConfig(const std::map<std::string, std::string>& stored, const Config& config) {
   const storage::ConfigRecord record = configRecord(config);
   return stored.size() == record.settings.size() && std::ranges::all_of(record.settings, [&](const storage::KnobSetting& setting) {
@@ -146,14 +160,15 @@ bool sameConfig(const std::map<std::string, std::string>& stored, const Config& 
 }
 
 // The newest attribution of this question that did not end.
-std::optional<storage::Id> unfinished(storage::SessionFile& file, const AttributeRequest& request, const storage::RunSummary** summary, std::vector<storage::RunSummary>& all) {
+std::optional<storage::Id> unfinished(storage::SessionFile& file, const AttributeRequest& request, const std::string& protocol, const storage::RunSummary** summary,
+                                      std::vector<storage::RunSummary>& all) {
   const auto runs = file.runs();
   if (!runs) return std::nullopt;
   all = *runs;
   for (const storage::RunSummary& run : all) {
     if (run.kind != storage::RunKind::attribute || (run.status != storage::RunStatus::cancelled && run.status != storage::RunStatus::interrupted)) continue;
     const auto record = file.attribution(run.id);
-    if (!record || !*record || (*record)->context != request.context || (*record)->question != request.question || (*record)->unit != sourceUnitName(request.unit)) continue;
+    if (!record || !*record || (*record)->context != request.context || (*record)->question != request.question || run.protocol != protocol) continue;
     *summary = &run;
     return run.id;
   }
@@ -170,14 +185,17 @@ Status resume(const JobContext& context, const Session& session, qint64 wanted, 
   std::optional<storage::Id> id = wanted;
   storage::Result<storage::RunSummary> one = storage::RunSummary{};
   if (wanted < 0) {
-    id = unfinished(file, request, &earlier, all);
+    id = unfinished(file, request, protocolOf(request, proxy), &earlier, all);
+    if (!id && wanted == kResumeIfAny) return Done{};
     if (!id) return Error{ErrorCode::usage, "This session holds no unfinished attribution of this question.", "Start it without going on from another."};
   } else {
     one = file.run(wanted);
     if (!one) return Error{ErrorCode::usage, one.error().message, one.error().hint};
     earlier = &*one;
   }
-  if (earlier->modelPath != modelRecord(context.engine->model()).path || !sameConfig(earlier->effective, session.effective()->config))
+  const bool same = earlier->modelPath == modelRecord(context.engine->model()).path && sameConfig(earlier->effective, session.effective()->config);
+  if (!same && wanted == kResumeIfAny) return Done{};
+  if (!same)
     return Error{ErrorCode::usage, "Run " + std::to_string(*id) + " was done with another model or configuration: its scores can't be gone on with.", "Choose that model and configuration, or start anew."};
   auto known = knownOutcomes(file, *id);
   if (!known) return known.error();
@@ -198,13 +216,6 @@ struct Side {
   AttributeResult result;
   storage::Id run = -1;
 };
-
-std::string protocolOf(const AttributeResult& r, const std::string& proxy) {
-  std::string text = r.method + " " + std::string(sourceUnitName(r.unit));
-  if (r.method == "attribot") text += " " + r.tricks;
-  if (!proxy.empty()) text += " proxy " + QFileInfo(QString::fromStdString(proxy)).fileName().toStdString();
-  return text;
-}
 
 void recordMetrics(RunRecorder& recorder, const AttributeResult& r) {
   recorder.metric("forwards", "", "lower", static_cast<double>(r.forwards));
@@ -243,11 +254,7 @@ Result<Side> runSide(const JobContext& context, const Config& config, const Attr
   }
   storage::NewRun run = describe(context, storage::RunKind::attribute);
   run.prompt = attributionPrompt(request.context, request.question);
-  AttributeResult planned;
-  planned.method = request.method;
-  planned.unit = request.unit;
-  planned.tricks = tricksText(request.attribot);
-  run.protocol = protocolOf(planned, proxyName);
+  run.protocol = protocolOf(request, proxyName);
   run.specJson = experimentJson(spec).toStdString();
   RunRecorder recorder(context.file, *context.engine, *(*session)->effective(), run);
   if (context.onRun && recorder.active()) context.onRun(recorder.id());

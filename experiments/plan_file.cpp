@@ -277,7 +277,11 @@ Result<PlanFile> PlanFile::parse(const QByteArray& json, const QString& folder) 
   }
   r.finish();
   if (r.error()) return *r.error();
-  size_t count = plan.experiments.size() * static_cast<size_t>(plan.repeats);
+  size_t count = 0;
+  for (const Experiment& experiment : plan.experiments) {
+    const auto* attribute = std::get_if<AttributeSpec>(&experiment);
+    count += static_cast<size_t>(plan.repeats) * static_cast<size_t>(attribute && !attribute->dataPath.isEmpty() ? attribute->limit : 1);
+  }
   for (const Axis& axis : plan.axes) {
     count *= axis.values.size();
     if (count > kMostPoints) return Error{ErrorCode::usage, "the plan has more than 100 000 points.", "Use fewer values on its axes."};
@@ -357,11 +361,27 @@ std::vector<PlanFile::Point> PlanFile::points() const {
       for (const KnobValue& value : axis.values) next.push_back(config.with(axis.knob.toStdString(), value));
     configs.swap(next);
   }
+  const auto items = [](const Experiment& experiment) {
+    const auto* attribute = std::get_if<AttributeSpec>(&experiment);
+    return attribute && !attribute->dataPath.isEmpty() ? attribute->limit : 0;
+  };
+  int most = 1;
+  for (const Experiment& experiment : experiments) most = std::max(most, items(experiment));
   std::vector<Point> out;
   for (int repeat = 0; repeat < repeats; ++repeat)
     for (const Config& config : configs)
-      for (size_t e = 0; e < experiments.size(); ++e) out.push_back({config, static_cast<int>(e), repeat});
+      for (int item = 0; item < most; ++item)
+        for (size_t e = 0; e < experiments.size(); ++e) {
+          const int all = items(experiments[e]);
+          if (item < std::max(all, 1)) out.push_back({config, static_cast<int>(e), repeat, all > 0 ? item : -1});
+        }
   return out;
+}
+
+Experiment PlanFile::experimentOf(const Point& point) const {
+  Experiment experiment = experiments[static_cast<size_t>(point.experiment)];
+  if (auto* attribute = std::get_if<AttributeSpec>(&experiment)) attribute->item = point.item;
+  return experiment;
 }
 
 }  // namespace winnow

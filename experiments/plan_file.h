@@ -55,7 +55,7 @@ struct AttributeSpec {
   QString dataPath;             // in a plan: a JSONL of questions, each asked; context, question and response come from there
   int limit = 20;               // of those
   int item = -1;                // the one asked, set for each point
-  std::optional<qint64> resume; // a run of this session that was stopped or interrupted: what it has computed is not done again
+  std::optional<qint64> resume; // a run of this session that was stopped: what it has computed is not done again (jobs.h)
 };
 
 using Experiment = std::variant<GenerateSpec, EvaluateSpec, BenchSpec, AttributeSpec>;
@@ -80,8 +80,10 @@ struct PlanFile {
     Config config;
     int experiment = 0;
     int repeat = 0;
+    int item = -1;               // question of its set
   };
-  std::vector<Point> points() const;  // repeats outermost, so that drift hits all points alike
+  std::vector<Point> points() const;  // repeats outermost, so that drift hits all points alike; a question by every method in turn
+  Experiment experimentOf(const Point& point) const;
 };
 
 }  // namespace winnow

@@ -109,7 +109,7 @@ Result<AttributeSpec> readSpec(const Arguments& arguments) {
   spec.fit = arguments.has("--fit");
   if (arguments.has("--resume")) {
     if (!arguments.has("--session")) return Error{ErrorCode::usage, "--resume needs --session, where the attribution that was stopped is.", ""};
-    spec.resume = -1;
+    spec.resume = kResumeLatest;
   }
   return spec;
 }

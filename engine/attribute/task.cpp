@@ -51,7 +51,7 @@ const Outcome* AttributionTask::known(const ResponseScorer& scorer, const std::v
 
 Result<ResponseScore> AttributionTask::takeKnown(const ResponseScorer& scorer, const std::vector<bool>& keep, const Outcome& outcome) {
   ++result.knownForwards;
-  result.outcomes.push_back(std::make_shared<Outcome>(Outcome{outcome.from, keep, outcome.logProbs, 0}));
+  result.outcomes.push_back(std::make_shared<Outcome>(Outcome{outcome.from, keep, outcome.logProbs, outcome.tokensFed}));
   return ResponseScore{outcome.logProbs, 0, scorer.promptTokens(contextOf(keep))};
 }
 

@@ -125,13 +125,13 @@ DeviceReport& failed(DeviceReport& report, DeviceStatus status, std::string sent
   return report;
 }
 
-void choose(DeviceReport& report) {
-  const auto better = [](const DeviceInfo& a, const DeviceInfo& b) {
-    return a.freeBytes.value_or(a.totalBytes) > b.freeBytes.value_or(b.totalBytes);
-  };
+// The first device has no code here. Another may.
+std::string tooOld(const DeviceReport& report, const BuildInfo& build) {
+  const DeviceInfo& first = report.devices.front();
+  const std::string what = first.name + " has compute capability " + capability(first.major, first.minor) + ", and this build has code for " + build.architectures;
   for (const DeviceInfo& d : report.devices)
-    if (d.supported && (report.chosen < 0 || better(d, report.devices[static_cast<size_t>(report.chosen)])))
-      report.chosen = static_cast<int>(&d - report.devices.data());
+    if (d.supported) return what + ": make " + d.name + " the first GPU with CUDA_VISIBLE_DEVICES=" + std::to_string(d.index) + ".";
+  return what + ": build with -DCMAKE_CUDA_ARCHITECTURES=native, or use a newer GPU.";
 }
 
 // The steps after the library was loaded.
@@ -159,14 +159,9 @@ DeviceReport& examine(DeviceReport& report, const Driver& driver, const BuildInf
     if (auto info = deviceAt(driver, i, build, options.measureFree || options.neededBytes > 0)) report.devices.push_back(std::move(*info));
   if (report.devices.empty())
     return failed(report, DeviceStatus::noDevice, "The NVIDIA driver is installed but finds no GPU: check that one is fitted, and visible to this process (CUDA_VISIBLE_DEVICES, or the container's --gpus).");
-  choose(report);
-  if (report.chosen < 0) {
-    const DeviceInfo& d = report.devices.front();
-    return failed(report, DeviceStatus::deviceTooOld,
-                  d.name + " has compute capability " + capability(d.major, d.minor) + ", and this build has code for " + build.architectures +
-                      ": build with -DCMAKE_CUDA_ARCHITECTURES=native, or use a newer GPU.");
-  }
-  const DeviceInfo& d = report.devices[static_cast<size_t>(report.chosen)];
+  if (!report.devices.front().supported) return failed(report, DeviceStatus::deviceTooOld, tooOld(report, build));
+  report.chosen = 0;
+  const DeviceInfo& d = report.devices.front();
   if (options.neededBytes > 0 && d.freeBytes && *d.freeBytes < options.neededBytes)
     return failed(report, DeviceStatus::notEnoughMemory,
                   "This needs " + bytesText(options.neededBytes) + " on " + d.name + ", which has " + bytesText(*d.freeBytes) + " of " +
@@ -181,7 +176,7 @@ DeviceReport& examine(DeviceReport& report, const Driver& driver, const BuildInf
 bool BuildInfo::runs(int major, int minor) const {
   const int device = major * 10 + minor;
   std::istringstream entries(architectures);
-  for (std::string entry; std::getline(entries, entry, ';');) {
+  for (std::string entry; std::getline(entries, entry, ',');) {
     const size_t digits = entry.find_first_not_of("0123456789");
     if (digits == 0) return true;  // "native", "all": made for what is here
     const int arch = std::stoi(entry.substr(0, std::min(digits, size_t{4})));

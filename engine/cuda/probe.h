@@ -15,7 +15,7 @@ namespace winnow::cuda {
 struct BuildInfo {
   bool built = false;            // the engine has the CUDA backend
   int runtimeVersion = 0;        // as CUDART_VERSION: 13000 is 13.0
-  std::string architectures;     // as CMake lists them: "80-real;90-real;90-virtual"
+  std::string architectures;     // as CMake lists them, with commas: "80-real,90-real,90-virtual"
   bool runs(int major, int minor) const;  // has code that a device of this compute capability runs
 };
 BuildInfo buildInfo();
@@ -41,7 +41,7 @@ struct DeviceReport {
   int driverVersion = 0;         // the newest CUDA the driver knows, as 13000; 0 = no driver
   std::string driverRelease;     // "580.159.03", empty when the system does not tell
   std::vector<DeviceInfo> devices;
-  int chosen = -1;               // index in devices: the supported one with the most memory
+  int chosen = -1;               // index in devices: the first, which every thread of the runtime uses unless told otherwise
 
   bool ready() const { return status == DeviceStatus::ready; }
   // For somebody who asked for the device: its sentence, and the CPU as the way out.

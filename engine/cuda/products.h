@@ -2,7 +2,7 @@
 // Matrix products as the ops of a plan ask for them.
 #pragma once
 #include "engine/cuda/ops.h"
-#include "engine/run/forward.h"
+#include "engine/plan/numerics.h"
 
 namespace winnow::cuda {
 

@@ -12,7 +12,7 @@ using namespace winnow::test;
 namespace {
 
 FakeCuda& driver() { return settingsOf<FakeCuda>(WINNOW_FAKE_CUDA, "fakeCuda"); }
-const BuildInfo kBuild{true, 13000, "80-real;90-real;90-virtual"};
+const BuildInfo kBuild{true, 13000, "80-real,90-real,90-virtual"};
 
 DeviceReport probe(const BuildInfo& build = kBuild, int64_t needed = 0, bool measure = false) {
   ProbeOptions options;
@@ -45,16 +45,20 @@ TEST(a_device_is_found_and_described) {
   EXPECT_EQ(report.sentence, std::string("NVIDIA Test 1, compute capability 9.0, 16.0 GiB"));
 }
 
-TEST(the_largest_supported_device_is_chosen) {
+TEST(the_first_device_is_used_and_all_are_told) {
   FakeCuda& fake = driver();
   fake.devices = 3;
-  fake.major[0] = 6;
-  fake.total[0] = size_t{64} << 30;
   fake.total[2] = size_t{32} << 30;
   fake.name[1] = "NVIDIA Test 2 MIG 1g.18gb";
   const DeviceReport report = probe();
-  EXPECT_EQ(report.chosen, 2);
-  EXPECT(!report.devices[0].supported && report.devices[1].mig && !report.devices[2].mig);
+  EXPECT_EQ(report.chosen, 0);
+  EXPECT(!report.devices[0].mig && report.devices[1].mig && !report.devices[2].mig);
+  EXPECT_EQ(report.devices[2].totalBytes, int64_t{32} << 30);
+  fake.major[0] = 6;
+  fake.major[1] = 7;
+  const DeviceReport other = probe();
+  EXPECT(!other.devices[0].supported && other.devices[2].supported);
+  expectSentence(other, DeviceStatus::deviceTooOld, {"NVIDIA Test 1 has compute capability 6.0", "NVIDIA Test 3", "CUDA_VISIBLE_DEVICES=2"});
 }
 
 TEST(free_memory_is_measured_in_a_context_that_is_given_back) {
@@ -107,7 +111,7 @@ TEST(each_step_that_fails_is_named) {
   fake = {};
   fake.major[0] = 7;
   fake.minor[0] = 5;
-  expectSentence(probe(), DeviceStatus::deviceTooOld, {"compute capability 7.5", "80-real;90-real;90-virtual", "CMAKE_CUDA_ARCHITECTURES"});
+  expectSentence(probe(), DeviceStatus::deviceTooOld, {"compute capability 7.5", "80-real,90-real,90-virtual", "CMAKE_CUDA_ARCHITECTURES"});
 }
 
 TEST(too_little_memory_is_told_in_figures) {
@@ -143,7 +147,7 @@ TEST(architectures_as_cmake_lists_them) {
   EXPECT(runs("80", 8, 6) && runs("80", 12, 0) && !runs("80", 7, 5));
   EXPECT(runs("90a-real", 9, 0) && !runs("90a-real", 10, 0) && !runs("90a", 9, 1));
   EXPECT(runs("100f-real", 10, 3) && !runs("100f-real", 12, 0));
-  EXPECT(runs("80-real;90-real;90-virtual", 10, 0) && runs("native", 7, 0));
+  EXPECT(runs("80-real,90-real,90-virtual", 10, 0) && runs("native", 7, 0));
   EXPECT(!runs("", 9, 0));
 }
 
