@@ -21,9 +21,11 @@ const char* const kMetricNames = "SELECT metric_id, name, unit, better FROM metr
 const char* const kConfig =
     "SELECT k.name, k.type, v.num, v.txt FROM config_value v CROSS JOIN knob k ON k.knob_id = v.knob_id WHERE v.config_id = ?";
 const char* const kTokens =
-    "SELECT idx, phase, token_id, t_ns, dur_ns, nll, entropy, kv_live, kv_evicted, kv_bytes, epoch, piece FROM token_sample WHERE run_id = "
-    "? "
-    "ORDER BY idx";
+    "SELECT idx, phase, token_id, t_ns, dur_ns, nll, entropy, kv_live, kv_evicted, kv_bytes, epoch, piece, energy_j FROM token_sample "
+    "WHERE run_id = ? ORDER BY idx";
+const char* const kTokensWithoutEnergy =  // of a file that could not be brought up to date
+    "SELECT idx, phase, token_id, t_ns, dur_ns, nll, entropy, kv_live, kv_evicted, kv_bytes, epoch, piece, NULL FROM token_sample "
+    "WHERE run_id = ? ORDER BY idx";
 const char* const kMemory = "SELECT at_token, tag, bytes FROM memory_sample WHERE run_id = ? ORDER BY at_token, tag";
 const char* const kKnobEvents =
     "SELECT at_token, t_ns, knob, old_value, new_value, cause, reason, epoch FROM knob_event WHERE run_id = ? ORDER BY seq";
@@ -181,7 +183,8 @@ std::vector<RunSummary> readRuns(Db& db, std::optional<Id> only) {
 }
 
 std::vector<TokenSample> readTokens(Db& db, Id run) {
-  return rows<TokenSample>(db, kTokens, run, [](const Statement& s, TokenSample& t) {
+  const char* const query = db.integer("PRAGMA user_version") < 3 ? kTokensWithoutEnergy : kTokens;
+  return rows<TokenSample>(db, query, run, [](const Statement& s, TokenSample& t) {
     t.index = s.integer(0);
     t.prefill = s.integer(1) == 0;
     t.token = toInt(s.integer(2));
@@ -194,6 +197,7 @@ std::vector<TokenSample> readTokens(Db& db, Id run) {
     t.kvBytes = s.integer(9);
     t.epoch = toInt(s.integer(10));
     t.piece = s.bytes(11);
+    t.joules = s.realOrNone(12);
   });
 }
 

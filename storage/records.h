@@ -78,6 +78,7 @@ struct TokenSample {
   int32_t token = 0;
   int64_t tNs = 0, durationNs = 0;   // since the run's start
   std::optional<double> nll, entropy;
+  std::optional<double> joules;      // of the device, where its power is known
   int64_t kvLive = 0, kvEvicted = 0, kvBytes = 0;
   int epoch = 0;
   std::string piece;                 // the token's bytes

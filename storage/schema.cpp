@@ -207,8 +207,16 @@ static std::string frozen(const Tables& tables) {
   return sql;
 }
 
-std::string upgradeSql(int from) { return from < 2 ? kTables2 + frozen(kSampleTables2) : std::string(); }
+// Format 3: joules, the device's mean power around the token times its duration.
+static const char* const kEnergy3 = "ALTER TABLE token_sample ADD COLUMN energy_j REAL;\n";
 
-std::string schemaSql(int version) { return kTables + frozen(kSampleTables) + (version >= 2 ? upgradeSql(1) : std::string()); }
+std::string upgradeSql(int from, int to) {
+  std::string sql;
+  if (from < 2 && to >= 2) sql += kTables2 + frozen(kSampleTables2);
+  if (from < 3 && to >= 3) sql += kEnergy3;
+  return sql;
+}
+
+std::string schemaSql(int version) { return kTables + frozen(kSampleTables) + upgradeSql(1, version); }
 
 }  // namespace winnow::storage

@@ -215,12 +215,12 @@ void updateEffective(Db& db, Id run, const ConfigRecord& effective, const std::s
 }
 
 void insertTokens(Db& db, Id run, const std::vector<TokenSample>& samples, Outcome& outcome) {
-  Statement& insert = db.cached("INSERT INTO token_sample VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)");
+  Statement& insert = db.cached("INSERT INTO token_sample VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?)");
   const int64_t before = outcome.written;
   eachRow(samples, outcome, [&](const TokenSample& s) {
     insert
         .bind(run, s.index, !s.prefill, s.token, s.tNs, s.durationNs, s.nll, s.entropy, s.kvLive, s.kvEvicted, s.kvBytes, s.epoch,
-              blob(s.piece))
+              blob(s.piece), s.joules)
         .run();
   });
   outcome.tokens += outcome.written - before;

@@ -237,7 +237,7 @@ class Attribution {
     const int count = std::min(request_.responseTokens, room);
     Utf8Stream stream;
     for (int i = 0; i < count && !inner_.stopped(); ++i) {
-      const int32_t token = sample(session_.logits(), session_.tokens(), SamplerSettings{}, static_cast<uint64_t>(session_.position()));
+      const int32_t token = session_.sample(session_.tokens(), SamplerSettings{});
       result_.responseTokens.push_back(token);  // the end token is part of what is scored
       ++result_.generatedTokens;
       if (tokenizer_.isEnd(token)) break;

@@ -6,7 +6,6 @@
 
 #include "engine/attribute/attention_flow.h"
 #include "engine/attribute/token_ranges.h"
-#include "engine/cpu/ops.h"
 #include "engine/run/branches.h"
 
 namespace winnow {
@@ -34,10 +33,9 @@ std::vector<int32_t> ModelScorer::withResponse(const std::vector<int32_t>& promp
 }
 
 void ModelScorer::addScores(ResponseScore& to, int count, const float* logits) {
-  const int vocab = session_.vocab();
   scores_.resize(static_cast<size_t>(count));
-  cpu::scoreLogits(session_.cpuContext(), logits, vocab, vocab, response_.data() + to.logProbs.size(), count, scores_.data());
-  for (const cpu::TokenScore& score : scores_) to.logProbs.push_back(-score.nll);
+  session_.scoreLogits(logits, std::span(response_).subspan(to.logProbs.size(), static_cast<size_t>(count)), scores_.data());
+  for (const TokenScore& score : scores_) to.logProbs.push_back(-score.nll);
 }
 
 namespace {

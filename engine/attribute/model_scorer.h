@@ -29,7 +29,7 @@ class ModelScorer final : public ResponseScorer {
   const Tokenizer& tokenizer_;
   std::string question_;
   std::vector<int32_t> response_;
-  std::vector<cpu::TokenScore> scores_;
+  std::vector<TokenScore> scores_;
   Progress inner_;
   bool reuse_ = false, together_;
 };

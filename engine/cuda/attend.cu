@@ -9,7 +9,7 @@ namespace {
 int widthOf(int headDim) { return headDim % 8 == 0 ? 8 : 4; }  // components a lane reads at once
 int chunksOf(int tokens) { return (tokens + kAttendChunk - 1) / kAttendChunk; }
 
-AttendJob jobOf(const DecodeArgs& args) {
+AttendJob jobOf(const AttendArgs& args) {
   AttendJob job;
   job.pages = pagesOf(args.kv);
   job.q = args.q;
@@ -30,13 +30,13 @@ AttendJob jobOf(const DecodeArgs& args) {
 }
 
 template <int width>
-void launchChunks(Stream stream, const Grid& grid, const AttendJob& job, const DecodeArgs& args) {
+void launchChunks(Stream stream, const Grid& grid, const AttendJob& job, const AttendArgs& args) {
   if (args.reuse) return launch("attendReuse", stream, grid, attendChunk<width, false, true>, job);
   if (args.probabilities) return launch("attend", stream, grid, attendChunk<width, true, false>, job);
   launch("attend", stream, grid, attendChunk<width, false, false>, job);
 }
 
-void launchMerge(Stream stream, const AttendJob& job, const DecodeArgs& args) {
+void launchMerge(Stream stream, const AttendJob& job, const AttendArgs& args) {
   const Grid grid{dim3(static_cast<unsigned>(args.heads)), dim3(kMergeThreads), static_cast<size_t>(job.chunks) * sizeof(float)};
   if (args.reuse) return launch("merge", stream, grid, mergeChunks<false, true>, job, args.out);
   if (args.probabilities) return launch("merge", stream, grid, mergeChunks<true, false>, job, args.out);
@@ -52,9 +52,10 @@ size_t decodeScratchFloats(int heads, int headDim, int mostTokens) {
   return static_cast<size_t>(heads) * static_cast<size_t>(chunksOf(mostTokens)) * static_cast<size_t>(headDim + 2);
 }
 
-void attendDecode(Stream stream, const DecodeArgs& args) {
+void attendDecode(Stream stream, const AttendArgs& args) {
   CHECK(attendSupports(args.headDim), args.headDim);
   CHECK(args.kvHeads > 0 && args.heads % args.kvHeads == 0, args.heads, args.kvHeads);
+  CHECK(args.queries == 1 && args.partial, args.queries);
   CHECK(args.reuse || args.q);
   CHECK(!(args.reuse || args.probabilities) || args.probabilityStride >= args.mostTokens, args.probabilityStride, args.mostTokens);
   CHECK(!args.columnSums || args.reuse || args.probabilities, "column sums are made from the probabilities");

@@ -121,6 +121,8 @@ struct Grid {
   size_t sharedBytes = 0;  // dynamic
 };
 
+constexpr size_t kSharedWithoutAsking = 48 << 10;
+
 template <class... P, class... A>
 void launch(const char* name, cudaStream_t stream, const Grid& grid, void (*kernel)(P...), A&&... arguments) {
 #ifndef __CUDACC__
@@ -131,6 +133,11 @@ void launch(const char* name, cudaStream_t stream, const Grid& grid, void (*kern
   config.blockDim = grid.threads;
   config.dynamicSmemBytes = grid.sharedBytes;
   config.stream = stream;
+  if (grid.sharedBytes > kSharedWithoutAsking) {
+    const cudaError_t error = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                                   static_cast<int>(grid.sharedBytes));
+    CHECK(error == cudaSuccess, name, grid.sharedBytes, cudaGetErrorString(error));
+  }
   const cudaError_t error = cudaLaunchKernelEx(&config, kernel, std::forward<A>(arguments)...);
   CHECK(error == cudaSuccess, name, cudaGetErrorString(error));
 }

@@ -8,14 +8,17 @@ namespace winnow::cuda {
 
 struct MatrixView {
   int storage = 0, bits = 0, rows = 0, cols = 0, chunks = 0, groups = 0, groupChunks = 0;
+  int scaleGroups = 0, scaleChunks = 0;  // as groups, unless there are super-blocks
+  int offset = 0;                        // what a code is larger by, symmetric
   Pointer<const float> f32;
   Pointer<const uint16_t> half;      // f16 and bf16
   Pointer<const uint32_t> codes;     // [tile][chunk][16 bits] words
-  Pointer<const uint16_t> scales, mins;  // [tile][group][16]
+  Pointer<const uint16_t> scales, mins;  // [tile][scale group][16]
+  Pointer<const uint16_t> steps;         // [tile][group][16]: pairs of bytes, of 16 scales and then of 16 minimums; or null
 };
 
 inline MatrixView viewOf(const MatrixArgs& m) {
-  CHECK(m.format.super == 0, "no kernels for super-blocks", m.format.describe());
+  CHECK(m.format.super == 0 || m.steps, m.format.describe());
   MatrixView v;
   v.storage = static_cast<int>(m.format.storage);
   v.bits = m.format.bits;
@@ -24,14 +27,26 @@ inline MatrixView viewOf(const MatrixArgs& m) {
   v.chunks = WeightFormat::chunks(m.cols);
   v.groups = m.format.groups(m.cols);
   v.groupChunks = m.format.group == 0 ? v.chunks : m.format.group / WeightFormat::kChunk;
+  v.scaleGroups = m.format.scaleGroups(m.cols);
+  v.scaleChunks = m.format.super == 0 ? v.groupChunks : m.format.super / WeightFormat::kChunk;
   if (m.format.storage == Storage::f32) v.f32 = static_cast<const float*>(m.data);
   if (m.format.storage == Storage::f16 || m.format.storage == Storage::bf16) v.half = static_cast<const uint16_t*>(m.data);
   if (m.format.storage == Storage::packed) {
     v.codes = static_cast<const uint32_t*>(m.data);
     v.scales = m.scales;
     v.mins = m.mins;
+    v.steps = reinterpret_cast<const uint16_t*>(m.steps);
+    v.offset = m.mins ? 0 : 1 << (v.bits - 1);
   }
   return v;
+}
+
+// Where the 16 scales (and minimums) of a chunk of a tile begin; and, in pairs of bytes, their multiples.
+__device__ inline int64_t scaleAt(const MatrixView& w, int tile, int chunk) {
+  return (static_cast<int64_t>(tile) * w.scaleGroups + chunk / w.scaleChunks) * 16;
+}
+__device__ inline int64_t stepAt(const MatrixView& w, int tile, int chunk) {
+  return (static_cast<int64_t>(tile) * w.groups + chunk / w.groupChunks) * 16;
 }
 
 // A plane of `width` bits at `base` holds dword d of row r (values 4d .. 4d + 3 of the chunk) at word d % width, shifted by d - d % width.
@@ -58,9 +73,15 @@ __device__ inline float weightAt(const MatrixView& m, int row, int k) {
   if (m.storage == static_cast<int>(Storage::bf16)) return bf16ToFloat(m.half[at]);
   const int tile = row / 16, r = row % 16, chunk = k / 32;
   const uint32_t codes = codesOf(m.codes + (static_cast<int64_t>(tile) * m.chunks + chunk) * 16 * m.bits, m.bits, k % 32 / 4, r);
-  const int64_t group = (static_cast<int64_t>(tile) * m.groups + chunk / m.groupChunks) * 16 + r;
-  const float code = static_cast<float>(codes >> (8 * (k % 4)) & 0xff), scale = halfToFloat(m.scales[group]);
-  return m.mins ? scale * code + halfToFloat(m.mins[group]) : scale * (code - static_cast<float>(1 << (m.bits - 1)));
+  const int64_t at16 = scaleAt(m, tile, chunk) + r;
+  const float code = static_cast<float>(codes >> (8 * (k % 4)) & 0xff);
+  float scale = halfToFloat(m.scales[at16]), least = m.mins ? halfToFloat(m.mins[at16]) : 0.0f;
+  if (m.steps) {
+    const int64_t step = stepAt(m, tile, chunk) + r / 2;
+    scale *= static_cast<float>(m.steps[step] >> (8 * (r % 2)) & 0xff);
+    least *= static_cast<float>(m.steps[step + 8] >> (8 * (r % 2)) & 0xff);
+  }
+  return m.mins ? scale * code + least : scale * (code - static_cast<float>(m.offset));
 }
 
 }  // namespace winnow::cuda

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "engine/cuda/gemm.h"
 #include "engine/cuda/multiply_packed.h"
 #include "engine/cuda/multiply_plain.cuh"
 #include "engine/cuda/prepare.cuh"
@@ -76,18 +77,31 @@ void multiplyPlain(Stream stream, std::span<const Target> targets, const Input& 
   }
 }
 
-bool together(const Target& a, const Target& b) { return a.w.format.storage == b.w.format.storage && a.w.format.bits == b.w.format.bits; }
+bool together(const Target& a, const Target& b) {
+  const WeightFormat &f = a.w.format, &g = b.w.format;
+  return f.storage == g.storage && f.bits == g.bits && (f.super > 0) == (g.super > 0);
+}
 
 }  // namespace
 
 size_t InputForms::bytes(ActivationMode mode, int tokens, int cols) {
-  return roundedBytes(mode, tokens, cols) + pieceBytes(mode, tokens, cols) + 2 * chunkBytes(tokens, cols);
+  return roundedBytes(mode, tokens, cols) + pieceBytes(mode, tokens, cols) + 3 * chunkBytes(tokens, cols);
+}
+
+InputForms InputForms::of(std::span<const Target> targets, ActivationMode mode, int tokens) {
+  InputForms forms;
+  for (const Target& target : targets) {
+    const WeightFormat& format = target.w.format;
+    const bool fragments = tokens > kMostTokens ? gemmOfFragments(format, target.w.cols, mode) : format.storage == Storage::packed;
+    (fragments ? forms.fragments : forms.plain) = true;
+  }
+  return forms;
 }
 
 Input prepare(Stream stream, const float* x, int64_t stride, int tokens, int cols, ActivationMode mode, InputForms forms, void* scratch) {
-  CHECK(tokens > 0 && tokens <= kMostTokens, tokens);
+  CHECK(tokens > 0, tokens);
   CHECK(!(forms.plain && mode == ActivationMode::int8));
-  CHECK(!(forms.packed && mode == ActivationMode::bf16));
+  CHECK(!(forms.fragments && mode == ActivationMode::bf16 && tokens <= kMostTokens));
   Input in;
   in.mode = mode;
   in.tokens = tokens;
@@ -102,18 +116,20 @@ Input prepare(Stream stream, const float* x, int64_t stride, int tokens, int col
     in.x = rounded;
     in.stride = cols;
   }
-  if (!forms.packed) return in;
+  if (!forms.fragments) return in;
   at += roundedBytes(mode, tokens, cols);
   auto* pieces = reinterpret_cast<uint32_t*>(at);
   at += pieceBytes(mode, tokens, cols);
   auto* scales = reinterpret_cast<float*>(at);
   auto* sums = reinterpret_cast<int32_t*>(at + chunkBytes(tokens, cols));
+  auto* totals = reinterpret_cast<float*>(at + 2 * chunkBytes(tokens, cols));
   const int chunks = WeightFormat::chunks(cols);
   launch("prepare", stream, {dim3(blocksFor(int64_t{chunks} * tokens, kPrepareWarps)), dim3(kPrepareWarps * 32)}, prepareFragments, x,
-         stride, tokens, cols, chunks, mode, pieces, scales, sums);
+         stride, tokens, cols, chunks, mode, pieces, scales, sums, totals);
   in.pieces = pieces;
   in.scales = scales;
   in.sums = sums;
+  in.totals = totals;
   return in;
 }
 
@@ -131,7 +147,8 @@ void multiply(Stream stream, std::span<const Target> targets, const Input& input
       done[j] = true;
     }
     const std::span<const Target> group{same.data(), count};
-    targets[i].w.format.storage == Storage::packed ? multiplyPacked(stream, group, input) : multiplyPlain(stream, group, input);
+    const bool packed = targets[i].w.format.storage == Storage::packed;
+    (input.tokens > kMostTokens ? gemm : packed ? multiplyPacked : multiplyPlain)(stream, group, input);
   }
 }
 

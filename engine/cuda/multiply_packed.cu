@@ -7,9 +7,9 @@
 namespace winnow::cuda {
 
 void launchPacked(Stream stream, const PackedJobs& jobs, unsigned tiles, int bits, ActivationMode mode) {
-  if (bits == 2) return launchPackedMode<2>(stream, jobs, tiles, mode);
-  if (bits == 3) return launchPackedMode<3>(stream, jobs, tiles, mode);
-  if (bits == 4) return launchPackedMode<4>(stream, jobs, tiles, mode);
+  if (bits == 2) return launchPackedMode<2, false>(stream, jobs, tiles, mode);
+  if (bits == 3) return launchPackedMode<3, false>(stream, jobs, tiles, mode);
+  if (bits == 4) return launchPackedMode<4, false>(stream, jobs, tiles, mode);
   launchPackedWide(stream, jobs, tiles, bits, mode);
 }
 
@@ -24,23 +24,17 @@ void multiplyPacked(Stream stream, std::span<const Target> targets, const Input&
   int tiles = 0;
   for (size_t i = 0; i < targets.size(); ++i) {
     const Target& target = targets[i];
-    const MatrixView view = viewOf(target.w);
     PackedJob& job = jobs.job[i];
-    job.codes = view.codes;
-    job.scales = view.scales;
-    job.mins = view.mins;
+    job.w = viewOf(target.w);
     job.bias = target.bias;
     job.y = target.y;
     job.yStride = target.yStride;
-    job.rows = target.w.rows;
     job.tiles = (target.w.rows + WeightFormat::kTileRows - 1) / WeightFormat::kTileRows;
-    job.groups = view.groups;
-    job.groupChunks = view.groupChunks;
-    job.offset = target.w.mins ? 0 : 1 << (view.bits - 1);
     job.accumulate = target.accumulate;
     tiles += job.tiles;
   }
-  launchPacked(stream, jobs, static_cast<unsigned>(tiles), targets[0].w.format.bits, input.mode);
+  const WeightFormat& format = targets[0].w.format;
+  (format.super > 0 ? launchPackedSuper : launchPacked)(stream, jobs, static_cast<unsigned>(tiles), format.bits, input.mode);
 }
 
 }  // namespace winnow::cuda

@@ -7,20 +7,22 @@
 #include <cstdint>
 #include <span>
 
-#include "engine/cpu/ops.h"
+#include "engine/model/config.h"
+#include "engine/plan/numerics.h"
 
 struct CUstream_st;
 
 namespace winnow::cuda {
 
 using Stream = CUstream_st*;
-using cpu::ActivationMode;
+using winnow::ActivationMode;
 
 struct MatrixArgs {  // a Matrix whose memory is the device's, in the very layout of engine/weights/matrix.h
   WeightFormat format;
   int rows = 0, cols = 0;
   const void* data = nullptr;
   const uint16_t *scales = nullptr, *mins = nullptr;
+  const uint8_t* steps = nullptr;  // super-blocks
 };
 
 // out[t] = embedding[tokens[t]] (+ positions[positionIds[t]] where there is a table of positions).
@@ -32,13 +34,24 @@ void layerNorm(Stream stream, const float* x, const float* weight, const float* 
                float* out);
 void activate(Stream stream, Activation kind, float* gate, const float* up /* or null */, int64_t count);
 
-// --- products with few tokens (1..kMostTokens); more go to the tensor cores by another road -------------------------------
+// --- products: up to kMostTokens tokens by streaming the weights, more by tiles on the tensor cores (gemm.h) ---------------
 
 constexpr int kMostTokens = 8;
+constexpr int kMostTargets = 3;
+
+struct Target {  // y[t][r] = W[r] . x[t] (+ bias[r]) (+ y[t][r])
+  MatrixArgs w;
+  float* y = nullptr;  // [tokens, yStride]
+  int64_t yStride = 0;
+  const float* bias = nullptr;
+  bool accumulate = false;
+};
 
 // x as the products want it. Which forms are made depends on the matrices; `scratch` holds them.
 struct InputForms {
-  bool plain = false, packed = false;  // whether such matrices will be multiplied
+  bool plain = false;      // f32 rows, rounded as the mode says
+  bool fragments = false;  // pieces.cuh: what tensor cores multiply
+  static InputForms of(std::span<const Target> targets, ActivationMode mode, int tokens);
   static size_t bytes(ActivationMode mode, int tokens, int cols);
 };
 struct Input {
@@ -49,18 +62,11 @@ struct Input {
   const uint32_t* pieces = nullptr;  // see pieces.cuh
   const float* scales = nullptr;     // int8: [chunks, tokens]
   const int32_t* sums = nullptr;     // int8: [chunks, tokens], of the integers
+  const float* totals = nullptr;     // [chunks, tokens], of what x was rounded to
 };
 Input prepare(Stream stream, const float* x /* [tokens, stride] */, int64_t stride, int tokens, int cols, ActivationMode mode,
               InputForms forms, void* scratch);
 
-struct Target {  // y[t][r] = W[r] . x[t] (+ bias[r]) (+ y[t][r])
-  MatrixArgs w;
-  float* y = nullptr;  // [tokens, yStride]
-  int64_t yStride = 0;
-  const float* bias = nullptr;
-  bool accumulate = false;
-};
-constexpr int kMostTargets = 3;
 void multiply(Stream stream, std::span<const Target> targets, const Input& input);
 
 // --- the cache and attention ---------------------------------------------------------------------------------------------
@@ -96,24 +102,27 @@ void advance(Stream stream, int32_t* lengths, int count, int tokens);  // length
 
 constexpr int kAttendChunk = 128;  // slots to a block; a constant, so that results depend on the length alone
 bool attendSupports(int headDim);
-struct DecodeArgs {  // one query per sequence
-  const float* q = nullptr;  // [heads, headDim]; null with `reuse`
-  int heads = 0, kvHeads = 0, headDim = 0;
+struct AttendArgs {  // consecutive queries of one sequence, behind what the cache held before them
+  const float* q = nullptr;  // [queries, heads, headDim]; null with `reuse`
+  int queries = 1, heads = 0, kvHeads = 0, headDim = 0;
   KvTables kv;               // keys: the leader's, for a follower that computes again
-  int added = 1;             // slots stored in this step
+  int added = 0;             // slots stored in this step, which kv.lengths do not count yet
   int mostTokens = 0;        // bound on the slots of any head, this step's included: the grid
   float scale = 1.0f;
   int slidingWindow = 0;
-  float* out = nullptr;      // [heads, headDim]
-  float* partial = nullptr;  // scratch, decodeScratchFloats
-  float* probabilities = nullptr;  // [heads, probabilityStride], written; needed for columnSums too unless `reuse`
-  const float* reuse = nullptr;    // [heads, probabilityStride]
+  float* out = nullptr;      // [queries, heads, headDim]
+  float* probabilities = nullptr;  // [heads, queries, probabilityStride], written; zero beyond what a query sees
+  const float* reuse = nullptr;    // [heads, queries, probabilityStride]
   int64_t probabilityStride = 0;
-  float* columnSums = nullptr;     // [kvHeads, columnStride] +=
+  float* columnSums = nullptr;     // [kvHeads, columnStride] += over queries and the heads of a group
   int64_t columnStride = 0;
+  bool precise = false;      // many queries: q and weights with 22 bits, else with 11 in half the time
+  float* states = nullptr;   // many queries with taps: scratch, [heads, queries, 2]
+  float* partial = nullptr;  // one query: scratch, decodeScratchFloats
 };
 size_t decodeScratchFloats(int heads, int headDim, int mostTokens);
-void attendDecode(Stream stream, const DecodeArgs& args);
+void attendDecode(Stream stream, const AttendArgs& args);   // one query; column sums need the probabilities beside them
+void attendPrefill(Stream stream, const AttendArgs& args);  // many; a follower leaves the taps to its leader
 
 // Eviction: slot i of a head becomes what slot keep[i] was (ascending lists). Pages behind are the host's to free.
 struct GatherArgs {
@@ -130,9 +139,9 @@ void gatherSlots(Stream stream, const GatherArgs& args);
 // --- logits --------------------------------------------------------------------------------------------------------------
 
 void scoreLogits(Stream stream, const float* logits /* [tokens, stride] */, int64_t stride, int vocab, const int32_t* targets, int tokens,
-                 cpu::TokenScore* out);
+                 TokenScore* out);
 void compareLogits(Stream stream, const float* base, const float* other, int64_t stride, int vocab, const int32_t* targets, int tokens,
-                   cpu::Divergence* out);
+                   Divergence* out);
 
 struct SampleArgs {  // engine/run/sampler.h, on the device
   const float* logits = nullptr;     // [vocab]
@@ -155,6 +164,11 @@ void sample(Stream stream, const SampleArgs& args);
 // Rows [firstRow, firstRow + count) (firstRow a multiple of 16) of `out`, of which all memory is allocated: round to nearest, the bytes
 // the CPU makes. `rows` is [count, cols] of type `storage` (f32, f16 or bf16).
 void quantizeRtn(Stream stream, const void* rows, Storage storage, int firstRow, int count, const MatrixArgs& out);
+
+// Raises the flag when a value is NaN or infinite.
+void findNotFinite(Stream stream, const void* values, Storage storage, int64_t count, int32_t* flag);
+// f32 to plain weights.
+void narrow(Stream stream, const float* values, int64_t count, Storage storage, void* out);
 
 // The floor(ratio rows cols) weights of smallest magnitude become zero, ties in row-major order; rows are f32, [rows, cols].
 size_t pruneScratchBytes(int rows);

@@ -24,7 +24,8 @@ __device__ inline void writePair(Pointer<uint32_t> words, int lane, uint16_t min
   if (lane % 2 == 0) words[lane % 16 / 4 * 4 + lane / 16 * 2 + lane % 4 / 2] = mine | other << 16;
 }
 
-__device__ inline void quantizeChunk(float x, int lane, int64_t at, Pointer<uint32_t> words, Pointer<float> scales, Pointer<int32_t> sums) {
+__device__ inline void quantizeChunk(float x, int lane, int64_t at, Pointer<uint32_t> words, Pointer<float> scales, Pointer<int32_t> sums,
+                                     Pointer<float> totals) {
   const float scale = warpMax(fabsf(x)) / 127.0f;
   const bool usable = scale > 0 && scale < 3.0e38f;
   // A subnormal scale is coarse: the quotient can pass 127.
@@ -38,17 +39,20 @@ __device__ inline void quantizeChunk(float x, int lane, int64_t at, Pointer<uint
   if (lane != 0) return;
   scales[at] = usable ? scale : 0.0f;
   sums[at] = sum;
+  totals[at] = usable ? scale * static_cast<float>(sum) : 0.0f;
 }
 
 __global__ void prepareFragments(Pointer<const float> x, int64_t stride, int tokens, int cols, int chunks, ActivationMode mode,
-                                 Pointer<uint32_t> pieces, Pointer<float> scales, Pointer<int32_t> sums) {
+                                 Pointer<uint32_t> pieces, Pointer<float> scales, Pointer<int32_t> sums, Pointer<float> totals) {
   const int64_t at = static_cast<int64_t>(blockIdx.x) * kPrepareWarps + threadIdx.x / 32;  // chunk, token
   if (at >= static_cast<int64_t>(chunks) * tokens) return;
   const int lane = static_cast<int>(threadIdx.x % 32), token = static_cast<int>(at % tokens), k = static_cast<int>(at / tokens) * 32 + lane;
   float v = k < cols ? x[token * stride + k] : 0.0f;
   Pointer<uint32_t> words = pieces + at * pieceWords(mode);
-  if (mode == ActivationMode::int8) return quantizeChunk(v, lane, at, words, scales, sums);
-  if (mode != ActivationMode::f32) return writePair(words, lane, floatToHalf(v));
+  if (mode == ActivationMode::int8) return quantizeChunk(v, lane, at, words, scales, sums, totals);
+  const float total = warpSum(roundedAs(mode, v));
+  if (lane == 0) totals[at] = total;
+  if (mode != ActivationMode::f32) return writePair(words, lane, mode == ActivationMode::bf16 ? floatToBf16(v) : floatToHalf(v));
   for (int piece = 0; piece < 3; ++piece) {
     const uint16_t part = floatToBf16(v);
     writePair(words + piece * 16, lane, part);

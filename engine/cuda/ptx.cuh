@@ -34,10 +34,34 @@ __device__ __forceinline__ void copyAsync16(void* to, const void* from) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(static_cast<uint32_t>(__cvta_generic_to_shared(to))), "l"(from)
                : "memory");
 }
+// The same for 4, 8 or 16 bytes; zeros where nothing is given.
+template <int bytes>
+__device__ __forceinline__ void copyAsync(void* to, const void* from, bool given) {
+  const uint32_t at = static_cast<uint32_t>(__cvta_generic_to_shared(to));
+  if constexpr (bytes == 16)
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(at), "l"(from), "r"(given ? bytes : 0) : "memory");
+  else
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(at), "l"(from), "n"(bytes), "r"(given ? bytes : 0) : "memory");
+}
 __device__ __forceinline__ void commitCopies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int pending>  // groups that may still be under way
 __device__ __forceinline__ void waitCopies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
+}
+
+// Four 8x8 matrices of 16-bit values from shared memory: lane 8i + j names row j of matrix i; lane (g, t) gets columns 2t and 2t + 1 of
+// row g of each, or, transposed, rows 2t and 2t + 1 of column g.
+__device__ __forceinline__ void loadMatrices(uint32_t (&r)[4], const uint16_t* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(static_cast<uint32_t>(__cvta_generic_to_shared(row)))
+               : "memory");
+}
+__device__ __forceinline__ void loadMatricesTransposed(uint32_t (&r)[4], const uint16_t* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(static_cast<uint32_t>(__cvta_generic_to_shared(row)))
+               : "memory");
 }
 
 // Weights are read once per token: they need not displace what is read again.
@@ -60,12 +84,22 @@ inline void mmaBytes(int (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]
 }
 template <class T, class U>
 void copyAsync16(Pointer<T> to, Pointer<U> from) {
-  ::emulator::copyAsync(to.region(), to.raw(), from.region(), from.raw(), 16);
+  ::emulator::copyAsync(to.region(), to.raw(), from.region(), from.raw(), 16, 16);
+}
+template <int bytes, class T, class U>
+void copyAsync(Pointer<T> to, Pointer<U> from, bool given) {
+  ::emulator::copyAsync(to.region(), to.raw(), from.region(), from.raw(), bytes, given ? bytes : 0);
 }
 inline void commitCopies() { ::emulator::commitAsync(); }
 template <int pending>
 void waitCopies() {
   ::emulator::waitAsync(pending);
+}
+inline void loadMatrices(uint32_t (&r)[4], Pointer<uint16_t> row, ::emulator::Where where = ::emulator::Where::current()) {
+  ::emulator::loadMatrices<false>(r, row.region(), row.raw(), where);
+}
+inline void loadMatricesTransposed(uint32_t (&r)[4], Pointer<uint16_t> row, ::emulator::Where where = ::emulator::Where::current()) {
+  ::emulator::loadMatrices<true>(r, row.region(), row.raw(), where);
 }
 template <class T>
 uint4 loadStream16(Pointer<T> p) {

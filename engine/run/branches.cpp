@@ -45,14 +45,14 @@ class BranchFeeder {
     tokens_.clear();
     sequences_.clear();
     wanted_.clear();
-    const auto batch = static_cast<size_t>(session_.forward.batch());
+    const auto batch = static_cast<size_t>(session_.backend->batch());
     for (size_t b = first_; b < branches_.size() && tokens_.size() < batch; ++b) {
       const Branch& branch = branches_[b];
       const size_t count = std::min(batch - tokens_.size(), branch.tokens.size() - fed_[b]);
       if (count == 0) continue;
       if (!caches_[b]) {
-        caches_[b] = std::make_unique<KvCache>(session_.ledger, session_.model, session_.context);
-        caches_[b]->beginAs(session_.cache, static_cast<int>(branch.from));
+        caches_[b] = session_.backend->makeCache(session_.context);
+        caches_[b]->beginAs(*session_.cache, static_cast<int>(branch.from));
       }
       caches_[b]->reserve(static_cast<int>(count));
       sequences_.push_back({caches_[b].get(), branch.from + static_cast<int64_t>(fed_[b]), static_cast<int>(count)});
@@ -78,7 +78,7 @@ class BranchFeeder {
     std::vector<int> rows;
     for (const WantedRow& wanted : wanted_) rows.push_back(wanted.row);
     if (!tokens_.empty())
-      session_.forward.run({.plan = session_.plan, .weights = *session_.weights, .sequences = sequences_, .tokens = tokens_, .activations = session_.activations,
+      session_.backend->run({.plan = session_.plan, .weights = *session_.weights, .sequences = sequences_, .tokens = tokens_, .activations = session_.activations,
                             .wantLogits = false, .sink = rows.empty() ? nullptr : &deal, .sinkRows = rows});
     while (first_ < branches_.size() && fed_[first_] == branches_[first_].tokens.size()) caches_[first_++].reset();
     return told;
@@ -99,7 +99,7 @@ class BranchFeeder {
 
 bool canBranch(const Session& session) {
   const auto& in = EngineCore::inside(session);
-  return !in.evictor.evicts() && !in.evictedUnder && !in.cache.tracksColumnSums() && !in.writtenMixed && !in.attention &&
+  return !in.evictor.evicts() && !in.evictedUnder && !in.cache->tracksColumnSums() && !in.writtenMixed && !in.attention &&
          (in.fed == 0 || in.writtenUnder == in.weights->key);
 }
 
@@ -113,7 +113,7 @@ Status prefillBranches(Session& session, std::span<const Branch> branches, const
                                             std::to_string(in.context) + ".", "Shorten the text or choose a larger context."};
     for (const int32_t id : branch.tokens) CHECK(id >= 0 && id < in.model.vocab, id);
   }
-  return in.onOwnThread([&] { return BranchFeeder(in, branches, sink).run(progress); });
+  return in.onOwnThread([&] { return Inside::guarded(in.fed, [&] { return BranchFeeder(in, branches, sink).run(progress); }); });
 }
 
 }  // namespace winnow

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // Several continuations of one sequence, fed together: their rows go through every matrix in one product, and the keys and values of the
-// beginning they share are read in place. Each gets bit for bit the logits it would get alone.
+// beginning they share are read in place. On the CPU each gets bit for bit the logits it would get alone.
 #pragma once
 #include "engine/run/engine.h"
 

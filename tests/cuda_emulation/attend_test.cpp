@@ -21,7 +21,7 @@ Result attendOnce(const AttendSetup& setup, const DeviceCache& cache, Tap tap, c
   const DeviceArray<float> given(reuse ? *reuse : std::vector<float>(1));
   const int most = std::min(*std::max_element(s.tokens.begin(), s.tokens.end()) + spare, setup.stride);
   DeviceArray<float> partial(cuda::decodeScratchFloats(s.heads, s.headDim, most));
-  cuda::DecodeArgs args;
+  cuda::AttendArgs args;
   args.heads = s.heads;
   args.kvHeads = s.kvHeads;
   args.headDim = s.headDim;

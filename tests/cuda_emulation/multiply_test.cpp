@@ -1,79 +1,18 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // Products on the (emulated) device: every format, mode and odd shape against the reference in double and within the bound that the
 // CPU's kernels keep (tests/engine/ops/matmul_oracle.h). A tensor core adds 16 products at a time, so its chains are no longer.
-#include "tests/cuda_emulation/device_matrix.h"
+#include "tests/cuda_emulation/product_problem.h"
 
 using namespace winnow;
 using namespace winnow::test;
-using cpu::ActivationMode;
 
 namespace {
 
-std::vector<ActivationMode> modesOf(const WeightFormat& format) {
-  if (format.storage == Storage::packed) return {ActivationMode::f32, ActivationMode::f16, ActivationMode::int8};
-  return {ActivationMode::f32, ActivationMode::f16, ActivationMode::bf16};
-}
-
-struct Problem {
-  std::vector<float> bias;
-  std::vector<float> values;
-  Weights weights;
-  DeviceMatrix matrix;
-  Guarded<float> x;
-  DeviceArray<float> dx, dbias;
-  static std::vector<float> fill(size_t n, uint32_t seed, float sigma, float shift) {
-    std::vector<float> v(n);
-    fillNormal(v.data(), n, seed, sigma);
-    for (float& f : v) f += shift;
-    return v;
-  }
-  Problem(const WeightFormat& format, int rows, int cols)
-      : bias(fill(static_cast<size_t>(rows), 7, 1, 0)),
-        values(fill(static_cast<size_t>(rows * cols), static_cast<uint32_t>(rows * 1000 + cols), 0.1f,
-                    format.storage == Storage::packed && !format.symmetric ? 0.3f : 0.0f)),
-        weights(format, rows, cols, values),
-        matrix(weights.m),
-        x(static_cast<size_t>(cuda::kMostTokens * cols)),
-        dx(x.size()),
-        dbias(bias) {
-    fillNormal(x.data(), x.size(), 11);
-    dx.set({x.begin(), x.end()});
-  }
-};
-
-cuda::InputForms formsOf(const WeightFormat& format) {
-  const bool packed = format.storage == Storage::packed;
-  return {!packed, packed};
-}
-
-// [tokens][rows + 3]: three sentinels behind each row.
-std::vector<float> product(const Problem& p, ActivationMode mode, int tokens, int firstToken) {
-  const int rows = p.weights.m.rows, cols = p.weights.m.cols;
-  Output host(tokens, rows, 3);
-  const std::vector<float> before(host.row(0), host.row(0) + tokens * host.stride());
-  DeviceArray<float> y(before);
-  DeviceArray<uint8_t> scratch(cuda::InputForms::bytes(mode, tokens, cols));
-  const cuda::Input input =
-      cuda::prepare(nullptr, p.dx.data() + firstToken * cols, cols, tokens, cols, mode, formsOf(p.weights.m.format), scratch.data());
-  const cuda::Target target{p.matrix.args(), y.data(), host.stride(), p.dbias.data(), false};
-  cuda::multiply(nullptr, {&target, 1}, input);
-  const auto out = y.host();
-  for (int t = 0; t < tokens; ++t)
-    for (int i = rows; i < rows + 3; ++i) EXPECT_EQ(float{out[static_cast<size_t>(t * (rows + 3) + i)]}, float{Output::kSentinel});
-  return out;
-}
-
 void runShape(const WeightFormat& format, int rows, int cols) {
-  const Problem p(format, rows, cols);
+  const Problem p(format, rows, cols, cuda::kMostTokens);
   for (ActivationMode mode : modesOf(format)) {
-    const Reference ref = reference(p.weights.m, p.x, cuda::kMostTokens, p.bias, mode);
     const auto all = product(p, mode, cuda::kMostTokens, 0);
-    double worst = 0;
-    for (int t = 0; t < cuda::kMostTokens; ++t)
-      for (int r = 0; r < rows; ++r) {
-        const size_t at = static_cast<size_t>(t * rows + r);
-        worst = std::max(worst, std::fabs(static_cast<double>(all[static_cast<size_t>(t * (rows + 3) + r)]) - ref.y[at]) / ref.bound[at]);
-      }
+    const double worst = worstRatio(p, all, mode, cuda::kMostTokens);
     EXPECT(worst <= 1, format.describe(), static_cast<int>(mode), rows, cols, worst);
     // Fewer tokens give the same bits, under every schedule.
     uint32_t seed = 1;
@@ -94,6 +33,8 @@ void runShape(const WeightFormat& format, int rows, int cols) {
 TEST(products_within_the_bound_for_every_format) {
   for (const WeightFormat& format : formats())
     for (int cols : {31, 172, 512}) runShape(format, 21, cols);
+  for (const WeightFormat& format : superFormats())
+    for (int cols : {31, 172, 576, 2400}) runShape(format, 21, cols);
 }
 
 TEST(products_with_every_number_of_rows) {
@@ -110,8 +51,8 @@ TEST(long_rows_pass_through_every_stage_of_the_rings) {
 
 TEST(targets_are_joined_and_accumulate) {
   const int cols = 172;
-  const Problem a({Storage::packed, 4, 32, true}, 40, cols), b({Storage::packed, 4, 128, false}, 19, cols),
-      c({Storage::packed, 8, 32, true}, 33, cols);
+  const Problem a({Storage::packed, 4, 32, true}, 40, cols, 3), b({Storage::packed, 4, 128, false}, 19, cols, 3),
+      c({Storage::packed, 8, 32, true}, 33, cols, 3);
   const Problem* all[] = {&a, &b, &c};
   DeviceArray<uint8_t> scratch(cuda::InputForms::bytes(ActivationMode::f16, 3, cols));
   const cuda::Input input = cuda::prepare(nullptr, a.dx.data(), cols, 3, cols, ActivationMode::f16, {false, true}, scratch.data());

@@ -19,8 +19,10 @@ std::vector<float> normal(size_t n, uint32_t seed, float sigma = 1) {
 }  // namespace
 
 TEST(embedding_looks_rows_up_in_every_format) {
-  for (const WeightFormat& format : formats())
-    for (int cols : {31, 172}) {
+  auto all = formats();
+  for (const WeightFormat& format : superFormats()) all.push_back(format);
+  for (const WeightFormat& format : all)
+    for (int cols : {31, 172, 300}) {
       const int rows = 19;
       auto values = normal(static_cast<size_t>(rows * cols), 1);
       const Weights host(format, rows, cols, values);

@@ -106,6 +106,7 @@ void RecordsTest::samples() {
   first.prefill = true;
   first.nll.reset();
   first.entropy = 1.25;
+  first.joules = 0.5;
   first.kvEvicted = 5;
   first.kvBytes = int64_t{1} << 40;
   first.epoch = 2;
@@ -125,6 +126,8 @@ void RecordsTest::samples() {
   QVERIFY(tokens[0].prefill && !tokens[1].prefill);
   QVERIFY(!tokens[0].nll);
   QCOMPARE(*tokens[0].entropy, 1.25);
+  QCOMPARE(*tokens[0].joules, 0.5);
+  QVERIFY(!tokens[1].joules);
   QCOMPARE(tokens[0].kvEvicted, int64_t{5});
   QCOMPARE(tokens[0].kvBytes, int64_t{1} << 40);
   QCOMPARE(tokens[0].epoch, 2);

@@ -92,7 +92,7 @@ void SchemaTest::identity() {
   REQUIRE_OK(opened(path, Mode::create)->close());
   Db db(path, Db::Access::readOnly);
   QCOMPARE(db.integer("PRAGMA application_id"), int64_t{1464749655});
-  QCOMPARE(db.integer("PRAGMA user_version"), int64_t{2});
+  QCOMPARE(db.integer("PRAGMA user_version"), int64_t{3});
   QCOMPARE(db.integer("PRAGMA page_size"), int64_t{8192});
   QCOMPARE(db.integer("SELECT count(*) FROM session"), int64_t{1});
   Statement tables =

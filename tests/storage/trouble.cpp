@@ -55,6 +55,8 @@ class TroubleTest : public QObject {
   void filesThatAreNotOurs();
   void olderFormats();
   void newerFormats();
+  void olderFormats_data();
+  void olderFormats();
   void diskFills();
   void diskFullForEver();
   void anyOperationFails();
@@ -82,7 +84,7 @@ void TroubleTest::filesThatAreNotOurs() {
   refused(path, Problem::notASession, "another program (application id 0x00000000");
   { Db(path, Db::Access::readWrite).exec("PRAGMA application_id = 1464749655"); }
   refused(path, Problem::damaged, "format number is 0");
-  { Db(path, Db::Access::readWrite).exec("PRAGMA user_version = 2"); }
+  { Db(path, Db::Access::readWrite).exec("PRAGMA user_version = 3"); }
   refused(path, Problem::damaged, "is missing");
   refused(folder / ".", Problem::notASession, "is a folder");
   const std::string pipe = folder / "pipe";
@@ -139,12 +141,12 @@ void TroubleTest::newerFormats() {
   const Id id = *session->beginRun(newRun());
   session->addTokens(id, {token(0)});
   REQUIRE_OK(session->close());
-  { Db(path, Db::Access::readWrite).exec("PRAGMA user_version = 3; ALTER TABLE run ADD COLUMN mood TEXT; CREATE TABLE more(x)"); }
+  { Db(path, Db::Access::readWrite).exec("PRAGMA user_version = 4; ALTER TABLE run ADD COLUMN mood TEXT; CREATE TABLE more(x)"); }
   const std::string before = bytesOf(path);
   OpenReport report;
   session = opened(path, Mode::open, &report);
   QVERIFY(session && session->readOnly() && report.readOnly);
-  QVERIFY2(report.readOnlyReason.find("newer Winnow (format 3") != std::string::npos, report.readOnlyReason.c_str());
+  QVERIFY2(report.readOnlyReason.find("newer Winnow (format 4") != std::string::npos, report.readOnlyReason.c_str());
   QCOMPARE(session->tokens(id)->size(), size_t{1});
   QVERIFY(!session->beginRun(newRun()));
   session->setName(id, "ignored");
@@ -152,6 +154,57 @@ void TroubleTest::newerFormats() {
   QCOMPARE(bytesOf(path), before);
   { Db(path, Db::Access::readWrite).exec("ALTER TABLE token_sample RENAME COLUMN idx TO position"); }
   refused(path, Problem::newer, "newer Winnow");
+}
+
+// A file of an older format is read as it is, and brought up to date when it is opened for writing: then nothing tells it from a new one.
+void TroubleTest::olderFormats_data() {
+  QTest::addColumn<int>("format");
+  for (int format = 1; format < kFormatVersion; ++format) QTest::newRow(std::to_string(format).c_str()) << format;
+}
+
+void TroubleTest::olderFormats() {
+  QFETCH(int, format);
+  Folder folder;
+  const std::string path = folder / "old.winnow";
+  {
+    Db db(path, Db::Access::create);
+    db.exec("PRAGMA application_id = " + std::to_string(kApplicationId) + "; PRAGMA user_version = " + std::to_string(format));
+    db.exec(schemaSql(format));
+    db.exec("INSERT INTO session(session_id, uuid, created_utc_us) VALUES(1, 'u', 0)");
+    NewRun run = newRun();
+    insertRun(db, {1, "run", 1'000'000}, run);
+    db.exec("INSERT INTO token_sample VALUES(1, 0, 1, 7, 10, 20, 1.5, NULL, 3, 0, 64, 0, x'20')");
+    finishRun(db, 1, RunStatus::done, "", 2'000'000);
+  }
+  const std::string before = bytesOf(path);
+  {
+    const Session reading = opened(path, Mode::readOnly);
+    QVERIFY(reading);
+    const auto tokens = *reading->tokens(1);
+    QCOMPARE(tokens.size(), size_t{1});
+    QCOMPARE(*tokens[0].nll, 1.5);
+    QVERIFY(!tokens[0].joules);
+    REQUIRE_OK(reading->close());
+  }
+  QCOMPARE(bytesOf(path), before);
+  Session session = opened(path, Mode::open);
+  QVERIFY(session && !session->readOnly());
+  QVERIFY(!session->tokens(1)->front().joules);
+  const Id id = *session->beginRun(newRun());
+  TokenSample sample = token(0);
+  sample.joules = 0.75;
+  session->addTokens(id, {sample});
+  REQUIRE_OK(session->flush());
+  QCOMPARE(*session->tokens(id)->front().joules, 0.75);
+  REQUIRE_OK(session->close());
+  session = opened(path, Mode::open);  // and passes the check of a file of the present format
+  QVERIFY(session && !session->readOnly());
+  REQUIRE_OK(session->close());
+  Db fresh(":memory:", Db::Access::create), grown(path, Db::Access::readOnly);
+  fresh.exec(schemaSql());
+  const std::string sql = "SELECT group_concat(name || sql, char(10)) FROM (SELECT * FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name)";
+  QCOMPARE(grown.value(sql), fresh.value(sql));
+  QCOMPARE(grown.integer("PRAGMA user_version"), int64_t{kFormatVersion});
 }
 
 void TroubleTest::diskFills() {

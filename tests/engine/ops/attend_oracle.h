@@ -69,7 +69,11 @@ struct AttendExpected {
   std::vector<double> sums, sumBound;  // [kvHeads][stride]
 };
 
-inline AttendExpected expectAttend(const AttendSetup& setup) {
+// How a backend rounds what it multiplies: q and weights by a relative error, weights also by a share of the largest.
+struct AttendRounding {
+  double q = 0, weights = 0, floor = 0;
+};
+inline AttendExpected expectAttend(const AttendSetup& setup, const AttendRounding& rounding = {}) {
   const AttendShape& s = setup.shape;
   AttendExpected e;
   e.out.resize(setup.q.size());
@@ -96,7 +100,7 @@ inline AttendExpected expectAttend(const AttendSetup& setup) {
         largest = std::max(largest, p[t]);
       }
       for (int t = 0; t < tokens; ++t) sum += p[t] = p[t] == -1e300 ? 0 : std::exp(p[t] - largest);
-      const double r = std::expm1(2 * (s.headDim + 12) * u * worst) + 0x1p-18 + (tokens / 4.0 + 40) * u;
+      const double r = std::expm1(2 * ((s.headDim + 12) * u + rounding.q) * worst) + rounding.weights + 0x1p-18 + (tokens / 4.0 + 40) * u;
       for (int t = 0; t < tokens; ++t) {
         p[t] /= sum;
         e.pBound[static_cast<size_t>((head * s.queries + i) * setup.stride + t)] = p[t] * r + 0x1p-125;  // exponentials below 2^-126 are 0
@@ -105,7 +109,7 @@ inline AttendExpected expectAttend(const AttendSetup& setup) {
         for (int c = 0; c < s.headDim; ++c) {
           e.out[static_cast<size_t>((i * s.heads + head) * s.headDim + c)] += p[t] * setup.key(h, t, c, true);
           e.outBound[static_cast<size_t>((i * s.heads + head) * s.headDim + c)] +=
-              p[t] * std::fabs(setup.key(h, t, c, true)) * (r + (tokens + 40) * u) + 0x1p-120;
+              std::fabs(setup.key(h, t, c, true)) * (p[t] * (r + (tokens + 40) * u) + rounding.floor) + 0x1p-120;
         }
       }
     }

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "engine/cuda/gemm.h"
+#include "engine/cuda/gemm_launch.cuh"
+
+namespace winnow::cuda {
+
+void launchGemmPacked(Stream stream, const GemmJobs& jobs, int bits, ActivationMode mode) {
+  if (bits == 2) return launchGemmMode<2, false>(stream, jobs, mode);
+  if (bits == 3) return launchGemmMode<3, false>(stream, jobs, mode);
+  CHECK(bits == 4, bits);
+  launchGemmMode<4, false>(stream, jobs, mode);
+}
+
+}  // namespace winnow::cuda

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "engine/cuda/multiply_packed.h"
+#include "engine/cuda/multiply_packed_launch.cuh"
+
+namespace winnow::cuda {
+
+void launchPackedSuper(Stream stream, const PackedJobs& jobs, unsigned tiles, int bits, ActivationMode mode) {
+  if (bits == 4) return launchPackedMode<4, true>(stream, jobs, tiles, mode);
+  CHECK(bits == 5, bits);
+  launchPackedMode<5, true>(stream, jobs, tiles, mode);
+}
+
+}  // namespace winnow::cuda
