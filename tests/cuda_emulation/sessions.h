@@ -6,7 +6,11 @@
 // the largest of its group for int8. About one in 1e6 * 2^-11, that is a few in a thousand, lies so. A difference of norm
 // 2^-10 |logits| (1/127 with int8) would need a step in all of them. The top token is the same wherever the gap is larger.
 #pragma once
+#ifdef WINNOW_ON_DEVICE
+#include "tests/cuda_device/stand_in.h"
+#else
 #include "tests/cuda_emulation/emulator.h"
+#endif
 #include "tests/support/engine.h"
 
 namespace winnow::test {
