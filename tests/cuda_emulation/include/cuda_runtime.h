@@ -234,32 +234,6 @@ struct cudaLaunchConfig_t {
   cudaLaunchAttribute* attrs = nullptr;
   unsigned numAttrs = 0;
 };
-// --- events: the clock of the host ----------------------------------------------------------------------------------------
-
-struct EmulatedEvent {
-  std::chrono::steady_clock::time_point at;
-};
-using cudaEvent_t = EmulatedEvent*;
-constexpr unsigned cudaEventRecordDefault = 0, cudaEventRecordExternal = 1;
-inline cudaError_t cudaEventCreate(cudaEvent_t* event) {
-  *event = new EmulatedEvent();
-  return cudaSuccess;
-}
-inline cudaError_t cudaEventDestroy(cudaEvent_t event) {
-  delete event;
-  return cudaSuccess;
-}
-inline cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t, unsigned flags) {
-  const auto stamp = [event] { event->at = std::chrono::steady_clock::now(); };
-  if (::emulator::recording() && flags != cudaEventRecordExternal) ::emulator::fault("an event of a captured step is not a node of it");
-  if (!::emulator::record(stamp)) stamp();
-  return cudaSuccess;
-}
-inline cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t from, cudaEvent_t to) {
-  *ms = std::chrono::duration<float, std::milli>(to->at - from->at).count();
-  return cudaSuccess;
-}
-
 template <class... P, class... A>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(P...), A&&... arguments) {
   const dim3 g = config->gridDim, b = config->blockDim;
