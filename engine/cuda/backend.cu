@@ -7,6 +7,7 @@
 
 #include "engine/core/check.h"
 #include "engine/cuda/checked.h"
+#include "engine/cuda/roofline.h"
 #include "engine/cuda/weights.h"
 #include "engine/run/op_cost.h"
 #include "engine/run/sampler.h"
@@ -216,6 +217,20 @@ int32_t CudaBackend::sample(std::span<const int32_t> history, const SamplerSetti
   int32_t token = 0;
   sampled_.copyTo(stream_.get(), &token, sizeof token);
   return token;
+}
+
+double CudaBackend::readBandwidth(size_t bytes) {
+  useDevice(ordinal_);
+  return measureReadBandwidth(stream_.get(), bytes);
+}
+
+// Products run on the tensor cores in 16 bits whatever the weights are stored as; f32 inputs take twice the work.
+double CudaBackend::peak(Storage storage, ActivationMode mode, int) {
+  constexpr int kSide = 4096;
+  useDevice(ordinal_);
+  std::string why;
+  const auto best = measureGemm(stream_.get(), {kSide, kSide, kSide}, storage == Storage::bf16 && mode == ActivationMode::bf16 ? GemmType::bf16 : GemmType::f16, &why);
+  return best ? best->teraflops() * 1000 : 0;
 }
 
 // --- the device ----------------------------------------------------------------------------------------------------------

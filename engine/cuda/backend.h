@@ -30,8 +30,8 @@ class CudaBackend final : public Backend {
   void score(const float* logits, std::span<const int32_t> targets, TokenScore* out) override;
   void compare(const float* base, const float* other, std::span<const int32_t> targets, Divergence* out) override;
   int32_t sample(std::span<const int32_t> history, const SamplerSettings& settings, uint64_t position) override;
-  double readBandwidth(size_t) override { return 0; }
-  double peak(Storage, ActivationMode, int) override { return 0; }
+  double readBandwidth(size_t bytes) override;
+  double peak(Storage storage, ActivationMode mode, int bits) override;
 
   int captures() const { return captures_; }  // graphs made so far
 

@@ -33,7 +33,7 @@ void CapturedStep::launch(Stream stream) const { throwIfFailed(cudaGraphLaunch(s
 EventMarks::EventMarks(Stream stream, size_t ops) : stream_(stream) {
   for (size_t i = 0; i < 2 * ops; ++i) {
     cudaEvent_t event = nullptr;
-    throwIfFailed(cudaEventCreate(&event), "event");
+    throwIfFailed(cudaEventCreateWithFlags(&event, cudaEventDefault), "event");
     events_.push_back(event);
   }
 }

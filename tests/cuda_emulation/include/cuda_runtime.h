@@ -223,6 +223,36 @@ inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
 }
 inline cudaError_t cudaStreamDestroy(cudaStream_t) { return cudaSuccess; }
 
+// --- events: the moment on the host's clock; while launches are recorded, of each replay -----------------------------------
+
+struct CUevent_st {
+  int64_t ns = -1;
+};
+using cudaEvent_t = CUevent_st*;
+constexpr unsigned cudaEventDefault = 0, cudaEventRecordDefault = 0, cudaEventRecordExternal = 1;
+inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+  *event = new CUevent_st;
+  return cudaSuccess;
+}
+inline cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  delete event;
+  return cudaSuccess;
+}
+inline cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t, unsigned flags) {
+  const auto now = [event] {
+    event->ns = std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
+  };
+  if (::emulator::recording() && flags != cudaEventRecordExternal) ::emulator::fault("an event of a capture is asked for its time");
+  if (!::emulator::record(now)) now();
+  return cudaSuccess;
+}
+inline cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
+inline cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t from, cudaEvent_t to) {
+  if (from->ns < 0 || to->ns < 0) return cudaErrorInvalidValue;  // never recorded
+  *milliseconds = static_cast<float>(static_cast<double>(to->ns - from->ns) * 1e-6);
+  return cudaSuccess;
+}
+
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 inline cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int) { return cudaSuccess; }  // the launch checks the limit
 
@@ -234,32 +264,6 @@ struct cudaLaunchConfig_t {
   cudaLaunchAttribute* attrs = nullptr;
   unsigned numAttrs = 0;
 };
-// --- events: the clock of the host ----------------------------------------------------------------------------------------
-
-struct EmulatedEvent {
-  std::chrono::steady_clock::time_point at;
-};
-using cudaEvent_t = EmulatedEvent*;
-constexpr unsigned cudaEventRecordDefault = 0, cudaEventRecordExternal = 1;
-inline cudaError_t cudaEventCreate(cudaEvent_t* event) {
-  *event = new EmulatedEvent();
-  return cudaSuccess;
-}
-inline cudaError_t cudaEventDestroy(cudaEvent_t event) {
-  delete event;
-  return cudaSuccess;
-}
-inline cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t, unsigned flags) {
-  const auto stamp = [event] { event->at = std::chrono::steady_clock::now(); };
-  if (::emulator::recording() && flags != cudaEventRecordExternal) ::emulator::fault("an event of a captured step is not a node of it");
-  if (!::emulator::record(stamp)) stamp();
-  return cudaSuccess;
-}
-inline cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t from, cudaEvent_t to) {
-  *ms = std::chrono::duration<float, std::milli>(to->at - from->at).count();
-  return cudaSuccess;
-}
-
 template <class... P, class... A>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(P...), A&&... arguments) {
   const dim3 g = config->gridDim, b = config->blockDim;
