@@ -433,7 +433,8 @@ def main():
     bpb = {f"held-out {name}": bits_per_byte(model, tokenizer, docs, device) for name, docs in heldout.items()}
     bpb |= {path.name: bits_per_byte(model, tokenizer, documents(path), device) for path in arguments.evaluate}
     samples = [story(model, tokenizer, prompt, device) for prompt in ("Once upon a time", "The little dog", "Lily and Tom went to the park. They")]
-    record = {"command": " ".join(["python3", *sys.argv]), "date": time.strftime("%Y-%m-%d"), "torch": torch.__version__,
+    command = f"python3 train.py --text TEXT --work WORK --out OUT --model {arguments.model} --minutes {arguments.minutes:g} --seed {arguments.seed}"
+    record = {"command": command, "date": time.strftime("%Y-%m-%d"), "torch": torch.__version__,
               "hardware": torch.cuda.get_device_name() if device == "cuda" else "CPU", "parameters": sum(p.numel() for p in model.parameters()),
               "minutes": state["seconds"] / 60, "steps": state["step"], "tokens": state["tokens"], "bits_per_byte": bpb,
               "curve_columns": ["step", "seconds", "tokens", "loss", "heldout_tinystories_bpb"], "curve": state["curve"], "samples": samples}
