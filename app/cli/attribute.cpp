@@ -156,6 +156,8 @@ int difference(const Invocation& invocation, const Prepared& prepared, const Att
   both.methodB = text(arguments.text("--against-method"));
   if (!both.methodB.isEmpty() && !findAttributionMethod(both.methodB.toStdString())) return invocation.fail(unknownAttributionMethod(both.methodB.toStdString()));
   const auto result = attributeDifferenceRun(prepared.context, both);
+  if (prepared.context.file)
+    if (const auto closed = prepared.context.file->close(); !closed) return invocation.fail(fromStorage(closed.error()));
   if (!result) return invocation.fail(explained(*prepared.context.engine, result.error()));
   return invocation.json() ? printDifferenceJson(invocation, *result) : printDifference(invocation, *result);
 }

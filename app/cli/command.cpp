@@ -100,7 +100,7 @@ std::span<const Command> commands() {
        runRun},
       {{"sessions", "FILE.winnow", 1, 1, "The runs of a session file with their summaries.", {}}, runSessions},
       {{"export", "FILE.winnow", 1, 1, "A chart of a session as a file.",
-        {{"--chart", "NAME", "latency memory perplexity comparison pareto attribution kv; an .html takes several: comparison,pareto", false},
+        {{"--chart", "NAME", "latency memory perplexity comparison pareto attribution attribution-pareto kv; an .html takes several: comparison,pareto", false},
          {"--runs", "IDS", "1,2,5 (default: all that fit)", false},
          {"--out", "FILE", ".png .svg .pdf .csv .json .html", false},
          {"--theme", "light|dark", "(default light)", false}}},

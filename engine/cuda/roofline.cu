@@ -49,13 +49,14 @@ double measureReadBandwidth(Stream stream, size_t bytes) {
   Ledger ledger;
   DeviceBuffer data(ledger, MemoryTag::activations, whole), sums(ledger, MemoryTag::activations, static_cast<size_t>(blocks) * sizeof(uint32_t));
   throwIfFailed(cudaMemsetAsync(data.as<void>(), 0x5a, whole, stream), "clear");
+  EventMarks marks(stream, 1);
   double best = 0;
   for (int round = 0; round <= kRounds; ++round) {  // the first warms up
-    EventMarks timer(stream, 1);
-    timer.begin(0);
+    marks.begin(0);
     readStream(stream, data.as<uint32_t>(), static_cast<int64_t>(whole / sizeof(uint32_t)), blocks, sums.as<uint32_t>());
-    timer.end();
-    const double ns = static_cast<double>(timer.ns(0));
+    marks.end();
+    wait(stream);
+    const auto ns = static_cast<double>(marks.ns(0));
     if (round > 0 && ns > 0) best = std::max(best, static_cast<double>(whole) / ns);
   }
   return best;

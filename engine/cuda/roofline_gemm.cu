@@ -102,15 +102,16 @@ std::optional<GemmTime> measureGemm(Stream stream, const GemmShape& s, GemmType 
   fillUniform(stream, w.as<void>(), storage, int64_t{s.rows} * s.depth, -0.05f, 0.05f, 1);
   fillUniform(stream, x.as<void>(), storage, int64_t{s.cols} * s.depth, -1.0f, 1.0f, 2);
   const float one = 1, zero = 0;
+  EventMarks marks(stream, 1);
   std::vector<double> times;
   for (int round = 0; round < kWarmUp + kRounds; ++round) {
-    EventMarks timer(stream, 1);
-    timer.begin(0);
+    marks.begin(0);
     const cublasStatus_t status = lt.multiply(lt.handle, lt.product, &one, w.as<void>(), lt.w, x.as<void>(), lt.x, &zero, y.as<void>(), lt.y,
                                               y.as<void>(), lt.y, &choice.algo, workspace.as<void>(), kWorkspace, stream);
     if (status != CUBLAS_STATUS_SUCCESS) return failed(why, "cuBLASLt failed (status " + std::to_string(status) + ")");
-    timer.end();
-    const auto ns = static_cast<double>(timer.ns(0));
+    marks.end();
+    wait(stream);
+    const auto ns = static_cast<double>(marks.ns(0));
     if (round >= kWarmUp) times.push_back(ns * 1e-6);
   }
   std::sort(times.begin(), times.end());

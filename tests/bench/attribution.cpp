@@ -4,7 +4,7 @@
 //   bench_attribution speed MODEL [SOURCES] [ROUNDS]
 //   bench_attribution quality MODEL FILE.jsonl [--examples N] [--proxy MODEL] [--keep K,..] [--table]
 // --table prints the rows of engine/attribute/measured_agreement.cpp.
-// A line of the file is {context, question, response?} or one of HotpotQA's {question_text, contexts: [{paragraph_text, is_supporting}]}:
+// A line of the file is {context, question, response?}, the context a text or a list of passages, or one of HotpotQA's {question_text, contexts: [{paragraph_text, is_supporting}]}:
 // there both supporting paragraphs stay and as many others, in order, as fit the model's context.
 #include <algorithm>
 #include <cmath>
@@ -150,6 +150,14 @@ Example hotpot(const nlohmann::json& line, const Opened& model, int room) {
   return out;
 }
 
+// A text, or passages with a blank line between two.
+std::string textOf(const nlohmann::json& context) {
+  if (context.is_string()) return context.get<std::string>();
+  std::string joined;
+  for (const auto& passage : context) joined += (joined.empty() ? "" : "\n\n") + passage.at("text").get<std::string>();
+  return joined;
+}
+
 struct Agreement {
   double spearman = 0, top1 = 0, top3 = 0, cost = 0, speed = 0;
   std::vector<double> precision{};  // [examples]
@@ -196,7 +204,7 @@ std::vector<Contender> contenders(bool proxy, const std::vector<int>& keeps) {
       add("proxy prunes to " + kept + ", hierarchy, 3 paragraphs", "attribot", "reuse,hierarchy,prune", true, 3, keep);
     }
   }
-  for (const int masks : {16, 32, 64}) add("ContextCite, " + std::to_string(masks) + " masks", "contextcite", "reuse", false, 0, 0, masks);
+  for (const int masks : {16, 64}) add("ContextCite, " + std::to_string(masks) + " masks", "contextcite", "reuse", false, 0, 0, masks);
   add("attention, summed", "attention", "reuse", false);
   add("attention rollout", "rollout", "reuse", false);
   return out;
@@ -233,7 +241,7 @@ int quality(const std::string& path, const std::string& file, int most, const st
       example = hotpot(json, model, model.session->context() - 24);
       example.request.responseTokens = 16;
     } else {
-      example.request.context = json.at("context").get<std::string>();
+      example.request.context = textOf(json.at("context"));
       example.request.question = json.at("question").get<std::string>();
       if (json.contains("response")) example.request.response = json.at("response").get<std::string>();
     }

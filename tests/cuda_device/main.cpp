@@ -99,8 +99,8 @@ ReportHead headOf(const Arguments& a, const cuda::DeviceReport& report) {
   head.memoryBytes = device.totalBytes;
   const auto nvml = cuda::Nvml::load();
   head.driver = nvml && !nvml->driverRelease().empty() ? nvml->driverRelease() : report.driverRelease;
-  head.runtime = cuda::cudaVersionText(WINNOW_DEVICE_RUNTIME);
-  head.architectures = WINNOW_DEVICE_ARCHITECTURES;
+  head.runtime = cuda::cudaVersionText(cuda::buildInfo().runtimeVersion);
+  head.architectures = cuda::buildInfo().architectures;
   head.processor = processorName();
   head.quick = a.quick;
   return head;
@@ -132,7 +132,7 @@ void collect(const Arguments& a, const Section& section, double seconds, const s
 int mainOf(int argc, char** argv) {
   const Arguments a = parse(argc, argv);
   const auto start = std::chrono::steady_clock::now();
-  const cuda::DeviceReport report = cuda::probeDevices({true, WINNOW_DEVICE_RUNTIME, WINNOW_DEVICE_ARCHITECTURES});
+  const cuda::DeviceReport report = cuda::probeDevices(cuda::buildInfo());
   if (!report.ready()) {
     std::printf("skip: %s\n", report.sentence.c_str());
     return 77;

@@ -20,14 +20,8 @@ inline size_t allocatedBytes() { throw winnow::test::Skipped{"the driver rounds 
 
 namespace winnow::test {
 
-inline cuda::DeviceReport deviceReport() {
-  cuda::ProbeOptions options;
-  options.measureFree = false;
-  return cuda::probeDevices({true, WINNOW_DEVICE_RUNTIME, WINNOW_DEVICE_ARCHITECTURES}, options);
-}
-
 inline const bool deviceIsHere = [] {
-  const cuda::DeviceReport report = deviceReport();
+  const cuda::DeviceReport report = cuda::probeDevices(cuda::buildInfo());
   if (!report.ready()) {
     std::printf("skip: %s\n", report.sentence.c_str());
     std::fflush(stdout);

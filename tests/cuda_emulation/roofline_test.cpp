@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // The streaming read that bandwidth is measured with reads every word once.
+#include "engine/core/dtype.h"
 #include "engine/cuda/roofline.h"
 #include "tests/cuda_emulation/harness.h"
 

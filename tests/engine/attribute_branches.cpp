@@ -3,7 +3,7 @@
 // attribution that was stopped goes on to the same scores.
 #include <cstring>
 
-#include "engine/attribute/attribute.h"
+#include "engine/attribute/model_scorer.h"
 #include "engine/run/branches.h"
 #include "tests/support/engine.h"
 
@@ -141,6 +141,42 @@ TEST(together_or_one_by_one_the_scores_are_the_same) {
       EXPECT(together.sources[i].perToken == apart.sources[i].perToken);
       EXPECT_NEAR(*together.sources[i].ablatedLogProb, together.baseLogProb - *together.sources[i].score, 1e-9);
     }
+  }
+}
+
+TEST(the_order_of_evaluation_changes_no_score) {
+  const auto engine = openEngine(kChat);
+  auto session = makeSession(engine);
+  const AttributeRequest request = story("attribot");
+  AttributeResult result;
+  result.sources = splitSources(request.context, SourceUnit::sentence);
+  const auto response = responseTokens(*engine->tokenizer(), attributionPrompt(request.context, request.question), *request.response);
+  std::vector<double> expected;
+  for (const bool together : {true, false})
+    for (const bool reuse : {true, false})
+      for (const std::vector<size_t>& order : {std::vector<size_t>{}, {0, 1, 2, 3, 4, 5, 6, 7, 8, 9}, {7, 2, 9, 0, 5, 1, 8, 3, 6, 4}}) {
+        ModelScorer scorer(*session, *engine->tokenizer(), request.question, response, {}, together);
+        AttributionTask task{request, scorer, result};
+        LeaveOut plan{scorer, task.everySource(), singles(task.everySource()), reuse};
+        plan.order = order;
+        std::vector<double> found(result.sources.size());
+        ok(leaveOut(task, plan, [&](size_t group, LeftOut&& one) { found[group] = one.score; }));
+        if (expected.empty()) expected = found;
+        EXPECT(found == expected, together, reuse, order.size());
+      }
+}
+
+TEST(an_empty_source_scores_zero_on_a_model) {
+  const auto engine = openEngine(kStories);
+  auto session = makeSession(engine);
+  for (const char* method : {"loo", "attribot"}) {
+    AttributeRequest request = story(method);
+    request.unit = SourceUnit::given;
+    request.ranges = {{0, 20}, {21, 21}, {21, 41}};
+    const auto result = value(attribute(*session, *engine->tokenizer(), request, {}));
+    EXPECT_EQ(*result.sources[1].score, 0.0);
+    EXPECT(*result.sources[0].score != 0.0);
+    EXPECT_EQ(result.forwards, std::string(method) == "loo" ? 4 : 3);  // with reuse an equal text is not asked about again
   }
 }
 

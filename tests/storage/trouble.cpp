@@ -53,6 +53,7 @@ class TroubleTest : public QObject {
 
  private Q_SLOTS:
   void filesThatAreNotOurs();
+  void olderFormats();
   void newerFormats();
   void olderFormats_data();
   void olderFormats();
@@ -95,6 +96,42 @@ void TroubleTest::filesThatAreNotOurs() {
   const auto nowhere = SessionFile::open(folder / "no/folder.winnow", Mode::create);
   QVERIFY(!nowhere);
   QVERIFY2(nowhere.error().message.find("there is no folder") != std::string::npos, nowhere.error().message.c_str());
+}
+
+// A file of format 1 gets the tables of format 2 when it is opened for writing; read-only, it is read as it is.
+void TroubleTest::olderFormats() {
+  Folder folder;
+  const std::string path = folder / "old.winnow";
+  {
+    Db db(path, Db::Access::create);
+    db.exec("PRAGMA application_id = 1464749655; PRAGMA user_version = 1");
+    db.exec(schemaSql(1));
+    db.exec("INSERT INTO session(session_id, uuid, created_utc_us) VALUES(1, 'u', 0)");
+    insertRun(db, {1, "uuid1", 1'000'000}, newRun());
+    db.exec("INSERT INTO attribution VALUES(1, 'loo', 'sentence', 'A.', 'q', 'r', -1, 0, 2, 20, 5, 1); "
+            "INSERT INTO attribution_source VALUES(1, 0, 0, 2, 'A.', 0.5, NULL)");
+    finishRun(db, 1, RunStatus::done, "", 3'000'000);
+  }
+  const std::string before = bytesOf(path);
+  OpenReport report;
+  Session session = opened(path, Mode::readOnly, &report);
+  QVERIFY(session && report.readOnly);
+  QVERIFY((*session->attribution(1))->sources[0].score == 0.5 && (*session->attribution(1))->notes.empty() && session->outcomes(1)->empty());
+  REQUIRE_OK(session->close());
+  QVERIFY(bytesOf(path) == before);
+  session = opened(path, Mode::open, &report);
+  QVERIFY2(session && !session->readOnly(), report.readOnlyReason.c_str());
+  QCOMPARE((*session->attribution(1))->sources.size(), size_t{1});
+  const Id id = *session->beginRun(newRun());
+  AttributionRecord a;
+  a.method = "loo";
+  a.notes = {"new"};
+  session->setAttribution(id, a);
+  REQUIRE_OK(session->close());
+  session = opened(path, Mode::open, &report);
+  QVERIFY((*session->attribution(id))->notes == a.notes);
+  REQUIRE_OK(session->close());
+  QCOMPARE(Db(path, Db::Access::readOnly).integer("PRAGMA user_version"), int64_t{2});
 }
 
 void TroubleTest::newerFormats() {
