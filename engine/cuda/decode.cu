@@ -10,7 +10,6 @@
 
 #include "engine/core/check.h"
 #include "engine/cuda/checked.h"
-#include "engine/cuda/products.h"
 
 namespace winnow::cuda {
 namespace {
@@ -31,10 +30,10 @@ struct Decoder::Graph {
 };
 
 Decoder::Decoder(Ledger& ledger, const ModelConfig& model, int context, Stream stream)
-    : ledger_(ledger), model_(model), context_(context), stream_(stream) {
+    : ledger_(ledger), model_(model), context_(context), stream_(stream),
+      products_(ledger, 1, std::max({model.hidden, model.qRows(), model.ffn}), stream) {
   const auto row = [&](int64_t n) { return DeviceBuffer(ledger, MemoryTag::activations, floats(n)); };
   residual_ = row(model.hidden);
-  normed_ = row(model.hidden);
   q_ = row(model.qRows());
   k_ = row(model.kvRows());
   v_ = row(model.kvRows());
@@ -42,8 +41,6 @@ Decoder::Decoder(Ledger& ledger, const ModelConfig& model, int context, Stream s
   if (model.gatedFfn) gate_ = row(model.ffn);
   up_ = row(model.ffn);
   logits_ = row(model.vocab);
-  const int widest = std::max({model.hidden, model.qRows(), model.ffn});
-  forms_ = DeviceBuffer(ledger, MemoryTag::activations, productScratchBytes(1, widest));
   token_ = DeviceBuffer(ledger, MemoryTag::metadata, sizeof(int32_t));
   position_ = DeviceBuffer(ledger, MemoryTag::metadata, sizeof(int32_t));
   if (model.position != PositionKind::rope) return;
@@ -145,29 +142,24 @@ void Decoder::run(const DecodeInput& input) {
   advance(stream_, input.cache.lengths(), input.cache.heads(), 1);
 }
 
-void Decoder::normalize(const DecodeInput& input, const float* weight, const float* bias) {
-  const float *w = input.weights.vector(weight), *b = input.weights.vector(bias);
-  if (model_.norm == NormKind::rms)
-    rmsNorm(stream_, residual_.as<float>(), w, model_.normEps, 1, model_.hidden, normed_.as<float>());
-  else
-    layerNorm(stream_, residual_.as<float>(), w, b, model_.normEps, 1, model_.hidden, normed_.as<float>());
-}
-
-void Decoder::matmul(std::span<const Target> targets, const float* x, int cols, Activations activations) {
-  products(stream_, targets, x, 1, cols, activations, forms_.as<void>());
+Source Decoder::normed(const DecodeInput& input, const float* weight, const float* bias) const {
+  Source source{residual_.as<float>(), model_.hidden, model_.norm == NormKind::rms ? Source::Kind::rms : Source::Kind::layer};
+  source.weight = input.weights.vector(weight);
+  source.bias = input.weights.vector(bias);
+  source.eps = model_.normEps;
+  return source;
 }
 
 void Decoder::project(const DecodeInput& input, const Op& op) {
   const LayerWeights& w = input.weights.host().layers[static_cast<size_t>(op.layer)];
   const bool follower = op.kind == OpKind::vOnly;
-  normalize(input, w.attnNorm, w.attnNormBias);
   const auto target = [&](const Matrix* m, const float* bias, const DeviceBuffer& y) {
     return Target{input.weights.matrix(m), y.as<float>(), m->rows, input.weights.vector(bias), false};
   };
   std::vector<Target> targets;
   if (!follower) targets = {target(w.q, w.qBias, q_), target(w.k, w.kBias, k_)};
   targets.push_back(target(w.v, w.vBias, v_));
-  matmul(targets, normed_.as<float>(), model_.hidden, input.activations);
+  products_.multiply(targets, normed(input, w.attnNorm, w.attnNormBias), 1, model_.hidden, input.activations);
   StoreArgs args;
   if (!follower) args.q = q_.as<float>(), args.k = k_.as<float>();
   args.v = v_.as<float>();
@@ -217,31 +209,30 @@ void Decoder::attend(const DecodeInput& input, const Op& op) {
 
 void Decoder::output(const DecodeInput& input, const Op& op) {
   const LayerWeights& w = input.weights.host().layers[static_cast<size_t>(op.layer)];
-  const DeviceBuffer& x = !op.down ? attended_ : model_.gatedFfn ? gate_ : up_;
   const Target target{input.weights.matrix(op.down ? w.down : w.o), residual_.as<float>(), model_.hidden,
                       input.weights.vector(op.down ? w.downBias : w.oBias), true};
-  matmul({&target, 1}, x.as<float>(), op.down ? model_.ffn : model_.qRows(), input.activations);
+  Source source{attended_.as<float>(), model_.qRows()};
+  if (op.down) {
+    source = {(model_.gatedFfn ? gate_ : up_).as<float>(), model_.ffn, Source::Kind::activated};
+    source.activation = model_.activation;
+    if (model_.gatedFfn) source.up = up_.as<float>();
+  }
+  products_.multiply({&target, 1}, source, 1, op.down ? model_.ffn : model_.qRows(), input.activations);
 }
 
+// The activation is made on the way into the second matrix.
 void Decoder::gateUp(const DecodeInput& input, const Op& op) {
   const LayerWeights& w = input.weights.host().layers[static_cast<size_t>(op.layer)];
-  normalize(input, w.ffnNorm, w.ffnNormBias);
-  const Target up{input.weights.matrix(w.up), up_.as<float>(), model_.ffn, input.weights.vector(w.upBias), false};
-  if (!model_.gatedFfn) {
-    matmul({&up, 1}, normed_.as<float>(), model_.hidden, input.activations);
-    return activate(stream_, model_.activation, up_.as<float>(), nullptr, model_.ffn);
-  }
-  const std::array<Target, 2> targets = {
-      {{input.weights.matrix(w.gate), gate_.as<float>(), model_.ffn, input.weights.vector(w.gateBias), false}, up}};
-  matmul(targets, normed_.as<float>(), model_.hidden, input.activations);
-  activate(stream_, model_.activation, gate_.as<float>(), up_.as<float>(), model_.ffn);
+  std::vector<Target> targets = {{input.weights.matrix(w.up), up_.as<float>(), model_.ffn, input.weights.vector(w.upBias), false}};
+  if (model_.gatedFfn)
+    targets.push_back({input.weights.matrix(w.gate), gate_.as<float>(), model_.ffn, input.weights.vector(w.gateBias), false});
+  products_.multiply(targets, normed(input, w.ffnNorm, w.ffnNormBias), 1, model_.hidden, input.activations);
 }
 
 void Decoder::head(const DecodeInput& input) {
   const WeightSet& weights = input.weights.host();
-  normalize(input, weights.outputNorm, weights.outputNormBias);
   const Target target{input.weights.matrix(weights.head), logits_.as<float>(), model_.vocab, nullptr, false};
-  matmul({&target, 1}, normed_.as<float>(), model_.hidden, input.activations);
+  products_.multiply({&target, 1}, normed(input, weights.outputNorm, weights.outputNormBias), 1, model_.hidden, input.activations);
 }
 
 }  // namespace winnow::cuda

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "engine/cuda/kv_cache.h"
+#include "engine/cuda/products.h"
 #include "engine/cuda/weights.h"
 #include "engine/plan/plan.h"
 #include "engine/run/forward.h"
@@ -51,15 +52,14 @@ class Decoder {
   void output(const DecodeInput& input, const Op& op);
   void gateUp(const DecodeInput& input, const Op& op);
   void head(const DecodeInput& input);
-  void normalize(const DecodeInput& input, const float* weight, const float* bias);
-  void matmul(std::span<const Target> targets, const float* x, int cols, Activations activations);
+  Source normed(const DecodeInput& input, const float* weight, const float* bias) const;  // the residual's norm, made where it is read
 
   Ledger& ledger_;
   const ModelConfig& model_;
   int context_;
   Stream stream_;
-  DeviceBuffer residual_, normed_, q_, k_, v_, attended_, gate_, up_, logits_;  // f32 rows
-  DeviceBuffer forms_;                        // inputs as products read them
+  DeviceBuffer residual_, q_, k_, v_, attended_, gate_, up_, logits_;  // f32 rows
+  Products products_;
   DeviceBuffer partial_, probabilities_, tapped_;  // tapped: probabilities that only column sums want
   DeviceBuffer frequencies_, cosines_, sines_;
   DeviceBuffer token_, position_;             // int32

@@ -9,7 +9,6 @@
 
 #include "engine/core/check.h"
 #include "engine/cuda/checked.h"
-#include "engine/cuda/products.h"
 
 namespace winnow::cuda {
 namespace {
@@ -26,11 +25,11 @@ struct Prefill::Step {
 };
 
 Prefill::Prefill(Ledger& ledger, const ModelConfig& model, int batch, int64_t probabilityBytes, Stream stream)
-    : ledger_(ledger), model_(model), batch_(batch), probabilityBytes_(probabilityBytes), stream_(stream) {
+    : ledger_(ledger), model_(model), batch_(batch), probabilityBytes_(probabilityBytes), stream_(stream),
+      products_(ledger, batch, std::max({model.hidden, model.qRows(), model.ffn}), stream) {
   const auto rows = [&](int64_t columns) { return DeviceBuffer(ledger, MemoryTag::activations, floats(batch, columns)); };
   const auto ids = [&] { return DeviceBuffer(ledger, MemoryTag::metadata, static_cast<size_t>(batch) * sizeof(int32_t)); };
   residual_ = rows(model.hidden);
-  normed_ = rows(model.hidden);
   q_ = rows(model.qRows());
   k_ = rows(model.kvRows());
   v_ = rows(model.kvRows());
@@ -39,7 +38,6 @@ Prefill::Prefill(Ledger& ledger, const ModelConfig& model, int batch, int64_t pr
   up_ = rows(model.ffn);
   states_ = rows(2 * int64_t{model.heads});
   logits_ = DeviceBuffer(ledger, MemoryTag::activations, floats(1, model.vocab));
-  forms_ = DeviceBuffer(ledger, MemoryTag::activations, productScratchBytes(batch, std::max({model.hidden, model.qRows(), model.ffn})));
   tokens_ = ids();
   positions_ = ids();
   if (model.position != PositionKind::rope) return;
@@ -97,33 +95,38 @@ void Prefill::embed(const Step& step) {
               residual_.as<float>());
 }
 
-void Prefill::normalize(const Step& step, int firstRow, int rows, const float* weight, const float* bias) {
-  const float *w = step.in.weights.vector(weight), *b = step.in.weights.vector(bias);
-  const float* x = residual_.as<float>() + int64_t{firstRow} * model_.hidden;
-  if (model_.norm == NormKind::rms)
-    rmsNorm(stream_, x, w, model_.normEps, rows, model_.hidden, normed_.as<float>());
-  else
-    layerNorm(stream_, x, w, b, model_.normEps, rows, model_.hidden, normed_.as<float>());
+Source Prefill::normed(const Step& step, int firstRow, const float* weight, const float* bias) const {
+  Source source{residual_.as<float>() + int64_t{firstRow} * model_.hidden, model_.hidden,
+                model_.norm == NormKind::rms ? Source::Kind::rms : Source::Kind::layer};
+  source.weight = step.in.weights.vector(weight);
+  source.bias = step.in.weights.vector(bias);
+  source.eps = model_.normEps;
+  return source;
 }
 
-void Prefill::hand(const Step& step, const Op& op, LinearInput input, const DeviceBuffer& x, int cols) {
+// Norms and activations are made on the way into products: for a tap they are made once more, to be seen.
+void Prefill::hand(const Step& step, const Op& op, LinearInput input, const Source& source, int cols) {
   if (!step.in.tap) return;
-  std::vector<float> host(static_cast<size_t>(step.n) * static_cast<size_t>(cols));
-  x.copyTo(stream_, host.data(), host.size() * sizeof(float));
+  const size_t bytes = floats(step.n, cols);
+  DeviceBuffer seen(ledger_, MemoryTag::activations, bytes);
+  const Input made = prepare(stream_, source, step.n, cols, ActivationMode::f32, {.plain = true}, seen.as<void>());
+  std::vector<float> host(bytes / sizeof(float));
+  throwIfFailed(cudaMemcpyAsync(host.data(), made.x, bytes, cudaMemcpyDeviceToHost, stream_), "copy from the device");
+  throwIfFailed(cudaStreamSynchronize(stream_), "wait");
   step.in.tap->take(op.layer, input, host.data(), cols, step.n, cols);
 }
 
 void Prefill::project(const Step& step, const Op& op) {
   const LayerWeights& w = step.layer(op);
   const DeviceWeights& weights = step.in.weights;
-  normalize(step, 0, step.n, w.attnNorm, w.attnNormBias);
-  hand(step, op, LinearInput::attention, normed_, model_.hidden);
+  const Source x = normed(step, 0, w.attnNorm, w.attnNormBias);
+  hand(step, op, LinearInput::attention, x, model_.hidden);
   const auto target = [&](const Matrix* m, const float* bias, const DeviceBuffer& y) {
     return Target{weights.matrix(m), y.as<float>(), m->rows, weights.vector(bias), false};
   };
   std::vector<Target> targets = {target(w.v, w.vBias, v_)};
   if (op.kind == OpKind::qkv) targets.insert(targets.end(), {target(w.q, w.qBias, q_), target(w.k, w.kBias, k_)});
-  products(stream_, targets, normed_.as<float>(), step.n, model_.hidden, step.in.activations, forms_.as<void>());
+  products_.multiply(targets, x, step.n, model_.hidden, step.in.activations);
   rotateAndStore(step, op);
 }
 
@@ -222,34 +225,36 @@ void Prefill::attendOne(AttendArgs args) {
 
 void Prefill::output(const Step& step, const Op& op) {
   const LayerWeights& w = step.layer(op);
-  const DeviceBuffer& x = !op.down ? attended_ : model_.gatedFfn ? gate_ : up_;
   const int cols = op.down ? model_.ffn : model_.qRows();
-  hand(step, op, op.down ? LinearInput::down : LinearInput::output, x, cols);
+  Source source{attended_.as<float>(), cols};
+  if (op.down) {
+    source = {(model_.gatedFfn ? gate_ : up_).as<float>(), cols, Source::Kind::activated};
+    source.activation = model_.activation;
+    if (model_.gatedFfn) source.up = up_.as<float>();
+  }
+  hand(step, op, op.down ? LinearInput::down : LinearInput::output, source, cols);
   const Target target{step.in.weights.matrix(op.down ? w.down : w.o), residual_.as<float>(), model_.hidden,
                       step.in.weights.vector(op.down ? w.downBias : w.oBias), true};
-  products(stream_, {&target, 1}, x.as<float>(), step.n, cols, step.in.activations, forms_.as<void>());
+  products_.multiply({&target, 1}, source, step.n, cols, step.in.activations);
 }
 
+// The activation is made on the way into the second matrix.
 void Prefill::gateUp(const Step& step, const Op& op) {
   const LayerWeights& w = step.layer(op);
   const DeviceWeights& weights = step.in.weights;
-  normalize(step, 0, step.n, w.ffnNorm, w.ffnNormBias);
-  hand(step, op, LinearInput::ffn, normed_, model_.hidden);
+  const Source x = normed(step, 0, w.ffnNorm, w.ffnNormBias);
+  hand(step, op, LinearInput::ffn, x, model_.hidden);
   std::vector<Target> targets = {{weights.matrix(w.up), up_.as<float>(), model_.ffn, weights.vector(w.upBias), false}};
   if (model_.gatedFfn) targets.push_back({weights.matrix(w.gate), gate_.as<float>(), model_.ffn, weights.vector(w.gateBias), false});
-  products(stream_, targets, normed_.as<float>(), step.n, model_.hidden, step.in.activations, forms_.as<void>());
-  const int64_t count = int64_t{step.n} * model_.ffn;
-  model_.gatedFfn ? activate(stream_, model_.activation, gate_.as<float>(), up_.as<float>(), count)
-                  : activate(stream_, model_.activation, up_.as<float>(), nullptr, count);
+  products_.multiply(targets, x, step.n, model_.hidden, step.in.activations);
 }
 
 void Prefill::head(const Step& step) {
   const WeightSet& weights = step.in.weights.host();
   const int vocab = model_.vocab;
   const auto compute = [&](int first, int count, float* out) {
-    normalize(step, first, count, weights.outputNorm, weights.outputNormBias);
     const Target target{step.in.weights.matrix(weights.head), out, vocab, nullptr, false};
-    products(stream_, {&target, 1}, normed_.as<float>(), count, model_.hidden, step.in.activations, forms_.as<void>());
+    products_.multiply({&target, 1}, normed(step, first, weights.outputNorm, weights.outputNormBias), count, model_.hidden, step.in.activations);
   };
   if (!step.in.sink) {
     if (step.in.wantLogits) compute(step.n - 1, 1, logits_.as<float>());

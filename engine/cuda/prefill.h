@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "engine/cuda/kv_cache.h"
+#include "engine/cuda/products.h"
 #include "engine/cuda/weights.h"
 #include "engine/plan/plan.h"
 #include "engine/run/forward.h"
@@ -48,6 +49,7 @@ class Prefill {
   std::vector<float> logits() const;  // of the last row, copied to the host
   const float* deviceLogits() const { return logits_.as<float>(); }
   int batch() const { return batch_; }
+  Products& products() { return products_; }
   void releaseProbabilities() { probabilities_ = DeviceBuffer(); }
 
  private:
@@ -60,9 +62,9 @@ class Prefill {
   void output(const Step& step, const Op& op);   // o or down, added to the residual
   void gateUp(const Step& step, const Op& op);
   void head(const Step& step);
-  void normalize(const Step& step, int firstRow, int rows, const float* weight, const float* bias);
+  Source normed(const Step& step, int firstRow, const float* weight, const float* bias) const;  // the residual's norm, made where it is read
   void keepProbabilities(const Step& step, const Op& op);
-  void hand(const Step& step, const Op& op, LinearInput input, const DeviceBuffer& x, int cols);
+  void hand(const Step& step, const Op& op, LinearInput input, const Source& source, int cols);
   void hand(const Step& step, const Op& op, const DeviceRows& sequence, int64_t row, int slots);
 
   Ledger& ledger_;
@@ -70,9 +72,9 @@ class Prefill {
   int batch_;
   int64_t probabilityBytes_;
   Stream stream_;
-  DeviceBuffer residual_, normed_, q_, k_, v_, attended_, gate_, up_, logits_;  // f32 rows
+  DeviceBuffer residual_, q_, k_, v_, attended_, gate_, up_, logits_;  // f32 rows
   DeviceBuffer sinkLogits_;                       // [slice, vocab], made when first asked for
-  DeviceBuffer forms_;                            // inputs as products read them
+  Products products_;
   DeviceBuffer states_;                           // of taps, [heads, queries, 2]
   DeviceBuffer partial_;                          // of sequences with one row
   DeviceBuffer probabilities_;                    // [heads, queries, stride] of the leader, of each sequence in turn

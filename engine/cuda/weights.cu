@@ -27,6 +27,26 @@ DeviceWeights::DeviceWeights(Ledger& ledger, std::shared_ptr<const WeightSet> se
   }
 }
 
+size_t DeviceWeights::makeTwins(Ledger& ledger, size_t room, Stream stream) {
+  dropTwins();
+  size_t taken = 0;
+  for (const auto& version : set_->versions) {
+    MatrixArgs& args = matrices_.at(&version->matrix);
+    const size_t bytes = size_t{2} * static_cast<size_t>(args.rows) * static_cast<size_t>(args.cols);
+    if (args.format.storage != Storage::packed || args.cols % 8 != 0 || taken + bytes > room) continue;
+    DeviceBuffer& twin = twins_.emplace_back(ledger, MemoryTag::weights, bytes);
+    if (!ledger.planning()) decodeToHalves(stream, args, 0, args.rows, twin.as<uint16_t>());
+    args.twin = twin.as<uint16_t>();
+    taken += bytes;
+  }
+  return taken;
+}
+
+void DeviceWeights::dropTwins() {
+  for (auto& [host, args] : matrices_) args.twin = nullptr;
+  twins_.clear();
+}
+
 MatrixArgs DeviceWeights::matrix(const Matrix* host) const {
   const auto found = matrices_.find(host);
   CHECK(found != matrices_.end(), "a matrix of another set");

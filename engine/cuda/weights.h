@@ -19,10 +19,15 @@ class DeviceWeights {
   MatrixArgs matrix(const Matrix* host) const;
   const float* vector(const float* host) const;  // null for null
 
+  // Decodes packed matrices to f16 beside them, as many as fit into `room` bytes, the first ones first; prefill then multiplies those
+  // without decoding again. Returns the bytes taken. dropTwins frees them.
+  size_t makeTwins(Ledger& ledger, size_t room, Stream stream);
+  void dropTwins();
+
  private:
   const void* upload(Ledger& ledger, const void* host, size_t bytes, Stream stream);
   std::shared_ptr<const WeightSet> set_;
-  std::vector<DeviceBuffer> buffers_;
+  std::vector<DeviceBuffer> buffers_, twins_;
   std::unordered_map<const Matrix*, MatrixArgs> matrices_;
   std::unordered_map<const void*, const float*> vectors_;
 };

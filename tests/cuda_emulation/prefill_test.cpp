@@ -77,12 +77,14 @@ TEST(every_family_prefills_as_on_the_cpu) {
   emulator::setSeed(0);
 }
 
+// int8: a value next to the middle between two integers that goes to the other side moves by 1/127 of the largest of its group. These
+// models have one group of 32 to a row, of which that is up to 2 %, and a chunk has many rows: 4/127 here.
 TEST(every_weight_format_and_mode_prefills_as_on_the_cpu) {
   for (const char* bits : {"2", "3", "4", "5", "6", "8"})
     for (const char* mode : {"auto", "f32", "int8"}) {
       Pair pair("qwen3", {{"weights.bits", bits}, {"compute.activations", mode}});
       const double worst = pair.chunk(11);
-      EXPECT(worst <= (std::string(mode) == "int8" ? 1.0 / 127 : kLogitsBound), bits, mode, worst);
+      EXPECT(worst <= (std::string(mode) == "int8" ? 4.0 / 127 : kLogitsBound), bits, mode, worst);
     }
   Pair half("qwen2", {{"compute.activations", "16bit"}});
   const double worst = half.chunk(12);

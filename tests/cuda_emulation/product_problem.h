@@ -47,7 +47,7 @@ inline std::vector<float> product(const Problem& p, ActivationMode mode, int tok
   DeviceArray<float> y(before);
   DeviceArray<uint8_t> scratch(cuda::InputForms::bytes(mode, tokens, cols));
   const cuda::Target target{p.matrix.args(), y.data(), host.stride(), p.dbias.data(), false};
-  const cuda::Input input = cuda::prepare(nullptr, p.dx.data() + firstToken * cols, cols, tokens, cols, mode,
+  const cuda::Input input = cuda::prepare(nullptr, {p.dx.data() + firstToken * cols, cols}, tokens, cols, mode,
                                           cuda::InputForms::of({&target, 1}, mode, tokens), scratch.data());
   cuda::multiply(nullptr, {&target, 1}, input);
   const auto out = y.host();
