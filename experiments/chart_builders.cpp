@@ -7,6 +7,8 @@
 #include <limits>
 #include <map>
 
+#include "experiments/attribution_record.h"
+
 namespace winnow {
 namespace {
 
@@ -25,6 +27,33 @@ ChartAxis tokenAxis() { return axis(tr("token"), QStringLiteral("token")); }
 
 Error nothing(const QString& what, const QString& hint) {
   return {ErrorCode::badInput, tr("There is nothing to chart: %1.").arg(what).toStdString(), hint.toStdString()};
+}
+
+// What the second of two attributions of one response says that the first does not.
+void addDifference(const storage::AttributionRecord& a, const storage::AttributionRecord& b, Chart& chart) {
+  const auto difference = attributionDifference(attributionResult(a), attributionResult(b));
+  if (!difference) {
+    chart.notes << text(difference.error().message);
+    return;
+  }
+  Chart::Panel panel;
+  panel.kind = Chart::Kind::attribution;
+  panel.title = tr("Second less first");
+  panel.x.title = tr("source");
+  panel.y = axis(difference->shares ? tr("difference of shares") : tr("difference"), difference->shares ? QString() : QStringLiteral("nat"));
+  ChartSeries s;
+  s.name = tr("difference");
+  for (size_t i = 0; i < difference->rows.size(); ++i) {
+    const AttributionDifference::Row& row = difference->rows[i];
+    s.x.push_back(row.source);
+    s.y.push_back(row.difference.value_or(nan));
+    s.low.push_back(s.y.back() - row.noise);
+    s.high.push_back(s.y.back() + row.noise);
+    s.labels.push_back(text(a.sources[i].text).simplified());
+  }
+  panel.series.push_back(std::move(s));
+  chart.panels.push_back(std::move(panel));
+  for (const std::string& note : difference->notes) chart.notes << text(note);
 }
 
 struct Sampled {
@@ -380,13 +409,18 @@ Result<Chart> buildAttribution(storage::SessionFile& session, const RunList& run
     for (const auto& source : record.sources) {
       s.x.push_back(source.id);
       s.y.push_back(source.score.value_or(nan));
-      s.labels.push_back(text(source.text).simplified());
+      const double reach = source.score && source.standardError ? 1.96 * *source.standardError : nan;
+      s.low.push_back(s.y.back() - reach);
+      s.high.push_back(s.y.back() + reach);
+      s.labels.push_back((source.label.empty() ? QString() : text(source.label) + QStringLiteral(": ")) + text(source.text).simplified());
     }
+    if (std::ranges::all_of(s.low, [](double v) { return std::isnan(v); })) s.low = s.high = {};
     panel.series.push_back(std::move(s));
     if (record.noiseFloor > 0) panel.series.push_back({tr("noise"), {}, {0, 1}, {-record.noiseFloor, record.noiseFloor}, {}, {}, {}});
     chart.panels.push_back(std::move(panel));
     if (!record.complete) chart.notes << tr("%1 was stopped early: sources without a bar were not evaluated.").arg(runName(run));
     if (record.noiseFloor > 0) chart.notes << tr("Scores within the grey band (±%1 nat) are noise.").arg(QString::number(record.noiseFloor, 'g', 2));
+    for (const std::string& note : record.notes) chart.notes << text(note);
     Chart::Panel heat;
     heat.kind = Chart::Kind::heatmap;
     heat.title = tr("By response token");
@@ -399,6 +433,7 @@ Result<Chart> buildAttribution(storage::SessionFile& session, const RunList& run
       }
     if (found.size() == 1 && !heat.cells.empty()) chart.panels.push_back(std::move(heat));
   }
+  if (found.size() == 2) addDifference(found[0].second, found[1].second, chart);
   return chart;
 }
 

@@ -15,6 +15,7 @@ Result<Chart> buildPerplexity(storage::SessionFile& session, const RunList& runs
 Result<Chart> buildComparison(storage::SessionFile& session, const RunList& runs, bool chosen, RunList& used);
 Result<Chart> buildPareto(storage::SessionFile& session, const RunList& runs, bool chosen, RunList& used);
 Result<Chart> buildAttribution(storage::SessionFile& session, const RunList& runs, bool chosen, RunList& used);
+Result<Chart> buildAttributionPareto(storage::SessionFile& session, const RunList& runs, bool chosen, RunList& used);
 Result<Chart> buildCache(storage::SessionFile& session, const RunList& runs, bool chosen, RunList& used);
 
 }  // namespace winnow

@@ -18,7 +18,7 @@ struct NamedBuilder {
 };
 constexpr NamedBuilder builders[] = {
     {"latency", buildLatency},       {"memory", buildMemory}, {"perplexity", buildPerplexity},   {"comparison", buildComparison},
-    {"pareto", buildPareto},         {"attribution", buildAttribution},                          {"kv", buildCache},
+    {"pareto", buildPareto},         {"attribution", buildAttribution}, {"attribution-pareto", buildAttributionPareto}, {"kv", buildCache},
 };
 
 QString csvField(const QString& text) {

@@ -48,8 +48,37 @@ Result<GenerateResult> generateRun(const JobContext& context, Session& session, 
 Result<PerplexityResult> evaluateRun(const JobContext& context, const Config& config, const EvaluateSpec& spec,
                                      const std::function<void(const PerplexityResult&)>& onPartial = {});
 Result<BenchResult> benchRun(const JobContext& context, const Config& config, const BenchSpec& spec);
+// Of AttributeSpec::resume, instead of a run: the latest unfinished one of the question; none is an error, or not.
+inline constexpr qint64 kResumeLatest = -1, kResumeIfAny = -2;
+
+// Every ablation is stored as it comes, so that a run that was stopped can go on in another.
 Result<AttributeResult> attributeRun(const JobContext& context, const Config& config, const AttributeSpec& spec,
                                      const std::function<void(const AttributeResult&)>& onPartial = {});
+// The same response attributed under two configurations, or by two methods, one after the other on one engine: two runs, the second with
+// the first as what it is compared with. Where the response is not given, the first configuration generates it.
+struct AttributionDifferenceSpec {
+  AttributeSpec spec;
+  Config a, b;
+  QString methodB;  // of the second side; empty = as in the spec. "attention" beside attribot: attention mass against causal effect
+};
+Result<AttributionDifference> attributeDifferenceRun(const JobContext& context, const AttributionDifferenceSpec& spec,
+                                                     const std::function<void(const AttributeResult& side, bool second)>& onPartial = {});
+
+// What a spec asks of the engine: files read, passages joined, and dropped where they do not fit `room` tokens.
+struct AttributeQuestion {
+  AttributeRequest request;
+  int passages = 0, dropped = 0;       // of a list
+  std::vector<int> supporting;         // documents marked as such by a data set; may be empty
+};
+Result<AttributeQuestion> attributeQuestion(const AttributeSpec& spec, const Tokenizer& tokenizer, int room);
+
+// A proxy with a session of its own, as long as the target's where its positions allow.
+struct OpenedProxy {
+  std::shared_ptr<Engine> engine;
+  std::unique_ptr<Session> session;
+  ProxyModel model() const { return {*session, *engine->tokenizer()}; }
+};
+Result<OpenedProxy> openProxy(const QString& nameOrPath, int context, const EngineOptions& options, const Progress& progress);
 
 // Why a run failed, where the model file itself is the reason: values in it that are no numbers. Else the error as it is.
 Error explained(const Engine& engine, const Error& error);

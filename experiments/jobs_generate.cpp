@@ -5,6 +5,7 @@
 #include <tuple>
 
 #include "engine/text/chat.h"
+#include "experiments/format.h"
 #include "experiments/implied.h"
 #include "experiments/jobs.h"
 #include "experiments/recorder.h"
@@ -15,6 +16,19 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 double msSince(Clock::time_point start) { return std::chrono::duration<double, std::milli>(Clock::now() - start).count(); }
+
+constexpr auto kLeastEnergyTime = std::chrono::seconds(1);  // the meter moves every 100 ms: shorter runs would tell its steps
+
+QString gpuText(const cuda::GpuState& gpu) {
+  const Format format;
+  QStringList parts;
+  if (gpu.watts) parts << format.value(*gpu.watts, QStringLiteral("W"));
+  if (gpu.latest.smMhz) parts << QStringLiteral("SM %1 MHz").arg(*gpu.latest.smMhz);
+  if (gpu.latest.memoryMhz) parts << QStringLiteral("memory %1 MHz").arg(*gpu.latest.memoryMhz);
+  if (gpu.latest.celsius) parts << QStringLiteral("%1 °C").arg(*gpu.latest.celsius);
+  if (gpu.latest.slowedBy && !gpu.latest.slowedBy->empty()) parts << QStringLiteral("slowed by %1").arg(QString::fromStdString(*gpu.latest.slowedBy));
+  return parts.join(QStringLiteral(" · "));
+}
 
 QString opCategory(OpKind kind) {
   switch (kind) {
@@ -102,15 +116,23 @@ class Generation {
       emitPoint(point, 0);
     }
     takeEvents();
+    if (const auto gpu = context_.engine->gpuState()) joulesBefore_ = gpu->joules;
+    const auto decoding = Clock::now();
+    const Status done = decode(prompt);
+    if (const auto gpu = context_.engine->gpuState(); gpu && gpu->joules && joulesBefore_ && Clock::now() - decoding > kLeastEnergyTime)
+      joules_ = *gpu->joules - *joulesBefore_;
+    return done;
+  }
+
+  Status decode(const std::vector<int32_t>& prompt) {
     std::vector<int32_t> history = prompt;
     while (static_cast<int>(result_.tokens.size()) < request_.tokens && session_.position() < session_.context()) {
       if (context_.progress.stopped()) return Error{ErrorCode::cancelled, "stopped.", ""};
       const auto tokenBegin = Clock::now();
-      const int32_t token = sample(session_.logits(), history, request_.sampler, static_cast<uint64_t>(session_.position()));
+      const int32_t token = session_.sample(history, request_.sampler);
       if (tokenizer_->isEnd(token) && !request_.ignoreEos) break;
-      cpu::TokenScore score;
-      const int vocab = session_.vocab();
-      cpu::scoreLogits(session_.cpuContext(), session_.logits().data(), vocab, vocab, &token, 1, &score);
+      TokenScore score;
+      session_.scoreLogits(session_.logits().data(), {&token, 1}, &score);
       const int64_t index = session_.position();
       if (const Status stepped = session_.step(token); !stepped) return stepped;
       const double ms = msSince(tokenBegin);
@@ -169,7 +191,7 @@ class Generation {
     file->addOpStats(result_.run, std::move(stats));
   }
 
-  void generated(int64_t index, int32_t token, double ms, const cpu::TokenScore& score) {
+  void generated(int64_t index, int32_t token, double ms, const TokenScore& score) {
     TokenPoint point;
     point.index = index;
     point.id = token;
@@ -195,6 +217,7 @@ class Generation {
     point.kvLive = cache.liveTokens;
     point.kvEvicted = cache.evictedTokens;
     point.memory = session_.memory();
+    observeGpu(point);
     storage::TokenSample stored;
     stored.index = point.index;
     stored.prefill = point.prompt;
@@ -203,6 +226,7 @@ class Generation {
     stored.durationNs = point.prompt ? static_cast<int64_t>(point.ms * 1e6) : durationNs;
     if (point.nll >= 0) stored.nll = point.nll;
     if (point.entropy >= 0) stored.entropy = point.entropy;
+    if (point.joules >= 0) stored.joules = point.joules;
     stored.kvLive = cache.liveTokens;
     stored.kvEvicted = cache.evictedTokens;
     stored.kvBytes = cache.allocatedBytes;
@@ -211,6 +235,24 @@ class Generation {
     recorder_->token(std::move(stored));
     recorder_->memory(point.index, point.memory);
     if (observer_.onToken) observer_.onToken(point);
+  }
+
+  // Power is averaged over some 100 ms: what a token took of it is as good as power is steady.
+  void observeGpu(TokenPoint& point) {
+    const auto gpu = context_.engine->gpuState();
+    if (!gpu || point.ms <= 0) return;
+    if (gpu->watts) point.joules = *gpu->watts * point.ms / 1e3;
+    point.gpu = gpuText(*gpu);
+    const std::string slowed = gpu->latest.slowedBy.value_or("");
+    if (slowed != slowedBy_ && !slowed.empty()) {
+      EngineEvent event;
+      event.kind = EngineEvent::Kind::warning;
+      event.token = point.index;
+      event.code = "device.slowed";
+      event.text = "The GPU is slowed down: " + slowed + ".";
+      handle(event);
+    }
+    slowedBy_ = slowed;
   }
 
   void takeEvents() {
@@ -257,6 +299,7 @@ class Generation {
       latency.ciHigh = interval->high;
     }
     recorder_->metric(latency);
+    if (joules_) recorder_->metric("joules_per_token", "J", "lower", *joules_ / static_cast<double>(latency.n), latency.n);
     recorder_->metric("tokens_per_second", "1/s", "higher", 1000 / latency.value, latency.n);
     if (auto* file = recorder_->file()) file->setOutput(result_.run, result_.text);
   }
@@ -271,6 +314,8 @@ class Generation {
   Utf8Stream utf8_, promptText_;
   GenerateResult result_;
   int epoch_ = 0;
+  std::string slowedBy_;
+  std::optional<double> joulesBefore_, joules_;  // the meter when decoding began; what it took
   struct OpRecord {
     std::vector<double> ns;
     int64_t bytes = 0, flops = 0;

@@ -3,6 +3,7 @@
 #include <QFileInfo>
 #include <algorithm>
 
+#include "experiments/job_run.h"
 #include "experiments/jobs.h"
 #include "experiments/model_source.h"
 #include "experiments/recorder.h"
@@ -10,28 +11,10 @@
 namespace winnow {
 namespace {
 
-storage::NewRun describe(const JobContext& context, storage::RunKind kind) {
-  storage::NewRun run;
-  run.kind = kind;
-  run.name = context.name;
-  run.repeat = context.repeat;
-  run.sweep = context.sweep;
-  run.sweepOrdinal = context.sweepOrdinal;
-  return run;
-}
-
 void describeCorpus(storage::NewRun& run, const QString& path, const std::string& text) {
   run.corpusName = path.isEmpty() ? "given text" : QFileInfo(path).fileName().toStdString();
   run.corpusSha256 = QCryptographicHash::hash(QByteArrayView(text.data(), static_cast<qsizetype>(text.size())), QCryptographicHash::Sha256).toHex().toStdString();
   run.corpusBytes = static_cast<int64_t>(text.size());
-}
-
-// A failed or cancelled run is finished as such, with the sentence that a person sees.
-template <class T>
-Result<T> closed(const JobContext& context, RunRecorder& recorder, const Error& raw) {
-  const Error error = explained(*context.engine, raw);
-  recorder.finish(error.code == ErrorCode::cancelled ? storage::RunStatus::cancelled : storage::RunStatus::failed, error.message);
-  return error;
 }
 
 storage::Metric interval(const char* name, const char* unit, double value, double stderror, int64_t n) {
@@ -184,65 +167,6 @@ Result<BenchResult> benchRun(const JobContext& context, const Config& config, co
     }
   }
   recorder.finish(storage::RunStatus::done);
-  return result;
-}
-
-Result<AttributeResult> attributeRun(const JobContext& context, const Config& config, const AttributeSpec& spec,
-                                     const std::function<void(const AttributeResult&)>& onPartial) {
-  const auto tokenizer = context.engine->tokenizer();
-  if (!tokenizer) return noTokenizer();
-  AttributeRequest request;
-  request.context = spec.context.toStdString();
-  if (!spec.contextPath.isEmpty()) {
-    auto text = readTextFile(spec.contextPath);
-    if (!text) return text.error();
-    request.context = std::move(*text);
-  }
-  request.question = spec.question.toStdString();
-  if (!spec.response.isEmpty()) request.response = spec.response.toStdString();
-  request.method = spec.method.toStdString();
-  request.unit = spec.unit;
-  request.responseTokens = spec.responseTokens;
-  request.samples = spec.samples;
-  request.attribot = spec.attribot;
-  std::shared_ptr<Engine> proxyEngine;
-  std::unique_ptr<Session> proxySession;
-  std::optional<ProxyModel> proxy;
-  if (!spec.proxyPath.isEmpty()) {
-    auto model = Model::open(spec.proxyPath.toStdString());
-    if (!model) return model.error();
-    auto opened = Engine::create(*model, EngineOptions{});
-    if (!opened) return opened.error();
-    proxyEngine = *opened;
-    if (!proxyEngine->tokenizer()) return noTokenizer();
-    auto made = proxyEngine->createSession(Config(), {}, context.progress);
-    if (!made) return made.error();
-    proxySession = std::move(*made);
-    proxy.emplace(ProxyModel{*proxySession, *proxyEngine->tokenizer()});
-  }
-  auto session = context.engine->createSession(config, {}, context.progress);
-  if (!session) return session.error();
-  storage::NewRun run = describe(context, storage::RunKind::attribute);
-  run.prompt = request.context + "\n\n" + request.question;
-  run.protocol = request.method + " " + std::string(sourceUnitName(spec.unit));
-  RunRecorder recorder(context.file, *context.engine, *(*session)->effective(), run);
-  if (context.onRun && recorder.active()) context.onRun(recorder.id());
-  const auto store = [&](const AttributeResult& r) {
-    auto* file = recorder.file();
-    if (!file) return;
-    storage::AttributionRecord record{r.method, std::string(sourceUnitName(r.unit)), request.context, request.question, r.response,
-                                      r.baseLogProb, r.noiseFloor, r.forwards, r.forwardTokens, static_cast<int64_t>(r.ms * 1e6), r.complete, {}};
-    for (const Source& s : r.sources) record.sources.push_back({s.id, s.start, s.end, s.text, s.score, s.perToken});
-    file->setAttribution(recorder.id(), record);
-  };
-  const auto result = attribute(**session, *tokenizer, request, context.progress, onPartial, proxy ? &*proxy : nullptr);
-  if (!result) return closed<AttributeResult>(context, recorder, result.error());
-  store(*result);
-  recorder.memory(0, (*session)->memory());
-  recorder.metric("forwards", "", "lower", static_cast<double>(result->forwards));
-  recorder.metric("forward_tokens", "", "lower", static_cast<double>(result->forwardTokens));
-  recorder.metric("attribution_ms", "ms", "lower", result->ms);
-  recorder.finish(result->complete ? storage::RunStatus::done : storage::RunStatus::cancelled);
   return result;
 }
 

@@ -38,6 +38,10 @@ std::string findResource(const std::string& relative) {
 }
 
 Result<ModelSource> resolveModel(const std::string& nameOrPath, const Progress& progress) {
+  if (nameOrPath == "starter-proxy") {
+    if (const std::string shipped = findResource("starter/proxy.gguf"); !shipped.empty()) return ModelSource{shipped, false};
+    return Error{ErrorCode::badInput, "no starter proxy comes with this build.", "Name a model file, or leave the proxy out."};
+  }
   if (nameOrPath != "starter") return ModelSource{nameOrPath, false};
   if (const std::string shipped = findResource("starter/starter.gguf"); !shipped.empty()) return ModelSource{shipped, false};
   return synthesizedStarter(progress);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // From what a person names to a model file: a path, or "starter", the model that comes with Winnow. Without trained weights
-// the starter is synthesized on first use into the user's cache folder, and is called what it is: random weights.
+// the starter is synthesized on first use into the user's cache folder, and is called what it is: random weights. "starter-proxy" is the
+// small model of its family, where one comes with it.
 #pragma once
 #include <string>
 

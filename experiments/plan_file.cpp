@@ -181,16 +181,24 @@ Experiment readExperiment(Reader& r, const QString& folder) {
   }
   if (kind == QLatin1String("attribute")) {
     AttributeSpec s;
+    s.dataPath = resolved(r.text("data"), folder);
+    s.limit = r.integer("limit", s.limit, 1, 100000);
     s.contextPath = resolved(r.text("context"), folder);
-    if (s.contextPath.isEmpty()) r.fail(r.at("context") + QStringLiteral(" is missing: an attribution needs a text file."));
     s.question = r.text("question");
-    if (s.question.isEmpty()) r.fail(r.at("question") + QStringLiteral(" is missing: an attribution needs a question."));
+    if (s.dataPath.isEmpty() == s.contextPath.isEmpty())
+      r.fail(r.at("context") + QStringLiteral(" or ") + r.at("data") + QStringLiteral(" is missing, or both are there: an attribution needs a text file or a set of questions."));
+    if (s.dataPath.isEmpty() && s.question.isEmpty()) r.fail(r.at("question") + QStringLiteral(" is missing: an attribution needs a question."));
     s.response = r.text("response");
     s.method = QLatin1String(r.choice("method", attributionMethodChoices()));
-    s.unit = r.choice<SourceUnit>("unit", {{"sentence", SourceUnit::sentence}, {"paragraph", SourceUnit::paragraph}, {"window", SourceUnit::window}});
+    s.unit = r.choice<SourceUnit>("unit", {{"sentence", SourceUnit::sentence}, {"paragraph", SourceUnit::paragraph}, {"window", SourceUnit::window}, {"document", SourceUnit::document}});
+    s.windowTokens = r.integer("window", s.windowTokens, 1, 4096);
     s.responseTokens = r.integer("n", 48, 1, 4096);
     s.samples = r.integer("samples", 0, 0, 100000);
-    s.proxyPath = resolved(r.text("proxy"), folder);
+    s.seed = static_cast<uint64_t>(r.integer("seed", 0, 0, INT32_MAX));
+    s.seconds = r.real("seconds", 0, 0, 1e6);
+    s.fit = r.boolean("fit", false);
+    s.proxyPath = r.text("proxy");
+    if (s.proxyPath != QLatin1String("starter-proxy")) s.proxyPath = resolved(s.proxyPath, folder);
     const auto tricks = parseTricks(r.text("tricks", QString::fromStdString(tricksText(s.attribot))).toStdString());
     if (tricks)
       s.attribot = *tricks;
@@ -198,6 +206,7 @@ Experiment readExperiment(Reader& r, const QString& folder) {
       r.fail(r.at("tricks") + QStringLiteral(": ") + QString::fromStdString(tricks.error().message));
     s.attribot.keepParagraphs = r.integer("keep_paragraphs", s.attribot.keepParagraphs, 1, 100000);
     s.attribot.keepSources = r.integer("keep_sources", s.attribot.keepSources, 1, 100000);
+    s.attribot.keepSentences = r.integer("keep_sentences", s.attribot.keepSentences, 1, 100000);
     return s;
   }
   if (kind != QLatin1String("bench")) r.fail(r.at("kind") + QStringLiteral(" is none of generate, evaluate, bench, attribute."));
@@ -267,7 +276,11 @@ Result<PlanFile> PlanFile::parse(const QByteArray& json, const QString& folder) 
   }
   r.finish();
   if (r.error()) return *r.error();
-  size_t count = plan.experiments.size() * static_cast<size_t>(plan.repeats);
+  size_t count = 0;
+  for (const Experiment& experiment : plan.experiments) {
+    const auto* attribute = std::get_if<AttributeSpec>(&experiment);
+    count += static_cast<size_t>(plan.repeats) * static_cast<size_t>(attribute && !attribute->dataPath.isEmpty() ? attribute->limit : 1);
+  }
   for (const Axis& axis : plan.axes) {
     count *= axis.values.size();
     if (count > kMostPoints) return Error{ErrorCode::usage, "the plan has more than 100 000 points.", "Use fewer values on its axes."};
@@ -315,9 +328,23 @@ QByteArray experimentJson(const Experiment& experiment) {
     o = {{"kind", "bench"}, {"p", array(b->prompt)}, {"n", array(b->generate)}, {"depth", array(b->depth)}, {"r", b->repetitions}};
     if (!b->textPath.isEmpty()) o["text"] = b->textPath;
   } else if (const auto* a = std::get_if<AttributeSpec>(&experiment)) {
-    o = {{"kind", "attribute"}, {"context", a->contextPath}, {"question", a->question}, {"response", a->response}, {"method", a->method},
-         {"unit", QString::fromStdString(std::string(sourceUnitName(a->unit)))}, {"n", a->responseTokens}, {"samples", a->samples}, {"tricks", QString::fromStdString(tricksText(a->attribot))},
-         {"keep_paragraphs", a->attribot.keepParagraphs}, {"keep_sources", a->attribot.keepSources}};
+    o = {{"kind", "attribute"}, {"method", a->method}, {"unit", QString::fromStdString(std::string(sourceUnitName(a->unit)))}, {"n", a->responseTokens}, {"samples", a->samples},
+         {"tricks", QString::fromStdString(tricksText(a->attribot))}, {"keep_paragraphs", a->attribot.keepParagraphs}, {"keep_sources", a->attribot.keepSources}};
+    if (a->dataPath.isEmpty()) {
+      o["context"] = a->contextPath;
+      o["question"] = a->question;
+    } else {
+      o["data"] = a->dataPath;
+      o["limit"] = a->limit;
+    }
+    const AttributeSpec usual;
+    if (a->dataPath.isEmpty() || !a->response.isEmpty()) o["response"] = a->response;
+    if (a->windowTokens != usual.windowTokens) o["window"] = a->windowTokens;
+    if (a->attribot.keepSentences != usual.attribot.keepSentences) o["keep_sentences"] = a->attribot.keepSentences;
+    if (a->seed > 0) o["seed"] = static_cast<qint64>(a->seed);
+    if (a->seconds > 0) o["seconds"] = a->seconds;
+    if (a->fit) o["fit"] = true;
+    if (a->item >= 0) o["item"] = a->item;
     if (!a->proxyPath.isEmpty()) o["proxy"] = a->proxyPath;
   }
   return QJsonDocument(o).toJson(QJsonDocument::Compact);
@@ -333,11 +360,27 @@ std::vector<PlanFile::Point> PlanFile::points() const {
       for (const KnobValue& value : axis.values) next.push_back(config.with(axis.knob.toStdString(), value));
     configs.swap(next);
   }
+  const auto items = [](const Experiment& experiment) {
+    const auto* attribute = std::get_if<AttributeSpec>(&experiment);
+    return attribute && !attribute->dataPath.isEmpty() ? attribute->limit : 0;
+  };
+  int most = 1;
+  for (const Experiment& experiment : experiments) most = std::max(most, items(experiment));
   std::vector<Point> out;
   for (int repeat = 0; repeat < repeats; ++repeat)
     for (const Config& config : configs)
-      for (size_t e = 0; e < experiments.size(); ++e) out.push_back({config, static_cast<int>(e), repeat});
+      for (int item = 0; item < most; ++item)
+        for (size_t e = 0; e < experiments.size(); ++e) {
+          const int all = items(experiments[e]);
+          if (item < std::max(all, 1)) out.push_back({config, static_cast<int>(e), repeat, all > 0 ? item : -1});
+        }
   return out;
+}
+
+Experiment PlanFile::experimentOf(const Point& point) const {
+  Experiment experiment = experiments[static_cast<size_t>(point.experiment)];
+  if (auto* attribute = std::get_if<AttributeSpec>(&experiment)) attribute->item = point.item;
+  return experiment;
 }
 
 }  // namespace winnow

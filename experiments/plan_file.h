@@ -38,13 +38,24 @@ struct BenchSpec {
 };
 struct AttributeSpec {
   QString context, question, response;  // response empty = generate
-  QString contextPath;
+  QString contextPath;          // instead of context: a text or Markdown file, or a JSONL of passages (context_file.h)
+  std::vector<Document> documents;      // passages of `context`, of the unit document
+  std::vector<ByteRange> ranges;        // of the unit given
+  std::optional<ResponseSpan> span;     // of the response; unset = all
   QString method = QStringLiteral("attribot");
   SourceUnit unit = SourceUnit::sentence;
+  int windowTokens = 8;         // of the unit window
   int responseTokens = 48;
   int samples = 0;              // 0 = the method's default
+  uint64_t seed = 0;
   AttribotOptions attribot{};
-  QString proxyPath;            // a second, smaller model; attribot only
+  QString proxyPath;            // a second, smaller model, or "starter-proxy"; attribot only
+  double seconds = 0;           // > 0: best answer in that time; method, tricks, kept sources and samples are then chosen
+  bool fit = false;             // passages that do not fit the model's context are dropped, the last first, and counted
+  QString dataPath;             // in a plan: a JSONL of questions, each asked; context, question and response come from there
+  int limit = 20;               // of those
+  int item = -1;                // the one asked, set for each point
+  std::optional<qint64> resume; // a run of this session that was stopped: what it has computed is not done again (jobs.h)
 };
 
 using Experiment = std::variant<GenerateSpec, EvaluateSpec, BenchSpec, AttributeSpec>;
@@ -69,8 +80,10 @@ struct PlanFile {
     Config config;
     int experiment = 0;
     int repeat = 0;
+    int item = -1;               // question of its set
   };
-  std::vector<Point> points() const;  // repeats outermost, so that drift hits all points alike
+  std::vector<Point> points() const;  // repeats outermost, so that drift hits all points alike; a question by every method in turn
+  Experiment experimentOf(const Point& point) const;
 };
 
 }  // namespace winnow

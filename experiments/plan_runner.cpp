@@ -26,7 +26,7 @@ storage::SweepRecord expand(const PlanFile& plan, const std::string& planJson) {
     stored.ordinal = static_cast<int>(sweep.points.size());
     stored.repeat = point.repeat;
     stored.config = configRecord(point.config);
-    stored.specJson = experimentJson(plan.experiments[static_cast<size_t>(point.experiment)]).toStdString();
+    stored.specJson = experimentJson(plan.experimentOf(point)).toStdString();
     sweep.points.push_back(std::move(stored));
   }
   return sweep;
@@ -39,6 +39,7 @@ class PlanRun {
 
   // The sweep of this plan in the file, when there is one.
   Status find(bool resume) {
+    resume_ = resume;
     const auto sweeps = file_->sweeps();
     if (!sweeps) return fromStorage(sweeps.error());
     const QJsonObject mine = identity(plan_.toJson());
@@ -172,12 +173,14 @@ class PlanRun {
   }
 
   Status experiment(const JobContext& context, const PlanFile::Point& point) {
-    const Experiment& experiment = plan_.experiments[static_cast<size_t>(point.experiment)];
+    const Experiment experiment = plan_.experimentOf(point);
     const auto status = [](const auto& result) { return result ? Status(Done{}) : Status(result.error()); };
     if (const auto* evaluate = std::get_if<EvaluateSpec>(&experiment)) return status(evaluateRun(context, point.config, *evaluate));
     if (const auto* bench = std::get_if<BenchSpec>(&experiment)) return status(benchRun(context, point.config, *bench));
     if (const auto* spec = std::get_if<AttributeSpec>(&experiment)) {
-      const auto result = attributeRun(context, point.config, *spec);
+      AttributeSpec attributed = *spec;
+      if (resume_) attributed.resume = kResumeIfAny;  // what a run that was cut off computed need not be done again
+      const auto result = attributeRun(context, point.config, attributed);
       return result && !result->complete ? stopped() : status(result);
     }
     const auto& spec = std::get<GenerateSpec>(experiment);
@@ -213,6 +216,7 @@ class PlanRun {
   std::vector<PlanFile::Point> points_;
   storage::SweepRecord sweep_;
   bool stored_ = false;  // sweep_ is in the file
+  bool resume_ = false;
   PlanSummary summary_;
   std::string modelPath_, modelHash_;
 };
@@ -226,8 +230,9 @@ Status checkFiles(const PlanFile& plan) {
     if (const auto* evaluate = std::get_if<EvaluateSpec>(&experiment)) path = evaluate->textPath;
     if (const auto* bench = std::get_if<BenchSpec>(&experiment)) path = bench->textPath;
     if (const auto* attribute = std::get_if<AttributeSpec>(&experiment)) {
-      path = attribute->contextPath;
-      key = "context";
+      const bool set = !attribute->dataPath.isEmpty();
+      path = set ? attribute->dataPath : attribute->contextPath;
+      key = set ? "data" : "context";
     }
     if (path.isEmpty() || (QFileInfo(path).isFile() && QFileInfo(path).isReadable())) continue;
     return Error{ErrorCode::badInput, "the plan's experiments[" + std::to_string(i) + "]." + key + " names " + path.toStdString() + ", which is not a file that can be read.",

@@ -94,6 +94,12 @@ storage::DeviceRecord deviceRecord(const Engine& engine) {
   d.memoryBytes = static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGESIZE);
   d.threads = engine.threads();
   d.detail = engine.deviceDescription();
+  if (const auto memory = engine.deviceMemory()) {
+    const QString name = QString::fromStdString(d.detail).section(QStringLiteral(": "), 1).section(QLatin1Char(','), 0, 0);  // "CUDA: NAME, ..."
+    d.kind = "cuda";
+    d.name = name.toStdString();
+    d.memoryBytes = memory->totalBytes;
+  }
   return d;
 }
 

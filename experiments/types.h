@@ -40,6 +40,8 @@ struct TokenPoint {
   double seconds = 0;            // since the run began
   double nll = -1;               // nats; < 0 = unknown (first token)
   double entropy = -1;
+  double joules = -1;            // of the device, mean power times the time; < 0 = unknown
+  QString gpu;                   // "350 W · SM 1980 MHz · 41 °C", empty without a GPU
   int epoch = 0;
   qint64 kvLive = 0, kvEvicted = 0;
   MemoryByTag memory{};

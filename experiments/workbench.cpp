@@ -202,6 +202,16 @@ void Workbench::attribute(const AttributeSpec& spec) {
   });
 }
 
+void Workbench::attributeDifference(const AttributionDifferenceSpec& spec) {
+  impl_->startJob(JobState::Kind::attribute, tr("Comparing attributions"), [this, d = impl_.get(), spec](const Progress& progress) -> Status {
+    const auto show = [this, d](const AttributeResult& side, bool second) { d->onGui([this, side, second] { Q_EMIT attributionSideChanged(side, second); }); };
+    const auto result = attributeDifferenceRun(d->jobContext(progress), spec, show);
+    if (!result) return result.error();
+    d->onGui([this, r = *result] { Q_EMIT attributionDifferenceChanged(r); });
+    return Done{};
+  });
+}
+
 void Workbench::runPlan(const PlanFile& plan, bool resume) { impl_->runPlan(plan, resume); }
 void Workbench::stop() { impl_->stopJob(); }
 JobState Workbench::job() const { return impl_->job; }

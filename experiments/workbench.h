@@ -12,6 +12,7 @@
 #include "engine/evaluate/bench.h"
 #include "engine/evaluate/perplexity.h"
 #include "engine/run/engine.h"
+#include "experiments/jobs.h"
 #include "experiments/plan_file.h"
 #include "experiments/types.h"
 #include "storage/session_file.h"
@@ -54,7 +55,8 @@ class Workbench : public QObject {
   void generate(const GenerateRequest& request);
   void evaluate(const EvaluateSpec& spec);
   void bench(const BenchSpec& spec);
-  void attribute(const AttributeSpec& spec);
+  void attribute(const AttributeSpec& spec);               // a part of the same response: attributeSpan(), at once
+  void attributeDifference(const AttributionDifferenceSpec& spec);
   void runPlan(const PlanFile& plan, bool resume);
   void stop();                    // within one token or window; keeps partial results
   JobState job() const;
@@ -77,6 +79,8 @@ class Workbench : public QObject {
   void evaluateFinished(const winnow::PerplexityResult& result);
   void benchFinished(const winnow::BenchResult& result);
   void attributionChanged(const winnow::AttributeResult& result);      // partial and final (complete)
+  void attributionSideChanged(const winnow::AttributeResult& side, bool second);  // of a difference, partial and final
+  void attributionDifferenceChanged(const winnow::AttributionDifference& difference);
   void occupancyChanged(const std::vector<winnow::HeadPositions>& heads, qint64 position);
   void logged(const winnow::LogLine& line);
 

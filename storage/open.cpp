@@ -67,7 +67,7 @@ std::map<std::string, std::string> schemaOf(Db& db) {
 // would run inside our writes.
 std::optional<Error> schemaProblem(Db& db, const std::string& path) {
   Db fresh(":memory:", Db::Access::create);
-  fresh.exec(schemaSql());
+  fresh.exec(schemaSql(static_cast<int>(db.integer("PRAGMA user_version"))));
   const auto expected = schemaOf(fresh), found = schemaOf(db);
   for (const auto& [name, sql] : expected) {
     const auto it = found.find(name);
@@ -98,8 +98,8 @@ std::optional<Error> contentProblem(Db& db, const std::string& path) {
 // A newer format is read when every statement of this version still makes sense on it.
 std::optional<Error> versionProblem(Db& db, const std::string& path, OpenReport& report) {
   const int64_t version = db.integer("PRAGMA user_version");
-  if (version == kFormatVersion) return std::nullopt;
-  if (version < kFormatVersion) return damaged(path, "its format number is " + std::to_string(version));
+  if (version >= 1 && version <= kFormatVersion) return std::nullopt;
+  if (version < 1) return damaged(path, "its format number is " + std::to_string(version));
   const std::string newer = quoted(path) + " was written by a newer Winnow (format " + std::to_string(version) + ", this one writes " +
                             std::to_string(kFormatVersion) + ")";
   try {
@@ -173,6 +173,14 @@ void setUpWriter(Db& db) {
   }
 }
 
+// An older file gets what the format has gained since.
+void upgrade(Db& db) {
+  const int64_t version = db.integer("PRAGMA user_version");
+  if (version >= kFormatVersion) return;
+  db.exec(upgradeSql(static_cast<int>(version)));
+  db.exec("PRAGMA user_version = " + std::to_string(kFormatVersion));
+}
+
 std::vector<Id> recoverInterrupted(Db& db) {
   std::vector<Id> runs;
   {
@@ -239,6 +247,7 @@ Result<Opened> openWriter(const std::string& path, const SessionOptions& options
         opened.ownership.reset();
         return opened;
       }
+      upgrade(*db);
       report.interrupted = recoverInterrupted(*db);
       transaction.commit();
     }

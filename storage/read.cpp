@@ -21,9 +21,11 @@ const char* const kMetricNames = "SELECT metric_id, name, unit, better FROM metr
 const char* const kConfig =
     "SELECT k.name, k.type, v.num, v.txt FROM config_value v CROSS JOIN knob k ON k.knob_id = v.knob_id WHERE v.config_id = ?";
 const char* const kTokens =
-    "SELECT idx, phase, token_id, t_ns, dur_ns, nll, entropy, kv_live, kv_evicted, kv_bytes, epoch, piece FROM token_sample WHERE run_id = "
-    "? "
-    "ORDER BY idx";
+    "SELECT idx, phase, token_id, t_ns, dur_ns, nll, entropy, kv_live, kv_evicted, kv_bytes, epoch, piece, energy_j FROM token_sample "
+    "WHERE run_id = ? ORDER BY idx";
+const char* const kTokensWithoutEnergy =  // of a file that could not be brought up to date
+    "SELECT idx, phase, token_id, t_ns, dur_ns, nll, entropy, kv_live, kv_evicted, kv_bytes, epoch, piece, NULL FROM token_sample "
+    "WHERE run_id = ? ORDER BY idx";
 const char* const kMemory = "SELECT at_token, tag, bytes FROM memory_sample WHERE run_id = ? ORDER BY at_token, tag";
 const char* const kKnobEvents =
     "SELECT at_token, t_ns, knob, old_value, new_value, cause, reason, epoch FROM knob_event WHERE run_id = ? ORDER BY seq";
@@ -35,12 +37,6 @@ const char* const kBench =
     "repetition";
 const char* const kOpStats =
     "SELECT op, layer, phase, n, sum_ns, p50_ns, p95_ns, bytes, flops FROM op_stat WHERE run_id = ? ORDER BY op, layer, phase";
-const char* const kAttribution =
-    "SELECT method, unit, context, question, response, base_logprob, noise_floor, n_forward, forward_tokens, wall_ns, complete FROM "
-    "attribution "
-    "WHERE run_id = ?";
-const char* const kSources =
-    "SELECT source_no, byte_start, byte_end, text, score, per_token FROM attribution_source WHERE run_id = ? ORDER BY source_no";
 const char* const kEnvironment =
     "SELECT e.os, e.kernel, e.cpu_model, e.cpu_features, e.cores_physical, e.cores_logical, e.ram_bytes, e.app_version, e.source_rev, "
     "e.compiler, "
@@ -164,7 +160,9 @@ std::vector<Row> rows(Db& db, const char* sql, Id id, Fill fill) {
 
 std::vector<std::string> listQueries() { return {kRuns, kMetrics}; }
 std::vector<std::string> perRunQueries() {
-  return {kConfig, kTokens, kMemory, kKnobEvents, kEvents, kWindows, kBench, kOpStats, kAttribution, kSources, kEnvironment, kPoints};
+  std::vector<std::string> all = {kConfig, kTokens, kMemory, kKnobEvents, kEvents, kWindows, kBench, kOpStats, kEnvironment, kPoints};
+  for (std::string& query : attributionQueries()) all.push_back(std::move(query));
+  return all;
 }
 
 std::vector<RunSummary> readRuns(Db& db, std::optional<Id> only) {
@@ -185,7 +183,8 @@ std::vector<RunSummary> readRuns(Db& db, std::optional<Id> only) {
 }
 
 std::vector<TokenSample> readTokens(Db& db, Id run) {
-  return rows<TokenSample>(db, kTokens, run, [](const Statement& s, TokenSample& t) {
+  const char* const query = db.integer("PRAGMA user_version") < 3 ? kTokensWithoutEnergy : kTokens;
+  return rows<TokenSample>(db, query, run, [](const Statement& s, TokenSample& t) {
     t.index = s.integer(0);
     t.prefill = s.integer(1) == 0;
     t.token = toInt(s.integer(2));
@@ -198,6 +197,7 @@ std::vector<TokenSample> readTokens(Db& db, Id run) {
     t.kvBytes = s.integer(9);
     t.epoch = toInt(s.integer(10));
     t.piece = s.bytes(11);
+    t.joules = s.realOrNone(12);
   });
 }
 
@@ -266,34 +266,6 @@ std::vector<OpStat> readOpStats(Db& db, Id run) {
     o.bytes = s.integer(7);
     o.flops = s.integer(8);
   });
-}
-
-std::optional<AttributionRecord> readAttribution(Db& db, Id run) {
-  auto found = rows<AttributionRecord>(db, kAttribution, run, [](const Statement& s, AttributionRecord& a) {
-    a.method = s.text(0);
-    a.unit = s.text(1);
-    a.context = s.text(2);
-    a.question = s.text(3);
-    a.response = s.text(4);
-    a.baseLogProb = s.real(5);
-    a.noiseFloor = s.real(6);
-    a.forwards = s.integer(7);
-    a.forwardTokens = s.integer(8);
-    a.wallNs = s.integer(9);
-    a.complete = s.integer(10) != 0;
-  });
-  if (found.empty()) return std::nullopt;
-  found[0].sources = rows<AttributionSource>(db, kSources, run, [](const Statement& s, AttributionSource& a) {
-    a.id = toInt(s.integer(0));
-    a.start = s.integer(1);
-    a.end = s.integer(2);
-    a.text = s.text(3);
-    a.score = s.realOrNone(4);
-    const std::string raw = s.bytes(5);
-    a.perToken.resize(raw.size() / sizeof(float));
-    if (!a.perToken.empty()) std::memcpy(a.perToken.data(), raw.data(), a.perToken.size() * sizeof(float));
-  });
-  return found[0];
 }
 
 std::optional<EnvironmentRecord> readEnvironment(Db& db, Id run) {

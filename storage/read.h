@@ -17,7 +17,9 @@ std::vector<EventRecord> readEvents(Db& db, Id run);
 std::vector<WindowSample> readWindows(Db& db, Id run);
 std::vector<BenchSample> readBench(Db& db, Id run);
 std::vector<OpStat> readOpStats(Db& db, Id run);
-std::optional<AttributionRecord> readAttribution(Db& db, Id run);
+std::optional<AttributionRecord> readAttribution(Db& db, Id run);      // attribution_rows.cpp
+std::vector<AttributionOutcome> readOutcomes(Db& db, Id run);
+std::vector<std::string> attributionQueries();
 std::optional<EnvironmentRecord> readEnvironment(Db& db, Id run);
 std::vector<SweepRecord> readSweeps(Db& db);
 

@@ -78,6 +78,7 @@ struct TokenSample {
   int32_t token = 0;
   int64_t tNs = 0, durationNs = 0;   // since the run's start
   std::optional<double> nll, entropy;
+  std::optional<double> joules;      // of the device, where its power is known
   int64_t kvLive = 0, kvEvicted = 0, kvBytes = 0;
   int epoch = 0;
   std::string piece;                 // the token's bytes
@@ -120,14 +121,37 @@ struct AttributionSource {
   int64_t start = 0, end = 0;
   std::string text;
   std::optional<double> score;
-  std::vector<float> perToken;
+  std::vector<float> perToken = {};                  // [response tokens]
+  std::optional<double> standardError = {}, ablatedLogProb = {};
+  std::string label = {};
+};
+struct AttributionOutcome {  // one forward: what it kept, and log p of each response token
+  std::string origin;                                // target proxy noise
+  std::vector<bool> keep;                            // [sources]
+  std::vector<double> logProbs;
+  int64_t tokensFed = 0;
 };
 struct AttributionRecord {
   std::string method, unit, context, question, response;
   double baseLogProb = 0, noiseFloor = 0;
   int64_t forwards = 0, forwardTokens = 0, wallNs = 0;
   bool complete = false;
-  std::vector<AttributionSource> sources;
+  std::vector<AttributionSource> sources = {};
+  // How it was done, and what a later run needs to go on or to score another part of the response.
+  std::string tricks = {}, proxy = {};                         // of attribot; the proxy's file
+  std::vector<int32_t> responseTokens = {};
+  std::vector<int64_t> responseEnds = {};                 // bytes
+  int spanFirst = 0, spanLast = 0;                   // response tokens scored
+  int64_t proxyForwards = 0, proxyTokens = 0, knownForwards = 0;
+  double parameterTokens = 0;
+  int passages = 0, dropped = 0;                     // of a list: given, and left out because the model's context was full
+  std::vector<int> supporting = {};                       // passages marked by a data set
+  int samples = 0;
+  int64_t seed = 0;
+  std::optional<double> confidence = {};
+  std::optional<Id> comparedWith = {};                    // the run of the other side
+  std::vector<std::string> notes = {};
+  std::string levelsJson = "[]", forecastsJson = "[]";  // coarser levels; what a budget weighed
 };
 struct OpStat {
   std::string op;

@@ -169,13 +169,35 @@ CREATE VIEW comparison AS  -- every number of every run beside the baseline's
   LEFT JOIN run_metric b ON b.metric_id = x.metric_id AND b.run_id = (SELECT run_id FROM run WHERE is_baseline = 1);
 )sql";
 
-static const char* const kSampleTables[] = {"knob_event", "event", "token_sample", "memory_sample", "ppl_window", "bench_repetition",
-                                            "op_stat", "run_metric", "output", "attribution", "attribution_source"};
+// Format 2. New tables only: those of an older file stay as they were made.
+static const char* const kTables2 = R"sql(
+CREATE TABLE attribution_detail(  -- response_tokens: int32, response_ends: int64, little endian, one per token; compared_run: the other side;
+  -- supporting: passages marked by a data set, '0 3'
+  run_id INTEGER PRIMARY KEY REFERENCES attribution ON DELETE CASCADE, tricks TEXT NOT NULL, proxy TEXT NOT NULL,
+  span_first INTEGER NOT NULL, span_last INTEGER NOT NULL, n_proxy_forward INTEGER NOT NULL, proxy_tokens INTEGER NOT NULL,
+  n_known_forward INTEGER NOT NULL, parameter_tokens REAL NOT NULL, passages INTEGER NOT NULL, dropped INTEGER NOT NULL,
+  samples INTEGER NOT NULL, seed INTEGER NOT NULL, confidence REAL, compared_run INTEGER, supporting TEXT NOT NULL,
+  levels_json TEXT NOT NULL, forecasts_json TEXT NOT NULL, response_tokens BLOB NOT NULL,
+  response_ends BLOB NOT NULL) STRICT;
+CREATE TABLE attribution_source_detail(  -- ablated_logprob: log p of what was attributed without the source, nats
+  run_id INTEGER NOT NULL REFERENCES attribution ON DELETE CASCADE, source_no INTEGER NOT NULL, std_error REAL, ablated_logprob REAL,
+  label TEXT NOT NULL, PRIMARY KEY(run_id, source_no)) STRICT, WITHOUT ROWID;
+CREATE TABLE attribution_note(
+  run_id INTEGER NOT NULL REFERENCES attribution ON DELETE CASCADE, seq INTEGER NOT NULL, text TEXT NOT NULL, PRIMARY KEY(run_id, seq)) STRICT, WITHOUT ROWID;
+CREATE TABLE attribution_outcome(  -- a forward: kept is a 1 or 0 for each source; logprobs: float64, little endian, one per token
+  run_id INTEGER NOT NULL REFERENCES run ON DELETE CASCADE, seq INTEGER NOT NULL, origin TEXT NOT NULL CHECK(origin IN('target','proxy','noise')),
+  kept TEXT NOT NULL, logprobs BLOB NOT NULL, tokens_fed INTEGER NOT NULL, PRIMARY KEY(run_id, seq)) STRICT, WITHOUT ROWID;
+)sql";
 
-std::string schemaSql() {
-  std::string sql = kTables;
+static const std::string kSampleTables[] = {"knob_event", "event", "token_sample", "memory_sample", "ppl_window", "bench_repetition",
+                                            "op_stat", "run_metric", "output", "attribution", "attribution_source"};
+static const std::string kSampleTables2[] = {"attribution_detail", "attribution_source_detail", "attribution_note", "attribution_outcome"};
+
+template <class Tables>
+static std::string frozen(const Tables& tables) {
+  std::string sql;
   const std::string refuse = " NOT IN('queued','running') BEGIN SELECT RAISE(ABORT, 'the samples of a finished run are immutable'); END;\n";
-  for (const std::string table : kSampleTables) {
+  for (const std::string& table : tables) {
     for (const std::string verb : {"INSERT", "UPDATE", "DELETE"}) {
       const std::string row = verb == "INSERT" ? "NEW" : "OLD";
       sql += "CREATE TRIGGER " + table + "_frozen_" + verb + " BEFORE " + verb + " ON " + table +
@@ -184,5 +206,17 @@ std::string schemaSql() {
   }
   return sql;
 }
+
+// Format 3: joules, the device's mean power around the token times its duration.
+static const char* const kEnergy3 = "ALTER TABLE token_sample ADD COLUMN energy_j REAL;\n";
+
+std::string upgradeSql(int from, int to) {
+  std::string sql;
+  if (from < 2 && to >= 2) sql += kTables2 + frozen(kSampleTables2);
+  if (from < 3 && to >= 3) sql += kEnergy3;
+  return sql;
+}
+
+std::string schemaSql(int version) { return kTables + frozen(kSampleTables) + upgradeSql(1, version); }
 
 }  // namespace winnow::storage

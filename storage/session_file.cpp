@@ -113,7 +113,13 @@ class Session final : public SessionFile {
   void setAttribution(Id run, const AttributionRecord& attribution) override {
     size_t bytes = attribution.context.size() + attribution.response.size();
     for (const AttributionSource& s : attribution.sources) bytes += sizeof s + s.text.size() + s.perToken.size() * sizeof(float);
+    bytes += attribution.levelsJson.size() + attribution.forecastsJson.size();
     essential(run, [=](Db& db) { replaceAttribution(db, run, attribution); }, bytes);
+  }
+  void addOutcomes(Id run, std::vector<AttributionOutcome> outcomes) override {
+    size_t bytes = 0;
+    for (const AttributionOutcome& o : outcomes) bytes += o.keep.size() + o.logProbs.size() * sizeof(double);
+    rows(Weight::sample, run, std::move(outcomes), &insertOutcomes, bytes);
   }
   void setMetrics(Id run, std::vector<Metric> metrics) override { rows(Weight::essential, run, std::move(metrics), &insertMetrics); }
   void setOutput(Id run, const std::string& text) override {
@@ -220,6 +226,7 @@ class Session final : public SessionFile {
   Result<std::optional<AttributionRecord>> attribution(Id run) override {
     return read<std::optional<AttributionRecord>>([&](Db& db) { return readAttribution(db, run); });
   }
+  Result<std::vector<AttributionOutcome>> outcomes(Id run) override { return list<AttributionOutcome>(&readOutcomes, run); }
   Result<std::string> prompt(Id run) override {
     return text("SELECT (SELECT text FROM prompt p WHERE p.prompt_id=r.prompt_id) FROM run r WHERE run_id=?", run);
   }

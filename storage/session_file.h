@@ -50,6 +50,7 @@ class SessionFile {
   virtual void addBench(Id run, std::vector<BenchSample> samples) = 0;
   virtual void addOpStats(Id run, std::vector<OpStat> stats) = 0;
   virtual void setAttribution(Id run, const AttributionRecord& attribution) = 0;  // replaces (partial results)
+  virtual void addOutcomes(Id run, std::vector<AttributionOutcome> outcomes) = 0;  // of an attribution, as they come
   virtual void setMetrics(Id run, std::vector<Metric> metrics) = 0;
   virtual void setOutput(Id run, const std::string& text) = 0;
   virtual void finishRun(Id run, RunStatus status, const std::string& error = {}) = 0;
@@ -77,6 +78,7 @@ class SessionFile {
   virtual Result<std::vector<BenchSample>> bench(Id run) = 0;
   virtual Result<std::vector<OpStat>> opStats(Id run) = 0;
   virtual Result<std::optional<AttributionRecord>> attribution(Id run) = 0;
+  virtual Result<std::vector<AttributionOutcome>> outcomes(Id run) = 0;
   virtual Result<std::string> prompt(Id run) = 0;
   virtual Result<std::string> output(Id run) = 0;
   virtual Result<EnvironmentRecord> environment(Id run) = 0;

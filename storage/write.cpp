@@ -215,12 +215,12 @@ void updateEffective(Db& db, Id run, const ConfigRecord& effective, const std::s
 }
 
 void insertTokens(Db& db, Id run, const std::vector<TokenSample>& samples, Outcome& outcome) {
-  Statement& insert = db.cached("INSERT INTO token_sample VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)");
+  Statement& insert = db.cached("INSERT INTO token_sample VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?)");
   const int64_t before = outcome.written;
   eachRow(samples, outcome, [&](const TokenSample& s) {
     insert
         .bind(run, s.index, !s.prefill, s.token, s.tNs, s.durationNs, s.nll, s.entropy, s.kvLive, s.kvEvicted, s.kvBytes, s.epoch,
-              blob(s.piece))
+              blob(s.piece), s.joules)
         .run();
   });
   outcome.tokens += outcome.written - before;
@@ -284,23 +284,6 @@ void insertMetrics(Db& db, Id run, const std::vector<Metric>& metrics, Outcome& 
     if (db.changes() == 0)
       throw SqlError(SQLITE_CONSTRAINT_CHECK, "metric " + m.name + ": better is '" + better + "', not lower, higher or none");
   });
-}
-
-void replaceAttribution(Db& db, Id run, const AttributionRecord& a) {
-  db.run("DELETE FROM attribution_source WHERE run_id=?", run);
-  db.run(
-      "INSERT INTO attribution VALUES(?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET method=excluded.method, unit=excluded.unit, "
-      "context=excluded.context, question=excluded.question, response=excluded.response, base_logprob=excluded.base_logprob, "
-      "noise_floor=excluded.noise_floor, n_forward=excluded.n_forward, forward_tokens=excluded.forward_tokens, wall_ns=excluded.wall_ns, "
-      "complete=excluded.complete",
-      run, a.method, a.unit, a.context, a.question, a.response, a.baseLogProb, a.noiseFloor, a.forwards, a.forwardTokens, a.wallNs,
-      a.complete);
-  for (const AttributionSource& s : a.sources) {
-    Statement& insert = db.cached("INSERT INTO attribution_source VALUES(?,?,?,?,?,?,?)").bind(run, s.id, s.start, s.end, s.text, s.score);
-    if (s.perToken.empty()) insert.add(nullptr);
-    else insert.add(Blob{s.perToken.data(), s.perToken.size() * sizeof(float)});
-    insert.run();
-  }
 }
 
 void replaceOutput(Db& db, Id run, const std::string& text) {

@@ -39,7 +39,8 @@ void insertWindows(Db& db, Id run, const std::vector<WindowSample>& windows, Out
 void insertBench(Db& db, Id run, const std::vector<BenchSample>& samples, Outcome& outcome);
 void insertOpStats(Db& db, Id run, const std::vector<OpStat>& stats, Outcome& outcome);
 void insertMetrics(Db& db, Id run, const std::vector<Metric>& metrics, Outcome& outcome);
-void replaceAttribution(Db& db, Id run, const AttributionRecord& attribution);
+void replaceAttribution(Db& db, Id run, const AttributionRecord& attribution);  // attribution_rows.cpp
+void insertOutcomes(Db& db, Id run, const std::vector<AttributionOutcome>& outcomes, Outcome& outcome);
 void replaceOutput(Db& db, Id run, const std::string& text);
 void finishRun(Db& db, Id run, RunStatus status, const std::string& error, int64_t nowUs);
 void insertSweep(Db& db, Id id, const SweepRecord& sweep, int64_t nowUs);

@@ -70,18 +70,29 @@ std::span<const Command> commands() {
          {"--batch", "N,..", "sequences decoded together (default 1)", false}}},
        runBench},
       {{"attribute", "MODEL", 1, 1, "Which parts of a context made the answer.",
-        {{"--context", "FILE", "the text to attribute to", false},
+        {{"--context", "FILE", "the text to attribute to: text, Markdown, or a .jsonl of passages {\"text\", \"title\"?, \"id\"?}", false},
          {"--question", "TEXT", "asked after the context", false},
          {"--response", "TEXT", "the answer (default: generated greedily)", false},
          {"--method", methodNames(), "(default attribot)", false},
-         {"--unit", "sentence|paragraph|window", "what is left out (default sentence)", false},
-         {"--window", "N", "tokens of a window (default 8)", false},
-         {"--proxy", "MODEL", "a small model that chooses the sources, or scores in the model's place (attribot)", false},
+         {"--unit", "sentence|paragraph|window|document", "what is left out (default sentence); a document is a passage, or a section under a heading", false},
+         {"--window", "N", "tokens of a window (default 8; 1 = single tokens)", false},
+         {"--ranges", "FROM:TO,..", "sources of your own, in bytes of the context", false},
+         {"--fit", "", "leave out the passages that do not fit the model's context, and say how many", false},
+         {"--span", "FROM:TO", "attribute these tokens of the response, counted from 0", false},
+         {"--span-bytes", "FROM:TO", "or the tokens that touch these bytes", false},
+         {"--source", "N", "also: what source N supported, token by token", false},
+         {"--seconds", "T", "the best answer in that time: chooses method, tricks and how much is kept, and says how sure it is", false},
+         {"--proxy", "MODEL", "a small model, or starter-proxy, that chooses the sources, or scores in the model's place (attribot)", false},
          {"--tricks", "LIST", "of attribot: reuse,hierarchy,prune (default), replace for prune, or none", false},
          {"--keep-paragraphs", "K", "that attribot looks into (default 3)", false},
+         {"--keep-sentences", "K", "of these, whose windows it looks into (default 3)", false},
          {"--keep-sources", "K", "that a proxy leaves to the model (default 3)", false},
          {"--samples", "N", "masks of contextcite (64), pairs of orders of shapley (50)", false},
          {"--seed", "N", "of what is drawn at random (default 0)", false},
+         {"--against", "KNOB=VALUE", "attribute the same response under this too, and show the difference", true},
+         {"--against-method", "NAME", "or by another method: attention beside attribot shows attention mass against effect", false},
+         {"--session", "FILE.winnow", "keep the run, its scores and its forwards there", false},
+         {"--resume", "", "go on with the attribution of this question that was stopped there", false},
          {"-n", "N", "tokens to generate without --response (default 48)", false}}},
        runAttribute},
       {{"run", "PLAN.json", 1, 1, "Runs the experiments and sweeps of a plan into a session file.",
@@ -89,7 +100,7 @@ std::span<const Command> commands() {
        runRun},
       {{"sessions", "FILE.winnow", 1, 1, "The runs of a session file with their summaries.", {}}, runSessions},
       {{"export", "FILE.winnow", 1, 1, "A chart of a session as a file.",
-        {{"--chart", "NAME", "latency memory perplexity comparison pareto attribution kv; an .html takes several: comparison,pareto", false},
+        {{"--chart", "NAME", "latency memory perplexity comparison pareto attribution attribution-pareto kv; an .html takes several: comparison,pareto", false},
          {"--runs", "IDS", "1,2,5 (default: all that fit)", false},
          {"--out", "FILE", ".png .svg .pdf .csv .json .html", false},
          {"--theme", "light|dark", "(default light)", false}}},
@@ -164,11 +175,11 @@ void Invocation::warn(const std::string& words) const {
   if (warned_.insert(words).second) line("warning: " + sentence(words));
 }
 
-Result<std::vector<std::pair<std::string, KnobValue>>> Invocation::settings() const {
+Result<std::vector<std::pair<std::string, KnobValue>>> Invocation::settings(const std::string& option) const {
   std::vector<std::pair<std::string, KnobValue>> out;
-  for (const std::string& setting : arguments_.all("--set")) {
+  for (const std::string& setting : arguments_.all(option)) {
     const size_t equals = setting.find('=');
-    if (equals == std::string::npos) return Error{ErrorCode::usage, "--set " + setting + ": expected knob=value.", "For example --set weights.bits=4."};
+    if (equals == std::string::npos) return Error{ErrorCode::usage, option + " " + setting + ": expected knob=value.", "For example " + option + " weights.bits=4."};
     Result<KnobValue> value = Schema::instance().parse(setting.substr(0, equals), setting.substr(equals + 1));
     if (!value) return value.error();
     out.emplace_back(setting.substr(0, equals), std::move(*value));

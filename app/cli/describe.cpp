@@ -1,68 +1,12 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// Commands that describe and do not run: doctor, knobs, info, plan, tokenize.
-#include <QFile>
+// Commands that describe and do not run: knobs, info, plan, tokenize.
 #include <QJsonArray>
 #include <cstdio>
 
 #include "app/cli/command.h"
-#include "engine/cpu/ops.h"
 #include "experiments/model_source.h"
-#include "experiments/recorder.h"
-#include "winnow_build_info.h"
 
 namespace winnow::cli {
-namespace {
-
-// The instruction sets that matter here, as Linux names them.
-QStringList processorFeatures() {
-  QFile file(QStringLiteral("/proc/cpuinfo"));
-  QStringList present;
-  if (!file.open(QIODevice::ReadOnly)) return present;
-  for (const QByteArray& line : file.readAll().split('\n')) {
-    if (!line.startsWith("flags")) continue;
-    const QList<QByteArray> flags = line.mid(line.indexOf(':') + 1).split(' ');
-    for (const char* flag : {"sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16"})
-      if (flags.contains(flag)) present << QLatin1String(flag);
-    break;
-  }
-  return present;
-}
-
-}  // namespace
-
-int runDoctor(const Invocation& invocation) {
-  const storage::EnvironmentRecord machine = environmentRecord();
-  const QStringList features = processorFeatures();
-  const bool driver = QFile::exists(QStringLiteral("/proc/driver/nvidia/version"));
-  const std::string cuda = driver ? "an NVIDIA driver is installed; this build has no CUDA backend: models run on the CPU"
-                                  : "no device (no NVIDIA driver) and no CUDA backend in this build: models run on the CPU";
-  const std::string starter = findResource("starter/starter.gguf");
-  const std::string model = starter.empty() ? "no trained starter model: \"starter\" is synthesized with random weights" : starter;
-  QJsonObject missing{{"cuda", text(cuda)}};
-  if (starter.empty()) missing["starter"] = text(model);
-  if (cpu::bestIsa() == cpu::Isa::scalar) missing["avx2"] = QStringLiteral("the processor has no AVX2: models run on plain code, several times slower");
-  const QJsonObject libraries{{"qt", qVersion()}, {"sqlite", text(storage::sqliteVersion())}, {"pcre2", WINNOW_PCRE2_VERSION}};
-  if (invocation.json())
-    return invocation.print({{"version", WINNOW_VERSION}, {"revision", WINNOW_SOURCE_REVISION}, {"compiler", WINNOW_COMPILER},
-                             {"build", QStringLiteral(WINNOW_BUILD_FLAGS).trimmed()}, {"os", text(machine.os)}, {"kernel", text(machine.kernel)}, {"cpu", text(machine.cpuModel)},
-                             {"cpu_features", QJsonArray::fromStringList(features)}, {"cpu_kernels", text(machine.cpuFeatures)}, {"cores", machine.coresLogical},
-                             {"memory_bytes", static_cast<qint64>(machine.ramBytes)}, {"libraries", libraries},
-                             {"cuda", QJsonObject{{"built", false}, {"driver", driver}, {"meaning", text(cuda)}}}, {"starter", text(model)}, {"missing", missing}});
-  std::string versions;
-  for (auto it = libraries.begin(); it != libraries.end(); ++it) versions += (versions.empty() ? "" : ", ") + it.key().toStdString() + " " + it.value().toString().toStdString();
-  printTable({{"Winnow", std::string(WINNOW_VERSION) + " (" + WINNOW_SOURCE_REVISION + ", " + WINNOW_COMPILER + ")"},
-              {"System", machine.os + ", " + machine.kernel},
-              {"Processor", machine.cpuModel},
-              {"CPU features", features.join(QLatin1Char(' ')).toStdString()},
-              {"CPU kernels", machine.cpuFeatures},
-              {"Threads", std::to_string(machine.coresLogical)},
-              {"Memory", bytesText(machine.ramBytes)},
-              {"Libraries", versions},
-              {"CUDA", cuda},
-              {"Starter", model}});
-  return 0;
-}
-
 int runKnobs(const Invocation& invocation) {
   std::shared_ptr<const Model> model;
   if (!invocation.arguments().positional().empty()) {

@@ -8,6 +8,7 @@
 #include <QFile>
 #include <QSysInfo>
 
+#include "engine/cuda/probe.h"
 #include "experiments/format.h"
 #include "experiments/workbench.h"
 
@@ -37,13 +38,15 @@ QString say(const char* text) { return QCoreApplication::translate("MachineInfo"
 }  // namespace
 
 QString MachineInfo::line() const {
-  return say("This machine: CPU with %1 threads, %2, %3 memory. No CUDA device is in use: everything runs on the CPU.")
-      .arg(threads)
-      .arg(instructions, Format().bytes(static_cast<double>(memoryBytes)));
+  const QString cpu = say("This machine: CPU with %1 threads, %2, %3 memory.").arg(threads).arg(instructions, Format().bytes(static_cast<double>(memoryBytes)));
+  if (cudaReady) return cpu + u' ' + say("CUDA device: %1.").arg(cuda);
+  if (cuda.isEmpty()) return cpu + u' ' + say("No CUDA device is in use: everything runs on the CPU.");
+  return cpu + u' ' + cuda + u' ' + say("Everything runs on the CPU.");
 }
 
 QString MachineInfo::details() const {
-  return say("%1\n%2, kernel %3\nThis build has the CPU backend.").arg(cpuName(), QSysInfo::prettyProductName(), QSysInfo::kernelVersion());
+  const QString build = cuda::buildInfo().built ? say("This build has the CPU and the CUDA backend.") : say("This build has the CPU backend.");
+  return say("%1\n%2, kernel %3\n%4").arg(cpuName(), QSysInfo::prettyProductName(), QSysInfo::kernelVersion(), build);
 }
 
 MachineInfo machineInfo(int threads) {
@@ -51,6 +54,9 @@ MachineInfo machineInfo(int threads) {
   info.threads = threads > 0 ? threads : usableCores();
   info.instructions = QString::fromStdString(cpu::isaName(cpu::bestIsa()));
   info.memoryBytes = static_cast<qint64>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGESIZE);
+  const cuda::DeviceReport report = cuda::probeDevices(cuda::buildInfo());
+  info.cuda = QString::fromStdString(report.sentence);
+  info.cudaReady = report.ready();
   return info;
 }
 

@@ -9,6 +9,8 @@ struct MachineInfo {
   int threads = 0;
   QString instructions;   // "avx512+vnni+bf16"
   qint64 memoryBytes = 0;
+  QString cuda;           // the device, or why there is none and what to do
+  bool cudaReady = false;
   QString line() const;
   QString details() const;
 };

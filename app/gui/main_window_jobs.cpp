@@ -257,6 +257,7 @@ void MainWindow::openRun(qint64 run) {
     point.seconds = static_cast<double>(sample.tNs) / 1e9;
     point.nll = sample.nll.value_or(-1);
     point.entropy = sample.entropy.value_or(-1);
+    point.joules = sample.joules.value_or(-1);
     point.epoch = sample.epoch;
     point.kvLive = sample.kvLive;
     point.kvEvicted = sample.kvEvicted;

@@ -26,7 +26,6 @@ StatusChips::StatusChips(QStatusBar* bar, Workbench* workbench, const MachineInf
   connect(weights_, &QToolButton::clicked, this, &StatusChips::weightsClicked);
   connect(session_, &QToolButton::clicked, this, &StatusChips::sessionClicked);
   device_->setToolTip(machine.line() + QLatin1Char('\n') + machine.details());
-  device_->setText(plural(machine.threads, tr("CPU · %1 thread"), tr("CPU · %1 threads")));
   timer_.setInterval(500);
   connect(&timer_, &QTimer::timeout, this, &StatusChips::tick);
   timer_.start();
@@ -53,6 +52,9 @@ void StatusChips::addTokens(const std::vector<TokenPoint>& points) {
 
 void StatusChips::refresh() {
   if (workbench_->job().kind == JobState::Kind::generate && !workbench_->job().running) recentMs_.clear();
+  const QString device = workbench_->hasModel() ? workbench_->model().device : QString();
+  device_->setText(device.startsWith(QStringLiteral("CUDA")) ? device.section(u',', 0, 0)
+                                                            : plural(machine_.threads, tr("CPU · %1 thread"), tr("CPU · %1 threads")));
   tick();
 }
 

@@ -15,10 +15,10 @@ Status readAttention(AttributionTask& task, bool rollout) {
   if (!read) return read.error();
   ++task.result.forwards;
   task.result.forwardTokens += read->response.tokensFed;
-  task.takeBase(read->response);
+  task.takeBase(task.target, read->response);
   for (size_t i = 0; i < task.sources().size(); ++i) {
     Source& source = task.result.sources[i];
-    source.score = sum(read->mass[i]);
+    source.score = task.total(task.target, read->mass[i]);
     source.perToken.assign(read->mass[i].begin(), read->mass[i].end());
   }
   char text[200];

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numbers>
+#include <numeric>
 #include <random>
 
 #include "engine/attribute/agreement.h"
@@ -61,7 +62,7 @@ LassoFit fitSpan(const Design& design, size_t first, size_t last) {
 }
 
 // Rank correlation of the true outcomes of masks and those predicted by a fit that has not seen them.
-std::optional<double> confidence(const Design& design) {
+std::optional<double> confidence(const Design& design, size_t first, size_t last) {
   const size_t count = design.rows.size();
   if (count < 2 * kFolds) return std::nullopt;
   std::vector<double> predicted(count), truth(count);
@@ -72,16 +73,17 @@ std::optional<double> confidence(const Design& design) {
       seen.rows.push_back(design.rows[i]);
       seen.logProbs.push_back(design.logProbs[i]);
     }
-    const LassoFit fit = fitSpan(seen, 0, seen.tokens());
+    const LassoFit fit = fitSpan(seen, first, last);
     for (size_t i = fold; i < count; i += kFolds) predicted[i] = fit.predict(design.rows[i]);
   }
-  for (size_t i = 0; i < count; ++i) truth[i] = logOdds(sum(*design.logProbs[i]));
+  for (size_t i = 0; i < count; ++i) truth[i] = logOdds(std::accumulate(design.logProbs[i]->begin() + static_cast<std::ptrdiff_t>(first), design.logProbs[i]->begin() + static_cast<std::ptrdiff_t>(last), 0.0));
   return spearman(predicted, truth);
 }
 
 void publish(AttributionTask& task, const Design& design, bool last) {
   const size_t tokens = design.tokens();
-  const LassoFit whole = fitSpan(design, 0, tokens);
+  const size_t first = static_cast<size_t>(task.span.first), end = task.span.second > 0 ? static_cast<size_t>(task.span.second) : tokens;
+  const LassoFit whole = fitSpan(design, first, end);
   for (size_t i = 0; i < whole.weights.size(); ++i) task.result.sources[i].score = whole.weights[i];
   if (last) {
     for (Source& source : task.result.sources) source.perToken.clear();
@@ -89,7 +91,7 @@ void publish(AttributionTask& task, const Design& design, bool last) {
       const LassoFit one = fitSpan(design, t, t + 1);
       for (size_t i = 0; i < one.weights.size(); ++i) task.result.sources[i].perToken.push_back(static_cast<float>(one.weights[i]));
     }
-    task.result.confidence = confidence(design);
+    task.result.confidence = confidence(design, first, end);
   }
   task.partial();
 }
@@ -102,7 +104,7 @@ Status runContextCite(AttributionTask& task) {
   task.forwardsExpected = static_cast<int64_t>(masks.size()) + 1;
   MaskScores scores(task);
   if (Status done = scores.evaluate({task.everySource()}); !done) return done;
-  task.takeBase({scores.at(task.everySource()), 0});
+  task.takeBase(task.target, {scores.at(task.everySource()), 0});
   Design design;
   for (size_t at = 0; at < masks.size(); at += kRound) {
     const std::vector<Mask> round(masks.begin() + static_cast<std::ptrdiff_t>(at), masks.begin() + static_cast<std::ptrdiff_t>(std::min(at + kRound, masks.size())));
@@ -111,7 +113,12 @@ Status runContextCite(AttributionTask& task) {
       design.rows.emplace_back(mask.begin(), mask.end());
       design.logProbs.push_back(&scores.at(mask));
     }
-    publish(task, design, at + kRound >= masks.size());
+    const bool spent = at + kRound < masks.size() && task.late && task.late();
+    publish(task, design, spent || at + kRound >= masks.size());
+    if (spent) {
+      task.result.notes.push_back("The time was spent after " + std::to_string(design.rows.size()) + " of " + std::to_string(masks.size()) + " contexts.");
+      break;
+    }
   }
   task.result.notes.push_back("Scores are weights of the response's log-odds: 2.3 is about ten times the odds.");
   return Done{};

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // Leaving out groups of sources, one forward each; what the leave-one-out methods share.
 #include <algorithm>
-#include <numeric>
 
 #include "engine/attribute/method.h"
 
@@ -19,62 +18,49 @@ bool seamChanged(const std::vector<int32_t>& whole, const std::vector<int32_t>& 
 
 }  // namespace
 
-Result<AttentionMass> ResponseScorer::attention(const std::string&, const std::vector<Source>&, bool) {
-  return Error{ErrorCode::usage, "Attention can't be read here.", "Use a model."};
-}
-
-double sum(const std::vector<double>& logProbs) { return std::accumulate(logProbs.begin(), logProbs.end(), 0.0); }
-
-Result<ResponseScore> AttributionTask::score(ResponseScorer& scorer, const std::string& context, const std::string& what) {
-  if (progress.stopped()) return Error{ErrorCode::cancelled, "The attribution was cancelled.", ""};
-  const double share = static_cast<double>(result.forwards) / static_cast<double>(std::max<int64_t>(forwardsExpected, 1));
-  progress(std::min(share, 1.0), what);
-  auto scored = scorer.score(context);
-  if (!scored) return scored;
-  ++result.forwards;
-  result.forwardTokens += scored->tokensFed;
-  if (&scorer == proxy) {
-    ++result.proxyForwards;
-    result.proxyForwardTokens += scored->tokensFed;
-  }
-  return scored;
-}
-
-void AttributionTask::takeBase(const ResponseScore& base) {
-  result.baseLogProb = sum(base.logProbs);
-  result.responseNll.clear();
-  for (const double logProb : base.logProbs) result.responseNll.push_back(static_cast<float>(-logProb));
-}
-
-void AttributionTask::partial() const {
-  if (onPartial) onPartial(result);
-}
-
 Status leaveOut(AttributionTask& task, const LeaveOut& plan, const std::function<void(size_t group, LeftOut&&)>& onScore) {
   plan.scorer.reusePrefix(plan.reuse);
   const std::string whole = task.contextOf(plan.keep);
-  const auto base = task.score(plan.scorer, whole, "whole context");
+  const auto base = task.score(plan.scorer, plan.keep, "whole context");
   if (!base) return base.error();
-  if (plan.final) task.takeBase(*base);
+  if (plan.final) task.takeBase(plan.scorer, *base);
   const size_t count = plan.groups.size();
-  size_t seams = 0;
-  for (size_t i = 0; i < count; ++i) {
-    const size_t group = plan.reuse ? count - 1 - i : i;
+  const double full = task.total(plan.scorer, base->logProbs);
+  size_t seams = 0, done = 0;
+  bool spent = false;
+  const auto take = [&](size_t group, const ResponseScore& without) -> Status {
+    seams += seamChanged(base->prompt, without.prompt);
+    LeftOut left;
+    left.logProb = task.total(plan.scorer, without.logProbs);
+    left.score = full - left.logProb;
+    for (size_t t = 0; t < base->logProbs.size(); ++t) left.perToken.push_back(static_cast<float>(base->logProbs[t] - without.logProbs[t]));
+    onScore(group, std::move(left));
+    spent = plan.final && ++done < count && task.late && task.late();
+    return spent ? Status(Error{ErrorCode::cancelled, "The time is spent.", ""}) : Status(Done{});
+  };
+  std::vector<size_t> order = plan.order;
+  for (size_t i = 0; order.size() < count; ++i) order.push_back(plan.reuse ? count - 1 - i : i);
+  std::vector<size_t> groups;
+  std::vector<std::vector<bool>> keeps;
+  Status result = Done{};
+  for (const size_t group : order) {
     std::vector<bool> keep = plan.keep;
     for (const size_t source : plan.groups[group]) keep[source] = false;
-    const std::string text = task.contextOf(keep);
-    const bool same = plan.reuse && text == whole;
-    const auto without = same ? base : task.score(plan.scorer, text, plan.what + " " + std::to_string(group + 1) + " of " + std::to_string(count));
-    if (!without) return without.error();
-    seams += seamChanged(base->prompt, without->prompt);
-    LeftOut left;
-    left.score = sum(base->logProbs) - sum(without->logProbs);
-    for (size_t t = 0; t < base->logProbs.size(); ++t) left.perToken.push_back(static_cast<float>(base->logProbs[t] - without->logProbs[t]));
-    onScore(group, std::move(left));
+    if (plan.reuse && task.contextOf(keep) == whole) {
+      if (result = take(group, *base); !result) break;
+      continue;
+    }
+    groups.push_back(group);
+    keeps.push_back(std::move(keep));
   }
+  if (result)
+    result = task.scoreAll(plan.scorer, keeps, plan.what + "s left out, " + std::to_string(keeps.size()),
+                           [&](size_t index, ResponseScore&& without) { return take(groups[index], without); });
   if (seams > 0)
     task.result.notes.push_back("Leaving out " + std::to_string(seams) + " of " + std::to_string(count) + " " + plan.what +
                                 "s changed how the text beside the cut is split into tokens; every context was tokenized anew.");
+  if (!spent) return result;
+  task.result.notes.push_back("The time was spent after " + std::to_string(done) + " of " + std::to_string(count) + " " + plan.what + "s; the others have no score.");
   return Done{};
 }
 
@@ -86,11 +72,12 @@ std::vector<std::vector<size_t>> singles(const std::vector<bool>& keep) {
 }
 
 Status scoreSources(AttributionTask& task, ResponseScorer& scorer, const std::vector<bool>& keep, bool reuse) {
-  if (Status measured = scorer.measureNoise(task.contextOf(keep), task.result); !measured) return measured;
+  if (Status measured = task.measureNoise(scorer, keep); !measured) return measured;
   const LeaveOut plan{scorer, keep, singles(keep), reuse, true};
   return leaveOut(task, plan, [&](size_t group, LeftOut&& left) {
     Source& source = task.result.sources[plan.groups[group].front()];
     source.score = left.score;
+    source.ablatedLogProb = left.logProb;
     source.perToken = std::move(left.perToken);
     task.partial();
   });

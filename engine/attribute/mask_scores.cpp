@@ -9,7 +9,7 @@ Status MaskScores::evaluate(std::vector<Mask> masks) {
   std::ranges::sort(masks);
   for (const Mask& mask : masks) {
     if (scores_.contains(mask)) continue;
-    const auto scored = task_.score(task_.target, task_.contextOf(mask),
+    const auto scored = task_.score(task_.target, mask,
                                     "context " + std::to_string(scores_.size() + 1) + " of " + std::to_string(task_.forwardsExpected));
     if (!scored) return scored.error();
     scores_.emplace(mask, scored->logProbs);

@@ -3,54 +3,67 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 
 #include "engine/attribute/attention_flow.h"
 #include "engine/attribute/token_ranges.h"
-#include "engine/cpu/ops.h"
+#include "engine/run/branches.h"
 
 namespace winnow {
 
-ModelScorer::ModelScorer(Session& session, const Tokenizer& tokenizer, std::string question, std::vector<int32_t> response, std::stop_token stop)
-    : session_(session), tokenizer_(tokenizer), question_(std::move(question)), response_(std::move(response)) {
+ModelScorer::ModelScorer(Session& session, const Tokenizer& tokenizer, std::string question, std::vector<int32_t> response, std::stop_token stop, bool together)
+    : session_(session), tokenizer_(tokenizer), question_(std::move(question)), response_(std::move(response)), together_(together) {
   inner_.stop = std::move(stop);
 }
 
 Result<ResponseScore> ModelScorer::score(const std::string& context) {
-  return scorePrompt(tokenizer_.encode(attributionPrompt(context, question_), true), 0);
+  return scorePrompt(promptTokens(context), 0);
 }
+
+std::vector<int32_t> ModelScorer::promptTokens(const std::string& context) const { return tokenizer_.encode(attributionPrompt(context, question_), true); }
 
 void ModelScorer::reusePrefix(bool on) {
   reuse_ = on;
   session_.reset();  // what a method feeds does not depend on what ran before it
 }
 
-// piece: tokens per prefill call, 0 = all at once.
-Result<ResponseScore> ModelScorer::scorePrompt(std::vector<int32_t> prompt, size_t piece) {
-  if (prompt.empty()) return Error{ErrorCode::badInput, "The prompt has no tokens.", "Give a question."};
-  ResponseScore out;
+std::vector<int32_t> ModelScorer::withResponse(const std::vector<int32_t>& prompt) const {
   std::vector<int32_t> tokens = prompt;
   tokens.insert(tokens.end(), response_.begin(), response_.end() - 1);
+  return tokens;
+}
+
+void ModelScorer::addScores(ResponseScore& to, int count, const float* logits) {
+  scores_.resize(static_cast<size_t>(count));
+  session_.scoreLogits(logits, std::span(response_).subspan(to.logProbs.size(), static_cast<size_t>(count)), scores_.data());
+  for (const TokenScore& score : scores_) to.logProbs.push_back(-score.nll);
+}
+
+namespace {
+
+size_t sharedPrefix(const std::vector<int32_t>& held, const std::vector<int32_t>& tokens, size_t most) {
+  const size_t room = std::min(most, held.size());
+  return static_cast<size_t>(std::mismatch(held.begin(), held.begin() + static_cast<std::ptrdiff_t>(room), tokens.begin()).first - held.begin());
+}
+
+Error noPrompt() { return {ErrorCode::badInput, "The prompt has no tokens.", "Give a question."}; }
+
+}  // namespace
+
+// piece: tokens per prefill call, 0 = all at once.
+Result<ResponseScore> ModelScorer::scorePrompt(std::vector<int32_t> prompt, size_t piece) {
+  if (prompt.empty()) return noPrompt();
+  ResponseScore out;
+  const std::vector<int32_t> tokens = withResponse(prompt);
   // The last prompt token is always fed: its logits score the first response token.
   const size_t scored = prompt.size() - 1;
   size_t begin = 0;
-  if (reuse_) {
-    const std::vector<int32_t>& held = session_.tokens();
-    const size_t room = std::min(scored, held.size());
-    begin = static_cast<size_t>(std::mismatch(held.begin(), held.begin() + static_cast<std::ptrdiff_t>(room), tokens.begin()).first - held.begin());
-    begin = static_cast<size_t>(session_.rewind(static_cast<int64_t>(begin)));
-  } else {
+  if (reuse_)
+    begin = static_cast<size_t>(session_.rewind(static_cast<int64_t>(sharedPrefix(session_.tokens(), tokens, scored))));
+  else
     session_.reset();
-  }
   out.prompt = std::move(prompt);
   out.tokensFed = static_cast<int64_t>(tokens.size() - begin);
-  std::vector<cpu::TokenScore> scores;
-  const Session::LogitsSink sink = [&](int, int count, const float* logits) {
-    const int vocab = session_.vocab();
-    scores.resize(static_cast<size_t>(count));
-    cpu::scoreLogits(session_.cpuContext(), logits, vocab, vocab, response_.data() + out.logProbs.size(), count, scores.data());
-    for (const cpu::TokenScore& score : scores) out.logProbs.push_back(-score.nll);
-  };
+  const Session::LogitsSink sink = [&](int, int count, const float* logits) { addScores(out, count, logits); };
   const std::span<const int32_t> all(tokens);
   for (size_t at = begin; at < tokens.size();) {
     const size_t count = piece == 0 ? tokens.size() - at : std::min(piece, tokens.size() - at);
@@ -58,6 +71,39 @@ Result<ResponseScore> ModelScorer::scorePrompt(std::vector<int32_t> prompt, size
     at += count;
   }
   return out;
+}
+
+// What the session holds is the context they are parts of: each is a branch of it, and those that fit a batch are fed together.
+Status ModelScorer::scoreAll(std::span<const std::string> contexts, const OnScore& onScore) {
+  if (!reuse_ || !together_ || session_.position() == 0 || !canBranch(session_)) return ResponseScorer::scoreAll(contexts, onScore);
+  std::vector<ResponseScore> scores(contexts.size());
+  std::vector<std::vector<int32_t>> tokens(contexts.size());
+  std::vector<Branch> branches;
+  for (size_t i = 0; i < contexts.size(); ++i) {
+    scores[i].prompt = promptTokens(contexts[i]);
+    if (scores[i].prompt.empty()) return noPrompt();
+    tokens[i] = withResponse(scores[i].prompt);
+    const size_t scored = scores[i].prompt.size() - 1, begin = sharedPrefix(session_.tokens(), tokens[i], scored);
+    scores[i].tokensFed = static_cast<int64_t>(tokens[i].size() - begin);
+    branches.push_back({static_cast<int64_t>(begin), std::span<const int32_t>(tokens[i]).subspan(begin), scored - begin});
+  }
+  return prefillBranches(session_, branches, inner_, [&](size_t branch, int, int count, const float* logits) -> Status {
+    addScores(scores[branch], count, logits);
+    return scores[branch].logProbs.size() < response_.size() ? Status(Done{}) : onScore(branch, std::move(scores[branch]));
+  });
+}
+
+Result<double> ModelScorer::measureSpeed(const std::string& context) {
+  constexpr size_t kMost = 256;
+  std::vector<int32_t> prompt = promptTokens(context);
+  if (prompt.empty()) return noPrompt();
+  prompt.resize(std::min(prompt.size(), kMost));
+  session_.reset();
+  const auto began = std::chrono::steady_clock::now();
+  if (Status fed = session_.prefill(prompt, inner_); !fed) return fed.error();
+  const double ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - began).count();
+  session_.reset();
+  return ms / static_cast<double>(prompt.size());
 }
 
 // A token is of the source in which its last byte stands: words bring the space before them along.
@@ -94,25 +140,16 @@ Result<AttentionMass> ModelScorer::attention(const std::string& context, const s
   return out;
 }
 
-// Three standard deviations of a context's score under four ways of cutting the prompt into batches.
-Status ModelScorer::measureNoise(const std::string& context, AttributeResult& result) {
-  const auto began = std::chrono::steady_clock::now();
-  const std::vector<int32_t> prompt = tokenizer_.encode(attributionPrompt(context, question_), true);
+Result<std::vector<ResponseScore>> ModelScorer::otherChunkings(const std::string& context) {
+  const std::vector<int32_t> prompt = promptTokens(context);
   reusePrefix(false);
-  std::vector<double> values;
+  std::vector<ResponseScore> scores;
   for (const size_t piece : {size_t{0}, size_t{64}, size_t{17}, size_t{5}}) {
-    const auto scored = scorePrompt(prompt, piece);
+    auto scored = scorePrompt(prompt, piece);
     if (!scored) return scored.error();
-    values.push_back(sum(scored->logProbs));
-    ++result.noiseForwards;
-    result.noiseForwardTokens += scored->tokensFed;
+    scores.push_back(std::move(*scored));
   }
-  double mean = 0, squared = 0;
-  for (const double value : values) mean += value / static_cast<double>(values.size());
-  for (const double value : values) squared += (value - mean) * (value - mean);
-  result.noiseFloor = 3 * std::sqrt(squared / static_cast<double>(values.size() - 1));
-  result.noiseMs += std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - began).count();
-  return Done{};
+  return scores;
 }
 
 std::vector<int32_t> responseTokens(const Tokenizer& tokenizer, const std::string& prompt, const std::string& response) {

@@ -27,7 +27,7 @@ void addMarginal(std::vector<double>& to, const std::vector<double>& with, const
 void publish(AttributionTask& task, const Shares& shares, const std::vector<double>* errors) {
   for (size_t i = 0; i < shares.size(); ++i) {
     Source& source = task.result.sources[i];
-    source.score = sum(shares[i]);
+    source.score = task.total(task.target, shares[i]);
     source.perToken.assign(shares[i].begin(), shares[i].end());
     if (errors) source.standardError = (*errors)[i];
   }
@@ -84,12 +84,16 @@ Status sampled(AttributionTask& task, MaskScores& scores, size_t n, int pairs) {
     for (size_t i = 0; i < n; ++i) {  // running mean and sum of squared deviations
       mean[i].resize(shares[i].size(), 0.0);
       for (size_t t = 0; t < shares[i].size(); ++t) mean[i][t] += (shares[i][t] - mean[i][t]) / pair;
-      const double value = sum(shares[i]), before = average[i];
+      const double value = task.total(task.target, shares[i]), before = average[i];
       average[i] += (value - before) / pair;
       squares[i] += (value - before) * (value - average[i]);
       errors[i] = pair > 1 ? std::sqrt(squares[i] / (pair - 1) / pair) : 0;
     }
     publish(task, mean, pair > 1 ? &errors : nullptr);
+    if (pair > 1 && pair < pairs && task.late && task.late()) {
+      task.result.notes.push_back("The time was spent after " + std::to_string(pair) + " of " + std::to_string(pairs) + " pairs of orders.");
+      break;
+    }
   }
   return Done{};
 }
@@ -102,10 +106,10 @@ Status runShapley(AttributionTask& task) {
   const int64_t drawn = 2 * int64_t{pairs} * (static_cast<int64_t>(n) - 1) + 2;
   const bool all = n <= kExactSources && (task.request.samples == 0 || int64_t{1} << n <= drawn);
   task.forwardsExpected = all ? int64_t{1} << n : drawn;
-  if (Status measured = task.target.measureNoise(task.contextOf(task.everySource()), task.result); !measured) return measured;
+  if (Status measured = task.measureNoise(task.target, task.everySource()); !measured) return measured;
   MaskScores scores(task);
   if (Status done = scores.evaluate({task.everySource()}); !done) return done;
-  task.takeBase({scores.at(task.everySource()), 0});
+  task.takeBase(task.target, {scores.at(task.everySource()), 0});
   return all ? exact(task, scores, n) : sampled(task, scores, n, pairs);
 }
 

@@ -163,17 +163,28 @@ std::vector<Span> sentences(std::string_view text, Span paragraph) {
   return out;
 }
 
-}  // namespace
-
-std::vector<Source> splitSources(std::string_view context, SourceUnit unit) {
-  std::vector<Span> spans;
-  for (const Span& paragraph : paragraphs(context)) {
-    if (unit == SourceUnit::paragraph) {
-      spans.push_back(paragraph);
-    } else {
-      for (const Span& sentence : sentences(context, paragraph)) spans.push_back(sentence);
-    }
+// From one Markdown heading (# to ######) to the next; what stands before the first one too.
+std::vector<Span> sections(std::string_view text) {
+  std::vector<size_t> begins;
+  for (size_t line = 0; line < text.size();) {
+    size_t marks = 0;
+    while (line + marks < text.size() && text[line + marks] == '#') ++marks;
+    if (marks >= 1 && marks <= 6 && line + marks < text.size() && text[line + marks] == ' ') begins.push_back(line);
+    const size_t stop = text.find('\n', line);
+    line = stop == std::string_view::npos ? text.size() : stop + 1;
   }
+  if (begins.empty() || begins.front() > 0) begins.insert(begins.begin(), 0);
+  std::vector<Span> out;
+  for (size_t i = 0; i < begins.size(); ++i) {
+    size_t begin = begins[i], end = i + 1 < begins.size() ? begins[i + 1] : text.size();
+    while (begin < end && blank(text[begin])) ++begin;
+    while (end > begin && blank(text[end - 1])) --end;
+    if (end > begin) out.push_back({begin, end});
+  }
+  return out;
+}
+
+std::vector<Source> asSources(std::string_view context, const std::vector<Span>& spans) {
   std::vector<Source> out;
   for (size_t i = 0; i < spans.size(); ++i) {
     Source source;
@@ -187,9 +198,58 @@ std::vector<Source> splitSources(std::string_view context, SourceUnit unit) {
   return out;
 }
 
+}  // namespace
+
+std::vector<Source> splitSources(std::string_view context, SourceUnit unit) {
+  std::vector<Span> spans;
+  for (const Span& paragraph : paragraphs(context)) {
+    if (unit == SourceUnit::paragraph) {
+      spans.push_back(paragraph);
+    } else {
+      for (const Span& sentence : sentences(context, paragraph)) spans.push_back(sentence);
+    }
+  }
+  return asSources(context, spans);
+}
+
+std::vector<Source> splitDocuments(std::string_view context, const std::vector<Document>& documents) {
+  std::vector<Span> spans;
+  for (const Document& document : documents) spans.push_back({static_cast<size_t>(document.start), static_cast<size_t>(document.end)});
+  if (documents.empty()) spans = sections(context);
+  std::vector<Source> out = asSources(context, spans);
+  for (size_t i = 0; i < documents.size(); ++i) out[i].label = !documents[i].title.empty() ? documents[i].title : documents[i].id;
+  return out;
+}
+
+Result<std::vector<Source>> sourcesOf(std::string_view context, const std::vector<ByteRange>& ranges) {
+  const auto inCharacter = [&](int64_t at) { return at < static_cast<int64_t>(context.size()) && (static_cast<unsigned char>(context[static_cast<size_t>(at)]) & 0xC0) == 0x80; };
+  std::vector<Span> spans;
+  int64_t before = 0;
+  for (size_t i = 0; i < ranges.size(); ++i) {
+    const ByteRange& range = ranges[i];
+    const char* wrong = range.start > range.end                                    ? "ends before it begins"
+                        : range.start < before                                     ? "begins before the end of the one before it"
+                        : range.end > static_cast<int64_t>(context.size())         ? "reaches past the text's end"
+                        : inCharacter(range.start) || inCharacter(range.end)       ? "cuts a character in two"
+                                                                                   : nullptr;
+    if (wrong)
+      return Error{ErrorCode::usage, "Source " + std::to_string(i + 1) + ", bytes " + std::to_string(range.start) + " to " + std::to_string(range.end) + " of " +
+                                         std::to_string(context.size()) + ", " + wrong + ".", "Give ranges in order, none over another, between whole characters."};
+    spans.push_back({static_cast<size_t>(range.start), static_cast<size_t>(range.end)});
+    before = range.end;
+  }
+  return asSources(context, spans);
+}
+
 std::string_view sourceUnitName(SourceUnit unit) {
-  static constexpr std::array<std::string_view, 3> names = {"sentence", "paragraph", "window"};
+  static constexpr std::array<std::string_view, 5> names = {"sentence", "paragraph", "window", "document", "given"};
   return names[static_cast<size_t>(unit)];
+}
+
+std::optional<SourceUnit> findSourceUnit(std::string_view name) {
+  for (const SourceUnit unit : {SourceUnit::sentence, SourceUnit::paragraph, SourceUnit::window, SourceUnit::document, SourceUnit::given})
+    if (sourceUnitName(unit) == name) return unit;
+  return std::nullopt;
 }
 
 std::string contextWith(std::string_view context, const std::vector<Source>& sources, const std::vector<bool>& keep) {

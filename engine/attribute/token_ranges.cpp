@@ -21,24 +21,37 @@ std::vector<int64_t> tokenEnds(const Tokenizer& tokenizer, const std::vector<int
   return ends;
 }
 
-std::vector<Source> splitWindows(std::string_view context, const Tokenizer& tokenizer, int tokens) {
+std::vector<Source> splitWindows(std::string_view context, const Tokenizer& tokenizer, int tokens, const std::vector<Source>& within) {
   const std::vector<int64_t> ends = tokenEnds(tokenizer, tokenizer.encode(context, false), context);
   const auto inCharacter = [&](int64_t at) { return at < static_cast<int64_t>(context.size()) && (static_cast<unsigned char>(context[static_cast<size_t>(at)]) & 0xC0) == 0x80; };
   std::vector<Source> out;
-  int64_t begin = 0;
-  int held = 0;
-  for (size_t i = 0; i < ends.size(); ++i) {
-    const int64_t end = ends[i];
-    const bool last = i + 1 == ends.size();
-    if ((++held < tokens && !last) || (inCharacter(end) && !last) || end == begin) continue;
+  const auto cut = [&](int64_t begin, int64_t end, int64_t separatorEnd) {
     Source source;
     source.id = static_cast<int>(out.size());
     source.start = begin;
-    source.end = source.separatorEnd = end;
+    source.end = end;
+    source.separatorEnd = separatorEnd;
     source.text = std::string(context.substr(static_cast<size_t>(begin), static_cast<size_t>(end - begin)));
     out.push_back(std::move(source));
-    begin = end;
-    held = 0;
+  };
+  const auto all = static_cast<int64_t>(context.size());
+  std::vector<ByteRange> pieces;
+  for (const Source& piece : within) pieces.push_back({piece.start, piece.end});
+  if (within.empty()) pieces.push_back({0, all});
+  size_t at = 0;  // of the tokens
+  for (size_t piece = 0; piece < pieces.size(); ++piece) {
+    const int64_t stop = pieces[piece].end, next = piece + 1 < pieces.size() ? pieces[piece + 1].start : all;
+    int64_t begin = pieces[piece].start;
+    int held = 0;
+    while (at < ends.size() && ends[at] <= begin) ++at;
+    for (; begin < stop && at < ends.size(); ++at) {
+      const int64_t end = std::min(ends[at], stop);
+      const bool last = end == stop || at + 1 == ends.size();
+      if ((++held < tokens && !last) || (inCharacter(end) && !last) || end == begin) continue;
+      cut(begin, end, end == stop ? next : end);
+      begin = end;
+      held = 0;
+    }
   }
   return out;
 }

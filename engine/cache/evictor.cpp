@@ -47,6 +47,7 @@ int64_t Evictor::apply(KvCache& cache, std::span<const LayerSharing> sharing, in
   const auto keep = static_cast<int>(kept(fed));
   const int heads = cache.kvHeads(), layers = cache.layers();
   std::atomic<int64_t> evicted{0};
+  cache.readSums();
   pool.run([&](int thread, int threads) {
     std::vector<int32_t> slots;
     const auto range = ThreadPool::split(int64_t{layers} * heads, 1, thread, threads);
@@ -63,6 +64,7 @@ int64_t Evictor::apply(KvCache& cache, std::span<const LayerSharing> sharing, in
       }
     }
   });
+  cache.settle();
   return evicted.load();
 }
 
@@ -92,6 +94,7 @@ int64_t unifyGroups(KvCache& cache, std::span<const LayerSharing> sharing) {
       }
     }
   }
+  cache.settle();
   for (int layer = 0; layer < layers; ++layer)
     if (!follows(sharing, layer, layer) && cache.ownsKeys(layer)) cache.dropKeys(layer);
   return left;

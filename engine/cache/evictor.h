@@ -6,7 +6,9 @@
 #include <string>
 
 #include "engine/cache/kv_cache.h"
+#include "engine/cache/policy.h"
 #include "engine/cache/registry.h"
+#include "engine/core/threads.h"
 #include "engine/plan/plan.h"
 
 namespace winnow {

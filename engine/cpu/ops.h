@@ -12,6 +12,7 @@
 #include "engine/core/memory.h"
 #include "engine/core/threads.h"
 #include "engine/model/config.h"
+#include "engine/plan/numerics.h"
 #include "engine/weights/matrix.h"
 
 namespace winnow::cpu {
@@ -21,14 +22,7 @@ Isa bestIsa();                     // from CPUID (and XCR0)
 std::vector<Isa> availableIsas();  // scalar first
 std::string isaName(Isa isa);      // "scalar", "avx2", "avx512+vnni+bf16"
 
-// How activations enter a matrix product (DESIGN §2, compute.activations).
-enum class ActivationMode : uint8_t {
-  f32,   // f32 x against dequantized or plain weights
-  f16,   // x rounded to f16 first
-  bf16,  // x rounded to bf16 first (vdpbf16ps on bf16 weights)
-  int8,  // x quantized per token and group of 32: scale = max|x|/127, round to nearest even; integer dot products on packed
-         // weights. On plain weights it is refused by the caller.
-};
+using winnow::ActivationMode;
 
 struct KernelTable;
 
@@ -108,21 +102,9 @@ void attend(Context& context, const AttendArgs& args);
 // f32 rows to f16 cache slots: dst = slots of one head.
 void storeHalf(const float* src, int64_t count, uint16_t* dst);
 
-// Negative log-likelihood of target[t] under logits[t] (max and log-sum-exp in f32 blocks, summed in double), arg-max with ties to the
-// lowest id, and the entropy in nats.
-struct TokenScore {
-  double nll = 0;
-  double entropy = 0;
-  int32_t best = 0;
-};
+// Row t against target[t]: max and log-sum-exp in f32 blocks, summed in double.
 void scoreLogits(Context& context, const float* logits /* [tokens, vocab] */, int64_t stride, int vocab, const int32_t* targets, int tokens,
                  TokenScore* out);
-// KL(base || other) per token in nats, exactly 0 when the rows are equal; and whether the arg-max agrees.
-struct Divergence {
-  double kld = 0;
-  bool sameTop = true;
-  float baseP = 0, otherP = 0;  // probability of the target
-};
 void compareLogits(Context& context, const float* base, const float* other, int64_t stride, int vocab, const int32_t* targets, int tokens,
                    Divergence* out);
 

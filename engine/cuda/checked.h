@@ -4,6 +4,6 @@
 
 namespace winnow::cuda {
 
-void throwIfFailed(int error, const char* what);  // cudaError_t; throws DeviceError
+void throwIfFailed(int error, const char* what);  // cudaError_t; throws DeviceFailure
 
 }  // namespace winnow::cuda

@@ -26,6 +26,28 @@ void launchQuantize(Stream stream, const Grid& grid, const QuantizeJob& job, con
 
 }  // namespace
 
+void findNotFinite(Stream stream, const void* values, Storage storage, int64_t count, int32_t* flag) {
+  const Grid grid{dim3(blocksFor(count, int64_t{kValueThreads} * kValuesPerThread)), dim3(kValueThreads)};
+  const auto* f32 = storage == Storage::f32 ? static_cast<const float*>(values) : nullptr;
+  const auto* half = storage == Storage::f32 ? nullptr : static_cast<const uint16_t*>(values);
+  switch (storage) {
+    case Storage::f32: return launch("notFinite", stream, grid, notFinite<Storage::f32>, f32, half, count, flag);
+    case Storage::f16: return launch("notFinite", stream, grid, notFinite<Storage::f16>, f32, half, count, flag);
+    default: CHECK(storage == Storage::bf16); return launch("notFinite", stream, grid, notFinite<Storage::bf16>, f32, half, count, flag);
+  }
+}
+
+void narrow(Stream stream, const float* values, int64_t count, Storage storage, void* out) {
+  const Grid grid{dim3(blocksFor(count, int64_t{kValueThreads} * kValuesPerThread)), dim3(kValueThreads)};
+  auto* f32 = storage == Storage::f32 ? static_cast<float*>(out) : nullptr;
+  auto* half = storage == Storage::f32 ? nullptr : static_cast<uint16_t*>(out);
+  switch (storage) {
+    case Storage::f32: return launch("narrow", stream, grid, narrowValues<Storage::f32>, values, count, f32, half);
+    case Storage::f16: return launch("narrow", stream, grid, narrowValues<Storage::f16>, values, count, f32, half);
+    default: CHECK(storage == Storage::bf16); return launch("narrow", stream, grid, narrowValues<Storage::bf16>, values, count, f32, half);
+  }
+}
+
 void quantizeRtn(Stream stream, const void* rows, Storage storage, int firstRow, int count, const MatrixArgs& out) {
   CHECK(out.format.storage == Storage::packed && firstRow % 16 == 0 && count > 0 && firstRow + count <= out.rows, firstRow, count,
         out.rows);

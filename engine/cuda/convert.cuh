@@ -146,4 +146,31 @@ __global__ void __launch_bounds__(128) quantizeGroups(const __grid_constant__ Qu
   }
 }
 
+constexpr int kValuesPerThread = 8, kValueThreads = 256;
+
+// Exponents of all ones: 8 of them above 23 bits, 5 above 10, 8 above 7.
+template <Storage storage>
+__global__ void __launch_bounds__(kValueThreads) notFinite(Pointer<const float> f32, Pointer<const uint16_t> half, int64_t count, Pointer<int> flag) {
+  bool found = false;
+  int64_t i = static_cast<int64_t>(blockIdx.x) * kValueThreads * kValuesPerThread + threadIdx.x;
+  for (int turn = 0; turn < kValuesPerThread && i < count; ++turn, i += kValueThreads) {
+    if constexpr (storage == Storage::f32)
+      found = found || (__float_as_uint(f32[i]) & 0x7f800000u) == 0x7f800000u;
+    else
+      found = found || (half[i] & (storage == Storage::f16 ? 0x7c00 : 0x7f80)) == (storage == Storage::f16 ? 0x7c00 : 0x7f80);
+  }
+  if (found) atomicMax(flag, 1);
+}
+
+template <Storage storage>
+__global__ void __launch_bounds__(kValueThreads) narrowValues(Pointer<const float> values, int64_t count, Pointer<float> f32, Pointer<uint16_t> half) {
+  int64_t i = static_cast<int64_t>(blockIdx.x) * kValueThreads * kValuesPerThread + threadIdx.x;
+  for (int turn = 0; turn < kValuesPerThread && i < count; ++turn, i += kValueThreads) {
+    if constexpr (storage == Storage::f32)
+      f32[i] = values[i];
+    else
+      half[i] = storage == Storage::f16 ? floatToHalf(values[i]) : floatToBf16(values[i]);
+  }
+}
+
 }  // namespace winnow::cuda

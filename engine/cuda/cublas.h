@@ -12,7 +12,9 @@ class Cublas {
  public:
   Cublas(Ledger& ledger, bool wanted);
   ~Cublas();
-  bool available() const { return library_ != nullptr; }
+  Cublas(const Cublas&) = delete;
+  Cublas& operator=(const Cublas&) = delete;
+  bool available() const { return functions_ != nullptr; }
   const std::string& reason() const { return reason_; }  // why it is not
 
   // y[t][r] = W[r] . x[t] (+ y[t][r]); both of f16 or both of bf16, sums in f32. The algorithm of a shape is chosen once.
@@ -28,8 +30,8 @@ class Cublas {
   void multiply(Stream stream, const Product& product);
 
  private:
-  struct Library;
-  std::unique_ptr<Library> library_;
+  struct Functions;
+  std::unique_ptr<Functions> functions_;
   std::string reason_;
   DeviceBuffer workspace_;
 };

@@ -2,55 +2,83 @@
 #include "engine/cuda/kv_cache.h"
 
 #include <algorithm>
+#include <numeric>
 
-#include "engine/cache/kv_cache.h"
 #include "engine/core/check.h"
 
 namespace winnow::cuda {
 
-DeviceKvCache::DeviceKvCache(Ledger& ledger, const ModelConfig& model, int context, Stream stream)
-    : ledger_(ledger), kvHeads_(model.kvHeads), headDim_(model.headDim), pageTokens_(KvCache::pageTokensFor(context)),
-      pageStride_(pagesFor(context)), heads_(static_cast<size_t>(model.layers) * static_cast<size_t>(model.kvHeads)) {
-  const size_t tables = heads_.size() * static_cast<size_t>(pageStride_);
-  lengths_ = DeviceBuffer(ledger, MemoryTag::metadata, heads_.size() * sizeof(int32_t));
-  positions_ = DeviceBuffer(ledger, MemoryTag::metadata, tables * static_cast<size_t>(pageTokens_) * sizeof(int32_t));
-  keyTable_ = DeviceBuffer(ledger, MemoryTag::metadata, tables * sizeof(uint64_t));
-  valueTable_ = DeviceBuffer(ledger, MemoryTag::metadata, tables * sizeof(uint64_t));
-  lengths_.clear(stream);
+DeviceKvCache::DeviceKvCache(Ledger& host, Ledger& device, const ModelConfig& model, int context, Stream stream, uint64_t serial)
+    : KvCache(host, model, context), device_(device), stream_(stream), serial_(serial), pageStride_(static_cast<int>(pagesFor(context))),
+      pages_(static_cast<size_t>(model.layers) * static_cast<size_t>(model.kvHeads)) {
+  const size_t entries = pages_.size() * static_cast<size_t>(pageStride_);
+  lengths_ = DeviceBuffer(device, MemoryTag::metadata, pages_.size() * sizeof(int32_t));
+  positions_ = DeviceBuffer(device, MemoryTag::metadata, entries * static_cast<size_t>(pageTokens_) * sizeof(int32_t));
+  for (DeviceBuffer& table : tables_) table = DeviceBuffer(device, MemoryTag::metadata, entries * sizeof(uint64_t));
+  for (Buffer& table : hostTables_) table = Buffer(host, MemoryTag::metadata, entries * sizeof(uint64_t));
 }
 
-void DeviceKvCache::writeTable(DeviceBuffer& table, size_t head, std::span<const DeviceBuffer> pages, size_t first, Stream stream) {
-  if (ledger_.planning() || first >= pages.size()) return;
-  std::vector<uint64_t> addresses;
-  for (size_t i = first; i < pages.size(); ++i) addresses.push_back(reinterpret_cast<uint64_t>(pages[i].as<char>()));
-  table.copyFrom(stream, addresses.data(), addresses.size() * sizeof(uint64_t),
-                 (head * static_cast<size_t>(pageStride_) + first) * sizeof(uint64_t));
-}
-
-void DeviceKvCache::reserve(int count, Stream stream) {
-  for (size_t h = 0; h < heads_.size(); ++h) {
-    Head& head = heads_[h];
-    const int pages = pagesFor(head.tokens + count);
-    CHECK(pages <= pageStride_, pages, pageStride_);
-    const auto grow = [&](std::vector<DeviceBuffer>& owners, DeviceBuffer& table) {
-      const size_t before = owners.size();
-      while (static_cast<int>(owners.size()) < pages) owners.emplace_back(ledger_, MemoryTag::kv, pageBytes());
-      writeTable(table, h, owners, before, stream);
-    };
-    if (head.ownsKeys) grow(head.keys, keyTable_);
-    grow(head.values, valueTable_);
+void DeviceKvCache::grow(size_t head, Side side, size_t pages) {
+  std::vector<DeviceBuffer>& owners = pages_[head].sides[side];
+  while (owners.size() < pages) {
+    owners.emplace_back(device_, MemoryTag::kv, pageBytes());
+    if (ledger_.planning()) continue;
+    hostTables_[side].as<uint64_t>()[head * static_cast<size_t>(pageStride_) + owners.size() - 1] = reinterpret_cast<uint64_t>(owners.back().as<char>());
+    tablesStale_ = true;
   }
 }
 
-void DeviceKvCache::advanced(int count) {
-  for (Head& head : heads_) head.tokens += count;
+void DeviceKvCache::reserve(int count) {
+  for (int layer = 0; layer < layers(); ++layer)
+    for (int h = 0; h < kvHeads_; ++h) {
+      Head& head = at(layer, h);
+      const size_t pages = pagesFor(head.tokens + count);
+      CHECK(pages <= static_cast<size_t>(pageStride_), pages, pageStride_);
+      if (ownsKeys(layer)) grow(index(layer, h), keys, pages);
+      grow(index(layer, h), values, pages);
+      growPositions(head, pages);
+    }
+}
+
+std::vector<int32_t> DeviceKvCache::hostLengths() const {
+  std::vector<int32_t> all;
+  for (const Layer& layer : layers_)
+    for (const Head& head : layer.heads) all.push_back(head.tokens);
+  return all;
+}
+
+void DeviceKvCache::writeLengths(std::span<const int32_t> lengths) { lengths_.copyFrom(stream_, lengths.data(), lengths.size_bytes()); }
+
+void DeviceKvCache::prepare() {
+  if (ledger_.planning()) return;
+  if (tablesStale_)
+    for (const Side side : {keys, values}) tables_[side].copyFrom(stream_, hostTables_[side].data(), hostTables_[side].bytes());
+  tablesStale_ = false;
+  if (lengthsStale_) writeLengths(hostLengths());
+  lengthsStale_ = false;
+  if (sumsStale_) columnSums_.clear(stream_);
+  sumsStale_ = false;
+}
+
+void DeviceKvCache::appended(int64_t first, int count) {
+  for (Layer& layer : layers_)
+    for (Head& head : layer.heads) {
+      if (!ledger_.planning()) std::iota(head.positions.as<int32_t>() + head.tokens, head.positions.as<int32_t>() + head.tokens + count, static_cast<int32_t>(first));
+      head.tokens += count;
+    }
+}
+
+int DeviceKvCache::mostSlots() const {
+  int most = 0;
+  for (int layer = 0; layer < layers(); ++layer) most = std::max(most, longest(layer));
+  return most;
 }
 
 KvTables DeviceKvCache::tables(int layer, int keyLayer) const {
   const size_t first = index(layer, 0), stride = static_cast<size_t>(pageStride_);
   KvTables t;
-  if (keyLayer >= 0) t.keys = keyTable_.as<uint64_t>() + index(keyLayer, 0) * stride;
-  t.values = valueTable_.as<uint64_t>() + first * stride;
+  if (keyLayer >= 0) t.keys = tables_[keys].as<uint64_t>() + index(keyLayer, 0) * stride;
+  t.values = tables_[values].as<uint64_t>() + first * stride;
   t.pageStride = pageStride_;
   t.pageTokens = pageTokens_;
   t.lengths = lengths_.as<int32_t>() + first;
@@ -59,82 +87,151 @@ KvTables DeviceKvCache::tables(int layer, int keyLayer) const {
   return t;
 }
 
-int DeviceKvCache::longest() const {
-  int most = 0;
-  for (const Head& head : heads_) most = std::max(most, head.tokens);
-  return most;
-}
-
-int DeviceKvCache::longest(int layer) const {
-  int most = 0;
-  for (int h = 0; h < kvHeads_; ++h) most = std::max(most, slots(layer, h));
-  return most;
+void DeviceKvCache::beginAs(const KvCache& other, int tokens) {
+  KvCache::beginAs(other, tokens);
+  const auto& source = static_cast<const DeviceKvCache&>(other);
+  const auto shared = static_cast<size_t>(tokens / pageTokens_), slots = static_cast<size_t>(tokens);
+  const size_t rest = static_cast<size_t>(tokens % pageTokens_) * static_cast<size_t>(headDim_) * sizeof(uint16_t);
+  for (int layer = 0; layer < layers(); ++layer)
+    for (int h = 0; h < kvHeads_; ++h) {
+      const size_t i = index(layer, h), first = i * static_cast<size_t>(pageStride_);
+      pages_[i] = HeadPages();
+      for (const Side side : {keys, values}) {
+        if (side == keys && !ownsKeys(layer)) continue;
+        std::vector<DeviceBuffer>& own = pages_[i].sides[side];
+        own.resize(shared);  // owns none of these
+        std::copy_n(source.hostTables_[side].as<uint64_t>() + first, shared, hostTables_[side].as<uint64_t>() + first);
+        grow(i, side, pagesFor(tokens));
+        const auto* partial = reinterpret_cast<const char*>(source.hostTables_[side].as<uint64_t>()[first + shared]);
+        if (rest > 0) own[shared].copyFromDevice(stream_, partial, rest);
+      }
+      const size_t at = first * static_cast<size_t>(pageTokens_);
+      if (slots > 0) positions_.copyFromDevice(stream_, source.positions_.as<int32_t>() + at, slots * sizeof(int32_t), at * sizeof(int32_t));
+    }
+  tablesStale_ = true;
 }
 
 void DeviceKvCache::dropKeys(int layer) {
-  for (int h = 0; h < kvHeads_; ++h) {
-    Head& head = heads_[index(layer, h)];
-    head.ownsKeys = false;
-    head.keys.clear();
+  KvCache::dropKeys(layer);
+  for (int h = 0; h < kvHeads_; ++h) pages_[index(layer, h)].sides[keys].clear();
+}
+
+void DeviceKvCache::clear() {
+  KvCache::clear();
+  for (HeadPages& head : pages_) head = HeadPages();
+  sumsStale_ = lengthsStale_ = true;
+}
+
+// --- eviction ------------------------------------------------------------------------------------------------------------
+
+void DeviceKvCache::shrink(HeadPages& head, size_t pages) {
+  for (std::vector<DeviceBuffer>& owners : head.sides)
+    if (owners.size() > pages) owners.erase(owners.begin() + static_cast<std::ptrdiff_t>(pages), owners.end());
+}
+
+void DeviceKvCache::gather(int layer, int head, std::span<const int32_t> slots) {
+  HeadPages& own = pages_[index(layer, head)];
+  CHECK(!own.pending, "a head is gathered twice before settle()", layer, head);
+  own.pending = true;
+  own.before = this->slots(layer, head);
+  own.slots.assign(slots.begin(), slots.end());
+}
+
+// While slots wait to be gathered their pages are still read.
+void DeviceKvCache::freePages(int layer, int head) {
+  HeadPages& own = pages_[index(layer, head)];
+  if (!own.pending) shrink(own, pagesFor(slots(layer, head)));
+}
+
+// Every head of a layer in which any loses slots goes through the gather; the others keep all of theirs.
+void DeviceKvCache::gatherPending(std::span<const int32_t> kept) {
+  const auto most = static_cast<size_t>(std::max(1, *std::max_element(kept.begin(), kept.end())));
+  std::vector<int32_t> lists(kept.size() * (most + 1));  // [heads, most], then how many of each
+  for (size_t i = 0; i < pages_.size(); ++i) {
+    const auto to = lists.begin() + static_cast<std::ptrdiff_t>(i * most);
+    if (pages_[i].pending)
+      std::copy(pages_[i].slots.begin(), pages_[i].slots.end(), to);
+    else
+      std::iota(to, to + kept[i], 0);
+  }
+  std::copy(kept.begin(), kept.end(), lists.end() - static_cast<std::ptrdiff_t>(kept.size()));
+  const size_t bytes = lists.size() * sizeof(int32_t);
+  if (keepLists_.bytes() < bytes) {
+    keepLists_ = DeviceBuffer();
+    keepLists_ = DeviceBuffer(device_, MemoryTag::metadata, bytes);
+  }
+  keepLists_.copyFrom(stream_, lists.data(), bytes);
+  for (int layer = 0; layer < layers(); ++layer) {
+    const size_t first = index(layer, 0);
+    const auto begin = pages_.begin() + static_cast<std::ptrdiff_t>(first);
+    if (std::none_of(begin, begin + kvHeads_, [](const HeadPages& head) { return head.pending; })) continue;
+    GatherArgs args;
+    args.kv = tables(layer, ownsKeys(layer) ? layer : -1);
+    args.kvHeads = kvHeads_;
+    args.headDim = headDim_;
+    args.keep = keepLists_.as<int32_t>() + first * most;
+    args.kept = keepLists_.as<int32_t>() + kept.size() * most + first;
+    args.keepStride = static_cast<int64_t>(most);
+    args.columnSums = deviceSums(layer);
+    args.columnStride = columnStride();
+    gatherSlots(stream_, args);
   }
 }
 
-std::vector<int32_t> DeviceKvCache::positions(int layer, int head, Stream stream) const {
-  std::vector<int32_t> out(static_cast<size_t>(slots(layer, head)));
-  positions_.copyTo(stream, out.data(), out.size() * sizeof(int32_t),
-                    index(layer, head) * static_cast<size_t>(columnStride()) * sizeof(int32_t));
-  return out;
+void DeviceKvCache::settle() {
+  if (std::none_of(pages_.begin(), pages_.end(), [](const HeadPages& head) { return head.pending; })) return;
+  const std::vector<int32_t> kept = hostLengths();
+  std::vector<int32_t> before = kept;
+  for (size_t i = 0; i < pages_.size(); ++i)
+    if (pages_[i].pending) before[i] = pages_[i].before;
+  lengthsStale_ = true;  // until all of it has worked
+  prepare();             // page tables
+  writeLengths(before);
+  gatherPending(kept);
+  writeLengths(kept);
+  wait(stream_);
+  lengthsStale_ = false;
+  for (size_t i = 0; i < pages_.size(); ++i) {
+    pages_[i].pending = false;
+    shrink(pages_[i], pagesFor(kept[i]));
+  }
 }
 
-void DeviceKvCache::trackColumnSums(bool on, Stream stream) {
+void DeviceKvCache::trackColumnSums(bool on) {
   if (on == tracking_) return;
   tracking_ = on;
-  columnSums_ =
-      on ? DeviceBuffer(ledger_, MemoryTag::metadata, heads_.size() * static_cast<size_t>(columnStride()) * sizeof(float)) : DeviceBuffer();
-  columnSums_.clear(stream);
+  const size_t bytes = on ? pages_.size() * static_cast<size_t>(columnStride()) * sizeof(float) : 0;
+  columnSums_ = DeviceBuffer();
+  hostSums_ = Buffer();
+  if (!on) return;
+  columnSums_ = DeviceBuffer(device_, MemoryTag::metadata, bytes);
+  hostSums_ = Buffer(ledger_, MemoryTag::metadata, bytes);
+  sumsStale_ = true;
 }
 
-float* DeviceKvCache::columnSums(int layer) const {
+float* DeviceKvCache::deviceSums(int layer) const {
   return tracking_ ? columnSums_.as<float>() + static_cast<int64_t>(index(layer, 0)) * columnStride() : nullptr;
 }
 
-void DeviceKvCache::keep(int layer, std::span<const std::vector<int32_t>> keep, Stream stream) {
-  CHECK(static_cast<int>(keep.size()) == kvHeads_, keep.size());
-  size_t most = 1;
-  for (const auto& list : keep) most = std::max(most, list.size());
-  std::vector<int32_t> lists(most * keep.size()), kept;
-  for (size_t h = 0; h < keep.size(); ++h) {
-    std::copy(keep[h].begin(), keep[h].end(), lists.begin() + static_cast<std::ptrdiff_t>(h * most));
-    kept.push_back(static_cast<int32_t>(keep[h].size()));
-  }
-  DeviceBuffer deviceLists(ledger_, MemoryTag::metadata, lists.size() * sizeof(int32_t)),
-      deviceKept(ledger_, MemoryTag::metadata, kept.size() * sizeof(int32_t));
-  deviceLists.copyFrom(stream, lists.data(), lists.size() * sizeof(int32_t));
-  deviceKept.copyFrom(stream, kept.data(), kept.size() * sizeof(int32_t));
-  GatherArgs args;
-  args.kv = tables(layer, heads_[index(layer, 0)].ownsKeys ? layer : -1);
-  args.kvHeads = kvHeads_;
-  args.headDim = headDim_;
-  args.keep = deviceLists.as<int32_t>();
-  args.kept = deviceKept.as<int32_t>();
-  args.keepStride = static_cast<int64_t>(most);
-  args.columnSums = columnSums(layer);
-  args.columnStride = columnStride();
-  gatherSlots(stream, args);
-  lengths_.copyFrom(stream, kept.data(), kept.size() * sizeof(int32_t), index(layer, 0) * sizeof(int32_t));
-  deviceKept.copyTo(stream, kept.data(), kept.size() * sizeof(int32_t));  // waits: pages and lists are freed below
-  for (int h = 0; h < kvHeads_; ++h) {
-    Head& head = heads_[index(layer, h)];
-    head.tokens = kept[static_cast<size_t>(h)];
-    const auto pages = static_cast<size_t>(pagesFor(head.tokens));
-    for (auto* owners : {&head.keys, &head.values})
-      if (owners->size() > pages) owners->erase(owners->begin() + static_cast<std::ptrdiff_t>(pages), owners->end());
-  }
+void DeviceKvCache::readSums() {
+  if (!tracking_ || ledger_.planning()) return;
+  prepare();
+  for (int layer = 0; layer < layers(); ++layer)
+    for (int h = 0; h < kvHeads_; ++h) {
+      const size_t at = index(layer, h) * static_cast<size_t>(columnStride()) * sizeof(float);
+      columnSums_.copyToLater(stream_, hostSums_.as<char>() + at, static_cast<size_t>(slots(layer, h)) * sizeof(float), at);
+    }
+  wait(stream_);
+}
+
+std::span<const float> DeviceKvCache::columnSums(int layer, int head) const {
+  if (!tracking_) return {};
+  return {hostSums_.as<float>() + index(layer, head) * static_cast<size_t>(columnStride()), static_cast<size_t>(slots(layer, head))};
 }
 
 int64_t DeviceKvCache::allocatedBytes() const {
   size_t pages = 0;
-  for (const Head& head : heads_) pages += head.keys.size() + head.values.size();
+  for (const HeadPages& head : pages_) pages += head.sides[keys].size() + head.sides[values].size();
   return static_cast<int64_t>(pages * pageBytes());
 }
 

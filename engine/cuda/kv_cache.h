@@ -1,59 +1,73 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// Pages of keys and values on the device, the counterpart of engine/cache/kv_cache.h. Lengths, positions and page tables live in device
-// memory at addresses that never change, so that a captured step stays valid while the cache grows; the host mirrors the lengths.
+// Pages of keys and values on the device. Lengths, positions and page tables live in device memory at addresses that never change, so
+// that a captured step stays valid while the cache grows; the host mirrors lengths and positions and is right when they differ.
 #pragma once
+#include <array>
 #include <span>
 #include <vector>
 
+#include "engine/cache/kv_cache.h"
 #include "engine/cuda/memory.h"
-#include "engine/model/config.h"
 
 namespace winnow::cuda {
 
-class DeviceKvCache {
+class DeviceKvCache final : public KvCache {
  public:
-  DeviceKvCache(Ledger& ledger, const ModelConfig& model, int context, Stream stream);
+  // `serial` tells caches apart whose addresses may be the same one after the other.
+  DeviceKvCache(Ledger& host, Ledger& device, const ModelConfig& model, int context, Stream stream, uint64_t serial = 0);
 
-  int pageTokens() const { return pageTokens_; }
-  // Room for `count` more slots in every head. Throws std::bad_alloc and changes nothing that is seen when the device is full.
-  void reserve(int count, Stream stream);
-  void advanced(int count);  // the device's lengths have been advanced: so are the host's
+  uint64_t serial() const { return serial_; }
+  void reserve(int count) override;
+  void prepare();  // before kernels: brings page tables and lengths on the device up to date
+  void appended(int64_t first, int count);  // kernels stored positions first, first + 1, ... and advanced the device's lengths
+
   int32_t* lengths() const { return lengths_.as<int32_t>(); }  // [layers, kvHeads]
-  int heads() const { return static_cast<int>(heads_.size()); }  // layers * kvHeads
-
+  int heads() const { return static_cast<int>(pages_.size()); }  // layers * kvHeads
+  int mostSlots() const;  // of any head
   // Keys of `keyLayer` (a follower's leader; none when it is -1), values, lengths and positions of `layer`.
   KvTables tables(int layer, int keyLayer) const;
-  int slots(int layer, int head) const { return heads_[index(layer, head)].tokens; }
-  int longest() const;
-  int longest(int layer) const;
-  void dropKeys(int layer);
-  std::vector<int32_t> positions(int layer, int head, Stream stream) const;
 
-  void trackColumnSums(bool on, Stream stream);
-  float* columnSums(int layer) const;  // [kvHeads, columnStride]; null when they are not tracked
-  int64_t columnStride() const { return pageStride_ * pageTokens_; }
-
-  // keep[head]: ascending slots of every head of a layer; frees the pages behind.
-  void keep(int layer, std::span<const std::vector<int32_t>> keep, Stream stream);
-  int64_t allocatedBytes() const;
+  void beginAs(const KvCache& other, int tokens) override;
+  void dropKeys(int layer) override;
+  void clear() override;
+  void settle() override;
+  void trackColumnSums(bool on) override;
+  void readSums() override;
+  std::span<const float> columnSums(int layer, int head) const override;
+  float* deviceSums(int layer) const;  // [kvHeads, columnStride]; null when they are not tracked
+  int64_t columnStride() const { return int64_t{pageStride_} * pageTokens_; }
+  int64_t allocatedBytes() const override;
 
  private:
-  struct Head {
-    std::vector<DeviceBuffer> keys, values;
-    int tokens = 0;
-    bool ownsKeys = true;
+  enum Side { keys, values };
+  struct HeadPages {
+    std::array<std::vector<DeviceBuffer>, 2> sides;  // keys, values
+    int before = 0;               // slots when keep() came
+    bool pending = false;
+    std::vector<int32_t> slots;   // kept ones, until settle()
   };
   size_t index(int layer, int head) const { return static_cast<size_t>(layer) * static_cast<size_t>(kvHeads_) + static_cast<size_t>(head); }
-  size_t pageBytes() const { return static_cast<size_t>(pageTokens_) * static_cast<size_t>(headDim_) * sizeof(uint16_t); }
-  int pagesFor(int tokens) const { return (tokens + pageTokens_ - 1) / pageTokens_; }
-  void writeTable(DeviceBuffer& table, size_t head, std::span<const DeviceBuffer> pages, size_t first, Stream stream);
+  void grow(size_t head, Side side, size_t pages);
+  void shrink(HeadPages& head, size_t pages);
+  void gather(int layer, int head, std::span<const int32_t> slots) override;
+  void freePages(int layer, int head) override;
+  void lengthsChanged() override { lengthsStale_ = true; }
+  void writeLengths(std::span<const int32_t> lengths);
+  std::vector<int32_t> hostLengths() const;
+  void gatherPending(std::span<const int32_t> kept);
 
-  Ledger& ledger_;
-  int kvHeads_, headDim_, pageTokens_, pageStride_;
-  std::vector<Head> heads_;  // [layers, kvHeads]
-  DeviceBuffer lengths_, positions_, keyTable_, valueTable_;
-  DeviceBuffer columnSums_;  // [layers, kvHeads, columnStride]
-  bool tracking_ = false;
+  Ledger& device_;
+  Stream stream_;
+  uint64_t serial_;
+  int pageStride_;
+  std::vector<HeadPages> pages_;  // [layers, kvHeads]
+  DeviceBuffer lengths_, positions_;
+  std::array<DeviceBuffer, 2> tables_;    // addresses, [layers, kvHeads, pageStride]
+  std::array<Buffer, 2> hostTables_;
+  bool tablesStale_ = false, lengthsStale_ = true, sumsStale_ = false;
+  DeviceBuffer columnSums_;               // [layers, kvHeads, columnStride]
+  Buffer hostSums_;                       // the same, as of readSums()
+  DeviceBuffer keepLists_;                // of the last eviction
 };
 
 }  // namespace winnow::cuda

@@ -3,13 +3,13 @@
 
 namespace winnow::cuda {
 
-void scoreLogits(Stream stream, const float* logits, int64_t stride, int vocab, const int32_t* targets, int tokens, cpu::TokenScore* out) {
+void scoreLogits(Stream stream, const float* logits, int64_t stride, int vocab, const int32_t* targets, int tokens, TokenScore* out) {
   launch("scoreLogits", stream, {dim3(static_cast<unsigned>(tokens)), dim3(kLogitsThreads)}, scoreRows, logits, stride, vocab, targets,
          out);
 }
 
 void compareLogits(Stream stream, const float* base, const float* other, int64_t stride, int vocab, const int32_t* targets, int tokens,
-                   cpu::Divergence* out) {
+                   Divergence* out) {
   launch("compareLogits", stream, {dim3(static_cast<unsigned>(tokens)), dim3(kLogitsThreads)}, compareRows, base, other, stride, vocab,
          targets, out);
 }

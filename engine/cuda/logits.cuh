@@ -33,7 +33,7 @@ __device__ inline RowSums sumRow(Pointer<const float> x, int vocab, const RowScr
 }
 
 __global__ void __launch_bounds__(kLogitsThreads)
-scoreRows(Pointer<const float> logits, int64_t stride, int vocab, Pointer<const int32_t> targets, Pointer<cpu::TokenScore> out) {
+scoreRows(Pointer<const float> logits, int64_t stride, int vocab, Pointer<const int32_t> targets, Pointer<TokenScore> out) {
   __shared__ SharedArray<uint64_t, kLogitsWarps> best;
   __shared__ SharedArray<double, kLogitsWarps> sums, weights;
   const int t = static_cast<int>(blockIdx.x);
@@ -41,12 +41,12 @@ scoreRows(Pointer<const float> logits, int64_t stride, int vocab, Pointer<const 
   const RowSums row = sumRow(x, vocab, {best, sums, weights});
   if (threadIdx.x != 0) return;
   const double logSum = log(row.sum);
-  out[t] = cpu::TokenScore{logSum - (static_cast<double>(x[targets[t]]) - row.largest), logSum - row.weighted / row.sum, row.best};
+  out[t] = TokenScore{logSum - (static_cast<double>(x[targets[t]]) - row.largest), logSum - row.weighted / row.sum, row.best};
 }
 
 __global__ void __launch_bounds__(kLogitsThreads)
 compareRows(Pointer<const float> base, Pointer<const float> other, int64_t stride, int vocab, Pointer<const int32_t> targets,
-            Pointer<cpu::Divergence> out) {
+            Pointer<Divergence> out) {
   __shared__ SharedArray<uint64_t, kLogitsWarps> bestA, bestB;
   __shared__ SharedArray<double, kLogitsWarps> sumsA, sumsB, weightsA, weightsB, terms;
   const int t = static_cast<int>(blockIdx.x), target = targets[t];
@@ -62,7 +62,7 @@ compareRows(Pointer<const float> base, Pointer<const float> other, int64_t strid
   if (threadIdx.x != 0) return;
   // Never negative; rounding could make it so where the rows nearly agree.
   const double kld = fmax(total / a.sum + log(b.sum / a.sum), 0.0);
-  out[t] = cpu::Divergence{kld, a.best == b.best, static_cast<float>(exp(static_cast<double>(p[target]) - a.largest) / a.sum),
+  out[t] = Divergence{kld, a.best == b.best, static_cast<float>(exp(static_cast<double>(p[target]) - a.largest) / a.sum),
                            static_cast<float>(exp(static_cast<double>(q[target]) - b.largest) / b.sum)};
 }
 

@@ -13,7 +13,36 @@ namespace winnow::cuda {
 
 void throwIfFailed(int error, const char* what) {
   if (error == cudaSuccess) return;
-  throw DeviceError(std::string("The GPU failed (") + what + "): " + cudaGetErrorString(static_cast<cudaError_t>(error)) + ".");
+  throw DeviceFailure(std::string("The GPU failed (") + what + "): " + cudaGetErrorString(static_cast<cudaError_t>(error)) + ".");
+}
+
+void useDevice(int ordinal) { throwIfFailed(cudaSetDevice(ordinal), "device"); }
+
+void wait(Stream stream) { throwIfFailed(cudaStreamSynchronize(stream), "wait"); }
+
+PinnedBuffer::PinnedBuffer(Ledger& ledger, MemoryTag tag, size_t bytes) : bytes_(bytes), ledger_(&ledger), tag_(tag) {
+  if (!ledger.planning() && bytes > 0) {
+    const cudaError_t error = cudaMallocHost(&data_, bytes);
+    if (error == cudaErrorMemoryAllocation) {
+      cudaGetLastError();
+      ledger_ = nullptr;
+      throw std::bad_alloc();
+    }
+    throwIfFailed(error, "host memory");
+  }
+  ledger_->post(tag_, static_cast<int64_t>(bytes_));
+}
+
+PinnedBuffer::~PinnedBuffer() {
+  if (data_) cudaFreeHost(data_);
+  if (ledger_) ledger_->post(tag_, -static_cast<int64_t>(bytes_));
+}
+
+void PinnedBuffer::swap(PinnedBuffer& other) noexcept {
+  std::swap(data_, other.data_);
+  std::swap(bytes_, other.bytes_);
+  std::swap(ledger_, other.ledger_);
+  std::swap(tag_, other.tag_);
 }
 
 DeviceBuffer::DeviceBuffer(Ledger& ledger, MemoryTag tag, size_t bytes) : bytes_(bytes), ledger_(&ledger), tag_(tag) {
@@ -41,15 +70,25 @@ void DeviceBuffer::swap(DeviceBuffer& other) noexcept {
   std::swap(tag_, other.tag_);
 }
 
-void DeviceBuffer::copyFrom(Stream stream, const void* host, size_t bytes, size_t at) {
+void DeviceBuffer::copyFrom(Stream stream, const void* host, size_t bytes, size_t at) const {
   CHECK(at + bytes <= bytes_, at, bytes, bytes_);
   throwIfFailed(cudaMemcpyAsync(as<char>() + at, host, bytes, cudaMemcpyHostToDevice, stream), "copy to the device");
 }
 
+void DeviceBuffer::copyFromDevice(Stream stream, const void* from, size_t bytes, size_t at) {
+  CHECK(at + bytes <= bytes_, at, bytes, bytes_);
+  throwIfFailed(cudaMemcpyAsync(as<char>() + at, from, bytes, cudaMemcpyDeviceToDevice, stream), "copy");
+}
+
 void DeviceBuffer::copyTo(Stream stream, void* host, size_t bytes, size_t at) const {
   CHECK(at + bytes <= bytes_, at, bytes, bytes_);
+  copyToLater(stream, host, bytes, at);
+  wait(stream);
+}
+
+void DeviceBuffer::copyToLater(Stream stream, void* host, size_t bytes, size_t at) const {
+  CHECK(at + bytes <= bytes_, at, bytes, bytes_);
   throwIfFailed(cudaMemcpyAsync(host, as<char>() + at, bytes, cudaMemcpyDeviceToHost, stream), "copy from the device");
-  throwIfFailed(cudaStreamSynchronize(stream), "wait");
 }
 
 void DeviceBuffer::clear(Stream stream) {

@@ -2,17 +2,16 @@
 // Memory of the device with one owner, counted by the ledger as the host's is.
 #pragma once
 #include <cstddef>
-#include <stdexcept>
+#include <span>
 
+#include "engine/core/device_failure.h"
 #include "engine/core/memory.h"
 #include "engine/cuda/ops.h"
 
 namespace winnow::cuda {
 
-// What the device refused; the session ends the run with it and stays alive.
-struct DeviceError : std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
+void wait(Stream stream);  // for what is queued
+void useDevice(int ordinal);  // by this thread
 
 class DeviceBuffer {
  public:
@@ -31,8 +30,10 @@ class DeviceBuffer {
     return static_cast<T*>(data_);
   }
   size_t bytes() const { return bytes_; }
-  void copyFrom(Stream stream, const void* host, size_t bytes, size_t at = 0);
+  void copyFrom(Stream stream, const void* host, size_t bytes, size_t at = 0) const;
+  void copyFromDevice(Stream stream, const void* from, size_t bytes, size_t at = 0);
   void copyTo(Stream stream, void* host, size_t bytes, size_t at = 0) const;  // and waits for it
+  void copyToLater(Stream stream, void* host, size_t bytes, size_t at = 0) const;
   void clear(Stream stream);
 
  private:
@@ -41,6 +42,31 @@ class DeviceBuffer {
   size_t bytes_ = 0;
   Ledger* ledger_ = nullptr;
   MemoryTag tag_ = MemoryTag::weights;
+};
+
+// Host memory the device copies from and to by itself. Null under a planning ledger.
+class PinnedBuffer {
+ public:
+  PinnedBuffer() = default;
+  PinnedBuffer(Ledger& ledger, MemoryTag tag, size_t bytes);
+  PinnedBuffer(PinnedBuffer&& other) noexcept { swap(other); }
+  PinnedBuffer& operator=(PinnedBuffer&& other) noexcept {
+    PinnedBuffer(static_cast<PinnedBuffer&&>(other)).swap(*this);
+    return *this;
+  }
+  ~PinnedBuffer();
+  template <class T>
+  T* as() const {
+    return static_cast<T*>(data_);
+  }
+  size_t bytes() const { return bytes_; }
+
+ private:
+  void swap(PinnedBuffer& other) noexcept;
+  void* data_ = nullptr;
+  size_t bytes_ = 0;
+  Ledger* ledger_ = nullptr;
+  MemoryTag tag_ = MemoryTag::activations;
 };
 
 class OwnStream {

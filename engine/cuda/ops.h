@@ -7,14 +7,15 @@
 #include <cstdint>
 #include <span>
 
-#include "engine/cpu/ops.h"
+#include "engine/model/config.h"
+#include "engine/plan/numerics.h"
 
 struct CUstream_st;
 
 namespace winnow::cuda {
 
 using Stream = CUstream_st*;
-using cpu::ActivationMode;
+using winnow::ActivationMode;
 
 struct MatrixArgs {  // a Matrix whose memory is the device's, in the very layout of engine/weights/matrix.h
   WeightFormat format;
@@ -22,7 +23,6 @@ struct MatrixArgs {  // a Matrix whose memory is the device's, in the very layou
   const void* data = nullptr;
   const uint16_t *scales = nullptr, *mins = nullptr;
   const uint8_t* steps = nullptr;  // super-blocks
-  const uint16_t* twin = nullptr;  // packed: the same decoded to f16, [rows, cols], where there is room for it
 };
 
 // out[t] = embedding[tokens[t]] (+ positions[positionIds[t]] where there is a table of positions).
@@ -157,9 +157,9 @@ void gatherSlots(Stream stream, const GatherArgs& args);
 // --- logits --------------------------------------------------------------------------------------------------------------
 
 void scoreLogits(Stream stream, const float* logits /* [tokens, stride] */, int64_t stride, int vocab, const int32_t* targets, int tokens,
-                 cpu::TokenScore* out);
+                 TokenScore* out);
 void compareLogits(Stream stream, const float* base, const float* other, int64_t stride, int vocab, const int32_t* targets, int tokens,
-                   cpu::Divergence* out);
+                   Divergence* out);
 
 struct SampleArgs {  // engine/run/sampler.h, on the device
   const float* logits = nullptr;     // [vocab]
@@ -182,6 +182,11 @@ void sample(Stream stream, const SampleArgs& args);
 // Rows [firstRow, firstRow + count) (firstRow a multiple of 16) of `out`, of which all memory is allocated: round to nearest, the bytes
 // the CPU makes. `rows` is [count, cols] of type `storage` (f32, f16 or bf16).
 void quantizeRtn(Stream stream, const void* rows, Storage storage, int firstRow, int count, const MatrixArgs& out);
+
+// Raises the flag when a value is NaN or infinite.
+void findNotFinite(Stream stream, const void* values, Storage storage, int64_t count, int32_t* flag);
+// f32 to plain weights.
+void narrow(Stream stream, const float* values, int64_t count, Storage storage, void* out);
 
 // The floor(ratio rows cols) weights of smallest magnitude become zero, ties in row-major order; rows are f32, [rows, cols].
 size_t pruneScratchBytes(int rows);

@@ -36,7 +36,6 @@ RoadChoice roadOf(const MatrixArgs& w, ActivationMode mode, int tokens, bool lib
     return library && tokens >= kLibraryFrom ? RoadChoice{ProductRoad::library, "16-bit weights as they lie"}
                                              : RoadChoice{ProductRoad::fragments, library ? "few tokens" : "no cuBLASLt"};
   if (w.cols % 8 != 0) return {ProductRoad::fragments, "decoded rows would not begin at 16 bytes"};
-  if (w.twin && library && tokens >= kLibraryFrom) return {ProductRoad::library, "a 16-bit twin lies ready"};
   if (preference == RoadPreference::decoded) return {ProductRoad::decoded, "asked for"};
   return library && tokens >= kDecodeFrom ? RoadChoice{ProductRoad::decoded, "so many tokens repay decoding"}
                                           : RoadChoice{ProductRoad::fragments, library ? "decoding would take longer than it saves" : "no cuBLASLt"};
@@ -44,7 +43,9 @@ RoadChoice roadOf(const MatrixArgs& w, ActivationMode mode, int tokens, bool lib
 
 Products::Products(Ledger& ledger, int tokens, int cols, Stream stream, int64_t sliceBytes)
     : ledger_(ledger), stream_(stream), sliceBytes_(sliceBytes), scratch_(ledger, MemoryTag::activations, scratchBytes(tokens, cols)),
-      library_(ledger, tokens > kMostTokens) {}
+      library_(ledger, tokens > kMostTokens) {
+  if (library_.available()) slice_ = DeviceBuffer(ledger, MemoryTag::activations, static_cast<size_t>(sliceBytes));
+}
 
 void Products::multiply(std::span<const Target> targets, const Source& source, int tokens, int cols, Activations activations) {
   CHECK(targets.size() <= kMostTargets, targets.size());
@@ -75,11 +76,9 @@ void Products::multiplyMode(std::span<const Target> targets, const Source& sourc
   if (count < targets.size()) (library_.available() ? forms.halves : forms.fragments) = true;
   const Input input = prepare(stream_, source, tokens, cols, mode, forms, scratch_.as<void>());
   if (count > 0) cuda::multiply(stream_, group, input);
-  for (Target target : targets) {
+  for (const Target& target : targets) {
     if (road(target) == ProductRoad::decoded) multiplyDecoded(target, input);
-    if (road(target) != ProductRoad::library) continue;
-    if (target.w.format.storage == Storage::packed) target.w = {kHalves, target.w.rows, target.w.cols, target.w.twin};
-    multiply16(target, input);
+    if (road(target) == ProductRoad::library) multiply16(target, input);
   }
 }
 

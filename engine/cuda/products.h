@@ -4,7 +4,7 @@
 #include "engine/cuda/cublas.h"
 #include "engine/cuda/memory.h"
 #include "engine/cuda/ops.h"
-#include "engine/run/forward.h"
+#include "engine/plan/numerics.h"
 
 namespace winnow::cuda {
 
@@ -12,7 +12,7 @@ enum class ProductRoad : uint8_t {
   streamed,   // up to kMostTokens: the weights pass by once (multiply.cu)
   fragments,  // own tiles on the tensor cores, packed weights decoded in registers (gemm.cuh)
   fma,        // own tiles in f32 (gemm_fma.cuh)
-  library,    // cuBLASLt on weights of 16 bits, the file's or a decoded twin
+  library,    // cuBLASLt on weights of 16 bits
   decoded,    // slices decoded to f16, each multiplied by cuBLASLt (or, without it, own tiles)
 };
 enum class RoadPreference : uint8_t { automatic, own, decoded };  // so that the choice can be measured
@@ -21,7 +21,7 @@ struct RoadChoice {
   ProductRoad road;
   const char* reason;
 };
-// The one place where the road is chosen. `twin`: the matrix has a 16-bit copy; `library`: cuBLASLt is there.
+// The one place where the road is chosen. `library`: cuBLASLt is there.
 RoadChoice roadOf(const MatrixArgs& w, ActivationMode mode, int tokens, bool library, RoadPreference preference);
 
 class Products {

@@ -1,63 +1,190 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "engine/cuda/weights.h"
 
+#include <algorithm>
+#include <vector>
+
 #include "engine/core/check.h"
 
 namespace winnow::cuda {
+namespace {
 
-const void* DeviceWeights::upload(Ledger& ledger, const void* host, size_t bytes, Stream stream) {
-  if (!host) return nullptr;
-  DeviceBuffer& buffer = buffers_.emplace_back(ledger, MemoryTag::weights, bytes);
-  if (!ledger.planning()) buffer.copyFrom(stream, host, bytes);
-  return buffer.as<void>();
+constexpr size_t kPiece = size_t{16} << 20;  // bytes that go over at once
+
+std::shared_ptr<DeviceMatrix> allocate(Ledger& ledger, Matrix& m) {
+  auto memory = std::make_shared<DeviceMatrix>();
+  const bool packed = m.format.storage == Storage::packed;
+  const size_t scales = packed ? m.format.scaleBytes(m.rows, m.cols) : 0;
+  memory->codes = DeviceBuffer(ledger, MemoryTag::weights, packed ? m.format.codeBytes(m.rows, m.cols) : m.bytes());
+  if (packed) memory->scales = DeviceBuffer(ledger, MemoryTag::weights, scales);
+  if (packed && !m.format.symmetric) memory->mins = DeviceBuffer(ledger, MemoryTag::weights, scales);
+  if (packed && m.format.super != 0) memory->steps = DeviceBuffer(ledger, MemoryTag::weights, m.format.stepBytes(m.rows, m.cols));
+  m.data = memory->codes.as<void>();
+  m.scales = memory->scales.as<uint16_t>();
+  m.mins = memory->mins.as<uint16_t>();
+  m.steps = memory->steps.as<uint8_t>();
+  return memory;
 }
 
-DeviceWeights::DeviceWeights(Ledger& ledger, std::shared_ptr<const WeightSet> set, Stream stream) : set_(std::move(set)) {
-  for (const auto& version : set_->versions) {
-    const Matrix& m = version->matrix;
-    const bool packed = m.format.storage == Storage::packed;
-    const size_t scales = packed ? m.format.scaleBytes(m.rows, m.cols) : 0;
-    MatrixArgs args{m.format, m.rows, m.cols};
-    args.data = upload(ledger, m.data, packed ? m.format.codeBytes(m.rows, m.cols) : m.bytes(), stream);
-    args.scales = static_cast<const uint16_t*>(upload(ledger, m.scales, scales, stream));
-    args.mins = static_cast<const uint16_t*>(upload(ledger, m.mins, scales, stream));
-    args.steps = static_cast<const uint8_t*>(upload(ledger, m.steps, m.format.stepBytes(m.rows, m.cols), stream));
-    matrices_.emplace(&m, args);
-    if (m.format.storage == Storage::f32) vectors_.emplace(m.data, static_cast<const float*>(args.data));
+MatrixArgs argsOf(const Matrix& m) { return {m.format, m.rows, m.cols, m.data, m.scales, m.mins, m.steps}; }
+Storage storageOf(DType type) { return type == DType::f32 ? Storage::f32 : type == DType::f16 ? Storage::f16 : Storage::bf16; }
+size_t elementBytes(Storage storage) { return storage == Storage::f32 ? 4 : 2; }
+
+// Rows lie in the file one behind the other, as plain values.
+bool rowsInFile(const MasterTensor& t) {
+  return t.direct() && !isBlockType(t.type) && t.storedRowBytes == elementBytes(storageOf(t.type)) * static_cast<size_t>(t.cols);
+}
+
+bool rounds(const Recipe& recipe) { return recipe.method == "rtn" && recipe.format.storage == Storage::packed && recipe.format.super == 0; }
+bool prunes(const MasterTensor& tensor, const Recipe& recipe) {
+  return recipe.prune == "magnitude" && tensor.cols > 0 && (rounds(recipe) || (recipe.method.empty() && recipe.format.storage != Storage::packed));
+}
+
+// Whether a flag in device memory was raised.
+class Flag {
+ public:
+  Flag(Ledger& ledger, Stream stream) : stream_(stream), flag_(ledger, MemoryTag::metadata, sizeof(int32_t)) { flag_.clear(stream); }
+  int32_t* get() const { return flag_.as<int32_t>(); }
+  bool raised() const {
+    int32_t value = 0;
+    flag_.copyTo(stream_, &value, sizeof value);
+    return value != 0;
   }
+
+ private:
+  Stream stream_;
+  DeviceBuffer flag_;
+};
+
+// Rows as f32, decoded by the pool.
+void decode(const WeightWork& work, int64_t first, int64_t count, std::vector<float>& out) {
+  out.resize(static_cast<size_t>(count * work.tensor.cols));
+  work.pool.run([&](int thread, int threads) {
+    const auto range = ThreadPool::split(count, 16, thread, threads);
+    if (range.end > range.begin) Model::decodeRows(work.tensor, first + range.begin, range.end - range.begin, out.data() + range.begin * work.tensor.cols);
+  });
 }
 
-size_t DeviceWeights::makeTwins(Ledger& ledger, size_t room, Stream stream) {
-  dropTwins();
-  size_t taken = 0;
-  for (const auto& version : set_->versions) {
-    MatrixArgs& args = matrices_.at(&version->matrix);
-    const size_t bytes = size_t{2} * static_cast<size_t>(args.rows) * static_cast<size_t>(args.cols);
-    if (args.format.storage != Storage::packed || args.cols % 8 != 0 || taken + bytes > room) continue;
-    DeviceBuffer& twin = twins_.emplace_back(ledger, MemoryTag::weights, bytes);
-    if (!ledger.planning()) decodeToHalves(stream, args, 0, args.rows, twin.as<uint16_t>());
-    args.twin = twin.as<uint16_t>();
-    taken += bytes;
+}  // namespace
+
+int64_t DevicePlace::bytes(const MasterTensor& tensor, const Recipe& recipe) const {
+  return static_cast<int64_t>(recipe.format.bytes(static_cast<int>(tensor.rows), static_cast<int>(tensor.cols)));
+}
+
+Converted DevicePlace::make(const WeightWork& work, WeightVersion& out) {
+  Matrix& m = out.matrix;
+  m.format = work.recipe.format;
+  m.rows = static_cast<int>(work.tensor.rows);
+  m.cols = static_cast<int>(work.tensor.cols);
+  if (!planning()) useDevice(ordinal_);
+  const std::shared_ptr<DeviceMatrix> memory = allocate(device_, m);
+  out.memory = memory;
+  if (planning()) return Converted::done;
+  const OwnStream stream;
+  if (usableInPlace(work.tensor, work.recipe)) {
+    const Converted copied = copyFile(work, *memory, stream.get());
+    std::scoped_lock lock(mutex_);
+    if (copied == Converted::done) copies_[&work.tensor] = memory;
+    return copied;
   }
-  return taken;
+  const bool plain = !isBlockType(work.tensor.type);
+  if (plain && prunes(work.tensor, work.recipe)) return prune(work, m, stream.get());
+  if (plain && work.recipe.prune.empty() && rounds(work.recipe)) return quantize(work, m, stream.get());
+  return fromHost(work, *memory, m, stream.get());
 }
 
-void DeviceWeights::dropTwins() {
-  for (auto& [host, args] : matrices_) args.twin = nullptr;
-  twins_.clear();
+Converted DevicePlace::copyFile(const WeightWork& work, const DeviceMatrix& to, Stream stream) {
+  const auto* file = reinterpret_cast<const char*>(work.tensor.directRow(0));
+  for (size_t at = 0; at < to.codes.bytes(); at += kPiece) {
+    if (work.progress.stopped()) return Converted::cancelled;
+    to.codes.copyFrom(stream, file + at, std::min(kPiece, to.codes.bytes() - at), at);
+  }
+  wait(stream);
+  work.progress.advance(work.tensor.rows * work.tensor.cols);
+  return Converted::done;
 }
 
-MatrixArgs DeviceWeights::matrix(const Matrix* host) const {
-  const auto found = matrices_.find(host);
-  CHECK(found != matrices_.end(), "a matrix of another set");
-  return found->second;
+std::shared_ptr<const DeviceMatrix> DevicePlace::resident(const MasterTensor& tensor) {
+  std::scoped_lock lock(mutex_);
+  const auto found = copies_.find(&tensor);
+  return found == copies_.end() ? nullptr : found->second.lock();
 }
 
-const float* DeviceWeights::vector(const float* host) const {
-  if (!host) return nullptr;
-  const auto found = vectors_.find(host);
-  CHECK(found != vectors_.end(), "a vector of another set");
-  return found->second;
+Converted DevicePlace::quantize(const WeightWork& work, const Matrix& out, Stream stream) {
+  const MasterTensor& tensor = work.tensor;
+  const Flag damaged(device_, stream);
+  const auto round = [&](const void* rows, Storage storage, int64_t first, int64_t count) {
+    findNotFinite(stream, rows, storage, count * tensor.cols, damaged.get());
+    quantizeRtn(stream, rows, storage, static_cast<int>(first), static_cast<int>(count), argsOf(out));
+    work.progress.advance(count * tensor.cols);
+  };
+  // Pieces of whole tiles, within what one grid takes.
+  const bool inFile = rowsInFile(tensor);
+  const Storage storage = inFile ? storageOf(tensor.type) : Storage::f32;
+  const size_t rowBytes = elementBytes(storage) * static_cast<size_t>(tensor.cols);
+  const std::shared_ptr<const DeviceMatrix> copy = resident(tensor);
+  const size_t wanted = copy ? size_t{65535} * 16 : std::max<size_t>(kPiece / rowBytes / 16, 1) * 16;
+  const auto step = static_cast<int64_t>(std::min<size_t>(wanted, static_cast<size_t>((tensor.rows + 15) / 16 * 16)));
+  DeviceBuffer staging;
+  if (!copy) staging = DeviceBuffer(device_, MemoryTag::activations, static_cast<size_t>(step) * rowBytes);
+  std::vector<float> decoded;
+  for (int64_t first = 0; first < tensor.rows; first += step) {
+    if (work.progress.stopped()) return Converted::cancelled;
+    const int64_t count = std::min(step, tensor.rows - first);
+    const void* rows = copy ? copy->codes.as<char>() + static_cast<size_t>(first) * rowBytes : staging.as<char>();
+    if (!copy && inFile) staging.copyFrom(stream, tensor.directRow(first), static_cast<size_t>(count) * rowBytes);
+    if (!copy && !inFile) {
+      decode(work, first, count, decoded);
+      staging.copyFrom(stream, decoded.data(), decoded.size() * sizeof(float));
+    }
+    round(rows, storage, first, count);
+    wait(stream);  // the rows' memory is used again
+  }
+  ++madeHere_;
+  return damaged.raised() ? Converted::damaged : Converted::done;
+}
+
+// The threshold is one of the whole matrix: all of it is there as f32 for a moment.
+Converted DevicePlace::prune(const WeightWork& work, const Matrix& out, Stream stream) {
+  const MasterTensor& tensor = work.tensor;
+  const size_t rowBytes = sizeof(float) * static_cast<size_t>(tensor.cols);
+  const Flag damaged(device_, stream);
+  DeviceBuffer all(device_, MemoryTag::activations, rowBytes * static_cast<size_t>(tensor.rows));
+  DeviceBuffer scratch(device_, MemoryTag::activations, pruneScratchBytes(out.rows));
+  const auto step = static_cast<int64_t>(std::max<size_t>(kPiece / rowBytes, 1));
+  std::vector<float> decoded;
+  for (int64_t first = 0; first < tensor.rows; first += step) {
+    if (work.progress.stopped()) return Converted::cancelled;
+    const int64_t count = std::min(step, tensor.rows - first);
+    decode(work, first, count, decoded);
+    all.copyFrom(stream, decoded.data(), decoded.size() * sizeof(float), static_cast<size_t>(first) * rowBytes);
+    wait(stream);
+    work.progress.advance(count * tensor.cols);
+  }
+  findNotFinite(stream, all.as<void>(), Storage::f32, tensor.rows * tensor.cols, damaged.get());
+  pruneMagnitude(stream, all.as<float>(), out.rows, out.cols, work.recipe.pruneRatio, scratch.as<void>());
+  if (out.format.storage == Storage::packed)
+    for (int first = 0; first < out.rows; first += 65535 * 16)
+      quantizeRtn(stream, all.as<float>() + int64_t{first} * out.cols, Storage::f32, first, std::min(65535 * 16, out.rows - first), argsOf(out));
+  else
+    narrow(stream, all.as<float>(), tensor.rows * tensor.cols, out.format.storage, const_cast<void*>(out.data));
+  ++madeHere_;
+  return damaged.raised() ? Converted::damaged : Converted::done;  // waits: what is freed has been read
+}
+
+Converted DevicePlace::fromHost(const WeightWork& work, const DeviceMatrix& to, const Matrix& out, Stream stream) {
+  Ledger host;  // for a moment
+  Matrix made = Matrix::allocate(host, out.format, out.rows, out.cols);
+  if (const Converted converted = convert(work.tensor, work.recipe, work.calibration, work.pool, work.progress, made); converted != Converted::done) return converted;
+  const auto send = [&](const DeviceBuffer& buffer, const void* from) {
+    if (buffer.bytes() > 0) buffer.copyFrom(stream, from, buffer.bytes());
+  };
+  send(to.codes, made.data);
+  send(to.scales, made.scales);
+  send(to.mins, made.mins);
+  send(to.steps, made.steps);
+  wait(stream);
+  return Converted::done;
 }
 
 }  // namespace winnow::cuda

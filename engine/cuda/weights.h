@@ -1,35 +1,42 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// A set of weights on the device, byte for byte what the host holds.
+// Weight versions in device memory. What the file holds as it is goes over in pieces. Round-to-nearest and magnitude pruning of plain
+// values are made on the device, from a copy of the file's values that some session has there, else from rows streamed through it; the
+// bytes are the host's. What other methods make is made on the host and goes over when it is whole. On a stream of its own, on any thread.
 #pragma once
+#include <atomic>
+#include <map>
 #include <memory>
-#include <unordered_map>
-#include <vector>
+#include <mutex>
 
 #include "engine/cuda/memory.h"
-#include "engine/weights/store.h"
+#include "engine/weights/place.h"
 
 namespace winnow::cuda {
 
-class DeviceWeights {
+struct DeviceMatrix {
+  DeviceBuffer codes, scales, mins, steps;
+};
+
+class DevicePlace final : public WeightPlace {
  public:
-  // Throws std::bad_alloc when the device is full. The set is kept, as its addresses are what matrices are asked for by.
-  DeviceWeights(Ledger& ledger, std::shared_ptr<const WeightSet> set, Stream stream);
-
-  const WeightSet& host() const { return *set_; }
-  MatrixArgs matrix(const Matrix* host) const;
-  const float* vector(const float* host) const;  // null for null
-
-  // Decodes packed matrices to f16 beside them, as many as fit into `room` bytes, the first ones first; prefill then multiplies those
-  // without decoding again. Returns the bytes taken. dropTwins frees them.
-  size_t makeTwins(Ledger& ledger, size_t room, Stream stream);
-  void dropTwins();
+  DevicePlace(Ledger& device, int ordinal) : device_(device), ordinal_(ordinal) {}
+  bool planning() const override { return device_.planning(); }
+  Converted make(const WeightWork& work, WeightVersion& out) override;
+  int64_t bytes(const MasterTensor& tensor, const Recipe& recipe) const override;
+  int64_t madeHere() const { return madeHere_; }  // versions converted on the device
 
  private:
-  const void* upload(Ledger& ledger, const void* host, size_t bytes, Stream stream);
-  std::shared_ptr<const WeightSet> set_;
-  std::vector<DeviceBuffer> buffers_, twins_;
-  std::unordered_map<const Matrix*, MatrixArgs> matrices_;
-  std::unordered_map<const void*, const float*> vectors_;
+  Converted copyFile(const WeightWork& work, const DeviceMatrix& to, Stream stream);
+  Converted quantize(const WeightWork& work, const Matrix& out, Stream stream);
+  Converted prune(const WeightWork& work, const Matrix& out, Stream stream);
+  Converted fromHost(const WeightWork& work, const DeviceMatrix& to, const Matrix& out, Stream stream);
+  std::shared_ptr<const DeviceMatrix> resident(const MasterTensor& tensor);
+
+  Ledger& device_;
+  int ordinal_;
+  std::mutex mutex_;
+  std::map<const MasterTensor*, std::weak_ptr<const DeviceMatrix>> copies_;  // of the file's own values
+  std::atomic<int64_t> madeHere_{0};
 };
 
 }  // namespace winnow::cuda

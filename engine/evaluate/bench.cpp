@@ -71,7 +71,7 @@ double prefillFlops(const ModelConfig& model, const Plan& plan, int tokens, int 
 // What the matrix products of a configuration run at their best on this machine.
 struct PeakKind {
   Storage storage = Storage::f32;
-  cpu::ActivationMode mode = cpu::ActivationMode::f32;
+  ActivationMode mode = ActivationMode::f32;
   int bits = 32;
 };
 
@@ -79,18 +79,18 @@ PeakKind peakKindOf(const Model& model, const Config& config) {
   PeakKind kind;
   const MasterTensor* matrix = model.find(TensorRole::down, 0);
   const DType type = matrix ? matrix->type : DType::f32;
-  if (type == DType::f16) kind = {Storage::f16, cpu::ActivationMode::f16, 16};
-  if (type == DType::bf16) kind = {Storage::bf16, cpu::ActivationMode::bf16, 16};
+  if (type == DType::f16) kind = {Storage::f16, ActivationMode::f16, 16};
+  if (type == DType::bf16) kind = {Storage::bf16, ActivationMode::bf16, 16};
   if (isBlockType(type)) {
     const auto traits = dtypeTraits(type);
-    kind = {Storage::packed, cpu::ActivationMode::f16, std::clamp(8 * traits.blockBytes / traits.blockValues, 2, 8)};
+    kind = {Storage::packed, ActivationMode::f16, std::clamp(8 * traits.blockBytes / traits.blockValues, 2, 8)};
     if (kind.bits == 7) kind.bits = 6;
   }
-  if (config.text("weights.method") != "none") kind = {Storage::packed, cpu::ActivationMode::f16, static_cast<int>(config.integer("weights.bits"))};
+  if (config.text("weights.method") != "none") kind = {Storage::packed, ActivationMode::f16, static_cast<int>(config.integer("weights.bits"))};
   const std::string& activations = config.text("compute.activations");
-  if (activations == "f32") kind.mode = cpu::ActivationMode::f32;
-  if (activations == "16bit" && kind.storage != Storage::bf16) kind.mode = cpu::ActivationMode::f16;
-  if (activations == "int8" && kind.storage == Storage::packed) kind.mode = cpu::ActivationMode::int8;
+  if (activations == "f32") kind.mode = ActivationMode::f32;
+  if (activations == "16bit" && kind.storage != Storage::bf16) kind.mode = ActivationMode::f16;
+  if (activations == "int8" && kind.storage == Storage::packed) kind.mode = ActivationMode::int8;
   return kind;
 }
 
@@ -176,7 +176,7 @@ class Bench {
   Status provide(int batch) {
     SessionOptions options;
     options.context = session_.context();
-    options.threads = session_.cpuContext().pool().threads();
+    options.threads = session_.threads();
     options.maxBatch = 64;  // their prompts are not timed
     while (sessions_.size() < static_cast<size_t>(batch)) {
       auto made = engine_.createSession(session_.effective()->config, options, inner_);
@@ -192,8 +192,8 @@ class Bench {
   void calibrate() {
     if (!request_.roofline || progress_.stopped()) return;
     const PeakKind kind = peakKindOf(engine_.model(), session_.effective()->config);
-    bandwidths_.push_back(cpu::measureReadBandwidth(session_.cpuContext(), kRooflineBytes));
-    peaks_.push_back(cpu::measurePeak(session_.cpuContext(), kind.storage, kind.mode, kind.bits));
+    bandwidths_.push_back(session_.measureReadBandwidth(kRooflineBytes));
+    peaks_.push_back(session_.measurePeak(kind.storage, kind.mode, kind.bits));
   }
 
   Status prepareDepth(int depth, int batch) {

@@ -7,7 +7,6 @@
 #include <cmath>
 #include <utility>
 
-#include "engine/cpu/ops.h"
 #include "engine/evaluate/windows.h"
 
 namespace winnow {
@@ -69,7 +68,7 @@ class Evaluation {
       if (baseline_) {
         if (Status stepped = baseline_->step(rest[i]); !stepped) return stepped;
       }
-      score(logits.data(), baseline_ ? baseline_->logits().data() : nullptr, static_cast<int>(logits.size()), targets.subspan(i, 1));
+      score(logits.data(), baseline_ ? baseline_->logits().data() : nullptr, targets.subspan(i, 1));
     }
     return Done{};
   }
@@ -86,7 +85,7 @@ class Evaluation {
       Status fed = session_.prefill(piece, inner_, [&](int, int n, const float* logits) {
         vocab_ = session_.vocab();
         if (!baseline_)
-          score(logits, nullptr, vocab_, pieceTargets.subspan(static_cast<size_t>(seen), static_cast<size_t>(n)));
+          score(logits, nullptr, pieceTargets.subspan(static_cast<size_t>(seen), static_cast<size_t>(n)));
         else
           held_.insert(held_.end(), logits, logits + static_cast<size_t>(n) * static_cast<size_t>(vocab_));
         seen += n;
@@ -95,7 +94,7 @@ class Evaluation {
       if (baseline_) {
         seen = 0;
         fed = baseline_->prefill(piece, inner_, [&](int, int n, const float* logits) {
-          score(held_.data() + static_cast<size_t>(seen) * static_cast<size_t>(vocab_), logits, vocab_,
+          score(held_.data() + static_cast<size_t>(seen) * static_cast<size_t>(vocab_), logits,
                 pieceTargets.subspan(static_cast<size_t>(seen), static_cast<size_t>(n)));
           seen += n;
         });
@@ -111,17 +110,16 @@ class Evaluation {
     return std::clamp<size_t>(kSliceBytes / (sizeof(float) * static_cast<size_t>(session_.vocab())), 16, 512);
   }
 
-  void score(const float* logits, const float* base, int vocab, std::span<const int32_t> targets) {
-    const int n = static_cast<int>(targets.size());
+  void score(const float* logits, const float* base, std::span<const int32_t> targets) {
     scores_.resize(targets.size());
-    cpu::scoreLogits(session_.cpuContext(), logits, vocab, vocab, targets.data(), n, scores_.data());
-    for (const cpu::TokenScore& score : scores_) scored_.nll.push_back(score.nll);
+    session_.scoreLogits(logits, targets, scores_.data());
+    for (const TokenScore& score : scores_) scored_.nll.push_back(score.nll);
     if (!base) return;
-    cpu::scoreLogits(session_.cpuContext(), base, vocab, vocab, targets.data(), n, scores_.data());
-    for (const cpu::TokenScore& score : scores_) scored_.baseNll += score.nll;
+    session_.scoreLogits(base, targets, scores_.data());
+    for (const TokenScore& score : scores_) scored_.baseNll += score.nll;
     divergences_.resize(targets.size());
-    cpu::compareLogits(session_.cpuContext(), base, logits, vocab, vocab, targets.data(), n, divergences_.data());
-    for (const cpu::Divergence& divergence : divergences_) {
+    session_.compareLogits(base, logits, targets, divergences_.data());
+    for (const Divergence& divergence : divergences_) {
       scored_.kld.push_back(static_cast<float>(divergence.kld));
       const double delta = static_cast<double>(divergence.otherP) - divergence.baseP;
       scored_.squaredDeltaP += delta * delta;
@@ -136,8 +134,8 @@ class Evaluation {
   Scored scored_;
   int vocab_ = 0;
   std::vector<float> held_;  // [slice, vocab]
-  std::vector<cpu::TokenScore> scores_;
-  std::vector<cpu::Divergence> divergences_;
+  std::vector<TokenScore> scores_;
+  std::vector<Divergence> divergences_;
 };
 
 // Sums over all windows that the final result needs beyond WindowSums.

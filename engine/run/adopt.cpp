@@ -99,9 +99,9 @@ void Session::Impl::apply(const Weights& prepared, const std::optional<Error>& f
   takeSharing(next);
   takeActivations(next);
   const EvictionSettings eviction = EvictionSettings::of(next.config);
-  if (eviction != evictor.settings() || evictor.needsColumnSums() != cache.tracksColumnSums()) {
+  if (eviction != evictor.settings() || evictor.needsColumnSums() != cache->tracksColumnSums()) {
     const bool counted = evictor.needsColumnSums();
-    evictor.configure(eviction, cache);
+    evictor.configure(eviction, *cache);
     if (fed > 0 && evictor.needsColumnSums() && !counted)
       emit(EngineEvent::Kind::warning, "kv.scores_begin",
            "Attention scores for " + eviction.policy + " are counted from token " + std::to_string(fed) + " on: recompute the cache for those of the whole text.");
@@ -131,17 +131,17 @@ void Session::Impl::takeSharing(Effective& next) {
   std::string missing;  // layers that would need keys they never kept
   for (int layer = 0; layer < model.layers; ++layer) {
     same &= leader(wanted, layer) == leader(plan.sharing, layer);
-    if (leader(wanted, layer) == layer && !cache.ownsKeys(layer)) missing += (missing.empty() ? "" : ", ") + std::to_string(layer);
+    if (leader(wanted, layer) == layer && !cache->ownsKeys(layer)) missing += (missing.empty() ? "" : ", ") + std::to_string(layer);
   }
   if (same) return;
   if (!missing.empty() && fed > 0)
     return holdBack(next, effective.get()->config, isSharingKnob, "layers " + missing + " kept no keys while they shared attention: recompute the cache.");
   plan = buildPlan(model, wanted);
-  if (fed == 0) cache.clear();
-  if (const int64_t left = unifyGroups(cache, plan.sharing); left > 0)
+  if (fed == 0) cache->clear();
+  if (const int64_t left = unifyGroups(*cache, plan.sharing); left > 0)
     emit(EngineEvent::Kind::evicted, "share.unified",
          std::to_string(left) + " slots left the cache: layers that share attention keep only what all of them still hold.");
-  forward.releaseProbabilities();
+  backend->releaseProbabilities();
   opTimes.clear();
 }
 
@@ -190,7 +190,7 @@ void Session::Impl::updateMixed() {
     now = writtenMixed || writtenUnder != weights->key;
     if (evictedUnder) {
       const EvictionSettings& settings = evictor.settings();
-      now |= settings.policy != evictedUnder->policy || settings.sinks > evictedUnder->sinks || cache.longest(0) < evictor.kept(fed);
+      now |= settings.policy != evictedUnder->policy || settings.sinks > evictedUnder->sinks || cache->longest(0) < evictor.kept(fed);
     }
   }
   if (now && !mixed.exchange(now))
@@ -234,6 +234,7 @@ Result<std::unique_ptr<Session>> EngineCore::createSession(const Config& config,
   const auto context = contextFor(wanted);
   if (!context) return context.error();
   try {
+    if (Status room = fits(config, wanted, *context); !room) return room.error();
     auto impl = std::make_unique<Session::Impl>(shared_from_this(), wanted, *context);
     Session::Impl::Request first = impl->makeRequest(config, "user");
     auto weights = impl->buildNow(first.weights, progress);
@@ -241,6 +242,8 @@ Result<std::unique_ptr<Session>> EngineCore::createSession(const Config& config,
     impl->start(std::move(first), *weights);
     impl->reserveScratch();
     return std::unique_ptr<Session>(new Session(std::move(impl)));
+  } catch (const DeviceFailure& failure) {
+    return Error{ErrorCode::failed, failure.what(), "Use --device cpu."};
   } catch (const std::bad_alloc&) {
     return Error{ErrorCode::resources, "Not enough memory for a session with a context of " + std::to_string(*context) + " tokens.", "Choose a smaller context."};
   }
@@ -249,7 +252,13 @@ Result<std::unique_ptr<Session>> EngineCore::createSession(const Config& config,
 // ---- the public face ----
 
 void Session::request(const Config& config, const std::string& cause) { impl_->request(config, cause); }
-void Session::adopt() { impl_->adopt(); }
+void Session::adopt() {
+  const Status adopted = Impl::guarded(impl_->fed, [&]() -> Status {
+    impl_->adopt();
+    return Done{};
+  });
+  if (!adopted) impl_->emit(EngineEvent::Kind::warning, "device.failed", adopted.error().message);
+}
 std::shared_ptr<const Effective> Session::effective() const { return impl_->effective.get(); }
 
 bool Session::pending() const {
@@ -263,7 +272,7 @@ double Session::pendingFraction() const {
 }
 
 Status Session::finishPending(const Progress& progress) {
-  return impl_->onOwnThread([&] { return impl_->finishPending(progress); });
+  return impl_->onOwnThread([&] { return Impl::guarded(impl_->fed, [&] { return impl_->finishPending(progress); }); });
 }
 
 bool Session::cacheMixed() const { return impl_->mixed.load(std::memory_order_relaxed); }

@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <fstream>
 #include <iterator>
+#include <new>
 
+#include "engine/cache/kv_cache.h"
+#include "engine/core/device_failure.h"
 #include "engine/run/core.h"
-#include "engine/run/forward.h"
 
 namespace winnow {
 namespace {
@@ -41,21 +43,31 @@ Result<std::shared_ptr<const Calibration>> EngineCore::calibrate(const Calibrati
     return Error{ErrorCode::badInput, "The calibration text " + choice.path + " has " + std::to_string(ids.size()) + " tokens; at least " +
                                           std::to_string(kShortestWindow) + " are needed.", "Choose a longer text."};
 
+  try {
+    return measured(ids, window, identity, progress);
+  } catch (const std::bad_alloc&) {
+    return Error{ErrorCode::resources, "Not enough memory to measure the calibration text.", "Set calibration.tokens lower, or choose a smaller model."};
+  } catch (const DeviceFailure& failure) {
+    return Error{ErrorCode::failed, failure.what(), "Use --device cpu."};
+  }
+}
+
+Result<std::shared_ptr<const Calibration>> EngineCore::measured(std::span<const int32_t> ids, int window, const std::string& identity, const Progress& progress) {
+  const ModelConfig& config = model->config();
   ThreadPool pool(threads);
   auto weights = store.build(weightTarget(*model, Config(), ""), pool, {}, {});
   if (!weights) return weights.error();
-  cpu::Context context(pool, isa, &ledger);
   auto statistics = std::make_shared<Calibration>(config, ledger);
   const Plan plan = buildPlan(config, noSharing(config.layers));
-  Forward forward(ledger, config, context, window, 0);
-  KvCache cache(ledger, config, window);
+  const auto backend = device->makeBackend(ledger, pool, {window, window, 0});
+  const auto cache = backend->makeCache(window);
   for (size_t at = 0; at < ids.size(); at += static_cast<size_t>(window)) {
     if (progress.stopped()) return Error{ErrorCode::cancelled, "Measuring the calibration text was cancelled.", ""};
     const size_t count = std::min(static_cast<size_t>(window), ids.size() - at);
-    cache.clear();
-    cache.reserve(static_cast<int>(count));
-    const SequenceRows rows{&cache, 0, static_cast<int>(count)};
-    forward.run({plan, **weights, {&rows, 1}, std::span<const int32_t>(ids).subspan(at, count), Activations::automatic, false, nullptr, 0, 0, statistics.get(), nullptr});
+    cache->clear();
+    cache->reserve(static_cast<int>(count));
+    const SequenceRows rows{cache.get(), 0, static_cast<int>(count)};
+    backend->run({plan, **weights, {&rows, 1}, ids.subspan(at, count), Activations::automatic, false, nullptr, 0, 0, statistics.get(), nullptr});
     progress(static_cast<double>(at + count) / static_cast<double>(ids.size()), "measuring the calibration text");
   }
   calibrations[identity] = statistics;

@@ -6,29 +6,43 @@
 #include <mutex>
 #include <string>
 
+#include "engine/cuda/nvml.h"
 #include "engine/run/engine.h"
+#include "engine/run/rehearse.h"
 #include "engine/weights/converter.h"
 #include "engine/weights/store.h"
 
 namespace winnow {
 
 struct EngineCore : std::enable_shared_from_this<EngineCore> {
-  EngineCore(std::shared_ptr<const Model> opened, const EngineOptions& chosen, int threadCount, cpu::Isa kernels);
+  EngineCore(std::shared_ptr<const Model> opened, const EngineOptions& chosen, int threadCount, std::unique_ptr<Ledger> counts, std::unique_ptr<Device> computes);
 
   Result<int> contextFor(const SessionOptions& wanted) const;  // tokens
+  BackendOptions backendOptions(const SessionOptions& wanted, int context) const;
+  // What a session with `tokens` tokens in its cache uses, by the allocating code on a planning ledger.
+  Result<Rehearsal> rehearsed(const Config& config, const SessionOptions& wanted, int context, int tokens) const;
+  // Whether a full context fits what the device has free: a refusal comes before anything is taken.
+  Status fits(const Config& config, const SessionOptions& wanted, int context);
   Result<std::unique_ptr<Session>> createSession(const Config& config, const SessionOptions& options, const Progress& progress);
   // Statistics of the dense model over a text; kept, so that each text is measured once. [any thread]
   Result<std::shared_ptr<const Calibration>> calibrate(const CalibrationChoice& choice, const Progress& progress);
+  Result<std::shared_ptr<const Calibration>> measured(std::span<const int32_t> ids, int window, const std::string& identity, const Progress& progress);
   CalibrationSource calibrationSource() {
     return [this](const CalibrationChoice& choice, const Progress& progress) { return calibrate(choice, progress); };
   }
+
+  // For the parts of engine/run that work beside a session.
+  static auto& inside(Session& session) { return *session.impl_; }
+  static const auto& inside(const Session& session) { return *session.impl_; }
 
   std::shared_ptr<const Model> model;
   std::shared_ptr<const Tokenizer> tokenizer;
   EngineOptions options;
   int threads;
-  cpu::Isa isa;
-  Ledger ledger;
+  std::unique_ptr<Ledger> ownLedger;
+  Ledger& ledger;
+  std::unique_ptr<Device> device;
+  std::unique_ptr<cuda::GpuMonitor> gpuMonitor;  // of a GPU that NVML knows
   WeightStore store;
   std::mutex calibrationMutex;  // held while measuring: a second request waits for the first
   std::map<std::string, std::shared_ptr<const Calibration>> calibrations;

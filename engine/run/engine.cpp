@@ -8,6 +8,7 @@
 
 #include "engine/core/check.h"
 #include "engine/run/core.h"
+#include "engine/run/devices.h"
 #include "engine/run/rehearse.h"
 #include "engine/share/registry.h"
 
@@ -23,6 +24,12 @@ int usableCores() {
 
 constexpr int kMaxThreads = 256;
 
+std::unique_ptr<cuda::GpuMonitor> monitorOf(const Device& device) {
+  if (device.busId().empty()) return nullptr;
+  auto nvml = cuda::Nvml::load();
+  return nvml ? std::make_unique<cuda::GpuMonitor>(std::move(nvml), device.busId()) : nullptr;
+}
+
 }  // namespace
 
 std::vector<LayerSharing> sharingOf(const ModelConfig& model, const Config& config) {
@@ -31,8 +38,14 @@ std::vector<LayerSharing> sharingOf(const ModelConfig& model, const Config& conf
   return noSharing(model.layers);
 }
 
-EngineCore::EngineCore(std::shared_ptr<const Model> opened, const EngineOptions& chosen, int threadCount, cpu::Isa kernels)
-    : model(std::move(opened)), options(chosen), threads(threadCount), isa(kernels), store(model, ledger), converter(store, threadCount, calibrationSource()) {}
+EngineCore::EngineCore(std::shared_ptr<const Model> opened, const EngineOptions& chosen, int threadCount, std::unique_ptr<Ledger> counts,
+                       std::unique_ptr<Device> computes)
+    : model(std::move(opened)), options(chosen), threads(threadCount), ownLedger(std::move(counts)), ledger(*ownLedger), device(std::move(computes)),
+      gpuMonitor(monitorOf(*device)), store(model, device->makeWeightPlace(ledger)), converter(store, threadCount, calibrationSource()) {}
+
+BackendOptions EngineCore::backendOptions(const SessionOptions& wanted, int context) const {
+  return {std::clamp(wanted.maxBatch, 1, context), context, wanted.probabilityBytes};
+}
 
 Result<int> EngineCore::contextFor(const SessionOptions& wanted) const {
   const ModelConfig& config = model->config();
@@ -53,14 +66,15 @@ Engine::~Engine() = default;
 
 Result<std::shared_ptr<Engine>> Engine::create(std::shared_ptr<const Model> model, const EngineOptions& options) {
   CHECK(model);
-  if (options.device == "cuda")
-    return Error{ErrorCode::resources, "Device cuda was asked for, but this build has no CUDA backend.", "Use --device auto or --device cpu."};
-  if (options.device != "auto" && options.device != "cpu")
+  if (options.device != "auto" && options.device != "cpu" && options.device != "cuda")
     return Error{ErrorCode::usage, "Device " + options.device + " is unknown: auto, cpu and cuda are.", ""};
   if (options.threads < 0 || options.threads > kMaxThreads)
     return Error{ErrorCode::usage, std::to_string(options.threads) + " threads are impossible: 1 to " + std::to_string(kMaxThreads) + ", or 0 for one per core.", ""};
-  const cpu::Isa isa = options.isa.value_or(cpu::bestIsa());
-  auto core = std::make_shared<EngineCore>(model, options, options.threads > 0 ? options.threads : usableCores(), isa);
+  const int threads = options.threads > 0 ? options.threads : usableCores();
+  auto ledger = std::make_unique<Ledger>();
+  auto device = openDevice(model->config(), options, threads, *ledger);
+  if (!device) return device.error();
+  auto core = std::make_shared<EngineCore>(model, options, threads, std::move(ledger), std::move(*device));
 #ifdef WINNOW_HAS_TEXT
   if (model->vocab().kind != VocabData::Kind::none) {
     auto tokenizer = Tokenizer::create(model->vocab());
@@ -75,40 +89,67 @@ const Model& Engine::model() const { return *core_->model; }
 std::shared_ptr<const Model> Engine::modelPointer() const { return core_->model; }
 std::shared_ptr<const Tokenizer> Engine::tokenizer() const { return core_->tokenizer; }
 int Engine::threads() const { return core_->threads; }
+std::optional<cuda::GpuState> Engine::gpuState() const {
+  return core_->gpuMonitor ? std::optional(core_->gpuMonitor->state()) : std::nullopt;
+}
 const Ledger& Engine::ledger() const { return core_->ledger; }
 
-std::string Engine::deviceDescription() const {
-  return "CPU: " + std::to_string(core_->threads) + (core_->threads == 1 ? " thread, " : " threads, ") + cpu::isaName(core_->isa);
-}
+std::optional<DeviceMemory> Engine::deviceMemory() const { return core_->device->memory(); }
+std::string Engine::deviceDescription() const { return core_->device->description(); }
 
 Result<std::unique_ptr<Session>> Engine::createSession(const Config& config, const SessionOptions& options, const Progress& progress) {
   return core_->createSession(config, options, progress);
 }
 
 Result<MemoryByTag> Engine::plan(const Config& config, const SessionOptions& options, int tokens) const {
-  const ModelConfig& model = core_->model->config();
   const auto contextTokens = core_->contextFor(options);
   if (!contextTokens) return contextTokens.error();
   if (tokens < 0 || tokens > *contextTokens)
     return Error{ErrorCode::usage, "A run of " + std::to_string(tokens) + " tokens does not fit a context of " + std::to_string(*contextTokens) + ".", ""};
-  const Effective effective = resolve(config, model);
-  Ledger ledger(true);
-  WeightStore store(core_->model, ledger);
-  ThreadPool pool(options.threads > 0 ? options.threads : core_->threads);  // scratch is per thread
-  const WeightTarget target = weightTarget(*core_->model, effective.config, core_->options.calibrationSample);
-  const auto weights = store.build(target, pool, {}, {});
+  const auto planned = core_->rehearsed(config, options, *contextTokens, tokens);
+  if (!planned) return planned.error();
+  return planned->all;
+}
+
+Result<Rehearsal> EngineCore::rehearsed(const Config& config, const SessionOptions& wanted, int context, int tokens) const {
+  const ModelConfig& shape = model->config();
+  const Effective effective = resolve(config, shape);
+  Ledger counted(true);
+  WeightStore planned(model, device->makeWeightPlace(counted));
+  ThreadPool pool(wanted.threads > 0 ? wanted.threads : threads);  // scratch is per thread
+  const WeightTarget target = weightTarget(*model, effective.config, options.calibrationSample);
+  const auto weights = planned.build(target, pool, {}, {});
   if (!weights) return weights.error();
   std::optional<Calibration> statistics;
-  if (target.calibration) statistics.emplace(model, ledger);
+  if (target.calibration) statistics.emplace(shape, counted);
 
-  const Plan plan = buildPlan(model, sharingOf(model, effective.config));
-  cpu::Context context(pool, core_->isa, &ledger);
-  const RehearsedSession session{model, plan, **weights, effective.config, options, *contextTokens};
-  rehearseBatch(context, ledger, session);
-  MemoryByTag out = rehearse(context, ledger, session, tokens);
+  const Plan plan = buildPlan(shape, sharingOf(shape, effective.config));
+  const auto backend = device->makeBackend(counted, pool, backendOptions(wanted, context));
+  const RehearsedSession session{shape, plan, **weights, effective.config, context};
+  rehearseBatch(*backend, counted, session);
+  Rehearsal out = rehearse(*backend, counted, session, tokens);
   const MemoryByTag read = (*weights)->memory(plan);
-  for (const MemoryTag tag : {MemoryTag::weights, MemoryTag::weightsMapped}) out[static_cast<size_t>(tag)] = read[static_cast<size_t>(tag)];
+  for (const MemoryTag tag : {MemoryTag::weights, MemoryTag::weightsMapped}) out.all[static_cast<size_t>(tag)] = read[static_cast<size_t>(tag)];
   return out;
+}
+
+Status EngineCore::fits(const Config& config, const SessionOptions& wanted, int context) {
+  const std::optional<DeviceMemory> memory = device->memory();
+  if (!memory) return Done{};
+  const auto planned = rehearsed(config, wanted, context, context);
+  if (!planned) return planned.error();
+  const int64_t weights = store.bytesToMake(weightTarget(*model, resolve(config, model->config()).config, options.calibrationSample));
+  const int64_t cache = planned->onDevice[static_cast<size_t>(MemoryTag::kv)];
+  int64_t rest = 0;
+  for (const int64_t bytes : planned->onDevice) rest += bytes;
+  rest -= cache;
+  const int64_t needed = weights + cache + rest;
+  if (needed <= memory->freeBytes) return Done{};
+  const auto mib = [](int64_t bytes) { return std::to_string((bytes + (1 << 20) - 1) >> 20) + " MiB"; };
+  return Error{ErrorCode::resources, "This needs " + mib(needed) + " of the GPU's memory (weights " + mib(weights) + ", a cache of " + std::to_string(context) +
+                                         " tokens " + mib(cache) + ", the rest " + mib(rest) + "), and " + mib(memory->freeBytes) + " of its " +
+                                         mib(memory->totalBytes) + " are free.",
+               "Choose fewer bits or a smaller context, or use --device cpu."};
 }
 
 }  // namespace winnow

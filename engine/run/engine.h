@@ -15,9 +15,11 @@
 #include "engine/core/progress.h"
 #include "engine/core/result.h"
 #include "engine/cpu/ops.h"
+#include "engine/cuda/nvml.h"
 #include "engine/knobs/knobs.h"
 #include "engine/model/model.h"
 #include "engine/plan/plan.h"
+#include "engine/run/backend.h"
 #include "engine/text/tokenizer.h"
 
 namespace winnow {
@@ -47,13 +49,6 @@ struct EngineEvent {
   std::vector<Adjustment> changes;  // epoch: knob, old value, new value (requested = old, effective = new), reason if clamped
 };
 
-struct OpTime {
-  int32_t op;     // index in the plan
-  int64_t ns;
-  int64_t bytes;  // weight and cache bytes declared by the op
-  int64_t flops;
-};
-
 struct CacheStats {
   int64_t liveTokens = 0;       // mean over (layer, kv head) pairs that own keys or values, rounded
   int64_t evictedTokens = 0;    // tokens fed - liveTokens
@@ -68,19 +63,6 @@ struct HeadPositions {
   std::vector<int32_t> positions;  // ascending
 };
 
-// The attention probabilities of a layer, right after they were used.
-struct AttentionRows {
-  const float* probabilities;  // [heads, queries, stride]; 0 beyond what a query sees
-  int64_t stride;
-  int heads, queries, columns;  // a column for each slot
-  int64_t first;               // position of the first query
-};
-class AttentionTap {
- public:
-  virtual ~AttentionTap() = default;
-  virtual void take(int layer, const AttentionRows& rows) = 0;
-};
-
 class Session;
 struct EngineCore;
 
@@ -93,7 +75,9 @@ class Engine {
   std::shared_ptr<const Model> modelPointer() const;
   std::shared_ptr<const Tokenizer> tokenizer() const;  // null when the file has no vocabulary
   std::string deviceDescription() const;               // "CPU: 2 threads, avx512+vnni+bf16"
+  std::optional<DeviceMemory> deviceMemory() const;    // of a device that has its own; [any thread]
   int threads() const;
+  std::optional<cuda::GpuState> gpuState() const;      // clocks, power, energy; none on the CPU and where NVML is absent. [any thread]
   const Ledger& ledger() const;  // weights of all versions and all sessions
 
   // Prepares the weights the configuration needs (blocking, with progress), then a session on them.
@@ -136,11 +120,11 @@ class Session {
   // Feeds tokens; logits() is the last token's afterwards. With onLogits every position's logits are given in order, in
   // slices [count, vocab] of consecutive tokens from token logitsFrom on; `first` counts from the first token of this call. Cancelled (Error cancelled), the
   // tokens fed so far stay.
-  using LogitsSink = std::function<void(int first, int count, const float* logits /* [count, vocab] */)>;
+  using LogitsSink = winnow::LogitsSink;
   Status prefill(std::span<const int32_t> tokens, const Progress& progress, const LogitsSink& onLogits = {}, size_t logitsFrom = 0);
   Status step(int32_t token);                  // one token of decode
   // One token of each of several sequences, whose rows go through every matrix together: the weights are read once, and each gets
-  // bit for bit the logits that step() gives it. The sessions share one engine, weights, activations and attention sharing; caches are
+  // bit for bit the logits that step() gives it (on a GPU up to eight of them; more go through other kernels). The sessions share one engine, weights, activations and attention sharing; caches are
   // their own. The first one's threads and batch are used. Nothing is fed on an error.
   static Status stepTogether(std::span<Session* const> sessions, std::span<const int32_t> tokens);
   std::span<const float> logits() const;       // [vocab] of the last token
@@ -162,7 +146,14 @@ class Session {
   std::vector<HeadPositions> occupancy() const;
   const Plan& plan() const;
   uint64_t logitsHash() const;                 // folds the logits of every step since reset
-  cpu::Context& cpuContext();                  // for scoring of logits with the same kernels
+  int threads() const;                         // of this session
+  // Rows [tokens, vocab] of logits against targets, scored where the session computes (Backend::score).
+  void scoreLogits(const float* logits, std::span<const int32_t> targets, TokenScore* out);
+  void compareLogits(const float* base, const float* other, std::span<const int32_t> targets, Divergence* out);
+  // The token drawn for the present position from logits().
+  int32_t sample(std::span<const int32_t> history, const SamplerSettings& settings);
+  double measureReadBandwidth(size_t bytes);   // in-run roofline, GB/s; 0 = unknown
+  double measurePeak(Storage storage, ActivationMode mode, int bits);  // GFLOP/s; 0 = unknown
   int64_t weightBytesPerToken() const;         // bytes a decode step reads from weights
   int64_t kvBytesPerToken() const;             // and from the cache at its present length
 

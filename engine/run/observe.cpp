@@ -35,13 +35,14 @@ std::vector<EngineEvent> Session::takeEvents() { return std::exchange(impl_->eve
 MemoryByTag Session::memory() const {
   MemoryByTag out = impl_->ledger.snapshot();
   const auto weights = impl_->weightMemory.get();
-  for (size_t tag = 0; tag < out.size(); ++tag) out[tag] += (*weights)[tag];
+  const MemoryByTag beside = impl_->backend->memory();
+  for (size_t tag = 0; tag < out.size(); ++tag) out[tag] += (*weights)[tag] + beside[tag];
   out[static_cast<size_t>(MemoryTag::calibration)] += impl_->core->ledger.bytes(MemoryTag::calibration);
   return out;
 }
 
 CacheStats Session::cache() const {
-  const KvCache& cache = impl_->cache;
+  const KvCache& cache = *impl_->cache;
   const int64_t heads = int64_t{cache.layers()} * cache.kvHeads();
   int64_t slots = 0;
   for (int layer = 0; layer < cache.layers(); ++layer) slots += cache.slotsSeen(layer);
@@ -55,7 +56,7 @@ CacheStats Session::cache() const {
 
 std::vector<HeadPositions> Session::occupancy() const {
   std::vector<HeadPositions> out;
-  const KvCache& cache = impl_->cache;
+  const KvCache& cache = *impl_->cache;
   for (int layer = 0; layer < cache.layers(); ++layer)
     for (int head = 0; head < cache.kvHeads(); ++head) {
       const auto positions = cache.positions(layer, head);
@@ -66,12 +67,23 @@ std::vector<HeadPositions> Session::occupancy() const {
 
 const Plan& Session::plan() const { return impl_->plan; }
 uint64_t Session::logitsHash() const { return impl_->hash; }
-cpu::Context& Session::cpuContext() { return impl_->cpuContext; }
+int Session::threads() const { return impl_->pool.threads(); }
+
+void Session::scoreLogits(const float* logits, std::span<const int32_t> targets, TokenScore* out) { impl_->backend->score(logits, targets, out); }
+void Session::compareLogits(const float* base, const float* other, std::span<const int32_t> targets, Divergence* out) {
+  impl_->backend->compare(base, other, targets, out);
+}
+int32_t Session::sample(std::span<const int32_t> history, const SamplerSettings& settings) {
+  return impl_->backend->sample(history, settings, static_cast<uint64_t>(impl_->fed));
+}
+double Session::measureReadBandwidth(size_t bytes) { return impl_->backend->readBandwidth(bytes); }
+double Session::measurePeak(Storage storage, ActivationMode mode, int bits) { return impl_->backend->peak(storage, mode, bits); }
+
 int64_t Session::weightBytesPerToken() const { return impl_->weightBytes; }
 
 int64_t Session::kvBytesPerToken() const {
   int64_t bytes = 0;
-  for (int layer = 0; layer < impl_->model.layers; ++layer) bytes += impl_->cache.readBytes(layer, true);
+  for (int layer = 0; layer < impl_->model.layers; ++layer) bytes += impl_->cache->readBytes(layer, true);
   return bytes;
 }
 

@@ -5,35 +5,36 @@
 
 #include "engine/cache/evictor.h"
 #include "engine/core/check.h"
-#include "engine/run/forward.h"
 
 namespace winnow {
 
-MemoryByTag rehearse(cpu::Context& context, Ledger& ledger, const RehearsedSession& session, int tokens) {
-  CHECK(context.planning() && tokens <= session.context, tokens, session.context);
-  const int batch = std::clamp(session.options.maxBatch, 1, session.context);
-  Forward forward(ledger, session.model, context, batch, session.options.probabilityBytes);
-  KvCache cache(ledger, session.model, session.context);
+Rehearsal rehearse(Backend& backend, Ledger& ledger, const RehearsedSession& session, int tokens) {
+  CHECK(ledger.planning() && tokens <= session.context, tokens, session.context);
+  const int batch = backend.batch();
+  backend.releaseProbabilities();
+  const std::unique_ptr<KvCache> cache = backend.makeCache(session.context);
   Evictor evictor;
-  evictor.configure(EvictionSettings::of(session.config), cache);
+  evictor.configure(EvictionSettings::of(session.config), *cache);
   for (int layer = 0; layer < session.model.layers; ++layer)
-    if (session.plan.follower(layer)) cache.dropKeys(layer);
+    if (session.plan.follower(layer)) cache->dropKeys(layer);
   const Activations activations = activationsOf(session.config.text("compute.activations"));
   const std::vector<int32_t> ids(static_cast<size_t>(batch));
   for (int fed = 0; fed < tokens;) {
     const int count = fed == tokens - 1 ? 1 : std::min(batch, tokens - 1 - fed);
-    if (count == 1) forward.releaseProbabilities();
-    cache.reserve(count);
-    const SequenceRows rows{&cache, fed, count};
-    forward.run({session.plan, session.weights, {&rows, 1}, std::span(ids).first(static_cast<size_t>(count)), activations});
+    if (count == 1) backend.releaseProbabilities();
+    cache->reserve(count);
+    const SequenceRows rows{cache.get(), fed, count};
+    backend.run({session.plan, session.weights, {&rows, 1}, std::span(ids).first(static_cast<size_t>(count)), activations});
     fed += count;
-    if (evictor.due(fed)) cache.keepForPlan(static_cast<int>(evictor.kept(fed)));
+    if (evictor.due(fed)) cache->keepForPlan(static_cast<int>(evictor.kept(fed)));
   }
-  return ledger.snapshot();
+  Rehearsal out{ledger.snapshot(), backend.memory()};
+  for (size_t tag = 0; tag < out.all.size(); ++tag) out.all[tag] += out.onDevice[tag];
+  return out;
 }
 
-void rehearseBatch(cpu::Context& context, Ledger& ledger, const RehearsedSession& session) {
-  rehearse(context, ledger, session, std::min(std::max(session.options.maxBatch, 1) + 1, session.context));
+void rehearseBatch(Backend& backend, Ledger& ledger, const RehearsedSession& session) {
+  rehearse(backend, ledger, session, std::min(backend.batch() + 1, session.context));
 }
 
 }  // namespace winnow

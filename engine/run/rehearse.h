@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // What a run takes, by the code that allocates and without computing: for plans of memory, and for scratch taken before it is needed.
 #pragma once
-#include "engine/cpu/ops.h"
 #include "engine/knobs/knobs.h"
 #include "engine/plan/plan.h"
 #include "engine/run/engine.h"
@@ -14,15 +13,18 @@ struct RehearsedSession {
   const Plan& plan;
   const WeightSet& weights;
   const Config& config;  // effective
-  const SessionOptions& options;
   int context;           // tokens
 };
 
-// Bytes posted to `ledger` when `tokens` are in the cache: a prompt by batches with an eviction after each, then a decoded token, as a
-// session does it. The ledger and the kernels' context are planning ones; the context keeps the scratch that was asked for.
-MemoryByTag rehearse(cpu::Context& context, Ledger& ledger, const RehearsedSession& session, int tokens);
+struct Rehearsal {
+  MemoryByTag all{}, onDevice{};  // bytes; the second of a device's own memory, part of the first
+};
+
+// Memory in use when `tokens` are in the cache: a prompt by batches with an eviction after each, then a decoded token, as a session does
+// it. The ledger is a planning one and the backend made on it; the backend keeps the scratch that was asked for.
+Rehearsal rehearse(Backend& backend, Ledger& ledger, const RehearsedSession& session, int tokens);
 
 // The scratch every session takes when it begins: that of a whole batch, so that memory does not grow with the first long prompt.
-void rehearseBatch(cpu::Context& context, Ledger& ledger, const RehearsedSession& session);
+void rehearseBatch(Backend& backend, Ledger& ledger, const RehearsedSession& session);
 
 }  // namespace winnow

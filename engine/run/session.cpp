@@ -2,7 +2,6 @@
 // Feeding tokens: prefill, step, eviction, recomputing the cache.
 #include <algorithm>
 #include <chrono>
-#include <new>
 #include <tuple>
 
 #include "engine/core/check.h"
@@ -21,9 +20,9 @@ Session::Impl::Impl(std::shared_ptr<EngineCore> engineCore, const SessionOptions
       model(core->model->config()),
       ledger(false, &core->ledger),
       pool(sessionOptions.threads > 0 ? sessionOptions.threads : core->threads),
-      cpuContext(pool, core->isa, &ledger),
-      forward(ledger, model, cpuContext, std::clamp(sessionOptions.maxBatch, 1, contextTokens), sessionOptions.probabilityBytes),
-      cache(ledger, model, contextTokens) {
+      backendOptions(core->backendOptions(sessionOptions, contextTokens)),
+      backend(core->device->makeBackend(ledger, pool, backendOptions)),
+      cache(backend->makeCache(contextTokens)) {
   if (!options.background) return;
   background.emplace(kBackgroundNice);
   pool.run([](int thread, int) {
@@ -38,9 +37,9 @@ Session::Impl::~Impl() {
 
 void Session::Impl::reserveScratch() {
   Ledger counted(true);
-  cpu::Context planned(pool, core->isa, &counted);
-  rehearseBatch(planned, counted, {model, plan, *weights, effective.get()->config, options, context});
-  cpuContext.reserveLike(planned);
+  const auto planned = core->device->makeBackend(counted, pool, backendOptions);
+  rehearseBatch(*planned, counted, {model, plan, *weights, effective.get()->config, context});
+  backend->reserveLike(*planned);
 }
 
 Status Session::Impl::checkTokens(std::span<const int32_t> wanted) const {
@@ -60,26 +59,21 @@ Status Session::Impl::feed(std::span<Impl* const> all, std::span<const int32_t> 
   const size_t each = batch.size() / all.size();
   std::vector<SequenceRows> rows;
   for (Impl* one : all) {
-    rows.push_back({&one->cache, one->fed, static_cast<int>(each)});
-    one->cache.mark();
+    rows.push_back({one->cache.get(), one->fed, static_cast<int>(each)});
+    one->cache->mark();
   }
-  const auto rollback = [&] {
-    for (Impl* one : all) one->cache.rollback();
-  };
-  try {
-    for (Impl* one : all) one->cache.reserve(static_cast<int>(each));
-    first.forward.run({first.plan, *first.weights, rows, batch, first.activations, wantLogits, sink, sinkFirst, sinkFrom, nullptr,
-                       first.observing ? &first.opTimes : nullptr, first.attention});
-  } catch (const std::bad_alloc&) {
-    rollback();
-    return Error{ErrorCode::resources, "Not enough memory for the cache at token " + std::to_string(first.fed) + ".",
-                 "Choose a smaller context or evict with kv.policy."};
-  } catch (...) {
-    rollback();
-    throw;
-  }
-  for (size_t i = 0; i < all.size(); ++i) all[i]->took(batch.subspan(i * each, each));
-  return Done{};
+  return guarded(first.fed, [&]() -> Status {
+    try {
+      for (Impl* one : all) one->cache->reserve(static_cast<int>(each));
+      first.backend->run({first.plan, *first.weights, rows, batch, first.activations, wantLogits, sink, sinkFirst, sinkFrom, nullptr,
+                          first.observing ? &first.opTimes : nullptr, first.attention});
+    } catch (...) {
+      for (Impl* one : all) one->cache->rollback();
+      throw;
+    }
+    for (size_t i = 0; i < all.size(); ++i) all[i]->took(batch.subspan(i * each, each));
+    return Done{};
+  });
 }
 
 // Tokens whose probabilities a tap can be told of within the memory set aside for them.
@@ -112,8 +106,28 @@ Status Session::Impl::canStepWith(const Impl& first) const {
                "Give them one configuration."};
 }
 
+Status Session::Impl::stepAll(std::span<Impl* const> all, std::span<const int32_t> next) {
+  Backend& backend = *all.front()->backend;
+  if (all.size() > static_cast<size_t>(backend.batch()))
+    return Error{ErrorCode::usage, std::to_string(all.size()) + " sequences do not fit a batch of " + std::to_string(backend.batch()) + ".", ""};
+  for (size_t i = 0; i < all.size(); ++i) {
+    all[i]->adopt();
+    if (Status fits = all[i]->checkTokens(next.subspan(i, 1)); !fits) return fits;
+    if (Status same = all[i]->canStepWith(*all.front()); !same) return same;
+  }
+  const LogitsSink deal = [&](int first, int count, const float* logits) {
+    const int vocab = all.front()->model.vocab;
+    for (int i = 0; i < count; ++i) all[static_cast<size_t>(first + i)]->backend->setLogits(logits + int64_t{i} * vocab);
+  };
+  if (Status fed = feed(all, next, true, all.size() > 1 ? &deal : nullptr, 0); !fed) return fed;
+  Status finite = Done{};
+  for (Impl* one : all)
+    if (Status folded = one->foldLogits(); !folded && finite) finite = folded;
+  return finite;
+}
+
 Status Session::Impl::foldLogits() {
-  const LogitsDigest digest = digestLogits(forward.logits(), hash);
+  const LogitsDigest digest = digestLogits(backend->logits(), hash);
   hash = digest.hash;
   if (digest.finite) return Done{};
   if (Status sound = core->model->validateValues(); !sound) return sound;
@@ -133,7 +147,7 @@ Status Session::Impl::prefill(std::span<const int32_t> wanted, const Progress& p
       result = Error{ErrorCode::cancelled, "The prompt was cancelled after " + std::to_string(at) + " of " + std::to_string(total) + " tokens.", ""};
       break;
     }
-    size_t count = std::min(total - at, static_cast<size_t>(forward.batch()));
+    size_t count = std::min(total - at, static_cast<size_t>(backend->batch()));
     if (attention) count = std::min(count, tappedRows());
     Impl* const self = this;
     const size_t silent = std::min(count, sinkFrom - std::min(sinkFrom, at));  // tokens of this batch before those the sink wants
@@ -141,7 +155,7 @@ Status Session::Impl::prefill(std::span<const int32_t> wanted, const Progress& p
     at += count;
     progress(static_cast<double>(at) / static_cast<double>(total), "prompt");
   }
-  forward.releaseProbabilities();
+  backend->releaseProbabilities();
   if (!result) return result;
   const double ms = std::chrono::duration<double, std::milli>(Clock::now() - start).count();
   if (!sink) {
@@ -155,12 +169,12 @@ Status Session::Impl::prefill(std::span<const int32_t> wanted, const Progress& p
 
 void Session::Impl::evict() {
   constexpr int64_t kWorthReturning = int64_t{4} << 20;  // a narrower budget, not the trickle of every interval
-  const int64_t before = cache.allocatedBytes();
-  const int64_t evicted = evictor.apply(cache, plan.sharing, fed, pool);
+  const int64_t before = cache->allocatedBytes();
+  const int64_t evicted = evictor.apply(*cache, plan.sharing, fed, pool);
   if (evicted == 0) return;
-  if (before - cache.allocatedBytes() >= kWorthReturning) returnFreedMemory();
+  if (before - cache->allocatedBytes() >= kWorthReturning) returnFreedMemory();
   evictedUnder = evictor.settings();
-  const std::string text = std::to_string(evicted / (int64_t{cache.layers()} * cache.kvHeads())) + " tokens left the cache (" + evictor.settings().policy + ", " +
+  const std::string text = std::to_string(evicted / (int64_t{cache->layers()} * cache->kvHeads())) + " tokens left the cache (" + evictor.settings().policy + ", " +
                            std::to_string(evictor.kept(fed)) + " stay).";
   // A run of evictions that nobody has read yet is one event, at its last token.
   if (!events.empty() && events.back().kind == EngineEvent::Kind::evicted) events.pop_back();
@@ -168,11 +182,11 @@ void Session::Impl::evict() {
 }
 
 void Session::Impl::clear() {
-  cache.clear();
+  cache->clear();
   for (int layer = 0; layer < model.layers; ++layer)
-    if (plan.follower(layer)) cache.dropKeys(layer);
+    if (plan.follower(layer)) cache->dropKeys(layer);
   evictor.restart();
-  forward.releaseProbabilities();
+  backend->releaseProbabilities();
   fed = 0;
   fedPublished.store(0);
   writtenMixed = false;
@@ -182,13 +196,12 @@ void Session::Impl::clear() {
 
 // The cache grows anew beside the old one, which comes back when this is cancelled.
 Status Session::Impl::rebuild(const Progress& progress) {
-  KvCache old(ledger, model, context);
-  old.swap(cache);
+  std::unique_ptr<KvCache> old = std::exchange(cache, backend->makeCache(context));
   const Plan oldPlan = plan;
   const Effective oldEffective = *effective.get();
   const int64_t oldFed = fed;
   const auto oldWritten = std::tuple(writtenUnder, writtenMixed, evictedUnder);
-  evictor.configure(evictor.settings(), cache);
+  evictor.configure(evictor.settings(), *cache);
   clear();
   apply(nullptr, std::nullopt);  // sharing that waited for this
   rebuilding = true;
@@ -214,7 +227,9 @@ Session::Session(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Session::~Session() = default;
 
 Status Session::prefill(std::span<const int32_t> tokens, const Progress& progress, const LogitsSink& onLogits, size_t logitsFrom) {
-  return impl_->onOwnThread([&] { return impl_->prefill(tokens, progress, onLogits ? &onLogits : nullptr, logitsFrom); });
+  return impl_->onOwnThread([&] {
+    return Impl::guarded(impl_->fed, [&] { return impl_->prefill(tokens, progress, onLogits ? &onLogits : nullptr, logitsFrom); });
+  });
 }
 
 Status Session::step(int32_t token) {
@@ -229,26 +244,8 @@ Status Session::stepTogether(std::span<Session* const> sessions, std::span<const
     CHECK(std::ranges::find(all, session->impl_.get()) == all.end(), "one sequence twice");
     all.push_back(session->impl_.get());
   }
-  return all.front()->onOwnThread([&]() -> Status {
-    if (all.size() > static_cast<size_t>(all.front()->forward.batch()))
-      return Error{ErrorCode::usage, std::to_string(all.size()) + " sequences do not fit a batch of " +
-                                         std::to_string(all.front()->forward.batch()) + ".", ""};
-    for (size_t i = 0; i < all.size(); ++i) {
-      all[i]->adopt();
-      if (Status fits = all[i]->checkTokens(next.subspan(i, 1)); !fits) return fits;
-      if (Status same = all[i]->canStepWith(*all.front()); !same) return same;
-    }
-    const LogitsSink deal = [&](int first, int count, const float* logits) {
-      const int vocab = all.front()->model.vocab;
-      for (int i = 0; i < count; ++i)
-        std::ranges::copy_n(logits + int64_t{i} * vocab, vocab, all[static_cast<size_t>(first + i)]->forward.logits().begin());
-    };
-    if (Status fed = Impl::feed(all, next, true, all.size() > 1 ? &deal : nullptr, 0); !fed) return fed;
-    Status finite = Done{};
-    for (Impl* one : all)
-      if (Status folded = one->foldLogits(); !folded && finite) finite = folded;
-    return finite;
-  });
+  Impl& first = *all.front();
+  return first.onOwnThread([&] { return Impl::guarded(first.fed, [&] { return Impl::stepAll(all, next); }); });
 }
 
 void Session::reset() {
@@ -261,12 +258,12 @@ void Session::reset() {
 int64_t Session::rewind(int64_t tokens) {
   Impl& in = *impl_;
   in.adopt();
-  if (tokens <= 0 || in.evictor.evicts() || in.evictedUnder || in.cache.tracksColumnSums() || in.writtenMixed || in.writtenUnder != in.weights->key) {
+  if (tokens <= 0 || in.evictor.evicts() || in.evictedUnder || in.cache->tracksColumnSums() || in.writtenMixed || in.writtenUnder != in.weights->key) {
     reset();
     return 0;
   }
   if (tokens >= in.fed) return in.fed;
-  in.cache.truncate(static_cast<int>(tokens));
+  in.cache->truncate(static_cast<int>(tokens));
   in.tokens.resize(static_cast<size_t>(tokens));
   in.fed = tokens;
   in.fedPublished.store(tokens);
@@ -284,10 +281,10 @@ void Session::applyPolicyNow() {
 }
 
 Status Session::rebuildCache(const Progress& progress) {
-  return impl_->onOwnThread([&] { return impl_->rebuild(progress); });
+  return impl_->onOwnThread([&] { return Impl::guarded(impl_->fed, [&] { return impl_->rebuild(progress); }); });
 }
 
-std::span<const float> Session::logits() const { return impl_->forward.logits(); }
+std::span<const float> Session::logits() const { return impl_->backend->logits(); }
 int64_t Session::position() const { return impl_->fed; }
 const std::vector<int32_t>& Session::tokens() const { return impl_->tokens; }
 int Session::context() const { return impl_->context; }

@@ -5,14 +5,16 @@
 #include <condition_variable>
 #include <functional>
 #include <mutex>
+#include <new>
 #include <optional>
 #include <thread>
 
 #include "engine/cache/evictor.h"
 #include "engine/cache/kv_cache.h"
+#include "engine/core/device_failure.h"
 #include "engine/core/published.h"
+#include "engine/run/backend.h"
 #include "engine/run/core.h"
-#include "engine/run/forward.h"
 
 namespace winnow {
 
@@ -51,6 +53,7 @@ struct Session::Impl {
   Status checkTokens(std::span<const int32_t> fed) const;
   // As many tokens of each sequence, together; the first one computes.
   static Status feed(std::span<Impl* const> all, std::span<const int32_t> batch, bool wantLogits, const LogitsSink* sink, int sinkFirst, int sinkFrom = 0);
+  static Status stepAll(std::span<Impl* const> all, std::span<const int32_t> next);
   void took(std::span<const int32_t> fedNow);
   Status canStepWith(const Impl& first) const;
   Status foldLogits();
@@ -58,6 +61,19 @@ struct Session::Impl {
   void evict();
   void clear();
   Status rebuild(const Progress& progress);
+  // What a device refuses ends the call with a sentence, not the program.
+  template <class Call>
+  static Status guarded(int64_t token, Call&& call) {
+    try {
+      return call();
+    } catch (const std::bad_alloc&) {
+      return Error{ErrorCode::resources, "Not enough memory for the cache at token " + std::to_string(token) + ".",
+                   "Choose a smaller context or evict with kv.policy."};
+    } catch (const DeviceFailure& failure) {
+      return Error{ErrorCode::failed, std::string(failure.what()) + " It failed at token " + std::to_string(token) + "; the tokens before it are kept.",
+                   "Start anew, or use --device cpu."};
+    }
+  }
   template <class Call>
   auto onOwnThread(Call&& call) {
     if (!background) return call();
@@ -90,10 +106,10 @@ struct Session::Impl {
   const ModelConfig& model;
   Ledger ledger;  // this session's cache and activations, posted to the engine's as well
   ThreadPool pool;
-  cpu::Context cpuContext;
   std::optional<BackgroundThread> background;
-  Forward forward;
-  KvCache cache;
+  BackendOptions backendOptions;
+  std::unique_ptr<Backend> backend;
+  std::unique_ptr<KvCache> cache;  // never null
   Evictor evictor;
 
   // Configuration. The mutex guards what request() shares with the session's thread.

@@ -4,17 +4,10 @@
 #include <new>
 
 #include "engine/core/check.h"
-#include "engine/weights/convert.h"
+#include "engine/core/device_failure.h"
 
 namespace winnow {
 namespace {
-
-bool usableInPlace(const MasterTensor& t, const Recipe& recipe) {
-  if (!recipe.method.empty() || !recipe.prune.empty() || !t.direct() || isBlockType(t.type)) return false;
-  const auto element = static_cast<size_t>(dtypeTraits(t.type).blockBytes);
-  const bool sameType = (recipe.format.storage == Storage::f32) == (t.type == DType::f32);
-  return sameType && t.storedRowBytes == element * static_cast<size_t>(t.cols) && reinterpret_cast<uintptr_t>(t.directRow(0)) % element == 0;
-}
 
 // Where a tensor of a role goes in the set.
 const Matrix** matrixSlot(WeightSet& set, TensorRole role, int layer) {
@@ -68,19 +61,12 @@ MemoryByTag WeightSet::memory(const Plan& plan) const {
     const MasterTensor& tensor = model->tensors()[i];
     const Matrix& matrix = versions[i]->matrix;
     const bool queryOrKey = tensor.role == TensorRole::q || tensor.role == TensorRole::k;
-    if (matrix.mapped() && queryOrKey && plan.follower(tensor.layer)) continue;
-    out[static_cast<size_t>(matrix.mapped() ? MemoryTag::weightsMapped : MemoryTag::weights)] += static_cast<int64_t>(matrix.bytes());
+    const bool mapped = versions[i]->mapped.bytes() > 0;
+    if (mapped && queryOrKey && plan.follower(tensor.layer)) continue;
+    out[static_cast<size_t>(mapped ? MemoryTag::weightsMapped : MemoryTag::weights)] += static_cast<int64_t>(matrix.bytes());
   }
   return out;
 }
-
-struct WeightStore::Work {
-  size_t tensor;
-  const Recipe& recipe;
-  ThreadPool& pool;
-  const Calibration* calibration;
-  ConvertProgress& progress;
-};
 
 std::shared_ptr<const WeightVersion> WeightStore::find(size_t tensor, const std::string& recipe) {
   std::scoped_lock lock(mutex_);
@@ -88,29 +74,31 @@ std::shared_ptr<const WeightVersion> WeightStore::find(size_t tensor, const std:
   return found == versions_.end() ? nullptr : found->second.lock();
 }
 
-Result<std::shared_ptr<const WeightVersion>> WeightStore::make(const Work& work) {
-  const MasterTensor& tensor = model_->tensors()[work.tensor];
+int64_t WeightStore::bytesToMake(const WeightTarget& target) {
+  int64_t sum = 0;
+  for (size_t i = 0; i < target.recipes.size(); ++i)
+    if (!find(i, target.recipes[i].key())) sum += place_->bytes(model_->tensors()[i], target.recipes[i]);
+  return sum;
+}
+
+Result<std::shared_ptr<const WeightVersion>> WeightStore::make(size_t tensor, const WeightWork& work) {
   auto version = std::make_shared<WeightVersion>();
-  if (usableInPlace(tensor, work.recipe)) {
-    Matrix& m = version->matrix;
-    m.format = work.recipe.format;
-    m.rows = static_cast<int>(tensor.rows);
-    m.cols = static_cast<int>(tensor.cols);
-    m.data = tensor.directRow(0);
-    version->mapped = MappedBytes(ledger_, static_cast<int64_t>(m.bytes()));
-    work.progress.advance(tensor.rows * tensor.cols);
-  } else {
-    version->matrix = Matrix::allocate(ledger_, work.recipe.format, static_cast<int>(tensor.rows), static_cast<int>(tensor.cols));
-    Converted converted = Converted::done;
-    if (!ledger_.planning()) converted = convert(tensor, work.recipe, work.calibration, work.pool, work.progress, version->matrix);
-    if (converted == Converted::cancelled) return cancelled();
-    if (converted == Converted::damaged) {
-      if (Status sound = model_->validateValues(); !sound) return sound.error();
-      return Error{ErrorCode::badInput, model_->path() + ": tensor " + tensor.fileName + " decodes to a value that is not finite.", ""};
+  try {
+    switch (place_->make(work, *version)) {
+      case Converted::done: break;
+      case Converted::cancelled: return cancelled();
+      case Converted::damaged:
+        if (Status sound = model_->validateValues(); !sound) return sound.error();
+        return Error{ErrorCode::badInput, model_->path() + ": tensor " + work.tensor.fileName + " decodes to a value that is not finite.", ""};
     }
+  } catch (const std::bad_alloc&) {
+    return Error{ErrorCode::resources, "Not enough memory for the weights: tensor " + work.tensor.fileName + " as " + work.recipe.format.describe() +
+                                           " did not fit.", "Choose fewer bits, or a smaller model."};
+  } catch (const DeviceFailure& failure) {
+    return Error{ErrorCode::failed, failure.what(), ""};
   }
   std::scoped_lock lock(mutex_);
-  auto& place = versions_[{work.tensor, work.recipe.key()}];
+  auto& place = versions_[{tensor, work.recipe.key()}];
   if (auto other = place.lock()) return other;  // another session was faster
   place = version;
   return std::shared_ptr<const WeightVersion>(std::move(version));
@@ -120,7 +108,7 @@ Result<std::shared_ptr<const WeightSet>> WeightStore::build(const WeightTarget& 
                                                             const Progress& progress) {
   CHECK(target.recipes.size() == model_->tensors().size(), target.recipes.size());
   std::shared_ptr<const Calibration> statistics;
-  if (target.calibration && !ledger_.planning()) {
+  if (target.calibration && !place_->planning()) {
     auto measured = calibration(*target.calibration, progress);
     if (!measured) return measured.error();
     statistics = *measured;
@@ -140,14 +128,9 @@ Result<std::shared_ptr<const WeightSet>> WeightStore::build(const WeightTarget& 
     if (version) {
       converted.advance(tensor.rows * tensor.cols);
     } else {
-      try {
-        auto made = make({i, target.recipes[i], pool, statistics.get(), converted});
-        if (!made) return made.error();
-        version = std::move(*made);
-      } catch (const std::bad_alloc&) {
-        return Error{ErrorCode::resources, "Not enough memory for the weights: tensor " + tensor.fileName + " as " + target.recipes[i].format.describe() +
-                                               " did not fit.", "Choose fewer bits, or a smaller model."};
-      }
+      auto made = make(i, {tensor, target.recipes[i], statistics.get(), pool, converted});
+      if (!made) return made.error();
+      version = std::move(*made);
     }
     if (isMatrix(tensor.role))
       *matrixSlot(*set, tensor.role, tensor.layer) = &version->matrix;
@@ -156,6 +139,8 @@ Result<std::shared_ptr<const WeightSet>> WeightStore::build(const WeightTarget& 
     set->versions.push_back(std::move(version));
   }
   if (!set->head) set->head = set->embedding;
+  std::scoped_lock lock(mutex_);
+  set->serial = ++sets_;
   return std::shared_ptr<const WeightSet>(std::move(set));
 }
 

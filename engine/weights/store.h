@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// Immutable weight versions, made from the untouched master and shared by all sessions that want the same. A set is everything one
+// Immutable weight versions, made in one place from the untouched master and shared by all sessions that want the same. A set is everything one
 // forward pass reads; it lives as long as a session or a step holds it.
 #pragma once
 #include <atomic>
@@ -10,41 +10,14 @@
 #include <string>
 #include <vector>
 
-#include "engine/core/memory.h"
 #include "engine/core/progress.h"
 #include "engine/core/result.h"
 #include "engine/core/threads.h"
 #include "engine/model/model.h"
 #include "engine/plan/plan.h"
-#include "engine/weights/calibration.h"
-#include "engine/weights/recipe.h"
+#include "engine/weights/place.h"
 
 namespace winnow {
-
-// Bytes of the file that are read in place, posted while the version lives.
-class MappedBytes {
- public:
-  MappedBytes() = default;
-  MappedBytes(Ledger& ledger, int64_t bytes) : ledger_(&ledger), bytes_(bytes) { ledger.post(MemoryTag::weightsMapped, bytes); }
-  MappedBytes(MappedBytes&& other) noexcept { *this = std::move(other); }
-  MappedBytes& operator=(MappedBytes&& other) noexcept {
-    std::swap(ledger_, other.ledger_);
-    std::swap(bytes_, other.bytes_);
-    return *this;
-  }
-  ~MappedBytes() {
-    if (ledger_) ledger_->post(MemoryTag::weightsMapped, -bytes_);
-  }
-
- private:
-  Ledger* ledger_ = nullptr;
-  int64_t bytes_ = 0;
-};
-
-struct WeightVersion {
-  Matrix matrix;  // norms and biases are f32 [1, n]
-  MappedBytes mapped;
-};
 
 struct LayerWeights {  // null where the model has none
   const Matrix *q = nullptr, *k = nullptr, *v = nullptr, *o = nullptr, *gate = nullptr, *up = nullptr, *down = nullptr;
@@ -61,6 +34,7 @@ struct WeightSet {
   const Matrix *embedding = nullptr, *positions = nullptr, *head = nullptr;
   const float *outputNorm = nullptr, *outputNormBias = nullptr;  // [hidden]
   std::string key;                                            // WeightTarget::key
+  uint64_t serial = 0;                                        // another for every set of a store
   bool anyPacked = false;
 
   // By tag, of what a plan reads: file-backed followers' Q and K aren't, allocated ones are memory all the same.
@@ -71,20 +45,22 @@ using CalibrationSource = std::function<Result<std::shared_ptr<const Calibration
 
 class WeightStore {
  public:
-  WeightStore(std::shared_ptr<const Model> model, Ledger& ledger) : model_(std::move(model)), ledger_(ledger) {}
+  WeightStore(std::shared_ptr<const Model> model, Ledger& ledger) : WeightStore(std::move(model), std::make_unique<HostPlace>(ledger)) {}
+  WeightStore(std::shared_ptr<const Model> model, std::unique_ptr<WeightPlace> place) : model_(std::move(model)), place_(std::move(place)) {}
 
   // Makes what is missing and returns the set. Thread-safe; the pool is the caller's. Errors: cancelled, no memory, no calibration.
   Result<std::shared_ptr<const WeightSet>> build(const WeightTarget& target, ThreadPool& pool, const CalibrationSource& calibration,
                                                  const Progress& progress);
+  int64_t bytesToMake(const WeightTarget& target);  // of the versions nobody holds yet
 
  private:
-  struct Work;
   std::shared_ptr<const WeightVersion> find(size_t tensor, const std::string& recipe);
-  Result<std::shared_ptr<const WeightVersion>> make(const Work& work);
+  Result<std::shared_ptr<const WeightVersion>> make(size_t tensor, const WeightWork& work);
 
   std::shared_ptr<const Model> model_;
-  Ledger& ledger_;
+  std::unique_ptr<WeightPlace> place_;
   std::mutex mutex_;
+  uint64_t sets_ = 0;
   std::map<std::pair<size_t, std::string>, std::weak_ptr<const WeightVersion>> versions_;
 };
 

@@ -112,6 +112,8 @@ void Inspector::setToken(const TokenPoint* point) {
   for (const auto& [category, ms] : point->opMs) rows.emplace_back(QStringLiteral("   ") + category, format.milliseconds(ms));
   if (point->nll >= 0)
     rows.emplace_back(tr("NLL"), tr("%1, probability %2").arg(format.nats(point->nll), format.percent(std::exp(-point->nll))));
+  if (point->joules >= 0) rows.emplace_back(tr("Energy"), format.value(point->joules, QStringLiteral("J")));
+  if (!point->gpu.isEmpty()) rows.emplace_back(tr("GPU"), point->gpu);
   if (point->entropy >= 0) rows.emplace_back(tr("Entropy"), format.nats(point->entropy));
   rows.emplace_back(tr("Cache"), tr("%1 kept, %2 evicted").arg(format.count(point->kvLive), format.count(point->kvEvicted)));
   const int64_t all = std::accumulate(point->memory.begin(), point->memory.end(), int64_t{0});

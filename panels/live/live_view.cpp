@@ -86,6 +86,9 @@ void LiveView::buildPlots() {
   PlotWidget* kv = plot("kv", tr("KV cache"), {tr("tokens per head"), {}, false, {}}, tr("Tokens kept in the cache appear here."));
   kv->addSeries({tr("live"), 1, PlotWidget::Shape::line});
   kv->addSeries({tr("fed"), 6, PlotWidget::Shape::line});
+  plot("energy", tr("Energy"), {tr("per token, from the GPU's mean power"), QStringLiteral("J"), false, {}}, tr("Energy of a GPU appears here."))
+      ->addSeries({tr("energy"), 5, PlotWidget::Shape::line});
+  plots_[energy]->hide();  // until a token comes that knows its own
   placeTitles();
 
   auto* content = new QWidget;
@@ -150,6 +153,9 @@ void LiveView::clear() {
   prefillMs_ = 0;
   memoryNow_ = {};
   memoryPeak_ = 0;
+  joules_ = 0;
+  joulesTokens_ = 0;
+  setPlotShown(energy, false);
   // The probe's last figure still describes the present configuration: it opens the new run.
   if (!quality_.empty()) {
     quality_ = {quality_.back()};
@@ -184,6 +190,7 @@ void LiveView::addToken(const TokenPoint& point) {
     decodeToken_.push_back(point.index);
     plots_[latency]->append(0, x, point.ms);
     if (point.nll >= 0) plots_[confidence]->append(0, x, point.nll);
+    if (point.joules >= 0) addEnergy(point);
   }
   if (point.kvLive > 0) {
     plots_[cache]->append(0, x, static_cast<double>(point.kvLive));
@@ -195,6 +202,14 @@ void LiveView::addToken(const TokenPoint& point) {
     for (const TagLook& look : tagLooks)
       plots_[memory]->append(memorySeries_[static_cast<size_t>(look.tag)], x, static_cast<double>(bytesOf(point.memory, look.tag)));
   }
+}
+
+void LiveView::addEnergy(const TokenPoint& point) {
+  if (joulesTokens_ == 0 && plots_[energy]->isHidden()) setPlotShown(energy, true);
+  joules_ += point.joules;
+  ++joulesTokens_;
+  plots_[energy]->append(0, static_cast<double>(point.index), point.joules);
+  plots_[energy]->setNote(point.gpu);
 }
 
 void LiveView::addEpoch(const EpochPoint& epoch) {
@@ -277,7 +292,9 @@ void LiveView::updateTiles() {
     const QString since = epochToken_ > 0 ? tr(" since token %1").arg(format.count(epochToken_)) : QString();
     tiles_[timeTile]->setNumber(format.milliseconds(s.p50), tr("%1p50 · p95 %2 · n %3").arg(interval, format.significant(s.p95), format.count(s.n)) + since);
     const QString prefill = prefillMs_ > 0 ? tr("prefill %1 · ").arg(format.rate(1000.0 * static_cast<double>(promptTokens_) / prefillMs_)) : QString();
-    tiles_[rateTile]->setNumber(format.rate(1000 / s.mean), prefill + tr("%Ln new tokens", nullptr, static_cast<int>(generated_)));
+    const QString spent =
+        joulesTokens_ > 0 ? tr(" · %1 per token").arg(format.value(joules_ / static_cast<double>(joulesTokens_), QStringLiteral("J"))) : QString();
+    tiles_[rateTile]->setNumber(format.rate(1000 / s.mean), prefill + tr("%Ln new tokens", nullptr, static_cast<int>(generated_)) + spent);
   }
   plots_[latency]->setNote(prefillMs_ > 0 ? tr("prefill apart: %Ln tokens in %1", nullptr, static_cast<int>(promptTokens_)).arg(format.milliseconds(prefillMs_))
                                           : QString());

@@ -42,12 +42,13 @@ class LiveView : public QWidget {
   void resizeEvent(QResizeEvent* event) override;
 
  private:
-  enum Plot { latency, memory, perplexity, divergence, confidence, cache, plotCount };
+  enum Plot { latency, memory, perplexity, divergence, confidence, cache, energy, plotCount };
   enum Tile { timeTile, rateTile, memoryTile, perplexityTile, divergenceTile, tileCount };
 
   void buildTiles();
   void buildPlots();
   void addToken(const TokenPoint& point);
+  void addEnergy(const TokenPoint& point);
   void updateTiles();
   void updateQualityTiles();
   void updateQualityPlots();
@@ -71,6 +72,8 @@ class LiveView : public QWidget {
   double prefillMs_ = 0;
   MemoryByTag memoryNow_{};
   int64_t memoryPeak_ = 0;
+  double joules_ = 0;                 // of the generated tokens whose energy is known
+  qint64 joulesTokens_ = 0;
   std::vector<QualityPoint> quality_;  // the latest of each epoch
   JobState job_;
   QElapsedTimer sinceToken_;

@@ -4,6 +4,7 @@
 
 #include <QDir>
 #include <QFileInfo>
+#include <cmath>
 
 #include "tests/support/command_line.h"
 
@@ -165,6 +166,45 @@ class CliTest : public QObject {
     for (const QJsonValue& source : sources) QVERIFY(missingKeys(source.toObject(), {"id", "text", "start", "end", "score"}).isEmpty());
     QCOMPARE(sources[1]["start"].toInt(), 21);
     QCOMPARE(runJson({"attribute", stories(), "--context", folder.filePath("c.txt"), "--question", "Who?", "--unit", "paragraph"}).json()["sources"].toArray().size(), 2);
+  }
+
+  void attributeParts() {
+    NEED_SHARED_DATA();
+    QTemporaryDir folder;
+    const QString passages = folder.filePath("p.jsonl");
+    QVERIFY(write(passages, "{\"title\":\"Toys\",\"text\":\"Lily had a red ball. Tom had a blue car.\"}\n{\"text\":\"They went to the park.\"}\n"));
+    const QStringList base = {"attribute", stories(), "--context", passages, "--question", "Lily played with her", "--response", " ball in the park."};
+    const QJsonObject whole = runJson(base + QStringList{"--unit", "document", "--source", "1"}).json();
+    QCOMPARE(whole["sources"].toArray().size(), 2);
+    QCOMPARE(whole["sources"][0]["label"].toString(), QStringLiteral("Toys"));
+    QVERIFY(whole["sources"][0]["ablated_log_prob"].isDouble());
+    const QJsonArray supported = whole["supported"].toArray();
+    QCOMPARE(supported.size(), whole["response_ends"].toArray().size());
+    QVERIFY(supported[0]["score"].toDouble() >= supported[supported.size() - 1]["score"].toDouble());
+    const QJsonObject part = runJson(base + QStringList{"--unit", "document", "--span", "0:2"}).json();
+    QCOMPARE(part["span"].toArray(), (QJsonArray{0, 2}));
+    const QJsonArray perToken = part["sources"][0]["per_token"].toArray();
+    QVERIFY(std::fabs(part["sources"][0]["score"].toDouble() - perToken[0].toDouble() - perToken[1].toDouble()) < 1e-4);
+    QCOMPARE(runJson(base + QStringList{"--ranges", "0:20,21:40"}).json()["unit"].toString(), QStringLiteral("given"));
+    const QJsonObject budget = runJson(base + QStringList{"--seconds", "500"}).json();
+    QVERIFY(!budget["forecasts"].toArray().isEmpty());
+    const QJsonObject both = runJson(base + QStringList{"--against", "weights.bits=2"}).json();
+    QCOMPARE(both["rows"].toArray().size(), 3);
+    QVERIFY(both["rows"][0]["difference"].isDouble() && both["a"].toObject().contains("sources"));
+    QVERIFY(runJson(base + QStringList{"--against-method", "attention"}).json()["shares"].toBool());
+    const QString session = folder.filePath("s.winnow");
+    QCOMPARE(runJson(base + QStringList{"--session", session}).code, 0);
+    QCOMPARE(runJson({"export", session, "--chart", "attribution", "--out", folder.filePath("a.svg")}).code, 0);
+    QVERIFY(refused(base + QStringList{"--session", session, "--resume"}, 2, "unfinished"));
+    QVERIFY(refused(base + QStringList{"--resume"}, 2, "--session"));
+    QVERIFY(refused(base + QStringList{"--span", "3"}, 2, "--span"));
+    QVERIFY(refused(base + QStringList{"--span", "90:99"}, 2, "holds nothing"));
+    QVERIFY(refused(base + QStringList{"--ranges", "5:9,3:6"}, 2, "begins before"));
+    QVERIFY(refused(base + QStringList{"--source", "9"}, 2, "--source"));
+    QVERIFY(refused(base + QStringList{"--against", "weights.bit=4"}, 2, "weights.bits"));
+    QVERIFY(refused(base + QStringList{"--proxy", "nowhere.gguf"}, 3, "nowhere.gguf"));
+    for (const QString& words : {QString::fromUtf8(run(base + QStringList{"--source", "1"}).out), QString::fromUtf8(run(base + QStringList{"--against", "weights.bits=2"}).out)})
+      QVERIFY(words.contains(QStringLiteral("They went")));
   }
 
   void sessionsAndExport() {

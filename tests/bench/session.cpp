@@ -86,9 +86,9 @@ double blockMs(Session& session, After after) {
 void benchDecode(Session& session, const Options& options) {
   std::vector<double> rates, reads, shares;
   for (int i = 0; i <= options.rounds; ++i) {
-    const double before = cpu::measureReadBandwidth(session.cpuContext(), size_t{256} << 20);
+    const double before = session.measureReadBandwidth(size_t{256} << 20);
     const double ms = blockMs(session, [](int, Clock::time_point) {});
-    const double after = cpu::measureReadBandwidth(session.cpuContext(), size_t{256} << 20);
+    const double after = session.measureReadBandwidth(size_t{256} << 20);
     if (i == 0) continue;  // warm-up
     const double bytes = static_cast<double>(session.weightBytesPerToken()) + static_cast<double>(session.kvBytesPerToken()) / 2;
     reads.push_back(std::max(before, after));
@@ -115,8 +115,8 @@ class Observer {
   }
   void token(int i, Clock::time_point begin) {
     const int32_t next = tokenAt(session_, i + 1);
-    cpu::TokenScore score;
-    cpu::scoreLogits(session_.cpuContext(), session_.logits().data(), session_.vocab(), session_.vocab(), &next, 1, &score);
+    TokenScore score;
+    session_.scoreLogits(session_.logits().data(), {&next, 1}, &score);
     const CacheStats cache = session_.cache();
     storage::TokenSample sample;
     sample.index = index_++;

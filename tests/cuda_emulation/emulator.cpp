@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <numeric>
+#include <optional>
 #include <random>
 #include <span>
 #include <sstream>
@@ -152,6 +153,7 @@ void fault(const std::string& what) {
 }
 
 void launch(const char* name, Index3 grid, Index3 block, size_t sharedBytes, const std::function<void()>& body) {
+  const Alone alone;
   Machine& m = machine();
   const size_t count = size_t{block.x} * block.y * block.z;
   m.kernel = name;
@@ -189,17 +191,28 @@ void launch(const char* name, Index3 grid, Index3 block, size_t sharedBytes, con
   }
 }
 
-void nameNextLaunch(const char* name) { machine().nextName = name; }
-const char* takeLaunchName() { return std::exchange(machine().nextName, "kernel"); }
-void beginRecording() { machine().recorded.emplace(); }
-bool recording() { return machine().recorded.has_value(); }
+Alone::Alone() { machine().mutex.lock(); }
+Alone::~Alone() { machine().mutex.unlock(); }
+void limitMemory(size_t bytes) { machine().memoryLimit = bytes; }
+size_t memoryLimit() { return machine().memoryLimit; }
+void failFromNow(bool on) { machine().failing = on; }
+bool failing() { return machine().failing; }
+
+namespace {
+thread_local const char* nextName = "kernel";
+thread_local std::optional<std::vector<std::function<void()>>> recorded;
+}  // namespace
+void nameNextLaunch(const char* name) { nextName = name; }
+const char* takeLaunchName() { return std::exchange(nextName, "kernel"); }
+void beginRecording() { recorded.emplace(); }
+bool recording() { return recorded.has_value(); }
 bool record(const std::function<void()>& launch) {
-  if (recording()) machine().recorded->push_back(launch);
+  if (recording()) recorded->push_back(launch);
   return recording();
 }
 std::vector<std::function<void()>> endRecording() {
-  std::vector<std::function<void()>> launches = std::move(machine().recorded.value());
-  machine().recorded.reset();
+  std::vector<std::function<void()>> launches = std::move(recorded.value());
+  recorded.reset();
   return launches;
 }
 void setSeed(uint32_t seed) { machine().seed = seed; }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // A device made of this process: kernels written for CUDA run here as plain C++, one block at a time, every CUDA thread a fiber of
-// one OS thread. What it is for is logic: indices, barriers, the order of sums.
+// the OS thread that launches. What it is for is logic: indices, barriers, the order of sums.
 //
 // * The order in which warps, lanes and blocks run is drawn from a seed, so a test sees many schedules.
 // * Every byte of device and shared memory remembers who wrote and read it last and since which barrier. Two accesses of which one
@@ -55,9 +55,22 @@ struct Region {
 enum class Access : uint8_t { read, write, atomic };
 
 // Device memory ends, and begins, at pages nobody may touch.
-void* allocate(size_t bytes);
+void* allocate(size_t bytes);  // null beyond the limit
 void release(void* data);
 size_t allocatedBytes();
+void limitMemory(size_t bytes);  // what the device has in all
+size_t memoryLimit();
+void failFromNow(bool on);       // launches, copies and waits answer with an error
+bool failing();
+
+// The device does one thing at a time: several threads of the host take turns, whole launches at once.
+class Alone {
+ public:
+  Alone();
+  ~Alone();
+  Alone(const Alone&) = delete;
+  Alone& operator=(const Alone&) = delete;
+};
 Region* regionOf(const void* p);                     // null when p is not in (or one past) device or shared memory
 void hostWrote(const void* p, size_t bytes);         // of a copy to the device
 void hostReads(const void* p, size_t bytes);         // of a copy from the device: faults on what nobody wrote
@@ -69,12 +82,12 @@ void access(Region* region, const void* at, size_t bytes, Access kind);
 void mayWrite(Region* region, const void* at, size_t bytes);  // faults as a write would, and notes nothing
 [[noreturn]] void fault(const std::string& what);
 
-// Runs body once for each thread of each block. Not reentrant; one OS thread.
+// Runs body once for each thread of each block. Not reentrant.
 void launch(const char* name, Index3 grid, Index3 block, size_t sharedBytes, const std::function<void()>& body);
 void nameNextLaunch(const char* name);
 const char* takeLaunchName();
 void setSeed(uint32_t seed);  // 0: in order
-// Between these, launches are handed over instead of run.
+// Between these, launches by this thread of the host are handed over instead of run.
 void beginRecording();
 bool record(const std::function<void()>& launch);  // false: not recording
 bool recording();

@@ -54,7 +54,7 @@ TEST(logits_are_scored) {
     const std::vector<int32_t> targets = {0, vocab - 1, vocab / 2, 0};
     const DeviceArray<float> dx(x);
     const DeviceArray<int32_t> dt(targets);
-    DeviceArray<cpu::TokenScore> scores(tokens);
+    DeviceArray<TokenScore> scores(tokens);
     underEverySchedule([&] {
       cuda::scoreLogits(nullptr, dx.data(), stride, vocab, dt.data(), tokens, scores.data());
       const auto found = scores.host();
@@ -71,7 +71,7 @@ TEST(divergence_is_zero_only_for_equal_rows) {
     for (int i = 0; i < vocab; ++i) q[static_cast<size_t>(vocab + i)] += 0.1f * static_cast<float>(i % 3);  // the second row differs
     const DeviceArray<float> dp(p), dq(q);
     const DeviceArray<int32_t> targets(std::vector<int32_t>{1, 2, 3});
-    DeviceArray<cpu::Divergence> out(tokens);
+    DeviceArray<Divergence> out(tokens);
     cuda::compareLogits(nullptr, dp.data(), dq.data(), vocab, vocab, targets.data(), tokens, out.data());
     const auto d = out.host();
     EXPECT(d[0].kld == 0 && d[2].kld == 0, d[0].kld, d[2].kld);

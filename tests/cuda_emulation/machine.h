@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // The state behind emulator.h: threads, the block that runs, the schedule.
 #pragma once
+#include <atomic>
 #include <deque>
 #include <exception>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <random>
 #include <utility>
@@ -60,9 +62,10 @@ struct Machine {
   std::mt19937 random;
   uint64_t launches = 0;
   uint32_t blockSerial = 0, launchFirstBlock = 1;
-  std::optional<std::vector<std::function<void()>>> recorded;
   const char* kernel = nullptr;
-  const char* nextName = "kernel";
+  size_t allocated = 0, memoryLimit = size_t{1} << 40;
+  std::atomic<bool> failing{false};
+  std::recursive_mutex mutex;  // Alone
   Region dynamic;
 
   void setDynamicShared(size_t bytes);

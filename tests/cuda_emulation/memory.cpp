@@ -113,6 +113,8 @@ void touch(Region& region, Cell& c, const void* at, size_t bytes, Access kind) {
 }  // namespace
 
 void* allocate(size_t bytes) {
+  const Alone alone;
+  if (machine().allocated + bytes > memoryLimit()) return nullptr;
   const size_t data = (bytes + kPage - 1) / kPage * kPage, size = data + 2 * kPage;
   void* base = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (base == MAP_FAILED) return nullptr;
@@ -127,24 +129,27 @@ void* allocate(size_t bytes) {
   mprotect(mapping.base + size - kPage, kPage, PROT_NONE);
   char* const at = region.data;
   allocations().emplace(at, std::move(mapping));
+  machine().allocated += bytes;
   return at;
 }
 
 void release(void* data) {
   if (!data) return;
+  const Alone alone;
   const auto it = allocations().find(static_cast<const char*>(data));
   if (it == allocations().end()) fault("frees what was not allocated");
+  machine().allocated -= it->second.region->bytes;
   munmap(it->second.base, it->second.size);
   allocations().erase(it);
 }
 
 size_t allocatedBytes() {
-  size_t sum = 0;
-  for (const auto& [at, mapping] : allocations()) sum += mapping.region->bytes;
-  return sum;
+  const Alone alone;
+  return machine().allocated;
 }
 
 Region* regionOf(const void* p) {
+  const Alone alone;
   const auto* at = static_cast<const char*>(p);
   if (Region* r = find(allocations(), at, [](const Mapping& m) { return m.region.get(); })) return r;
   if (Region* r = find(sharedRegions(), at, [](Region* region) { return region; })) return r;

@@ -5,8 +5,6 @@
 
 namespace winnow::test {
 
-using cpu::ActivationMode;
-
 inline std::vector<ActivationMode> modesOf(const WeightFormat& format) {
   if (format.storage == Storage::packed) return {ActivationMode::f32, ActivationMode::f16, ActivationMode::int8};
   return {ActivationMode::f32, ActivationMode::f16, ActivationMode::bf16};

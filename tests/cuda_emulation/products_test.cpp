@@ -12,11 +12,8 @@ using cuda::RoadPreference;
 namespace {
 
 ProductRoad road(WeightFormat format, int cols, ActivationMode mode, int tokens, bool library,
-                 RoadPreference preference = RoadPreference::automatic, bool twin = false) {
-  static const uint16_t some = 0;
-  cuda::MatrixArgs m{format, 64, cols};
-  if (twin) m.twin = &some;
-  const cuda::RoadChoice choice = cuda::roadOf(m, mode, tokens, library, preference);
+                 RoadPreference preference = RoadPreference::automatic) {
+  const cuda::RoadChoice choice = cuda::roadOf({format, 64, cols}, mode, tokens, library, preference);
   EXPECT(std::string(choice.reason).size() > 5);
   return choice.road;
 }
@@ -32,7 +29,7 @@ TEST(the_road_follows_from_tokens_format_and_mode) {
     EXPECT(road(kHalf, 64, ActivationMode::f32, 2048, library) == ProductRoad::fma);
     EXPECT(road(kBrain, 44, ActivationMode::bf16, 2048, library) == ProductRoad::fma);
     for (ActivationMode mode : {ActivationMode::f32, ActivationMode::int8})
-      EXPECT(road(kFour, 64, mode, 2048, library, RoadPreference::decoded, true) == ProductRoad::fragments);
+      EXPECT(road(kFour, 64, mode, 2048, library, RoadPreference::decoded) == ProductRoad::fragments);
     EXPECT(road(kFour, 44, ActivationMode::f16, 2048, library, RoadPreference::decoded) == ProductRoad::fragments);
     EXPECT(road(kFour, 64, ActivationMode::f16, 2048, library, RoadPreference::own) == ProductRoad::fragments);
     EXPECT(road(kFour, 64, ActivationMode::f16, 9, library, RoadPreference::decoded) == ProductRoad::decoded);
@@ -42,8 +39,6 @@ TEST(the_road_follows_from_tokens_format_and_mode) {
   EXPECT(road(kBrain, 64, ActivationMode::bf16, 2048, false) == ProductRoad::fragments);
   EXPECT(road(kFour, 64, ActivationMode::f16, 2048, true) == ProductRoad::decoded);
   EXPECT(road(kFour, 64, ActivationMode::f16, 100, true) == ProductRoad::fragments);
-  EXPECT(road(kFour, 64, ActivationMode::f16, 100, true, RoadPreference::automatic, true) == ProductRoad::library);
-  EXPECT(road(kFour, 64, ActivationMode::f16, 2048, false, RoadPreference::automatic, true) == ProductRoad::fragments);
 }
 
 TEST(the_emulation_has_no_library_and_says_so) {

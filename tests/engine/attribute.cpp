@@ -102,8 +102,8 @@ TEST(attribution_on_a_model_counts_every_token) {
   ok(session->prefill(tokenizer.encode(attributionPrompt(request.context, request.question), true), {}));
   double total = 0;
   for (const int32_t token : result.responseTokens) {
-    cpu::TokenScore score;
-    cpu::scoreLogits(session->cpuContext(), session->logits().data(), 512, 512, &token, 1, &score);
+    TokenScore score;
+    session->scoreLogits(session->logits().data(), {&token, 1}, &score);
     total -= score.nll;
     ok(session->step(token));
   }

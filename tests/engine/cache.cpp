@@ -6,6 +6,7 @@
 #include "engine/cache/evictor.h"
 #include "engine/cache/policies.h"
 #include "engine/core/dtype.h"
+#include "engine/cpu/kv_cache.h"
 #include "engine/knobs/knobs.h"
 #include "engine/share/methods.h"
 #include "tests/support/check.h"
@@ -28,7 +29,7 @@ ModelConfig smallModel() {
 struct Filled {
   Ledger ledger;
   ThreadPool pool{2};
-  KvCache cache{ledger, smallModel(), 256};
+  cpu::HostKvCache cache{ledger, smallModel(), 256};
   std::vector<float> k, v;  // [tokens, heads, dim], as f16 holds them
   explicit Filled(int tokens, int atOnce = 5) {
     std::mt19937 random(11);

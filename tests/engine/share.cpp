@@ -3,8 +3,7 @@
 // engine's own cache and operations.
 #include <array>
 
-#include "engine/cache/kv_cache.h"
-#include "engine/cpu/ops.h"
+#include "engine/cpu/kv_cache.h"
 #include "engine/knobs/knobs.h"
 #include "engine/share/methods.h"
 #include "engine/share/registry.h"
@@ -69,7 +68,7 @@ std::array<float, 12> runToy(const std::array<int, 3>& leaders, int step, std::a
   model.layers = 3;
   model.kvHeads = kHeads;
   model.headDim = kHeadDim;
-  KvCache cache(ledger, model, 64);
+  cpu::HostKvCache cache(ledger, model, 64);
   for (int layer = 0; layer < 3; ++layer)
     if (leaders[static_cast<size_t>(layer)] != layer) cache.dropKeys(layer);
 
@@ -86,7 +85,7 @@ std::array<float, 12> runToy(const std::array<int, 3>& leaders, int step, std::a
       const auto project = [&](const Square& w, float* out, const float* in, bool add) {
         const Matrix m = squareMatrix(w);
         const cpu::MatmulTarget target{&m, out, kDim, nullptr, add};
-        cpu::matmul(context, {&target, 1}, in, kDim, n, cpu::ActivationMode::f32);
+        cpu::matmul(context, {&target, 1}, in, kDim, n, ActivationMode::f32);
       };
       project(kToy[l].v, v.data(), rows, false);
       cpu::AttendArgs args;

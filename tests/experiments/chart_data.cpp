@@ -194,6 +194,22 @@ class ChartDataTest : public QObject {
     QCOMPARE(chart.panels[1].cells[0].size(), size_t{12});
   }
 
+  void attributionParetoComparesWithTheExactOne() {
+    test::ChartSession session;
+    session.addAttribution();
+    const auto alone = buildChart(*session.file, QStringLiteral("attribution-pareto"), {});
+    QVERIFY(!alone && alone.error().message.find("exactly") != std::string::npos);
+    session.addApproximation();
+    const Chart chart = build(session, "attribution-pareto");
+    QCOMPARE(chart.panels.size(), size_t{4});
+    for (const Chart::Panel& panel : chart.panels) QCOMPARE(panel.series[0].y.size(), size_t{1});
+    QCOMPARE(chart.panels[0].series[0].x[0], 20.0);
+    QCOMPARE(chart.panels[0].series[0].y[0], 1.0);   // the outlier comes first
+    QCOMPARE(chart.panels[1].series[0].x[0], 5.0);
+    QCOMPARE(chart.panels[3].series[0].y[0], 2.0 / 3);  // two of the best three
+    QVERIFY(chart.panels[0].series[0].labels[0].contains(QStringLiteral("replace")));
+  }
+
   void cacheFollowsTheEviction() {
     test::ChartSession session;
     session.addGenerate("story", 8, 5, 400, 40);

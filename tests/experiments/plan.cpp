@@ -101,6 +101,8 @@ class PlanTest : public QObject {
     row("no text", planJson(R"("experiments":[{"kind":"evaluate"}])"), "experiments[0].text");
     row("unknown mode", planJson(R"("experiments":[{"kind":"evaluate","text":"a","mode":"lama"}])"), "experiments[0].mode");
     row("fractional context", planJson(R"("experiments":[{"kind":"evaluate","text":"a","context":12.5}])"), "experiments[0].context");
+    row("neither context nor data", planJson(R"("experiments":[{"kind":"attribute","question":"b"}])"), "experiments[0].context");
+    row("context and data", planJson(R"("experiments":[{"kind":"attribute","context":"a","data":"c","question":"b"}])"), "experiments[0].data");
     row("unknown unit", planJson(R"("experiments":[{"kind":"attribute","context":"a","question":"b","unit":"word"}])"), "experiments[0].unit");
     row("unknown method", planJson(R"("experiments":[{"kind":"attribute","context":"a","question":"b","method":"shap"}])"), "experiments[0].method");
     row("no prompt", planJson(R"("experiments":[{"kind":"generate"}])"), "experiments[0].prompt");
@@ -118,13 +120,16 @@ class PlanTest : public QObject {
   }
 
   void shippedPlansAreReadAndTheirTextsAreThere() {
-    for (const char* name : {"demo-sweep", "cache-budget", "pruning", "attribution"}) {
+    for (const char* name : {"demo-sweep", "cache-budget", "pruning", "attribution", "attribution-pareto"}) {
       const std::string path = findResource(std::string("plans/") + name + ".json");
       const auto plan = PlanFile::read(QString::fromStdString(path));
       QVERIFY2(plan, plan ? "" : plan.error().message.c_str());
       for (const Experiment& experiment : plan->experiments) {
         if (const auto* evaluate = std::get_if<EvaluateSpec>(&experiment)) QVERIFY2(QFile::exists(evaluate->textPath), qPrintable(evaluate->textPath));
-        if (const auto* attribute = std::get_if<AttributeSpec>(&experiment)) QVERIFY2(QFile::exists(attribute->contextPath), qPrintable(attribute->contextPath));
+        if (const auto* attribute = std::get_if<AttributeSpec>(&experiment)) {
+          const QString& file = attribute->dataPath.isEmpty() ? attribute->contextPath : attribute->dataPath;
+          QVERIFY2(QFile::exists(file), qPrintable(file));
+        }
       }
     }
   }

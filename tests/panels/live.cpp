@@ -203,6 +203,22 @@ class LiveTest : public QObject {
     QCOMPARE(stage.plot("latency")->chart().panels[0].series[0].x.size(), size_t(next));
   }
 
+  void energyIsShownWhereItIsKnown() {
+    Stage stage;
+    stage.view.beginGeneration({});
+    stage.view.addTokens({decoded(0, 20), decoded(1, 20)});
+    QVERIFY(stage.plot("energy")->isHidden());
+    TokenPoint measured = decoded(2, 20);
+    measured.joules = 0.5;
+    measured.gpu = QStringLiteral("350 W");
+    stage.view.addTokens({measured});
+    QVERIFY(!stage.plot("energy")->isHidden());
+    QCOMPARE(stage.plot("energy")->chart().panels[0].series[0].x.size(), size_t{1});
+    QTRY_VERIFY_WITH_TIMEOUT(stage.tile("Throughput")->detail().contains(QStringLiteral("per token")), 30000);
+    stage.view.clear();
+    QVERIFY(stage.plot("energy")->isHidden());
+  }
+
   void everyTileAndPlotHasAName() {
     Stage stage;
     for (const StatTile* t : stage.view.findChildren<StatTile*>()) QVERIFY(!t->accessibleName().isEmpty());

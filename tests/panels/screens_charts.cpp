@@ -146,6 +146,7 @@ class ScreensCharts : public QObject {
     session.fill();
     std::vector<storage::Id> ids;
     if (name == QLatin1String("kv") || name == QLatin1String("memory")) ids = {session.generates[0]};
+    if (name == QLatin1String("attribution-pareto")) session.addApproximation();
     const auto chart = buildChart(*session.file, name, ids);
     QVERIFY2(chart.ok(), chart.ok() ? "" : chart.error().message.c_str());
     Stage stage;

@@ -19,6 +19,7 @@ class RecordsTest : public QObject {
   void runAndSummary();
   void samples();
   void attributionIsReplaced();
+  void attributionSaysHowItWasDone();
   void unknownNumbers();
   void sweep();
   void namesNotesBaselineUi();
@@ -105,6 +106,7 @@ void RecordsTest::samples() {
   first.prefill = true;
   first.nll.reset();
   first.entropy = 1.25;
+  first.joules = 0.5;
   first.kvEvicted = 5;
   first.kvBytes = int64_t{1} << 40;
   first.epoch = 2;
@@ -124,6 +126,8 @@ void RecordsTest::samples() {
   QVERIFY(tokens[0].prefill && !tokens[1].prefill);
   QVERIFY(!tokens[0].nll);
   QCOMPARE(*tokens[0].entropy, 1.25);
+  QCOMPARE(*tokens[0].joules, 0.5);
+  QVERIFY(!tokens[1].joules);
   QCOMPARE(tokens[0].kvEvicted, int64_t{5});
   QCOMPARE(tokens[0].kvBytes, int64_t{1} << 40);
   QCOMPARE(tokens[0].epoch, 2);
@@ -188,6 +192,56 @@ void RecordsTest::attributionIsReplaced() {
   QCOMPARE(*got->sources[0].score, -0.125);
   QCOMPARE(got->sources[1].perToken, (std::vector<float>{0.5F, -0.25F}));
   QCOMPARE(got->sources[1].text, std::string("B."));
+  QVERIFY(got->tricks.empty() && got->notes.empty() && !got->comparedWith && !got->sources[0].standardError);
+}
+
+void RecordsTest::attributionSaysHowItWasDone() {
+  Folder folder;
+  Session session = opened(folder / "s.winnow", Mode::create);
+  const Id id = *session->beginRun(newRun());
+  AttributionRecord a;
+  a.method = "attribot";
+  a.unit = "window";
+  a.sources = {{0, 0, 2, "A.", -0.5, {}}, {1, 3, 5, "B.", 0.75, {}}};
+  a.sources[1].standardError = 0.25;
+  a.sources[1].ablatedLogProb = -4;
+  a.sources[1].label = "Second";
+  a.tricks = "reuse,hierarchy";
+  a.proxy = "/models/small.gguf";
+  a.responseTokens = {7, -1, 2000000};
+  a.responseEnds = {1, 4, int64_t{1} << 40};
+  a.spanFirst = 1;
+  a.spanLast = 3;
+  a.proxyForwards = 5;
+  a.proxyTokens = 500;
+  a.knownForwards = 2;
+  a.parameterTokens = 1.5e12;
+  a.passages = 10;
+  a.dropped = 3;
+  a.supporting = {0, 4};
+  a.samples = 64;
+  a.seed = 9;
+  a.confidence = 0.875;
+  a.comparedWith = 1;
+  a.notes = {"one", "two"};
+  a.levelsJson = R"([{"unit":"paragraph"}])";
+  session->setAttribution(id, a);
+  a.notes = {"three"};  // what was there before goes
+  a.sources[1].label = "Last";
+  session->setAttribution(id, a);
+  session->addOutcomes(id, {{"target", {true, true}, {-0.5, -1.25, -3}, 11}, {"noise", {true, false}, {}, 0}});
+  session->addOutcomes(id, {{"proxy", {false, true}, {-2}, 4}, {"nobody", {true}, {-1}, 1}});  // the last is refused
+  REQUIRE_OK(session->flush());
+  const auto got = *session->attribution(id);
+  QVERIFY(got && got->tricks == a.tricks && got->proxy == a.proxy && got->responseTokens == a.responseTokens && got->responseEnds == a.responseEnds);
+  QVERIFY(got->spanFirst == 1 && got->spanLast == 3 && got->proxyForwards == 5 && got->proxyTokens == 500 && got->knownForwards == 2);
+  QVERIFY(got->parameterTokens == a.parameterTokens && got->passages == 10 && got->dropped == 3 && got->supporting == a.supporting && got->samples == 64 && got->seed == 9);
+  QVERIFY(got->confidence == a.confidence && got->comparedWith == a.comparedWith && got->notes == a.notes && got->levelsJson == a.levelsJson);
+  QVERIFY(!got->sources[0].standardError && got->sources[1].standardError == 0.25 && got->sources[1].ablatedLogProb == -4.0 && got->sources[1].label == "Last");
+  const auto outcomes = *session->outcomes(id);
+  QCOMPARE(outcomes.size(), size_t{3});
+  QVERIFY(outcomes[0].origin == "target" && outcomes[0].keep == (std::vector<bool>{true, true}) && outcomes[0].logProbs == (std::vector<double>{-0.5, -1.25, -3}) && outcomes[0].tokensFed == 11);
+  QVERIFY(outcomes[1].logProbs.empty() && outcomes[2].origin == "proxy" && outcomes[2].keep == (std::vector<bool>{false, true}));
 }
 
 void RecordsTest::unknownNumbers() {

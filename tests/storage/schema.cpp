@@ -75,7 +75,11 @@ void SchemaTest::init() {
     insertOpStats(db, id, {{"attend", 0, false, 1, 1, 1, 1, 1, 1}}, o);
     insertMetrics(db, id, {{"perplexity", "", "lower", 20, id == 1 ? 10.0 : 12.5}}, o);
     replaceOutput(db, id, "out");
-    replaceAttribution(db, id, {"loo", "sentence", "c", "q", "r", 0, 0, 0, 0, 0, true, {{0, 0, 1, "c", 1.0, {}}}});
+    AttributionRecord attribution{"loo", "sentence", "c", "q", "r", 0, 0, 0, 0, 0, true, {{0, 0, 1, "c", 1.0, {}}}};
+    attribution.sources[0].label = "C";
+    attribution.notes = {"a note"};
+    replaceAttribution(db, id, attribution);
+    insertOutcomes(db, id, {{"target", {true}, {-1}, 3}}, o);
   }
   insertSweep(db, 1, {0, "s", "{}", {{0, 0, config(4), "{}", PointState::todo, std::nullopt, ""}}}, 0);
   QCOMPARE(o.refused, int64_t{0});
@@ -88,7 +92,7 @@ void SchemaTest::identity() {
   REQUIRE_OK(opened(path, Mode::create)->close());
   Db db(path, Db::Access::readOnly);
   QCOMPARE(db.integer("PRAGMA application_id"), int64_t{1464749655});
-  QCOMPARE(db.integer("PRAGMA user_version"), int64_t{1});
+  QCOMPARE(db.integer("PRAGMA user_version"), int64_t{3});
   QCOMPARE(db.integer("PRAGMA page_size"), int64_t{8192});
   QCOMPARE(db.integer("SELECT count(*) FROM session"), int64_t{1});
   Statement tables =
@@ -128,6 +132,7 @@ void SchemaTest::constraints_data() {
   add("verified without a hash", "UPDATE model SET verified=1");
   add("other model", "UPDATE model SET path='elsewhere'");
   add("orphan sample", "INSERT INTO memory_sample VALUES(99, 0, 'kv', 1)");
+  add("unknown origin", "UPDATE attribution_outcome SET origin='elsewhere' WHERE run_id=2");
   add("orphan source", "INSERT INTO attribution_source VALUES(99, 0, 0, 0, '', 0, NULL)");
   add("sample twice", "INSERT INTO token_sample SELECT * FROM token_sample WHERE run_id=2");
   add("unknown point state", "UPDATE sweep_point SET state='lost'");
@@ -174,7 +179,8 @@ void SchemaTest::finishedRunsAreFrozen() {
   }
   QCOMPARE(frozen, 23);
   for (const char* table : {"token_sample", "memory_sample", "knob_event", "event", "ppl_window", "bench_repetition", "op_stat",
-                            "run_metric", "output", "attribution", "attribution_source"}) {
+                            "run_metric", "output", "attribution", "attribution_source", "attribution_detail", "attribution_source_detail",
+                            "attribution_note", "attribution_outcome"}) {
     const std::string t = table, why = "the samples of a finished run are immutable";
     QVERIFY(refuses(db, "DELETE FROM " + t + " WHERE run_id=1", why));
     QVERIFY(refuses(db, "UPDATE " + t + " SET run_id=run_id WHERE run_id=1", why));
@@ -184,7 +190,7 @@ void SchemaTest::finishedRunsAreFrozen() {
   }
   // The whole run may go, and leaves nothing behind.
   db.exec("DELETE FROM run WHERE run_id=1");
-  for (const char* table : {"token_sample", "attribution_source", "run_metric", "output"})
+  for (const char* table : {"token_sample", "attribution_source", "attribution_detail", "attribution_outcome", "run_metric", "output"})
     QCOMPARE(db.integer(std::string("SELECT count(*) FROM ") + table + " WHERE run_id=1"), int64_t{0});
 }
 

@@ -9,6 +9,8 @@
 #include <cstdio>
 #include <thread>
 
+#include "storage/schema.h"
+#include "storage/write.h"
 #include "tests/storage/failing_disk.h"
 #include "tests/storage/support.h"
 
@@ -51,7 +53,10 @@ class TroubleTest : public QObject {
 
  private Q_SLOTS:
   void filesThatAreNotOurs();
+  void olderFormats();
   void newerFormats();
+  void olderFormats_data();
+  void olderFormats();
   void diskFills();
   void diskFullForEver();
   void anyOperationFails();
@@ -79,7 +84,7 @@ void TroubleTest::filesThatAreNotOurs() {
   refused(path, Problem::notASession, "another program (application id 0x00000000");
   { Db(path, Db::Access::readWrite).exec("PRAGMA application_id = 1464749655"); }
   refused(path, Problem::damaged, "format number is 0");
-  { Db(path, Db::Access::readWrite).exec("PRAGMA user_version = 1"); }
+  { Db(path, Db::Access::readWrite).exec("PRAGMA user_version = 3"); }
   refused(path, Problem::damaged, "is missing");
   refused(folder / ".", Problem::notASession, "is a folder");
   const std::string pipe = folder / "pipe";
@@ -93,6 +98,42 @@ void TroubleTest::filesThatAreNotOurs() {
   QVERIFY2(nowhere.error().message.find("there is no folder") != std::string::npos, nowhere.error().message.c_str());
 }
 
+// A file of format 1 gets the tables of format 2 when it is opened for writing; read-only, it is read as it is.
+void TroubleTest::olderFormats() {
+  Folder folder;
+  const std::string path = folder / "old.winnow";
+  {
+    Db db(path, Db::Access::create);
+    db.exec("PRAGMA application_id = 1464749655; PRAGMA user_version = 1");
+    db.exec(schemaSql(1));
+    db.exec("INSERT INTO session(session_id, uuid, created_utc_us) VALUES(1, 'u', 0)");
+    insertRun(db, {1, "uuid1", 1'000'000}, newRun());
+    db.exec("INSERT INTO attribution VALUES(1, 'loo', 'sentence', 'A.', 'q', 'r', -1, 0, 2, 20, 5, 1); "
+            "INSERT INTO attribution_source VALUES(1, 0, 0, 2, 'A.', 0.5, NULL)");
+    finishRun(db, 1, RunStatus::done, "", 3'000'000);
+  }
+  const std::string before = bytesOf(path);
+  OpenReport report;
+  Session session = opened(path, Mode::readOnly, &report);
+  QVERIFY(session && report.readOnly);
+  QVERIFY((*session->attribution(1))->sources[0].score == 0.5 && (*session->attribution(1))->notes.empty() && session->outcomes(1)->empty());
+  REQUIRE_OK(session->close());
+  QVERIFY(bytesOf(path) == before);
+  session = opened(path, Mode::open, &report);
+  QVERIFY2(session && !session->readOnly(), report.readOnlyReason.c_str());
+  QCOMPARE((*session->attribution(1))->sources.size(), size_t{1});
+  const Id id = *session->beginRun(newRun());
+  AttributionRecord a;
+  a.method = "loo";
+  a.notes = {"new"};
+  session->setAttribution(id, a);
+  REQUIRE_OK(session->close());
+  session = opened(path, Mode::open, &report);
+  QVERIFY((*session->attribution(id))->notes == a.notes);
+  REQUIRE_OK(session->close());
+  QCOMPARE(Db(path, Db::Access::readOnly).integer("PRAGMA user_version"), int64_t{2});
+}
+
 void TroubleTest::newerFormats() {
   Folder folder;
   const std::string path = folder / "x.winnow";
@@ -100,12 +141,12 @@ void TroubleTest::newerFormats() {
   const Id id = *session->beginRun(newRun());
   session->addTokens(id, {token(0)});
   REQUIRE_OK(session->close());
-  { Db(path, Db::Access::readWrite).exec("PRAGMA user_version = 2; ALTER TABLE run ADD COLUMN mood TEXT; CREATE TABLE more(x)"); }
+  { Db(path, Db::Access::readWrite).exec("PRAGMA user_version = 4; ALTER TABLE run ADD COLUMN mood TEXT; CREATE TABLE more(x)"); }
   const std::string before = bytesOf(path);
   OpenReport report;
   session = opened(path, Mode::open, &report);
   QVERIFY(session && session->readOnly() && report.readOnly);
-  QVERIFY2(report.readOnlyReason.find("newer Winnow (format 2") != std::string::npos, report.readOnlyReason.c_str());
+  QVERIFY2(report.readOnlyReason.find("newer Winnow (format 4") != std::string::npos, report.readOnlyReason.c_str());
   QCOMPARE(session->tokens(id)->size(), size_t{1});
   QVERIFY(!session->beginRun(newRun()));
   session->setName(id, "ignored");
@@ -113,6 +154,57 @@ void TroubleTest::newerFormats() {
   QCOMPARE(bytesOf(path), before);
   { Db(path, Db::Access::readWrite).exec("ALTER TABLE token_sample RENAME COLUMN idx TO position"); }
   refused(path, Problem::newer, "newer Winnow");
+}
+
+// A file of an older format is read as it is, and brought up to date when it is opened for writing: then nothing tells it from a new one.
+void TroubleTest::olderFormats_data() {
+  QTest::addColumn<int>("format");
+  for (int format = 1; format < kFormatVersion; ++format) QTest::newRow(std::to_string(format).c_str()) << format;
+}
+
+void TroubleTest::olderFormats() {
+  QFETCH(int, format);
+  Folder folder;
+  const std::string path = folder / "old.winnow";
+  {
+    Db db(path, Db::Access::create);
+    db.exec("PRAGMA application_id = " + std::to_string(kApplicationId) + "; PRAGMA user_version = " + std::to_string(format));
+    db.exec(schemaSql(format));
+    db.exec("INSERT INTO session(session_id, uuid, created_utc_us) VALUES(1, 'u', 0)");
+    NewRun run = newRun();
+    insertRun(db, {1, "run", 1'000'000}, run);
+    db.exec("INSERT INTO token_sample VALUES(1, 0, 1, 7, 10, 20, 1.5, NULL, 3, 0, 64, 0, x'20')");
+    finishRun(db, 1, RunStatus::done, "", 2'000'000);
+  }
+  const std::string before = bytesOf(path);
+  {
+    const Session reading = opened(path, Mode::readOnly);
+    QVERIFY(reading);
+    const auto tokens = *reading->tokens(1);
+    QCOMPARE(tokens.size(), size_t{1});
+    QCOMPARE(*tokens[0].nll, 1.5);
+    QVERIFY(!tokens[0].joules);
+    REQUIRE_OK(reading->close());
+  }
+  QCOMPARE(bytesOf(path), before);
+  Session session = opened(path, Mode::open);
+  QVERIFY(session && !session->readOnly());
+  QVERIFY(!session->tokens(1)->front().joules);
+  const Id id = *session->beginRun(newRun());
+  TokenSample sample = token(0);
+  sample.joules = 0.75;
+  session->addTokens(id, {sample});
+  REQUIRE_OK(session->flush());
+  QCOMPARE(*session->tokens(id)->front().joules, 0.75);
+  REQUIRE_OK(session->close());
+  session = opened(path, Mode::open);  // and passes the check of a file of the present format
+  QVERIFY(session && !session->readOnly());
+  REQUIRE_OK(session->close());
+  Db fresh(":memory:", Db::Access::create), grown(path, Db::Access::readOnly);
+  fresh.exec(schemaSql());
+  const std::string sql = "SELECT group_concat(name || sql, char(10)) FROM (SELECT * FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name)";
+  QCOMPARE(grown.value(sql), fresh.value(sql));
+  QCOMPARE(grown.integer("PRAGMA user_version"), int64_t{kFormatVersion});
 }
 
 void TroubleTest::diskFills() {

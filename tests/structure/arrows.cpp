@@ -30,6 +30,10 @@ const std::map<std::string, Rule>& rules() {
   return all;
 }
 
+// Backends know what they share (plan, cache, weights, run), never one another.
+const std::vector<std::pair<std::string, std::string>> kApart = {{"engine/cuda/", "engine/cpu/"}, {"engine/cpu/", "engine/cuda/"}, {"engine/cache/", "engine/cpu/"},
+                                                                 {"engine/cache/", "engine/cuda/"}, {"engine/plan/", "engine/cpu/"}};
+
 // "panels/x.cpp:12: includes engine/run/engine.h" for every include that the rules of its folder forbid.
 std::vector<std::string> violations(const std::filesystem::path& root, size_t* includes = nullptr) {
   static const std::regex include(R"re(^\s*#\s*include\s*([<"])([^>"]+)[>"])re");
@@ -47,6 +51,7 @@ std::vector<std::string> violations(const std::filesystem::path& root, size_t* i
       if (ours) forbidden |= rule.folders.count(target) == 0 &&
                              std::none_of(rule.also.begin(), rule.also.end(), [&](const auto& a) { return header.rfind(a, 0) == 0; });
       else forbidden |= std::regex_match(header, rule.system);
+      for (const auto& [folder, other] : kApart) forbidden |= source.path.rfind(folder, 0) == 0 && header.rfind(other, 0) == 0;
       if (forbidden) bad.push_back(source.path + ":" + std::to_string(i + 1) + ": includes " + header);
     }
   }
@@ -79,6 +84,7 @@ TEST(aPlantedArrowIsCaught) {
       {"panels/live/x.h", "#include \"engine/run/engine.h\""},     {"panels/runs/x.cpp", "#include \"storage/sqlite.h\""},
       {"panels/runs/x.cpp", "#include \"app/gui/main_window.h\""}, {"app/cli/x.cpp", "#include <sqlite3.h>"},
       {"app/cli/x.cpp", "#include \"../../engine/run/engine.h\""}, {"engine/cpu/x.cpp", "#include \"tests/support/check.h\""},
+      {"engine/cuda/x.cu", "#include \"engine/cpu/ops.h\""},       {"engine/cache/x.h", "#include \"engine/cpu/ops.h\""},
   };
   for (const auto& [path, line] : bad) EXPECT_EQ(planted(path, line).size(), size_t{1});
   const std::pair<const char*, const char*> good[] = {
@@ -86,6 +92,7 @@ TEST(aPlantedArrowIsCaught) {
       {"panels/live/x.h", "#include \"engine/core/result.h\""},  {"experiments/x.h", "#include \"storage/session_file.h\""},
       {"storage/x.cpp", "#include <sqlite3.h>"},                 {"engine/cpu/x.cpp", "// #include <QString>"},
       {"experiments/x.h", "#include <QString>"},                 {"panels/live/x.h", "#include <QWidget>"},
+      {"engine/cuda/x.cu", "#include \"engine/run/backend.h\""},
   };
   for (const auto& [path, line] : good) EXPECT_EQ(planted(path, line).size(), size_t{0});
 }

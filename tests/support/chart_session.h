@@ -119,6 +119,9 @@ struct ChartSession {
     a.response = "Tim has the red ball.";
     a.noiseFloor = 0.06;
     a.complete = true;
+    for (int t = 0; t < responseTokens; ++t) a.responseTokens.push_back(t);
+    a.parameterTokens = 4e9;
+    a.wallNs = 2'000'000'000;
     const char* texts[] = {"Once there was a boy named Tim who liked to play in the park with his friends.", "It was a sunny day.", "Tim had a red ball.",
                            "His sister Sue had a blue kite that flew very high.", "The dog ran after the ball.", "Then the ball rolled into the pond, and everybody was sad for a while.",
                            "At last Tim got the ball back."};
@@ -136,6 +139,23 @@ struct ChartSession {
     file->setAttribution(id, a);
     finish(id, {});
     attribution = id;
+    return id;
+  }
+
+  // The attribution again by a cheaper method that finds the best source and mistakes the rest.
+  storage::Id addApproximation() {
+    auto a = **file->attribution(attribution);
+    storage::NewRun run = describe(storage::RunKind::attribute, "who has the ball, about", 16);
+    run.protocol = "attribot sentence reuse replace proxy small.gguf";
+    const storage::Id id = *file->beginRun(run);
+    a.method = "attribot";
+    a.tricks = "reuse,replace";
+    a.proxy = "small.gguf";
+    a.parameterTokens /= 20;
+    a.wallNs /= 5;
+    for (storage::AttributionSource& s : a.sources) s.score = s.id == 2 ? 3.0 : 0.1 * s.id;
+    file->setAttribution(id, a);
+    finish(id, {});
     return id;
   }
 

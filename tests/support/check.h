@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// The engine's checks, without Qt. TEST(name) { EXPECT(...); } in a file that ends with nothing: main() is here.
+// The engine's checks, without Qt. TEST(name) { EXPECT(...); } in a file that ends with nothing: main() is here (unless WINNOW_OWN_MAIN).
 // `program [substring]` runs the tests whose name contains it. A test that calls SKIP(reason) is reported; a program whose tests were
 // all skipped exits 77. With the shared data absent, tests that need it skip.
 #pragma once
@@ -114,4 +114,6 @@ inline int runAll(int argc, char** argv) {
   } while (false)
 #define SKIP(reason) throw ::winnow::test::Skipped { reason }
 
+#ifndef WINNOW_OWN_MAIN
 int main(int argc, char** argv) { return ::winnow::test::runAll(argc, argv); }
+#endif

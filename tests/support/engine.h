@@ -28,6 +28,7 @@ inline void ok(const Status& status) {
 
 inline std::shared_ptr<Engine> openEngine(const std::string& relative, int threads = 2, std::optional<cpu::Isa> isa = std::nullopt) {
   EngineOptions options;
+  options.device = "cpu";
   options.threads = threads;
   options.isa = isa;
   return value(Engine::create(value(Model::open(sharedData(relative))), options));

@@ -4,9 +4,11 @@
 #pragma once
 #include <algorithm>
 #include <bit>
+#include <chrono>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <tuple>
@@ -152,8 +154,12 @@ inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 
 // --- the runtime ---------------------------------------------------------------------------------------------------------
 
-enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorMemoryAllocation = 2 };
-inline const char* cudaGetErrorString(cudaError_t error) { return error == cudaSuccess ? "no error" : "out of memory"; }
+enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorMemoryAllocation = 2, cudaErrorLaunchFailure = 719 };
+inline const char* cudaGetErrorString(cudaError_t error) {
+  return error == cudaSuccess ? "no error" : error == cudaErrorMemoryAllocation ? "out of memory" : "unspecified launch failure";
+}
+// A device that is told to fail does so with every call that waits or launches.
+inline cudaError_t emulatorState() { return ::emulator::failing() ? cudaErrorLaunchFailure : cudaSuccess; }
 inline cudaError_t cudaGetLastError() { return cudaSuccess; }
 struct CUstream_st;
 using cudaStream_t = CUstream_st*;
@@ -168,7 +174,23 @@ inline cudaError_t cudaFree(void* p) {
   ::emulator::release(p);
   return cudaSuccess;
 }
+inline cudaError_t cudaSetDevice(int) { return cudaSuccess; }
+inline cudaError_t cudaMallocHost(void** out, size_t bytes) {
+  *out = std::calloc(bytes, 1);
+  return *out ? cudaSuccess : cudaErrorMemoryAllocation;
+}
+inline cudaError_t cudaFreeHost(void* p) {
+  std::free(p);
+  return cudaSuccess;
+}
+inline cudaError_t cudaMemGetInfo(size_t* freeBytes, size_t* totalBytes) {
+  *totalBytes = ::emulator::memoryLimit();
+  *freeBytes = *totalBytes - std::min(*totalBytes, ::emulator::allocatedBytes());
+  return cudaSuccess;
+}
 inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t = nullptr) {
+  const ::emulator::Alone alone;
+  if (emulatorState() != cudaSuccess) return emulatorState();
   if (::emulator::recording()) ::emulator::fault("a copy while launches are recorded");
   if (kind != cudaMemcpyHostToDevice) ::emulator::hostReads(from, bytes);
   std::memmove(to, from, bytes);
@@ -179,11 +201,21 @@ inline cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemc
   return cudaMemcpyAsync(to, from, bytes, kind);
 }
 inline cudaError_t cudaMemsetAsync(void* p, int value, size_t bytes, cudaStream_t = nullptr) {
+  const ::emulator::Alone alone;
   ::emulator::hostWrote(p, bytes);
   std::memset(p, value, bytes);
   return cudaSuccess;
 }
-inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount = 16 };
+inline cudaError_t cudaGetDevice(int* device) {
+  *device = 0;
+  return cudaSuccess;
+}
+inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
+  *value = 1;
+  return cudaSuccess;
+}
+inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return emulatorState(); }
 constexpr unsigned cudaStreamNonBlocking = 1;
 inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
   *stream = nullptr;
@@ -205,6 +237,8 @@ struct cudaLaunchConfig_t {
 template <class... P, class... A>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(P...), A&&... arguments) {
   const dim3 g = config->gridDim, b = config->blockDim;
+  const ::emulator::Alone alone;
+  if (emulatorState() != cudaSuccess) return emulatorState();
   const auto run = [kernel, g, b, shared = config->dynamicSmemBytes, name = ::emulator::takeLaunchName(),
                     values = std::tuple<std::remove_const_t<P>...>(static_cast<P>(std::forward<A>(arguments))...)] {
     ::emulator::launch(name, {g.x, g.y, g.z}, {b.x, b.y, b.z}, shared, [&] { std::apply(kernel, values); });
@@ -234,6 +268,8 @@ inline cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph
   return cudaSuccess;
 }
 inline cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t) {
+  const ::emulator::Alone alone;
+  if (emulatorState() != cudaSuccess) return emulatorState();
   for (const auto& launch : exec->launches) launch();
   return cudaSuccess;
 }

@@ -20,7 +20,7 @@ inline double sumOfExponentials(const float* row, int vocab) {
   return sum;
 }
 
-inline void expectScore(const cpu::TokenScore& found, const float* row, int vocab, int32_t target) {
+inline void expectScore(const TokenScore& found, const float* row, int vocab, int32_t target) {
   const double sum = sumOfExponentials(row, vocab);
   double entropy = 0;
   for (int i = 0; i < vocab; ++i) entropy -= std::exp(static_cast<double>(row[i])) / sum * (row[i] - std::log(sum));
@@ -30,7 +30,7 @@ inline void expectScore(const cpu::TokenScore& found, const float* row, int voca
 }
 
 // Rows a and b differ by less than 0.3.
-inline void expectDivergence(const cpu::Divergence& found, const float* a, const float* b, int vocab, int32_t target) {
+inline void expectDivergence(const Divergence& found, const float* a, const float* b, int vocab, int32_t target) {
   const double sa = sumOfExponentials(a, vocab), sb = sumOfExponentials(b, vocab);
   double kld = 0;
   for (int i = 0; i < vocab; ++i) kld += std::exp(static_cast<double>(a[i])) / sa * (a[i] - std::log(sa) - b[i] + std::log(sb));

@@ -80,17 +80,17 @@ inline float minimumOf(const Matrix& m, int r, int k) {
   return f16ToFloat(m.mins[place(f.scaleGroups(m.cols), k / f.super)]) * m.steps[place(2 * f.groups(m.cols), 2 * group + 1)];
 }
 
-inline float rounded(float x, cpu::ActivationMode mode) {
-  if (mode == cpu::ActivationMode::f16) return f16ToFloat(floatToF16(x));
-  if (mode == cpu::ActivationMode::bf16) return bf16ToFloat(floatToBf16(x));
+inline float rounded(float x, ActivationMode mode) {
+  if (mode == ActivationMode::f16) return f16ToFloat(floatToF16(x));
+  if (mode == ActivationMode::bf16) return bf16ToFloat(floatToBf16(x));
   return x;
 }
 
 // x as the mode defines it.
-inline std::vector<double> activations(const float* x, int cols, cpu::ActivationMode mode) {
+inline std::vector<double> activations(const float* x, int cols, ActivationMode mode) {
   std::vector<double> out(static_cast<size_t>(cols));
   for (int k = 0; k < cols; ++k) out[static_cast<size_t>(k)] = rounded(x[k], mode);
-  if (mode != cpu::ActivationMode::int8) return out;
+  if (mode != ActivationMode::int8) return out;
   for (int begin = 0; begin < cols; begin += 32) {
     float largest = 0;
     const int end = std::min(begin + 32, cols);
@@ -106,7 +106,7 @@ struct Reference {
   std::vector<double> y, bound;  // [tokens][rows]
 };
 
-inline Reference reference(const Matrix& m, const Guarded<float>& x, int tokens, const std::vector<float>& bias, cpu::ActivationMode mode) {
+inline Reference reference(const Matrix& m, const Guarded<float>& x, int tokens, const std::vector<float>& bias, ActivationMode mode) {
   Reference out;
   std::vector<std::vector<float>> rows;
   std::vector<float> row(static_cast<size_t>(m.cols));

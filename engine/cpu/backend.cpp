@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-#include "engine/run/forward.h"
+#include "engine/cpu/backend.h"
 
 #include <algorithm>
 #include <array>
@@ -7,32 +7,20 @@
 #include <cmath>
 
 #include "engine/core/check.h"
+#include "engine/run/op_cost.h"
+#include "engine/run/sampler.h"
+#include "engine/weights/calibration.h"
 
-namespace winnow {
+namespace winnow::cpu {
 namespace {
 
 using Clock = std::chrono::steady_clock;
 int64_t nsSince(Clock::time_point start) { return std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count(); }
 size_t floats(int64_t a, int64_t b) { return static_cast<size_t>(a) * static_cast<size_t>(b) * sizeof(float); }
+HostKvCache& hostCache(const SequenceRows& sequence) { return static_cast<HostKvCache&>(*sequence.cache); }
 int64_t roundUp(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
-int64_t matrixBytes(const Matrix* m) { return m ? static_cast<int64_t>(m->bytes()) : 0; }
-int64_t matrixFlops(const Matrix* m, int64_t tokens) { return m ? 2 * tokens * m->rows * m->cols : 0; }
 
 }  // namespace
-
-Activations activationsOf(const std::string& knob) {
-  if (knob == "f32") return Activations::f32;
-  if (knob == "16bit") return Activations::sixteenBit;
-  return knob == "int8" ? Activations::int8 : Activations::automatic;
-}
-
-cpu::ActivationMode activationMode(Activations chosen, Storage weights) {
-  using cpu::ActivationMode;
-  if (chosen == Activations::f32) return ActivationMode::f32;
-  if (chosen == Activations::int8 && weights == Storage::packed) return ActivationMode::int8;
-  if (weights == Storage::bf16) return ActivationMode::bf16;
-  return weights == Storage::f32 && chosen != Activations::sixteenBit ? ActivationMode::f32 : ActivationMode::f16;
-}
 
 ActivationBuffers::ActivationBuffers(Ledger& ledger, const ModelConfig& model, int batch) {
   const auto make = [&](int64_t columns) { return Buffer(ledger, MemoryTag::activations, floats(batch, columns)); };
@@ -47,7 +35,7 @@ ActivationBuffers::ActivationBuffers(Ledger& ledger, const ModelConfig& model, i
   logits = Buffer(ledger, MemoryTag::activations, floats(1, model.vocab));
 }
 
-struct Forward::Step {
+struct CpuBackend::Step {
   const ForwardInput& in;
   int n;  // rows
   const LayerWeights& layer(const Op& op) const { return in.weights.layers[static_cast<size_t>(op.layer)]; }
@@ -56,15 +44,15 @@ struct Forward::Step {
   }
 };
 
-Forward::Forward(Ledger& ledger, const ModelConfig& model, cpu::Context& context, int batch, int64_t probabilityBytes)
-    : ledger_(ledger), model_(model), context_(context), batch_(batch), probabilityBytes_(probabilityBytes), buffers_(ledger, model, batch) {
+CpuBackend::CpuBackend(Ledger& ledger, const ModelConfig& model, ThreadPool& pool, Isa isa, const BackendOptions& options)
+    : ledger_(ledger), model_(model), context_(pool, isa, &ledger), options_(options), buffers_(ledger, model, options.batch) {
   if (model.position == PositionKind::rope) frequencies_ = cpu::ropeFrequencies(model.rope);
-  positions_.resize(static_cast<size_t>(batch));
+  positions_.resize(static_cast<size_t>(options.batch));
 }
 
-void Forward::run(const ForwardInput& input) {
+void CpuBackend::run(const ForwardInput& input) {
   const Step step{input, static_cast<int>(input.tokens.size())};
-  CHECK(step.n > 0 && step.n <= batch_, step.n, batch_);
+  CHECK(step.n > 0 && step.n <= options_.batch, step.n, options_.batch);
   int row = 0;
   for (const SequenceRows& sequence : input.sequences)
     for (int i = 0; i < sequence.count; ++i) positions_[static_cast<size_t>(row++)] = static_cast<int32_t>(sequence.first + i);
@@ -85,13 +73,13 @@ void Forward::run(const ForwardInput& input) {
       case OpKind::logits: ns = logitsOf(step); break;
     }
     if (!input.times) continue;
-    OpTime time = declare(step, op, static_cast<int>(i));
+    OpTime time = declaredCost(input, model_, static_cast<int>(i), materialised_);
     time.ns = ns >= 0 ? ns : nsSince(start);
     input.times->push_back(time);
   }
 }
 
-void Forward::embed(const Step& step) {
+void CpuBackend::embed(const Step& step) {
   if (ledger_.planning()) return;
   const WeightSet& weights = step.in.weights;
   float* residual = buffers_.residual.as<float>();
@@ -113,7 +101,7 @@ void Forward::embed(const Step& step) {
     context_.pool().run(look);
 }
 
-void Forward::normalize(int firstRow, int rows, const float* weight, const float* bias) {
+void CpuBackend::normalize(int firstRow, int rows, const float* weight, const float* bias) {
   if (ledger_.planning()) return;
   const float* x = buffers_.residual.as<float>() + int64_t{firstRow} * model_.hidden;
   float* out = buffers_.normed.as<float>();
@@ -124,13 +112,13 @@ void Forward::normalize(int firstRow, int rows, const float* weight, const float
 }
 
 // Targets of one call share how the input is rounded; a file may mix types (Q, K in one, V in another).
-void Forward::matmul(std::span<const cpu::MatmulTarget> targets, const float* x, int64_t stride, int tokens, Activations activations) {
-  std::array<cpu::MatmulTarget, 3> same;
+void CpuBackend::matmul(std::span<const MatmulTarget> targets, const float* x, int64_t stride, int tokens, Activations activations) {
+  std::array<MatmulTarget, 3> same;
   std::array<bool, 3> done{};
   CHECK(targets.size() <= same.size(), targets.size());
   for (size_t i = 0; i < targets.size(); ++i) {
     if (done[i]) continue;
-    const cpu::ActivationMode mode = activationMode(activations, targets[i].w->format.storage);
+    const ActivationMode mode = activationMode(activations, targets[i].w->format.storage);
     size_t count = 0;
     for (size_t j = i; j < targets.size(); ++j) {
       if (done[j] || activationMode(activations, targets[j].w->format.storage) != mode) continue;
@@ -141,18 +129,18 @@ void Forward::matmul(std::span<const cpu::MatmulTarget> targets, const float* x,
   }
 }
 
-void Forward::project(const Step& step, const Op& op) {
+void CpuBackend::project(const Step& step, const Op& op) {
   const LayerWeights& w = step.layer(op);
   const int n = step.n, hidden = model_.hidden, qRows = model_.qRows(), kvRows = model_.kvRows();
   float *q = buffers_.q.as<float>(), *k = buffers_.k.as<float>(), *v = buffers_.v.as<float>(), *x = buffers_.normed.as<float>();
   normalize(0, n, w.attnNorm, w.attnNormBias);
   step.tap(op, LinearInput::attention, x, hidden);
-  const cpu::MatmulTarget value{w.v, v, kvRows, w.vBias, false};
+  const MatmulTarget value{w.v, v, kvRows, w.vBias, false};
   if (op.kind == OpKind::vOnly) {
     matmul({&value, 1}, x, hidden, n, step.in.activations);
     return append(step, op, nullptr, v);
   }
-  const std::array<cpu::MatmulTarget, 3> targets = {{{w.q, q, qRows, w.qBias, false}, {w.k, k, kvRows, w.kBias, false}, value}};
+  const std::array<MatmulTarget, 3> targets = {{{w.q, q, qRows, w.qBias, false}, {w.k, k, kvRows, w.kBias, false}, value}};
   matmul(targets, x, hidden, n, step.in.activations);
   if (model_.qkNorm && !ledger_.planning()) {
     cpu::headNorm(context_, q, qRows, w.qNorm, model_.normEps, n, model_.heads, model_.headDim);
@@ -165,22 +153,22 @@ void Forward::project(const Step& step, const Op& op) {
   append(step, op, k, v);
 }
 
-void Forward::append(const Step& step, const Op& op, const float* k, const float* v) {
+void CpuBackend::append(const Step& step, const Op& op, const float* k, const float* v) {
   const int kvRows = model_.kvRows();
   int64_t row = 0;
   for (const SequenceRows& sequence : step.in.sequences) {
-    sequence.cache->append(op.layer, k ? k + row * kvRows : nullptr, v + row * kvRows, kvRows, sequence.count, static_cast<int32_t>(sequence.first), context_.pool());
+    hostCache(sequence).append(op.layer, k ? k + row * kvRows : nullptr, v + row * kvRows, kvRows, sequence.count, static_cast<int32_t>(sequence.first), context_.pool());
     row += sequence.count;
   }
 }
 
 // Followers use the leader's probabilities when they fit, else its queries (still in the q buffer) and keys again.
-void Forward::keepProbabilities(const Step& step, const Op& op) {
+void CpuBackend::keepProbabilities(const Step& step, const Op& op) {
   int slots = 0;
   for (const SequenceRows& sequence : step.in.sequences) slots = std::max(slots, sequence.cache->longest(op.layer));
   probabilityStride_ = roundUp(slots, 256);
   const size_t bytes = static_cast<size_t>(step.n) * floats(model_.heads, probabilityStride_);
-  materialised_ = step.in.attention || static_cast<int64_t>(bytes) <= probabilityBytes_;
+  materialised_ = step.in.attention || static_cast<int64_t>(bytes) <= options_.probabilityBytes;
   if (!materialised_) return;
   if (probabilities_.bytes() < bytes) {
     probabilities_ = Buffer();
@@ -188,11 +176,11 @@ void Forward::keepProbabilities(const Step& step, const Op& op) {
   }
 }
 
-void Forward::attend(const Step& step, const Op& op) {
+void CpuBackend::attend(const Step& step, const Op& op) {
   const bool reuse = op.kind == OpKind::attendReuse, kept = op.keepProbabilities || (step.in.attention && !reuse);
   if (kept) keepProbabilities(step, op);
   const bool fromBuffer = reuse && materialised_;
-  cpu::AttendArgs args;
+  AttendArgs args;
   args.heads = model_.heads;
   args.kvHeads = model_.kvHeads;
   args.headDim = model_.headDim;
@@ -202,7 +190,7 @@ void Forward::attend(const Step& step, const Op& op) {
   args.probabilityStride = probabilityStride_;
   int64_t row = 0;
   for (const SequenceRows& sequence : step.in.sequences) {
-    KvCache& cache = *sequence.cache;
+    HostKvCache& cache = hostCache(sequence);
     const bool counted = !reuse && cache.tracksColumnSums();
     const bool keeps = kept && materialised_;
     float* probabilities = keeps || fromBuffer ? probabilities_.as<float>() + row * model_.heads * probabilityStride_ : nullptr;
@@ -221,100 +209,87 @@ void Forward::attend(const Step& step, const Op& op) {
   }
 }
 
-void Forward::output(const Step& step, const Op& op) {
+void CpuBackend::output(const Step& step, const Op& op) {
   const LayerWeights& w = step.layer(op);
   const float* x = !op.down ? buffers_.attended.as<float>() : model_.gatedFfn ? buffers_.gate.as<float>() : buffers_.up.as<float>();
   const int cols = op.down ? model_.ffn : model_.qRows();
   step.tap(op, op.down ? LinearInput::down : LinearInput::output, x, cols);
-  const cpu::MatmulTarget target{op.down ? w.down : w.o, buffers_.residual.as<float>(), model_.hidden, op.down ? w.downBias : w.oBias, true};
+  const MatmulTarget target{op.down ? w.down : w.o, buffers_.residual.as<float>(), model_.hidden, op.down ? w.downBias : w.oBias, true};
   matmul({&target, 1}, x, cols, step.n, step.in.activations);
 }
 
-void Forward::gateUp(const Step& step, const Op& op) {
+void CpuBackend::gateUp(const Step& step, const Op& op) {
   const LayerWeights& w = step.layer(op);
   const int n = step.n, ffn = model_.ffn;
   float *gate = buffers_.gate.as<float>(), *up = buffers_.up.as<float>(), *x = buffers_.normed.as<float>();
   normalize(0, n, w.ffnNorm, w.ffnNormBias);
   step.tap(op, LinearInput::ffn, x, model_.hidden);
-  const cpu::MatmulTarget upTarget{w.up, up, ffn, w.upBias, false};
+  const MatmulTarget upTarget{w.up, up, ffn, w.upBias, false};
   if (!model_.gatedFfn) {
     matmul({&upTarget, 1}, x, model_.hidden, n, step.in.activations);
     if (!ledger_.planning()) cpu::activate(context_, model_.activation, up, nullptr, int64_t{n} * ffn);
     return;
   }
-  const std::array<cpu::MatmulTarget, 2> targets = {{{w.gate, gate, ffn, w.gateBias, false}, upTarget}};
+  const std::array<MatmulTarget, 2> targets = {{{w.gate, gate, ffn, w.gateBias, false}, upTarget}};
   matmul(targets, x, model_.hidden, n, step.in.activations);
   if (!ledger_.planning()) cpu::activate(context_, model_.activation, gate, up, int64_t{n} * ffn);
 }
 
-int64_t Forward::logitsOf(const Step& step) {
+int64_t CpuBackend::logitsOf(const Step& step) {
   const WeightSet& weights = step.in.weights;
   const int vocab = model_.vocab, hidden = model_.hidden;
   const auto compute = [&](int first, int count, float* out) {
     const auto start = Clock::now();
     normalize(first, count, weights.outputNorm, weights.outputNormBias);
-    const cpu::MatmulTarget target{weights.head, out, vocab, nullptr, false};
+    const MatmulTarget target{weights.head, out, vocab, nullptr, false};
     matmul({&target, 1}, buffers_.normed.as<float>(), hidden, count, step.in.activations);
     return nsSince(start);
   };
   float* last = buffers_.logits.as<float>();
   if (!step.in.sink) return step.in.wantLogits ? compute(step.n - 1, 1, last) : 0;
+  const std::span<const int> rows = step.in.sinkRows;
+  float* residual = buffers_.residual.as<float>();
+  for (size_t i = 0; i < rows.size() && residual; ++i)  // together at the front, where nothing else is needed any more
+    if (static_cast<size_t>(rows[i]) != i) std::copy_n(residual + int64_t{rows[i]} * hidden, hidden, residual + static_cast<int64_t>(i) * hidden);
+  const int end = rows.empty() ? step.n : static_cast<int>(rows.size());
   // Slices of about 16 MiB: enough rows to read the head once for many tokens.
-  const int slice = static_cast<int>(std::min<int64_t>(std::max<int64_t>((int64_t{4} << 20) / vocab, 16), batch_));
+  const int slice = static_cast<int>(std::min<int64_t>(std::max<int64_t>((int64_t{4} << 20) / vocab, 16), options_.batch));
   if (sinkLogits_.bytes() == 0) sinkLogits_ = Buffer(ledger_, MemoryTag::activations, floats(slice, vocab));
   int64_t ns = 0;
-  for (int first = step.in.sinkFrom; first < step.n; first += slice) {
-    const int count = std::min(slice, step.n - first);
+  for (int first = rows.empty() ? step.in.sinkFrom : 0; first < end; first += slice) {
+    const int count = std::min(slice, end - first);
     float* out = sinkLogits_.as<float>();
     ns += compute(first, count, out);
-    if (first + count == step.n) std::copy_n(out + int64_t{count - 1} * vocab, vocab, last);
+    if (first + count == end) std::copy_n(out + int64_t{count - 1} * vocab, vocab, last);
     (*step.in.sink)(step.in.sinkFirst + first, count, out);
   }
   return ns;
 }
 
-OpTime Forward::declare(const Step& step, const Op& op, int index) const {
-  OpTime out{index, 0, 0, 0};
-  const int64_t n = step.n;
-  const auto add = [&](const Matrix* m) {
-    out.bytes += matrixBytes(m);
-    out.flops += matrixFlops(m, n);
-  };
-  const WeightSet& weights = step.in.weights;
-  switch (op.kind) {
-    case OpKind::embed: out.bytes = n * matrixBytes(weights.embedding) / weights.embedding->rows; break;
-    case OpKind::qkv:
-      add(step.layer(op).q);
-      add(step.layer(op).k);
-      add(step.layer(op).v);
-      break;
-    case OpKind::vOnly: add(step.layer(op).v); break;
-    case OpKind::attend:
-    case OpKind::attendReuse: {
-      const bool scores = op.kind == OpKind::attend || !materialised_;
-      for (const SequenceRows& sequence : step.in.sequences) {
-        const KvCache& cache = *sequence.cache;
-        const int64_t queries = sequence.count;
-        out.bytes += cache.readBytes(op.layer, true);
-        if (scores && op.leader >= 0) out.bytes += cache.readBytes(op.leader, true) - cache.readBytes(op.leader, false);
-        const int64_t seen = queries * cache.slotsSeen(op.layer) - queries * (queries - 1) / 2 * model_.kvHeads;  // query-slot pairs
-        out.flops += (scores ? 4 : 2) * seen * model_.groupSize() * model_.headDim;
-      }
-      break;
-    }
-    case OpKind::linear: add(op.down ? step.layer(op).down : step.layer(op).o); break;
-    case OpKind::gateUp:
-      add(step.layer(op).gate);
-      add(step.layer(op).up);
-      break;
-    case OpKind::logits: {
-      const int64_t rows = step.in.sink ? n - step.in.sinkFrom : step.in.wantLogits ? 1 : 0;
-      if (rows > 0) out.bytes = matrixBytes(weights.head);
-      out.flops = matrixFlops(weights.head, rows);
-      break;
-    }
-  }
-  return out;
+std::unique_ptr<KvCache> CpuBackend::makeCache(int context) { return std::make_unique<HostKvCache>(ledger_, model_, context); }
+
+void CpuBackend::reserveLike(const Backend& planned) { context_.reserveLike(dynamic_cast<const CpuBackend&>(planned).context_); }
+
+void CpuBackend::setLogits(const float* row) { std::copy_n(row, model_.vocab, buffers_.logits.as<float>()); }
+
+void CpuBackend::score(const float* logits, std::span<const int32_t> targets, TokenScore* out) {
+  scoreLogits(context_, logits, model_.vocab, model_.vocab, targets.data(), static_cast<int>(targets.size()), out);
 }
 
-}  // namespace winnow
+void CpuBackend::compare(const float* base, const float* other, std::span<const int32_t> targets, Divergence* out) {
+  compareLogits(context_, base, other, model_.vocab, model_.vocab, targets.data(), static_cast<int>(targets.size()), out);
+}
+
+int32_t CpuBackend::sample(std::span<const int32_t> history, const SamplerSettings& settings, uint64_t position) {
+  return winnow::sample(logits(), history, settings, position);
+}
+
+std::string CpuDevice::description() const {
+  return "CPU: " + std::to_string(threads_) + (threads_ == 1 ? " thread, " : " threads, ") + isaName(isa_);
+}
+
+std::unique_ptr<Backend> CpuDevice::makeBackend(Ledger& ledger, ThreadPool& pool, const BackendOptions& options) {
+  return std::make_unique<CpuBackend>(ledger, model_, pool, isa_, options);
+}
+
+}  // namespace winnow::cpu

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Whether there is an nvcc (12.4 or newer) to build the CUDA backend with: sets WINNOW_HAS_CUDA. The language is enabled here, at the top,
+# so that whatever links the backend knows how.
+set(WINNOW_CUDA auto CACHE STRING "Build the CUDA backend: auto (where nvcc is found), on, off")
+set_property(CACHE WINNOW_CUDA PROPERTY STRINGS auto on off)
+set(WINNOW_HAS_CUDA OFF)
+if(WINNOW_CUDA STREQUAL "off")
+  return()
+endif()
+
+include(CheckLanguage)
+if(NOT CMAKE_CUDA_COMPILER AND EXISTS /usr/local/cuda/bin/nvcc)
+  set(CMAKE_CUDA_COMPILER /usr/local/cuda/bin/nvcc)
+endif()
+check_language(CUDA)
+if(NOT CMAKE_CUDA_COMPILER)
+  if(WINNOW_CUDA STREQUAL "on")
+    message(FATAL_ERROR "WINNOW_CUDA=on, but no working nvcc was found. Install the CUDA toolkit (12.4 or newer), "
+                        "or set CMAKE_CUDA_COMPILER.")
+  endif()
+  message(STATUS "nvcc not found: the CUDA backend is not built.")
+  return()
+endif()
+if(NOT CMAKE_CUDA_ARCHITECTURES)
+  set(CMAKE_CUDA_ARCHITECTURES 80-real 90-real 90-virtual)
+endif()
+enable_language(CUDA)
+if(CMAKE_CUDA_COMPILER_VERSION VERSION_LESS 12.4)
+  if(WINNOW_CUDA STREQUAL "on")
+    message(FATAL_ERROR "nvcc ${CMAKE_CUDA_COMPILER_VERSION} is older than 12.4.")
+  endif()
+  message(STATUS "nvcc ${CMAKE_CUDA_COMPILER_VERSION} is older than 12.4: the CUDA backend is not built.")
+  return()
+endif()
+if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # CMake before 3.26 does not know that nvcc speaks C++20
+  set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION "-std=c++20")
+  set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION "-std=c++20")
+endif()
+set(WINNOW_HAS_CUDA ON)
+# For engine/cuda/build_info.cpp and the checks on a device: 13000 is CUDA 13.0.
+string(REGEX MATCH "^([0-9]+)\\.([0-9]+)" ignored "${CMAKE_CUDA_COMPILER_VERSION}")
+math(EXPR WINNOW_CUDA_RUNTIME "${CMAKE_MATCH_1} * 1000 + ${CMAKE_MATCH_2} * 10")
+string(REPLACE ";" "," WINNOW_CUDA_ARCHITECTURES "${CMAKE_CUDA_ARCHITECTURES}")

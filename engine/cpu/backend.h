@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// The CPU as a device: executes a plan op by op on a pool of threads.
+#pragma once
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/cpu/kv_cache.h"
+#include "engine/cpu/ops.h"
+#include "engine/run/backend.h"
+#include "engine/weights/store.h"
+
+namespace winnow::cpu {
+
+// Rows of a batch. Under a planning ledger they are counted only.
+struct ActivationBuffers {
+  ActivationBuffers(Ledger& ledger, const ModelConfig& model, int batch);
+  Buffer residual, normed;  // f32 [batch, hidden]
+  Buffer q, attended;       // [batch, heads * headDim]
+  Buffer k, v;              // [batch, kvHeads * headDim]
+  Buffer gate, up;          // [batch, ffn]; gate is empty for an ungated ffn
+  Buffer logits;            // [vocab]
+};
+
+class CpuBackend final : public Backend {
+ public:
+  CpuBackend(Ledger& ledger, const ModelConfig& model, ThreadPool& pool, Isa isa, const BackendOptions& options);
+
+  int batch() const override { return options_.batch; }
+  std::unique_ptr<KvCache> makeCache(int context) override;
+  void run(const ForwardInput& input) override;
+  void releaseProbabilities() override { probabilities_ = Buffer(); }
+  void reserveLike(const Backend& planned) override;
+  MemoryByTag memory() const override { return {}; }  // the session's ledger has it all
+  std::span<const float> logits() const override { return {buffers_.logits.as<float>(), static_cast<size_t>(model_.vocab)}; }
+  void setLogits(const float* row) override;
+  void score(const float* logits, std::span<const int32_t> targets, TokenScore* out) override;
+  void compare(const float* base, const float* other, std::span<const int32_t> targets, Divergence* out) override;
+  int32_t sample(std::span<const int32_t> history, const SamplerSettings& settings, uint64_t position) override;
+  double readBandwidth(size_t bytes) override { return measureReadBandwidth(context_, bytes); }
+  double peak(Storage storage, ActivationMode mode, int bits) override { return measurePeak(context_, storage, mode, bits); }
+
+ private:
+  struct Step;
+  void embed(const Step& step);
+  void project(const Step& step, const Op& op);   // qkv and vOnly
+  void append(const Step& step, const Op& op, const float* k, const float* v);
+  void attend(const Step& step, const Op& op);    // attend and attendReuse
+  void output(const Step& step, const Op& op);    // o or down, added to the residual
+  void gateUp(const Step& step, const Op& op);
+  int64_t logitsOf(const Step& step);             // ns spent in the op alone
+  void normalize(int firstRow, int rows, const float* weight, const float* bias);  // of the residual
+  void matmul(std::span<const MatmulTarget> targets, const float* x, int64_t stride, int tokens, Activations activations);
+  void keepProbabilities(const Step& step, const Op& op);
+
+  Ledger& ledger_;
+  const ModelConfig& model_;
+  Context context_;
+  BackendOptions options_;
+  ActivationBuffers buffers_;
+  Buffer sinkLogits_;                 // [slice, vocab], made when first asked for
+  Buffer probabilities_;              // [heads, queries, stride] of the leader, of each sequence in turn
+  bool materialised_ = false;         // the last leader's probabilities are in the buffer
+  int64_t probabilityStride_ = 0;
+  std::vector<float> frequencies_;
+  std::vector<int32_t> positions_;
+};
+
+class CpuDevice final : public Device {
+ public:
+  CpuDevice(const ModelConfig& model, int threads, Isa isa) : model_(model), threads_(threads), isa_(isa) {}
+  std::string description() const override;
+  std::unique_ptr<Backend> makeBackend(Ledger& ledger, ThreadPool& pool, const BackendOptions& options) override;
+  std::unique_ptr<WeightPlace> makeWeightPlace(Ledger& ledger) override { return std::make_unique<HostPlace>(ledger); }
+
+ private:
+  const ModelConfig& model_;  // the engine's, which outlives its device
+  int threads_;
+  Isa isa_;
+};
+
+}  // namespace winnow::cpu

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "engine/cpu/kv_cache.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "engine/core/check.h"
+
+namespace winnow::cpu {
+
+HostKvCache::HostKvCache(Ledger& ledger, const ModelConfig& model, int context) : KvCache(ledger, model, context) {
+  pages_.resize(layers_.size());
+  for (LayerPages& layer : pages_) layer.heads.resize(static_cast<size_t>(kvHeads_));
+  view_.resize(static_cast<size_t>(kvHeads_));
+}
+
+void HostKvCache::reserve(int count) {
+  int most = 0;
+  for (int layer = 0; layer < layers(); ++layer)
+    for (int h = 0; h < kvHeads_; ++h) {
+      const int wanted = slots(layer, h) + count;
+      growPages(layer, h, wanted);
+      most = std::max(most, wanted);
+    }
+  growSums(most);
+}
+
+void HostKvCache::growPages(int layer, int head, int slots) {
+  HeadPages& own = pagesAt(layer, head);
+  const size_t pages = pagesFor(slots);
+  const auto grow = [&](std::vector<Buffer>& owners, std::vector<const uint16_t*>& pointers) {
+    owners.reserve(pages);
+    pointers.reserve(pages);
+    while (owners.size() < pages) {
+      owners.emplace_back(ledger_, MemoryTag::kv, pageBytes());
+      pointers.push_back(owners.back().as<uint16_t>());
+    }
+  };
+  if (ownsKeys(layer)) grow(own.keys, own.keyPages);
+  grow(own.values, own.valuePages);
+  growPositions(at(layer, head), pages);
+}
+
+void HostKvCache::beginAs(const KvCache& other, int tokens) {
+  KvCache::beginAs(other, tokens);
+  const auto& source = static_cast<const HostKvCache&>(other);
+  const auto shared = static_cast<size_t>(tokens / pageTokens_);
+  const size_t rest = static_cast<size_t>(tokens % pageTokens_) * static_cast<size_t>(headDim_) * sizeof(uint16_t);
+  const auto borrow = [&](std::vector<Buffer>& owners, std::vector<const uint16_t*>& pointers, const std::vector<const uint16_t*>& from) {
+    owners.resize(shared);  // owns none of these
+    pointers.assign(from.begin(), from.begin() + static_cast<std::ptrdiff_t>(shared));
+  };
+  for (int layer = 0; layer < layers(); ++layer)
+    for (int h = 0; h < kvHeads_; ++h) {
+      HeadPages& own = pagesAt(layer, h);
+      const HeadPages& from = source.pages_[static_cast<size_t>(layer)].heads[static_cast<size_t>(h)];
+      own = HeadPages();
+      if (ownsKeys(layer)) borrow(own.keys, own.keyPages, from.keyPages);
+      borrow(own.values, own.valuePages, from.valuePages);
+      growPages(layer, h, tokens);
+      if (rest > 0 && ownsKeys(layer)) std::memcpy(own.keys[shared].data(), from.keyPages[shared], rest);
+      if (rest > 0) std::memcpy(own.values[shared].data(), from.valuePages[shared], rest);
+    }
+}
+
+void HostKvCache::freePages(int layer, int head) {
+  HeadPages& own = pagesAt(layer, head);
+  const size_t pages = pagesFor(slots(layer, head));
+  const auto shrink = [&](std::vector<Buffer>& owners, std::vector<const uint16_t*>& pointers) {
+    if (owners.size() <= pages) return;
+    owners.erase(owners.begin() + static_cast<std::ptrdiff_t>(pages), owners.end());
+    pointers.resize(pages);
+  };
+  shrink(own.keys, own.keyPages);
+  shrink(own.values, own.valuePages);
+}
+
+void HostKvCache::growSums(int slots) {
+  if (!tracking_ || slots <= sumStride_) return;
+  const int64_t stride = std::max<int64_t>((slots + 255) / 256 * 256, sumStride_);
+  std::vector<Buffer> larger;
+  for (size_t i = 0; i < pages_.size(); ++i)
+    larger.emplace_back(ledger_, MemoryTag::metadata, static_cast<size_t>(kvHeads_) * static_cast<size_t>(stride) * sizeof(float));
+  for (size_t i = 0; i < pages_.size(); ++i) {
+    if (larger[i].data() && sumStride_ > 0)
+      for (int h = 0; h < kvHeads_; ++h)
+        std::memcpy(larger[i].as<float>() + h * stride, pages_[i].sums.as<float>() + h * sumStride_, static_cast<size_t>(sumStride_) * sizeof(float));
+    pages_[i].sums = std::move(larger[i]);
+  }
+  sumStride_ = stride;
+}
+
+void HostKvCache::append(int layer, const float* k, const float* v, int64_t stride, int count, int32_t first, ThreadPool& pool) {
+  Layer& l = layers_[static_cast<size_t>(layer)];
+  if (ledger_.planning()) {
+    for (Head& head : l.heads) head.tokens += count;
+    return;
+  }
+  CHECK(!k == !l.ownsKeys, layer, l.ownsKeys);
+  const auto store = [&](int thread, int threads) {
+    const auto range = ThreadPool::split(kvHeads_, 1, thread, threads);
+    for (int64_t h = range.begin; h < range.end; ++h) {
+      Head& head = l.heads[static_cast<size_t>(h)];
+      HeadPages& own = pagesAt(layer, static_cast<int>(h));
+      int32_t* positions = head.positions.as<int32_t>();
+      for (int i = 0; i < count; ++i) {
+        const int slot = head.tokens + i;
+        const auto page = static_cast<size_t>(slot / pageTokens_);
+        const int64_t in = int64_t{slot % pageTokens_} * headDim_;
+        if (k) storeHalf(k + i * stride + h * headDim_, headDim_, own.keys[page].as<uint16_t>() + in);
+        storeHalf(v + i * stride + h * headDim_, headDim_, own.values[page].as<uint16_t>() + in);
+        positions[slot] = first + i;
+      }
+      head.tokens += count;
+    }
+  };
+  // One token's keys and values are stored sooner than another thread is woken.
+  if (count == 1)
+    store(0, 1);
+  else
+    pool.run(store);
+}
+
+std::span<const KvHead> HostKvCache::view(int layer, int keyLayer) {
+  for (int h = 0; h < kvHeads_; ++h) {
+    const Head& head = at(layer, h);
+    KvHead& out = view_[static_cast<size_t>(h)];
+    out.keys = keyLayer < 0 ? nullptr : pagesAt(keyLayer, h).keyPages.data();
+    out.values = pagesAt(layer, h).valuePages.data();
+    out.tokens = head.tokens;
+    out.positions = head.positions.as<int32_t>();
+    CHECK(keyLayer < 0 || slots(keyLayer, h) == head.tokens, "leader and follower hold different slots", layer, keyLayer, h);
+  }
+  return view_;
+}
+
+void HostKvCache::dropKeys(int layer) {
+  KvCache::dropKeys(layer);
+  for (HeadPages& head : pages_[static_cast<size_t>(layer)].heads) {
+    head.keys.clear();
+    head.keyPages.clear();
+  }
+}
+
+// Slots move towards the front only, so runs are moved in ascending order, each piece within one source and one target page.
+void HostKvCache::copySlots(const std::vector<const uint16_t*>& pages, int pageTokens, int headDim, std::span<const int32_t> slots) {
+  for (size_t to = 0; to < slots.size();) {
+    const int from = slots[to];
+    size_t run = 1;
+    while (to + run < slots.size() && slots[to + run] == from + static_cast<int>(run)) ++run;
+    if (static_cast<size_t>(from) == to) {
+      to += run;
+      continue;
+    }
+    const int toSlot = static_cast<int>(to);
+    const int piece = std::min({static_cast<int>(run), pageTokens - from % pageTokens, pageTokens - toSlot % pageTokens});
+    auto* target = const_cast<uint16_t*>(pages[static_cast<size_t>(toSlot / pageTokens)]) + int64_t{toSlot % pageTokens} * headDim;
+    const uint16_t* source = pages[static_cast<size_t>(from / pageTokens)] + int64_t{from % pageTokens} * headDim;
+    std::memmove(target, source, static_cast<size_t>(piece) * static_cast<size_t>(headDim) * sizeof(uint16_t));
+    to += static_cast<size_t>(piece);
+  }
+}
+
+void HostKvCache::gather(int layer, int head, std::span<const int32_t> slots) {
+  HeadPages& own = pagesAt(layer, head);
+  if (ownsKeys(layer)) copySlots(own.keyPages, pageTokens_, headDim_, slots);
+  copySlots(own.valuePages, pageTokens_, headDim_, slots);
+  if (!tracking_) return;
+  float* sums = columnSums(layer) + head * sumStride_;
+  for (size_t i = 0; i < slots.size(); ++i) sums[i] = sums[slots[i]];
+  std::fill(sums + slots.size(), sums + this->slots(layer, head), 0.0f);
+}
+
+void HostKvCache::trackColumnSums(bool on) {
+  if (on == tracking_) return;
+  tracking_ = on;
+  sumStride_ = 0;
+  for (LayerPages& layer : pages_) layer.sums = Buffer();
+  int most = 0;
+  for (int layer = 0; layer < layers(); ++layer) most = std::max(most, longest(layer));
+  growSums(most);
+}
+
+std::span<const float> HostKvCache::columnSums(int layer, int head) const {
+  if (!tracking_) return {};
+  return {pages_[static_cast<size_t>(layer)].sums.as<float>() + head * sumStride_, static_cast<size_t>(slots(layer, head))};
+}
+
+int64_t HostKvCache::allocatedBytes() const {
+  size_t pages = 0;
+  for (const LayerPages& layer : pages_)
+    for (const HeadPages& head : layer.heads) pages += head.keys.size() + head.values.size();
+  return static_cast<int64_t>(pages * pageBytes());
+}
+
+void HostKvCache::clear() {
+  KvCache::clear();
+  for (LayerPages& layer : pages_) {
+    layer.sums = Buffer();
+    for (HeadPages& head : layer.heads) head = HeadPages();
+  }
+  sumStride_ = 0;
+}
+
+}  // namespace winnow::cpu

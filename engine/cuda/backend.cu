@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "engine/cuda/backend.h"
+
+#include <cuda_runtime.h>
+
+#include <algorithm>
+
+#include "engine/core/check.h"
+#include "engine/cuda/checked.h"
+#include "engine/cuda/roofline.h"
+#include "engine/cuda/weights.h"
+#include "engine/run/op_cost.h"
+#include "engine/run/sampler.h"
+
+namespace winnow::cuda {
+namespace {
+
+size_t floats(int64_t n) { return static_cast<size_t>(n) * sizeof(float); }
+DeviceKvCache& cacheOf(const SequenceRows& sequence) { return static_cast<DeviceKvCache&>(*sequence.cache); }
+
+void need(DeviceBuffer& buffer, Ledger& ledger, MemoryTag tag, size_t bytes) {
+  if (buffer.bytes() >= bytes) return;
+  buffer = DeviceBuffer();
+  buffer = DeviceBuffer(ledger, tag, bytes);
+}
+
+}  // namespace
+
+CudaBackend::CudaBackend(Ledger& host, Ledger& device, int ordinal, const ModelConfig& model, const BackendOptions& options, std::atomic<uint64_t>& caches)
+    : ordinal_(ordinal), model_(model), options_(options), host_(host), device_(host.planning(), host.planning() ? nullptr : &device), caches_(caches),
+      forward_(host, device_, model, options, stream_.get()) {
+  logits_ = DeviceBuffer(device_, MemoryTag::activations, floats(model.vocab));
+  hostLogits_ = PinnedBuffer(host, MemoryTag::activations, floats(model.vocab));
+  // Slices of about 16 MiB: enough rows to read the head once for many tokens.
+  sliceRows_ = static_cast<int>(std::min<int64_t>(std::max<int64_t>((int64_t{4} << 20) / model.vocab, 16), options.batch));
+}
+
+CudaBackend::~CudaBackend() = default;
+
+std::unique_ptr<KvCache> CudaBackend::makeCache(int context) {
+  useDevice(ordinal_);
+  return std::make_unique<DeviceKvCache>(host_, device_, model_, context, stream_.get(), ++caches_);
+}
+
+void CudaBackend::reserveSlice() {
+  if (slice_.bytes() > 0) return;
+  slice_ = DeviceBuffer(device_, MemoryTag::activations, floats(int64_t{sliceRows_} * model_.vocab));
+  hostSlice_ = PinnedBuffer(host_, MemoryTag::activations, slice_.bytes());
+}
+
+void CudaBackend::run(const ForwardInput& input) {
+  const auto n = static_cast<int>(input.tokens.size());
+  CHECK(n > 0 && n <= options_.batch, n, options_.batch);
+  useDevice(ordinal_);
+  forward_.makeRoom(input);
+  if (input.sink) reserveSlice();
+  if (!device_.planning()) {
+    if (input.times) makeMarks(input);
+    for (const SequenceRows& sequence : input.sequences) cacheOf(sequence).prepare();
+    forward_.upload(input);
+    logitsOnDevice_ = false;
+    const bool replayed = n == 1 && input.wantLogits && !input.sink && !input.attention && !input.tap;
+    replayed ? step(input) : pass(input);
+  }
+  for (const SequenceRows& sequence : input.sequences) cacheOf(sequence).appended(sequence.first, sequence.count);
+  if (input.times && !device_.planning()) fillTimes(input);
+}
+
+void CudaBackend::makeMarks(const ForwardInput& input) {
+  if (marks_ && markedOps_ == input.plan.ops.size()) return;
+  graph_.reset();  // it names the events
+  marks_ = std::make_unique<EventMarks>(stream_.get(), input.plan.ops.size());
+  markedOps_ = input.plan.ops.size();
+}
+
+void CudaBackend::lastLogits(const ForwardInput& input, int row) {
+  if (input.times) marks_->begin(markedOps_ - 1);
+  forward_.logits(input, row, 1, logits_.as<float>());
+  if (input.times) marks_->end();
+}
+
+void CudaBackend::fetchLogits() {
+  logits_.copyTo(stream_.get(), hostLogits_.as<float>(), floats(model_.vocab));
+  logitsOnDevice_ = true;
+}
+
+void CudaBackend::step(const ForwardInput& input) {
+  const DeviceKvCache& cache = cacheOf(input.sequences.front());
+  GraphKey key{input.weights.serial, cache.serial(), forward_.room(), forward_.slots(), {}, cache.deviceSums(0), input.activations, input.times != nullptr};
+  for (const LayerSharing& share : input.plan.sharing) key.leaders.push_back(share.attnSource);
+  if (!graph_ || key != key_) {
+    graph_.reset();
+    if (marks_) marks_->capturing(true);
+    graph_ = std::make_unique<CapturedStep>(stream_.get(), [&] {
+      forward_.enqueue(input, input.times ? marks_.get() : nullptr);
+      lastLogits(input, 0);
+    });
+    key_ = std::move(key);
+    ++captures_;
+  }
+  graph_->launch(stream_.get());
+  fetchLogits();
+}
+
+void CudaBackend::pass(const ForwardInput& input) {
+  if (marks_) marks_->capturing(false);
+  forward_.enqueue(input, input.times ? marks_.get() : nullptr);
+  if (input.sink) return sinkLogits(input);
+  if (!input.wantLogits) return;
+  lastLogits(input, static_cast<int>(input.tokens.size()) - 1);
+  fetchLogits();
+}
+
+void CudaBackend::sinkLogits(const ForwardInput& input) {
+  forward_.gatherRows(input.sinkRows);
+  const auto n = static_cast<int>(input.sinkRows.empty() ? input.tokens.size() : input.sinkRows.size());
+  auto* rows = hostSlice_.as<float>();
+  sinkNs_ = 0;
+  const struct Held {  // rows are shown until the sink returns or throws
+    int& rows;
+    ~Held() { rows = 0; }
+  } held{sliceHeld_};
+  for (int first = input.sinkRows.empty() ? input.sinkFrom : 0; first < n; first += sliceRows_) {
+    const int count = std::min(sliceRows_, n - first);
+    if (input.times) marks_->begin(markedOps_ - 1);
+    forward_.logits(input, first, count, slice_.as<float>());
+    if (input.times) marks_->end();
+    slice_.copyTo(stream_.get(), rows, floats(int64_t{count} * model_.vocab));
+    if (input.times) sinkNs_ += marks_->ns(markedOps_ - 1);
+    if (first + count == n) std::copy_n(rows + int64_t{count - 1} * model_.vocab, model_.vocab, hostLogits_.as<float>());
+    sliceHeld_ = count;
+    (*input.sink)(input.sinkFirst + first, count, rows);
+  }
+}
+
+void CudaBackend::fillTimes(const ForwardInput& input) {
+  wait(stream_.get());
+  input.times->clear();
+  for (size_t i = 0; i < markedOps_; ++i) {
+    OpTime time = declaredCost(input, model_, static_cast<int>(i), forward_.materialised());
+    const bool last = i + 1 == markedOps_;
+    time.ns = !last ? marks_->ns(i) : input.sink ? sinkNs_ : input.wantLogits ? marks_->ns(i) : 0;
+    input.times->push_back(time);
+  }
+}
+
+void CudaBackend::setLogits(const float* row) {
+  std::copy_n(row, model_.vocab, hostLogits_.as<float>());
+  logitsOnDevice_ = false;
+}
+
+// --- what is made of logits ----------------------------------------------------------------------------------------------
+
+const float* CudaBackend::onDevice(const float* host, int rows, DeviceBuffer& spare) {
+  if (logitsOnDevice_ && host == hostLogits_.as<float>() && rows == 1) return logits_.as<float>();
+  const auto* held = hostSlice_.as<float>();
+  if (sliceHeld_ > 0 && host >= held && host + int64_t{rows} * model_.vocab <= held + int64_t{sliceHeld_} * model_.vocab)
+    return slice_.as<float>() + (host - held);
+  const size_t bytes = floats(int64_t{rows} * model_.vocab);
+  need(spare, device_, MemoryTag::activations, bytes);
+  spare.copyFrom(stream_.get(), host, bytes);
+  return spare.as<float>();
+}
+
+void CudaBackend::sendTargets(std::span<const int32_t> targets, size_t answerBytes) {
+  useDevice(ordinal_);
+  need(targets_, device_, MemoryTag::activations, targets.size_bytes());
+  need(answers_, device_, MemoryTag::activations, answerBytes);
+  targets_.copyFrom(stream_.get(), targets.data(), targets.size_bytes());
+}
+
+void CudaBackend::score(const float* logits, std::span<const int32_t> targets, TokenScore* out) {
+  const auto n = static_cast<int>(targets.size());
+  const size_t bytes = targets.size() * sizeof(TokenScore);
+  sendTargets(targets, bytes);
+  scoreLogits(stream_.get(), onDevice(logits, n, otherRows_), model_.vocab, model_.vocab, targets_.as<int32_t>(), n, answers_.as<TokenScore>());
+  answers_.copyTo(stream_.get(), out, bytes);
+}
+
+void CudaBackend::compare(const float* base, const float* other, std::span<const int32_t> targets, Divergence* out) {
+  const auto n = static_cast<int>(targets.size());
+  const size_t bytes = targets.size() * sizeof(Divergence);
+  sendTargets(targets, bytes);
+  const float* first = onDevice(base, n, baseRows_);
+  const float* second = onDevice(other, n, otherRows_);
+  compareLogits(stream_.get(), first, second, model_.vocab, model_.vocab, targets_.as<int32_t>(), n, answers_.as<Divergence>());
+  answers_.copyTo(stream_.get(), out, bytes);
+}
+
+int32_t CudaBackend::sample(std::span<const int32_t> history, const SamplerSettings& settings, uint64_t position) {
+  const bool penalized = settings.repetitionPenalty != 1.0f;
+  const size_t window = penalized ? std::min(history.size(), static_cast<size_t>(std::max(0, settings.repetitionWindow))) : 0;
+  if (!logitsOnDevice_ || window > static_cast<size_t>(kMostHistory)) return winnow::sample(logits(), history, settings, position);
+  useDevice(ordinal_);
+  constexpr size_t kHead = 256;  // the token, then the position
+  need(sampled_, device_, MemoryTag::activations, kHead + sampleScratchBytes(model_.vocab));
+  sampled_.copyFrom(stream_.get(), &position, sizeof position, sizeof position);
+  SampleArgs args;
+  args.logits = logits_.as<float>();
+  args.vocab = model_.vocab;
+  args.temperature = settings.temperature;
+  args.topK = settings.topK;
+  args.topP = settings.topP;
+  args.minP = settings.minP;
+  args.repetitionPenalty = settings.repetitionPenalty;
+  args.seed = settings.seed;
+  if (window > 0) {
+    need(history_, device_, MemoryTag::activations, window * sizeof(int32_t));
+    history_.copyFrom(stream_.get(), history.data() + (history.size() - window), window * sizeof(int32_t));
+    args.history = history_.as<int32_t>();
+    args.historyCount = static_cast<int>(window);
+  }
+  args.token = sampled_.as<int32_t>();
+  args.position = sampled_.as<uint64_t>() + 1;
+  args.scratch = sampled_.as<char>() + kHead;
+  cuda::sample(stream_.get(), args);
+  int32_t token = 0;
+  sampled_.copyTo(stream_.get(), &token, sizeof token);
+  return token;
+}
+
+double CudaBackend::readBandwidth(size_t bytes) {
+  useDevice(ordinal_);
+  return measureReadBandwidth(stream_.get(), bytes);
+}
+
+// Products run on the tensor cores in 16 bits whatever the weights are stored as; f32 inputs take twice the work.
+double CudaBackend::peak(Storage storage, ActivationMode mode, int) {
+  constexpr int kSide = 4096;
+  useDevice(ordinal_);
+  std::string why;
+  const auto best = measureGemm(stream_.get(), {kSide, kSide, kSide}, storage == Storage::bf16 && mode == ActivationMode::bf16 ? GemmType::bf16 : GemmType::f16, &why);
+  return best ? best->teraflops() * 1000 : 0;
+}
+
+// --- the device ----------------------------------------------------------------------------------------------------------
+
+std::unique_ptr<Backend> CudaDevice::makeBackend(Ledger& ledger, ThreadPool&, const BackendOptions& options) {
+  useDevice(ordinal_);
+  return std::make_unique<CudaBackend>(ledger, ledger_, ordinal_, model_, options, caches_);
+}
+
+std::unique_ptr<WeightPlace> CudaDevice::makeWeightPlace(Ledger& ledger) { return std::make_unique<DevicePlace>(ledger.planning() ? ledger : ledger_, ordinal_); }
+
+std::optional<DeviceMemory> CudaDevice::memory() const {
+  useDevice(ordinal_);
+  size_t freeBytes = 0, totalBytes = 0;
+  throwIfFailed(cudaMemGetInfo(&freeBytes, &totalBytes), "memory");
+  return DeviceMemory{static_cast<int64_t>(freeBytes), static_cast<int64_t>(totalBytes), ledger_.total()};
+}
+
+}  // namespace winnow::cuda

@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "engine/cuda/forward.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cmath>
+
+#include "engine/core/check.h"
+
+namespace winnow::cuda {
+namespace {
+
+size_t floats(int64_t n) { return static_cast<size_t>(n) * sizeof(float); }
+DeviceKvCache& cacheOf(const SequenceRows& sequence) { return static_cast<DeviceKvCache&>(*sequence.cache); }
+const LayerWeights& layerOf(const ForwardInput& input, const Op& op) { return input.weights.layers[static_cast<size_t>(op.layer)]; }
+MatrixArgs argsOf(const Matrix& m) { return {m.format, m.rows, m.cols, m.data, m.scales, m.mins, m.steps}; }
+
+}  // namespace
+
+Forward::Forward(Ledger& host, Ledger& device, const ModelConfig& model, const BackendOptions& options, Stream stream)
+    : host_(host), device_(device), model_(model), options_(options), stream_(stream),
+      products_(device, options.batch, std::max({model.hidden, model.qRows(), model.ffn}), stream) {
+  const auto rows = [&](int64_t columns) { return DeviceBuffer(device, MemoryTag::activations, floats(options.batch * columns)); };
+  residual_ = rows(model.hidden);
+  q_ = rows(model.qRows());
+  k_ = rows(model.kvRows());
+  v_ = rows(model.kvRows());
+  attended_ = rows(model.qRows());
+  if (model.gatedFfn) gate_ = rows(model.ffn);
+  up_ = rows(model.ffn);
+  states_ = rows(2 * int64_t{model.heads});
+  tokens_ = DeviceBuffer(device, MemoryTag::metadata, static_cast<size_t>(options.batch) * sizeof(int32_t));
+  positions_ = DeviceBuffer(device, MemoryTag::metadata, tokens_.bytes());
+  if (model.position != PositionKind::rope) return;
+  const std::vector<float> frequencies = ropeFrequencies(model.rope);
+  frequencies_ = DeviceBuffer(device, MemoryTag::metadata, floats(static_cast<int64_t>(frequencies.size())));
+  cosines_ = rows(model.rope.dims / 2);
+  sines_ = rows(model.rope.dims / 2);
+  if (!device.planning()) frequencies_.copyFrom(stream, frequencies.data(), frequencies_.bytes());
+}
+
+// One row: a power of two, so that a captured pass serves many lengths.
+void Forward::measure(const ForwardInput& input) {
+  int slots = 0;
+  for (const SequenceRows& sequence : input.sequences) slots = std::max(slots, cacheOf(sequence).mostSlots() + sequence.count);
+  const bool one = input.tokens.size() == 1;
+  slots_ = one ? static_cast<int>(std::bit_ceil(static_cast<unsigned>(std::max(slots, kAttendChunk)))) : slots;
+  stride_ = one ? slots_ : (slots + 255) / 256 * 256;
+}
+
+void Forward::makeRoom(const ForwardInput& input) {
+  const auto need = [&](DeviceBuffer& buffer, MemoryTag tag, size_t bytes) {
+    if (buffer.bytes() >= bytes) return;
+    ++room_;
+    buffer = DeviceBuffer();
+    buffer = DeviceBuffer(device_, tag, bytes);
+  };
+  measure(input);
+  const bool single = std::any_of(input.sequences.begin(), input.sequences.end(), [](const auto& s) { return s.count == 1; });
+  if (single) need(partial_, MemoryTag::activations, floats(static_cast<int64_t>(decodeScratchFloats(model_.heads, model_.headDim, slots_))));
+  const int64_t row = model_.heads * stride_, rows = static_cast<int64_t>(input.tokens.size()) * row;
+  const bool followed = std::any_of(input.plan.ops.begin(), input.plan.ops.end(), [](const Op& op) { return op.keepProbabilities; });
+  materialised_ = input.attention || (followed && static_cast<int64_t>(floats(rows)) <= options_.probabilityBytes);
+  if (materialised_) need(probabilities_, MemoryTag::probabilities, floats(rows));
+  const bool counted = std::any_of(input.sequences.begin(), input.sequences.end(), [](const auto& s) { return s.cache->tracksColumnSums(); });
+  if (counted && single) need(tapped_, MemoryTag::probabilities, floats(row));
+}
+
+void Forward::releaseProbabilities() {
+  if (probabilities_.bytes() > 0) ++room_;
+  probabilities_ = DeviceBuffer();
+  hostProbabilities_ = Buffer();
+}
+
+void Forward::upload(const ForwardInput& input) {
+  tokens_.copyFrom(stream_, input.tokens.data(), input.tokens.size_bytes());
+  std::vector<int32_t> positions;
+  for (const SequenceRows& sequence : input.sequences)
+    for (int i = 0; i < sequence.count; ++i) positions.push_back(static_cast<int32_t>(sequence.first + i));
+  CHECK(positions.size() == input.tokens.size(), positions.size(), input.tokens.size());
+  positions_.copyFrom(stream_, positions.data(), positions.size() * sizeof(int32_t));
+}
+
+void Forward::enqueue(const ForwardInput& input, OpMarks* marks) {
+  const int n = static_cast<int>(input.tokens.size());
+  if (model_.position == PositionKind::rope)
+    prepareRotations(stream_, frequencies_.as<float>(), model_.rope.dims, positions_.as<int32_t>(), n, cosines_.as<float>(), sines_.as<float>());
+  for (size_t i = 0; i < input.plan.ops.size(); ++i) {
+    const Op& op = input.plan.ops[i];
+    if (op.kind == OpKind::logits) continue;
+    if (marks) marks->begin(i);
+    switch (op.kind) {
+      case OpKind::embed: {
+        const MatrixArgs positions = input.weights.positions ? argsOf(*input.weights.positions) : MatrixArgs();
+        embed(stream_, argsOf(*input.weights.embedding), input.weights.positions ? &positions : nullptr, tokens_.as<int32_t>(), positions_.as<int32_t>(), n,
+              residual_.as<float>());
+        break;
+      }
+      case OpKind::qkv:
+      case OpKind::vOnly: project(input, op); break;
+      case OpKind::attend:
+      case OpKind::attendReuse: attend(input, op); break;
+      case OpKind::linear: output(input, op); break;
+      default: gateUp(input, op);
+    }
+    if (marks) marks->end();
+  }
+  for (const SequenceRows& sequence : input.sequences) advance(stream_, cacheOf(sequence).lengths(), cacheOf(sequence).heads(), sequence.count);
+}
+
+Source Forward::normed(int firstRow, const float* weight, const float* bias) const {
+  Source source{residual_.as<float>() + int64_t{firstRow} * model_.hidden, model_.hidden,
+                model_.norm == NormKind::rms ? Source::Kind::rms : Source::Kind::layer};
+  source.weight = weight;
+  source.bias = bias;
+  source.eps = model_.normEps;
+  return source;
+}
+
+// In place: a row never moves behind one that is still to move.
+void Forward::gatherRows(std::span<const int> rows) {
+  const size_t bytes = floats(model_.hidden);
+  for (size_t i = 0; i < rows.size(); ++i)
+    if (static_cast<size_t>(rows[i]) != i) residual_.copyFromDevice(stream_, residual_.as<float>() + int64_t{rows[i]} * model_.hidden, bytes, i * bytes);
+}
+
+void Forward::project(const ForwardInput& input, const Op& op) {
+  const LayerWeights& w = layerOf(input, op);
+  const int n = static_cast<int>(input.tokens.size());
+  const bool follower = op.kind == OpKind::vOnly;
+  const Source x = normed(0, w.attnNorm, w.attnNormBias);
+  tapInput(input, op, LinearInput::attention, x, model_.hidden);
+  const auto target = [](const Matrix* m, const float* bias, const DeviceBuffer& y) {
+    return Target{argsOf(*m), y.as<float>(), m->rows, bias, false};
+  };
+  std::vector<Target> targets;
+  if (!follower) targets = {target(w.q, w.qBias, q_), target(w.k, w.kBias, k_)};
+  targets.push_back(target(w.v, w.vBias, v_));
+  products_.multiply(targets, x, n, model_.hidden, input.activations);
+  store(input, op);
+}
+
+void Forward::store(const ForwardInput& input, const Op& op) {
+  const LayerWeights& w = layerOf(input, op);
+  const bool follower = op.kind == OpKind::vOnly;
+  int64_t row = 0;
+  for (const SequenceRows& sequence : input.sequences) {
+    StoreArgs args;
+    if (!follower) args.q = q_.as<float>() + row * model_.qRows(), args.k = k_.as<float>() + row * model_.kvRows();
+    args.v = v_.as<float>() + row * model_.kvRows();
+    args.tokens = sequence.count;
+    args.heads = model_.heads;
+    args.kvHeads = model_.kvHeads;
+    args.headDim = model_.headDim;
+    if (model_.qkNorm && !follower) args.qNorm = w.qNorm, args.kNorm = w.kNorm;
+    args.eps = model_.normEps;
+    if (model_.position == PositionKind::rope) {
+      args.cosines = cosines_.as<float>() + row * (model_.rope.dims / 2);
+      args.sines = sines_.as<float>() + row * (model_.rope.dims / 2);
+      args.ropeDims = model_.rope.dims;
+    }
+    args.positionIds = positions_.as<int32_t>() + row;
+    args.kv = cacheOf(sequence).tables(op.layer, follower ? -1 : op.layer);
+    rotateAndStore(stream_, args);
+    row += sequence.count;
+  }
+}
+
+void Forward::attend(const ForwardInput& input, const Op& op) {
+  int64_t row = 0;
+  for (const SequenceRows& sequence : input.sequences) {
+    attendSequence(input, op, sequence, row);
+    if (input.attention) tapAttention(input, op, sequence, row);
+    row += sequence.count;
+  }
+}
+
+void Forward::attendSequence(const ForwardInput& input, const Op& op, const SequenceRows& sequence, int64_t row) {
+  const bool reuse = op.kind == OpKind::attendReuse, given = reuse && materialised_;
+  const bool kept = materialised_ && (op.keepProbabilities || input.attention) && !reuse;
+  const DeviceKvCache& cache = cacheOf(sequence);
+  float* probabilities = probabilities_.as<float>() + row * model_.heads * stride_;
+  AttendArgs args;
+  args.queries = args.added = sequence.count;
+  args.heads = model_.heads;
+  args.kvHeads = model_.kvHeads;
+  args.headDim = model_.headDim;
+  args.kv = cache.tables(op.layer, given ? -1 : reuse ? op.leader : op.layer);
+  args.mostTokens = slots_;
+  args.scale = 1.0f / std::sqrt(static_cast<float>(model_.headDim));
+  args.slidingWindow = model_.slidingWindow;
+  args.q = given ? nullptr : q_.as<float>() + row * model_.qRows();
+  args.out = attended_.as<float>() + row * model_.qRows();
+  args.reuse = given ? probabilities : nullptr;
+  args.probabilities = kept ? probabilities : nullptr;
+  args.probabilityStride = stride_;
+  args.columnSums = reuse ? nullptr : cache.deviceSums(op.layer);
+  args.columnStride = cache.columnStride();
+  // The products that follow round to 16 bits what attention gives them, or they do not.
+  const ActivationMode mode = activationMode(input.activations, layerOf(input, op).v->format.storage);
+  args.precise = mode == ActivationMode::f32 || mode == ActivationMode::int8;
+  args.states = states_.as<float>();
+  args.partial = partial_.as<float>();
+  if (sequence.count > 1) return attendPrefill(stream_, args);
+  if (args.columnSums && !kept) args.probabilities = tapped_.as<float>();
+  attendDecode(stream_, args);
+}
+
+// Norms and activations are made on the way into products: for a tap they are made once more, to be seen.
+void Forward::tapInput(const ForwardInput& input, const Op& op, LinearInput which, const Source& source, int cols) {
+  if (!input.tap) return;
+  const int n = static_cast<int>(input.tokens.size());
+  const DeviceBuffer seen(device_, MemoryTag::activations, floats(int64_t{n} * cols));
+  CHECK(source.kind != Source::Kind::rows || source.stride == cols, source.stride, cols);
+  const bool asItLies = source.kind == Source::Kind::rows;
+  if (!asItLies) prepare(stream_, source, n, cols, ActivationMode::f32, {.plain = true}, seen.as<void>());
+  std::vector<float> host(input.tokens.size() * static_cast<size_t>(cols));
+  (asItLies ? attended_ : seen).copyTo(stream_, host.data(), host.size() * sizeof(float));
+  input.tap->take(op.layer, which, host.data(), cols, n, cols);
+}
+
+void Forward::tapAttention(const ForwardInput& input, const Op& op, const SequenceRows& sequence, int64_t row) {
+  const size_t bytes = floats(int64_t{model_.heads} * sequence.count * stride_);
+  if (hostProbabilities_.bytes() < bytes) {
+    hostProbabilities_ = Buffer();
+    hostProbabilities_ = Buffer(host_, MemoryTag::probabilities, bytes);
+  }
+  probabilities_.copyTo(stream_, hostProbabilities_.data(), bytes, floats(row * model_.heads * stride_));
+  const int columns = sequence.cache->longest(op.layer) + sequence.count;
+  input.attention->take(op.layer, {hostProbabilities_.as<float>(), stride_, model_.heads, sequence.count, columns, sequence.first});
+}
+
+void Forward::output(const ForwardInput& input, const Op& op) {
+  const LayerWeights& w = layerOf(input, op);
+  const int n = static_cast<int>(input.tokens.size()), cols = op.down ? model_.ffn : model_.qRows();
+  Source x{attended_.as<float>(), cols};
+  if (op.down) {
+    x = {(model_.gatedFfn ? gate_ : up_).as<float>(), cols, Source::Kind::activated};
+    x.activation = model_.activation;
+    if (model_.gatedFfn) x.up = up_.as<float>();
+  }
+  tapInput(input, op, op.down ? LinearInput::down : LinearInput::output, x, cols);
+  const Target target{argsOf(*(op.down ? w.down : w.o)), residual_.as<float>(), model_.hidden, op.down ? w.downBias : w.oBias, true};
+  products_.multiply({&target, 1}, x, n, cols, input.activations);
+}
+
+// The activation is made on the way into the second matrix.
+void Forward::gateUp(const ForwardInput& input, const Op& op) {
+  const LayerWeights& w = layerOf(input, op);
+  const Source x = normed(0, w.ffnNorm, w.ffnNormBias);
+  tapInput(input, op, LinearInput::ffn, x, model_.hidden);
+  std::vector<Target> targets = {{argsOf(*w.up), up_.as<float>(), model_.ffn, w.upBias, false}};
+  if (model_.gatedFfn) targets.push_back({argsOf(*w.gate), gate_.as<float>(), model_.ffn, w.gateBias, false});
+  products_.multiply(targets, x, static_cast<int>(input.tokens.size()), model_.hidden, input.activations);
+}
+
+void Forward::logits(const ForwardInput& input, int firstRow, int rows, float* out) {
+  const Target target{argsOf(*input.weights.head), out, model_.vocab, nullptr, false};
+  products_.multiply({&target, 1}, normed(firstRow, input.weights.outputNorm, input.weights.outputNormBias), rows, model_.hidden,
+                     input.activations);
+}
+
+}  // namespace winnow::cuda

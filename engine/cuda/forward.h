@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// Queues a pass over a batch of rows on a stream, op by op as the plan says; the counterpart of what engine/cpu/backend.h does at once.
+// What changes from token to token is read from device memory, so that a pass over one row can be captured and replayed.
+#pragma once
+#include <span>
+#include <vector>
+
+#include "engine/cuda/kv_cache.h"
+#include "engine/cuda/products.h"
+#include "engine/run/backend.h"
+#include "engine/weights/calibration.h"
+#include "engine/weights/store.h"
+
+namespace winnow::cuda {
+
+// Marks on the stream around ops; times are known when it has passed them.
+class OpMarks {
+ public:
+  virtual ~OpMarks() = default;
+  virtual void begin(size_t op) = 0;
+  virtual void end() = 0;
+};
+
+class Forward {
+ public:
+  Forward(Ledger& host, Ledger& device, const ModelConfig& model, const BackendOptions& options, Stream stream);
+
+  // Takes what a pass needs beyond its rows: scratch by the lengths, probabilities. Counts how often addresses changed.
+  void makeRoom(const ForwardInput& input);
+  uint64_t room() const { return room_; }
+  int slots() const { return slots_; }  // bound on those of any head
+  bool materialised() const { return materialised_; }
+  void releaseProbabilities();
+
+  void upload(const ForwardInput& input);                     // tokens and positions
+  void enqueue(const ForwardInput& input, OpMarks* marks);    // all but the logits, then the caches' lengths
+  void gatherRows(std::span<const int> rows);                 // of what the logits are made of, to the front
+  void logits(const ForwardInput& input, int firstRow, int rows, float* out /* [rows, vocab] */);
+
+ private:
+  void measure(const ForwardInput& input);
+  void project(const ForwardInput& input, const Op& op);
+  void store(const ForwardInput& input, const Op& op);
+  void attend(const ForwardInput& input, const Op& op);
+  void attendSequence(const ForwardInput& input, const Op& op, const SequenceRows& sequence, int64_t row);
+  void tapAttention(const ForwardInput& input, const Op& op, const SequenceRows& sequence, int64_t row);
+  void tapInput(const ForwardInput& input, const Op& op, LinearInput which, const Source& source, int cols);
+  void output(const ForwardInput& input, const Op& op);
+  void gateUp(const ForwardInput& input, const Op& op);
+  Source normed(int firstRow, const float* weight, const float* bias) const;  // the residual's norm, made where it is read
+
+  Ledger& host_;
+  Ledger& device_;
+  const ModelConfig& model_;
+  BackendOptions options_;
+  Stream stream_;
+  DeviceBuffer residual_, q_, k_, v_, attended_, gate_, up_;  // f32 [batch, ...]
+  Products products_;
+  DeviceBuffer states_;                               // of attention with taps, [batch, heads, 2]
+  DeviceBuffer partial_;                              // of attention of one row over chunks of slots
+  DeviceBuffer probabilities_;                        // [heads, rows, stride] of the last leader, of each sequence in turn
+  DeviceBuffer tapped_;                               // [heads, stride]: what only column sums of one row want
+  DeviceBuffer frequencies_, cosines_, sines_;
+  DeviceBuffer tokens_, positions_;                   // int32 [batch]
+  Buffer hostProbabilities_;                          // for a tap
+  int slots_ = 0;
+  int64_t stride_ = 0;                                // of probabilities
+  bool materialised_ = false;
+  uint64_t room_ = 0;
+};
+
+}  // namespace winnow::cuda

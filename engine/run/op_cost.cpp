@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "engine/run/op_cost.h"
+
+#include "engine/cache/kv_cache.h"
+#include "engine/weights/store.h"
+
+namespace winnow {
+namespace {
+
+int64_t matrixBytes(const Matrix* m) { return m ? static_cast<int64_t>(m->bytes()) : 0; }
+int64_t matrixFlops(const Matrix* m, int64_t tokens) { return m ? 2 * tokens * m->rows * m->cols : 0; }
+
+}  // namespace
+
+OpTime declaredCost(const ForwardInput& input, const ModelConfig& model, int index, bool materialised) {
+  const Op& op = input.plan.ops[static_cast<size_t>(index)];
+  const auto layer = [&]() -> const LayerWeights& { return input.weights.layers[static_cast<size_t>(op.layer)]; };
+  OpTime out{index, 0, 0, 0};
+  const auto n = static_cast<int64_t>(input.tokens.size());
+  const auto add = [&](const Matrix* m) {
+    out.bytes += matrixBytes(m);
+    out.flops += matrixFlops(m, n);
+  };
+  const WeightSet& weights = input.weights;
+  switch (op.kind) {
+    case OpKind::embed: out.bytes = n * matrixBytes(weights.embedding) / weights.embedding->rows; break;
+    case OpKind::qkv:
+      add(layer().q);
+      add(layer().k);
+      add(layer().v);
+      break;
+    case OpKind::vOnly: add(layer().v); break;
+    case OpKind::attend:
+    case OpKind::attendReuse: {
+      const bool scores = op.kind == OpKind::attend || !materialised;
+      for (const SequenceRows& sequence : input.sequences) {
+        const KvCache& cache = *sequence.cache;
+        const int64_t queries = sequence.count;
+        out.bytes += cache.readBytes(op.layer, true);
+        if (scores && op.leader >= 0) out.bytes += cache.readBytes(op.leader, true) - cache.readBytes(op.leader, false);
+        const int64_t seen = queries * cache.slotsSeen(op.layer) - queries * (queries - 1) / 2 * model.kvHeads;  // query-slot pairs
+        out.flops += (scores ? 4 : 2) * seen * model.groupSize() * model.headDim;
+      }
+      break;
+    }
+    case OpKind::linear: add(op.down ? layer().down : layer().o); break;
+    case OpKind::gateUp:
+      add(layer().gate);
+      add(layer().up);
+      break;
+    case OpKind::logits: {
+      const int64_t rows = !input.sinkRows.empty() ? static_cast<int64_t>(input.sinkRows.size()) : input.sink ? n - input.sinkFrom : input.wantLogits ? 1 : 0;
+      if (rows > 0) out.bytes = matrixBytes(weights.head);
+      out.flops = matrixFlops(weights.head, rows);
+      break;
+    }
+  }
+  return out;
+}
+
+}  // namespace winnow

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "engine/weights/place.h"
+
+namespace winnow {
+
+bool usableInPlace(const MasterTensor& t, const Recipe& recipe) {
+  if (!recipe.method.empty() || !recipe.prune.empty() || !t.direct() || isBlockType(t.type)) return false;
+  const auto element = static_cast<size_t>(dtypeTraits(t.type).blockBytes);
+  const bool sameType = (recipe.format.storage == Storage::f32) == (t.type == DType::f32);
+  return sameType && t.storedRowBytes == element * static_cast<size_t>(t.cols) && reinterpret_cast<uintptr_t>(t.directRow(0)) % element == 0;
+}
+
+int64_t HostPlace::bytes(const MasterTensor& tensor, const Recipe& recipe) const {
+  return usableInPlace(tensor, recipe) ? 0 : static_cast<int64_t>(recipe.format.bytes(static_cast<int>(tensor.rows), static_cast<int>(tensor.cols)));
+}
+
+Converted HostPlace::make(const WeightWork& work, WeightVersion& out) {
+  const MasterTensor& tensor = work.tensor;
+  const auto rows = static_cast<int>(tensor.rows), cols = static_cast<int>(tensor.cols);
+  if (!usableInPlace(tensor, work.recipe)) {
+    out.matrix = Matrix::allocate(ledger_, work.recipe.format, rows, cols);
+    return planning() ? Converted::done : convert(tensor, work.recipe, work.calibration, work.pool, work.progress, out.matrix);
+  }
+  out.matrix.format = work.recipe.format;
+  out.matrix.rows = rows;
+  out.matrix.cols = cols;
+  out.matrix.data = tensor.directRow(0);
+  out.mapped = MappedBytes(ledger_, static_cast<int64_t>(out.matrix.bytes()));
+  work.progress.advance(tensor.rows * tensor.cols);
+  return Converted::done;
+}
+
+}  // namespace winnow

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// Weight versions and where they live: in host memory and the mapped file, or on a device. The pointers of a version are good where its
+// place is.
+#pragma once
+#include <memory>
+#include <utility>
+
+#include "engine/core/memory.h"
+#include "engine/core/threads.h"
+#include "engine/model/model.h"
+#include "engine/weights/calibration.h"
+#include "engine/weights/convert.h"
+#include "engine/weights/matrix.h"
+#include "engine/weights/recipe.h"
+
+namespace winnow {
+
+// Bytes of the file that are read in place, posted while the version lives.
+class MappedBytes {
+ public:
+  MappedBytes() = default;
+  MappedBytes(Ledger& ledger, int64_t bytes) : ledger_(&ledger), bytes_(bytes) { ledger.post(MemoryTag::weightsMapped, bytes); }
+  MappedBytes(MappedBytes&& other) noexcept { *this = std::move(other); }
+  MappedBytes& operator=(MappedBytes&& other) noexcept {
+    std::swap(ledger_, other.ledger_);
+    std::swap(bytes_, other.bytes_);
+    return *this;
+  }
+  ~MappedBytes() {
+    if (ledger_) ledger_->post(MemoryTag::weightsMapped, -bytes_);
+  }
+  int64_t bytes() const { return bytes_; }
+
+ private:
+  Ledger* ledger_ = nullptr;
+  int64_t bytes_ = 0;
+};
+
+struct WeightVersion {
+  Matrix matrix;  // norms and biases are f32 [1, n]
+  MappedBytes mapped;
+  std::shared_ptr<const void> memory;  // owner of what the matrix points to, where that is neither the matrix nor the file
+};
+
+struct WeightWork {
+  const MasterTensor& tensor;
+  const Recipe& recipe;
+  const Calibration* calibration;  // null when the recipe needs none
+  ThreadPool& pool;
+  ConvertProgress& progress;
+};
+
+class WeightPlace {
+ public:
+  virtual ~WeightPlace() = default;
+  virtual bool planning() const = 0;
+  // Throws std::bad_alloc when memory is out. On a planning ledger memory is counted only.
+  virtual Converted make(const WeightWork& work, WeightVersion& out) = 0;
+  virtual int64_t bytes(const MasterTensor& tensor, const Recipe& recipe) const = 0;  // that make() allocates
+};
+
+// Plain values of the right type are read in the file, everything else is made in memory.
+class HostPlace final : public WeightPlace {
+ public:
+  explicit HostPlace(Ledger& ledger) : ledger_(ledger) {}
+  bool planning() const override { return ledger_.planning(); }
+  Converted make(const WeightWork& work, WeightVersion& out) override;
+  int64_t bytes(const MasterTensor& tensor, const Recipe& recipe) const override;
+
+ private:
+  Ledger& ledger_;
+};
+
+// Whether the file's own bytes are what a recipe wants, row after row.
+bool usableInPlace(const MasterTensor& tensor, const Recipe& recipe);
+
+}  // namespace winnow
