@@ -43,7 +43,7 @@ QJsonObject jsonAxis(const ChartAxis& axis) {
 }
 
 QString kindName(Chart::Kind kind) {
-  static constexpr const char* names[] = {"line", "stacked_area", "bars", "scatter", "heatmap", "attribution"};
+  static constexpr const char* names[] = {"line", "stacked_area", "bars", "scatter", "heatmap", "attribution", "text"};
   return QString::fromLatin1(names[static_cast<int>(kind)]);
 }
 

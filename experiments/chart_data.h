@@ -30,7 +30,7 @@ struct ChartAxis {
   QStringList categories;       // not empty: x is an index into these
 };
 struct Chart {
-  enum class Kind { line, stackedArea, bars, scatter, heatmap, attribution };
+  enum class Kind { line, stackedArea, bars, scatter, heatmap, attribution, text };  // text: labels in reading order, y their scores
   struct Panel {                // one set of axes; comparison has several side by side
     Kind kind = Kind::line;
     QString title;

@@ -202,6 +202,12 @@ void Workbench::attribute(const AttributeSpec& spec) {
   });
 }
 
+std::vector<Source> Workbench::tokenWindows(const std::string& text, int tokens) const {
+  const auto engine = impl_->engine();
+  const auto tokenizer = engine ? engine->tokenizer() : nullptr;
+  return tokenizer ? splitWindows(text, *tokenizer, tokens) : std::vector<Source>();
+}
+
 void Workbench::attributeDifference(const AttributionDifferenceSpec& spec) {
   impl_->startJob(JobState::Kind::attribute, tr("Comparing attributions"), [this, d = impl_.get(), spec](const Progress& progress) -> Status {
     const auto show = [this, d](const AttributeResult& side, bool second) { d->onGui([this, side, second] { Q_EMIT attributionSideChanged(side, second); }); };

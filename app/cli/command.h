@@ -34,7 +34,7 @@ class Invocation {
   // One warning where the engine will do or did something else than was asked for; with --strict the error.
   Status tellAdjustments(const std::vector<Adjustment>& adjustments) const;
 
-  Result<std::vector<std::pair<std::string, KnobValue>>> settings() const;  // --set, in the order given
+  Result<std::vector<std::pair<std::string, KnobValue>>> settings(const std::string& option = "--set") const;  // in the order given
   Result<Config> config() const;                // of the settings
   Result<EngineOptions> engineOptions() const;  // --device, --threads
   Result<std::shared_ptr<Engine>> openEngine(const std::string& model) const;

@@ -68,6 +68,7 @@ MainWindow::MainWindow(ThemeManager* themes, Workbench* workbench, Settings* set
 MainWindow::~MainWindow() {
   // Panels go before the clock and the cursor they are told of.
   disconnect(workbench_, nullptr, this, nullptr);
+  disconnect(tabs_, nullptr, this, nullptr);
   delete takeCentralWidget();
   for (QDockWidget* each : docks_) delete each;
 }
@@ -106,6 +107,7 @@ void MainWindow::buildCentre() {
   runs_ = new RunsView(tabs_);
   tabs_->addTab(runs_, tr("Runs"));
   pages_->addWidget(tabs_);
+  connect(tabs_, &QTabWidget::currentChanged, this, &MainWindow::makeRoom);
   column->addWidget(pages_, 1);
   setCentralWidget(centre);
 }
@@ -135,6 +137,7 @@ void MainWindow::buildDocks() {
 }
 
 void MainWindow::defaultLayout() {
+  aside_.clear();
   for (QDockWidget* each : docks_) {
     each->setFloating(false);
     each->show();
@@ -168,7 +171,29 @@ void MainWindow::resizeEvent(QResizeEvent* event) {
 
 bool MainWindow::startPageShown() const { return pages_->currentWidget() == start_; }
 
+void MainWindow::makeRoom() {
+  if (startPageShown()) return;
+  if (tabs_->currentWidget() != attribution_) return giveBack();
+  if (keepDocks_) return;
+  for (QDockWidget* each : {docks_[1], docks_[2], docks_[3]}) {
+    if (each->isHidden() || each->isFloating()) continue;
+    aside_.push_back(each);
+    each->hide();
+  }
+}
+
+void MainWindow::giveBack() {
+  keepDocks_ = keepDocks_ || std::any_of(aside_.begin(), aside_.end(), [](const QDockWidget* each) { return !each->isHidden(); });
+  for (QDockWidget* each : aside_) {
+    if (each == docks_[1] && width() < 1200) inspectorAside_ = true;
+    else each->show();
+  }
+  if (!aside_.empty() && !docks_[2]->isHidden()) docks_[2]->raise();
+  aside_.clear();
+}
+
 void MainWindow::showStartPage() {
+  giveBack();
   if (pages_->currentWidget() != start_ && layoutBeforeStart_.isEmpty()) layoutBeforeStart_ = saveState(kLayoutVersion);
   for (QDockWidget* each : docks_) each->hide();
   bar_->hide();
@@ -187,6 +212,7 @@ void MainWindow::leaveStartPage() {
   if (!known) defaultLayout();
   layoutBeforeStart_.clear();
   prompt_->focusPrompt();
+  makeRoom();
   updateActions();
 }
 
@@ -222,6 +248,7 @@ void MainWindow::closeEvent(QCloseEvent* event) {
   if (session && workbench_->sessionIsTemporary() && !runs_->model()->runs().empty())
     settings_->addSession(QString::fromStdString(session->path()), runsText());
   closing_ = true;
+  giveBack();
   settings_->setWindow(saveGeometry(), startPageShown() ? layoutBeforeStart_ : saveState(kLayoutVersion));
   workbench_->stop();
   event->accept();

@@ -82,6 +82,8 @@ class MainWindow : public QMainWindow {
   void defaultLayout();
   void leaveStartPage();
   void showStartPage();
+  void makeRoom();      // for the attribution: what generation alone needs steps aside
+  void giveBack();      // what stepped aside
   void refreshTitle();
 
   // main_window_actions.cpp: what a person can do
@@ -103,6 +105,9 @@ class MainWindow : public QMainWindow {
   void chooseText();
   bool saveSession();
   void loadText(const QString& path);
+  void chooseContext(bool append);   // of an attribution
+  void loadContext(const QString& path, bool append);
+  void chooseProxy();
   QString readText(const QString& path);
   void refreshRecent();
   QString runsText() const;
@@ -120,6 +125,7 @@ class MainWindow : public QMainWindow {
   void refreshRuns();
   void compareRuns(const std::vector<qint64>& runs);
   void deleteRuns(const std::vector<qint64>& runs);
+  void showAttribution(const storage::AttributionRecord& record, qint64 run);
   void fail(const QString& message, const QString& hint);
   void startProbe();
 
@@ -155,6 +161,8 @@ class MainWindow : public QMainWindow {
   QString lastAdjustment_;   // shown in the banner, so that it is said once
   bool closing_ = false;
   bool inspectorAside_ = false;  // hidden for want of room
+  std::vector<QDockWidget*> aside_;  // hidden while the attribution is shown
+  bool keepDocks_ = false;           // somebody wanted them beside it
 };
 
 }  // namespace winnow

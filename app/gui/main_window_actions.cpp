@@ -92,6 +92,11 @@ void MainWindow::buildRunActions() {
                  tr("Stop the running job; what is done is kept"), QStringLiteral("stop")},
                 [this] { workbench_->stop(); });
   actions_->separator(menu);
+  actions_->add({QStringLiteral("run.attribute"), tr("&Attribute"), menu, QKeySequence(Qt::Key_F6), tr("Which parts of the context made the answer")},
+                [this] {
+                  showView(attributionTab);
+                  attribution_->run();
+                });
   actions_->add({QStringLiteral("run.evaluate"), tr("&Evaluate…"), menu, QKeySequence(Qt::Key_F7),
                  tr("Perplexity and divergence on a text"), QStringLiteral("evaluate")},
                 [this] {

@@ -12,6 +12,7 @@
 #include "app/gui/main_window.h"
 #include "app/gui/plan_dialog.h"
 #include "app/gui/status_chips.h"
+#include "experiments/context_file.h"
 #include "experiments/model_source.h"
 #include "experiments/session_opening.h"
 #include "panels/start/start_page.h"
@@ -23,7 +24,7 @@
 namespace winnow {
 namespace {
 
-enum class FileKind { model, session, text, plan, unknown };
+enum class FileKind { model, session, text, passages, plan, unknown };
 
 FileKind kindOf(const QString& path) {
   const QFileInfo info(path);
@@ -34,6 +35,7 @@ FileKind kindOf(const QString& path) {
   if (suffix == QStringLiteral("txt") || suffix == QStringLiteral("md") || suffix == QStringLiteral("markdown") ||
       suffix == QStringLiteral("text"))
     return FileKind::text;
+  if (holdsPassages(path)) return FileKind::passages;
   if (suffix == QStringLiteral("json")) return FileKind::plan;
   return FileKind::unknown;
 }
@@ -47,12 +49,13 @@ void MainWindow::openPath(const QString& path) {
     case FileKind::model: return openModel(path);
     case FileKind::session: openSession(path); return;
     case FileKind::text: return loadText(path);
+    case FileKind::passages: showView(attributionTab); return loadContext(path, false);
     case FileKind::plan: return openPlan(path);
     case FileKind::unknown: break;
   }
   fail(tr("Winnow cannot open %1.").arg(QFileInfo(path).fileName()),
        tr("It opens GGUF files and Hugging Face folders as models, .winnow files as sessions, .json files as plans, .txt and .md files as "
-          "text."));
+          "text, .jsonl files as passages to attribute to."));
 }
 
 void MainWindow::openModel(const QString& path) {
@@ -166,11 +169,33 @@ QString MainWindow::readText(const QString& path) {
 }
 
 void MainWindow::loadText(const QString& path) {
+  if (!startPageShown() && tabs_->currentWidget() == attribution_) return loadContext(path, false);
   const QString text = readText(path);
   if (text.isEmpty()) return;
   leaveStartPage();
-  if (tabs_->currentWidget() == attribution_) attribution_->setContext(text, path);
-  else prompt_->setPrompt(text);
+  prompt_->setPrompt(text);
+}
+
+void MainWindow::chooseContext(bool append) {
+  const QString path = QFileDialog::getOpenFileName(this, append ? tr("Add text or passages") : tr("Open text or passages"),
+                                                    settings_->folder(QStringLiteral("text")),
+                                                    tr("Text and passages (*.txt *.md *.markdown *.text *.jsonl *.ndjson);;All files (*)"));
+  if (path.isEmpty()) return;
+  settings_->setFolder(QStringLiteral("text"), path);
+  loadContext(path, append);
+}
+
+void MainWindow::loadContext(const QString& path, bool append) {
+  const Status read = attribution_->openFile(path, append);
+  if (!read) fail(QString::fromStdString(read.error().message), QString::fromStdString(read.error().hint));
+}
+
+void MainWindow::chooseProxy() {
+  const QString path = QFileDialog::getOpenFileName(this, tr("Choose a proxy model"), settings_->folder(QStringLiteral("model")),
+                                                    tr("Models (*.gguf *.safetensors);;All files (*)"));
+  if (path.isEmpty()) return;
+  settings_->setFolder(QStringLiteral("model"), path);
+  attribution_->setProxyFile(path);
 }
 
 bool MainWindow::saveSession() {
@@ -212,6 +237,7 @@ void MainWindow::dragEnterEvent(QDragEnterEvent* event) {
     case FileKind::model: start_->setDropHint(tr("Open the model %1").arg(name)); break;
     case FileKind::session: start_->setDropHint(tr("Open the session %1").arg(name)); break;
     case FileKind::text: start_->setDropHint(tr("Load %1 as text").arg(name)); break;
+    case FileKind::passages: start_->setDropHint(tr("Attribute to the passages of %1").arg(name)); break;
     case FileKind::plan: start_->setDropHint(tr("Open the plan %1").arg(name)); break;
     case FileKind::unknown: start_->setDropHint(tr("%1 is neither a model, a session, a plan nor a text").arg(name)); return;
   }

@@ -10,6 +10,7 @@
 #include "app/gui/main_window.h"
 #include "app/gui/measure_dialog.h"
 #include "app/gui/status_chips.h"
+#include "experiments/attribution_record.h"
 #include "experiments/model_source.h"
 #include "panels/attribution/attribution_view.h"
 #include "panels/events/events_panel.h"
@@ -64,6 +65,8 @@ void MainWindow::connectWorkbench() {
   connect(workbench_, &Workbench::effectiveChanged, this, &MainWindow::effectiveChanged);
   connect(workbench_, &Workbench::qualityChanged, this, [this](const QualityPoint& point) { inspector_->setQuality(point); });
   connect(workbench_, &Workbench::attributionChanged, attribution_, &AttributionView::setResult);
+  connect(workbench_, &Workbench::attributionSideChanged, attribution_, &AttributionView::setSide);
+  connect(workbench_, &Workbench::attributionDifferenceChanged, attribution_, &AttributionView::setDifference);
   connect(workbench_, &Workbench::logged, events_, &EventsPanel::add);
 }
 
@@ -79,7 +82,10 @@ void MainWindow::connectPanels() {
 
   knobs_->setPlanner([this](const Config& config) { return workbench_->hasModel() ? workbench_->planMemory(config) : MemoryByTag{}; });
   connect(knobs_, &KnobPanel::configRequested, this,
-          [this](const Config& config, const QString& cause) { workbench_->setConfig(config, cause); });
+          [this](const Config& config, const QString& cause) {
+            workbench_->setConfig(config, cause);
+            attribution_->setConfig(config);
+          });
   connect(knobs_, &KnobPanel::rebuildRequested, workbench_, &Workbench::rebuildCache);
 
   connect(prompt_, &PromptPanel::generateRequested, workbench_, &Workbench::generate);
@@ -88,19 +94,13 @@ void MainWindow::connectPanels() {
 
   connect(attribution_, &AttributionView::runRequested, workbench_, &Workbench::attribute);
   connect(attribution_, &AttributionView::stopRequested, workbench_, &Workbench::stop);
-  connect(attribution_, &AttributionView::openTextRequested, this, &MainWindow::chooseText);
+  connect(attribution_, &AttributionView::differenceRequested, workbench_, &Workbench::attributeDifference);
+  connect(attribution_, &AttributionView::openTextRequested, this, &MainWindow::chooseContext);
+  connect(attribution_, &AttributionView::proxyFileRequested, this, &MainWindow::chooseProxy);
+  connect(attribution_, &AttributionView::exportRequested, this, &MainWindow::exportChart);
   connect(attribution_, &AttributionView::exportTableRequested, this, [this](const QByteArray& csv, const QByteArray& json) {
     saveBytes(QStringLiteral("export"), QStringLiteral("attribution.csv"), tr("CSV (*.csv);;JSON (*.json)"),
               [csv, json](const QString& path) { return path.endsWith(QStringLiteral(".json")) ? json : csv; });
-  });
-  connect(attribution_, &AttributionView::exportPictureRequested, this, [this](const QPixmap& picture) {
-    saveBytes(QStringLiteral("export"), QStringLiteral("attribution.png"), tr("PNG (*.png)"), [picture](const QString&) {
-      QByteArray bytes;
-      QBuffer buffer(&bytes);
-      buffer.open(QIODevice::WriteOnly);
-      picture.save(&buffer, "PNG");
-      return bytes;
-    });
   });
 
   connectRuns();
@@ -152,7 +152,10 @@ void MainWindow::modelChanged() {
   inspector_->setToken(nullptr);
   inspector_->setQuality(std::nullopt);
   prompt_->setModel(info);
-  attribution_->setModel(open);
+  ContextPanel::Windows windows;
+  if (open) windows = [this](const std::string& text, int tokens) { return workbench_->tokenWindows(text, tokens); };
+  attribution_->setModel(open, std::move(windows));
+  attribution_->setConfig(workbench_->requested());
   if (open) {
     leaveStartPage();
     if (!loadingPath_.isEmpty() && !isBundledModel(loadingPath_.toStdString())) settings_->addModel(loadingPath_);
@@ -221,6 +224,13 @@ void MainWindow::refreshRuns() {
   updateActions();
 }
 
+void MainWindow::showAttribution(const storage::AttributionRecord& record, qint64 run) {
+  const auto outcomes = workbench_->session()->outcomes(run);
+  const auto known = outcomes ? *outcomes : std::vector<storage::AttributionOutcome>();
+  attribution_->showStored(attributionResult(record, known), QString::fromStdString(record.context), QString::fromStdString(record.question), run);
+  showView(attributionTab);
+}
+
 void MainWindow::openRun(qint64 run) {
   const auto session = workbench_->session();
   if (!session) return;
@@ -228,10 +238,7 @@ void MainWindow::openRun(qint64 run) {
   if (!summary) return fail(QString::fromStdString(summary.error().message), {});
   if (summary->kind == storage::RunKind::attribute) {
     const auto record = session->attribution(run);
-    if (record && *record) {
-      attribution_->showStored(**record);
-      showView(attributionTab);
-    }
+    if (record && *record) showAttribution(**record, run);
     return;
   }
   if (summary->kind != storage::RunKind::generate) return compareRuns({run});

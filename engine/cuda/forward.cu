@@ -7,7 +7,6 @@
 #include <cmath>
 
 #include "engine/core/check.h"
-#include "engine/cuda/products.h"
 
 namespace winnow::cuda {
 namespace {
@@ -20,10 +19,10 @@ MatrixArgs argsOf(const Matrix& m) { return {m.format, m.rows, m.cols, m.data, m
 }  // namespace
 
 Forward::Forward(Ledger& host, Ledger& device, const ModelConfig& model, const BackendOptions& options, Stream stream)
-    : host_(host), device_(device), model_(model), options_(options), stream_(stream) {
+    : host_(host), device_(device), model_(model), options_(options), stream_(stream),
+      products_(device, options.batch, std::max({model.hidden, model.qRows(), model.ffn}), stream) {
   const auto rows = [&](int64_t columns) { return DeviceBuffer(device, MemoryTag::activations, floats(options.batch * columns)); };
   residual_ = rows(model.hidden);
-  normed_ = rows(model.hidden);
   q_ = rows(model.qRows());
   k_ = rows(model.kvRows());
   v_ = rows(model.kvRows());
@@ -31,7 +30,6 @@ Forward::Forward(Ledger& host, Ledger& device, const ModelConfig& model, const B
   if (model.gatedFfn) gate_ = rows(model.ffn);
   up_ = rows(model.ffn);
   states_ = rows(2 * int64_t{model.heads});
-  forms_ = DeviceBuffer(device, MemoryTag::activations, productScratchBytes(options.batch, std::max({model.hidden, model.qRows(), model.ffn})));
   tokens_ = DeviceBuffer(device, MemoryTag::metadata, static_cast<size_t>(options.batch) * sizeof(int32_t));
   positions_ = DeviceBuffer(device, MemoryTag::metadata, tokens_.bytes());
   if (model.position != PositionKind::rope) return;
@@ -111,16 +109,13 @@ void Forward::enqueue(const ForwardInput& input, OpMarks* marks) {
   for (const SequenceRows& sequence : input.sequences) advance(stream_, cacheOf(sequence).lengths(), cacheOf(sequence).heads(), sequence.count);
 }
 
-void Forward::normalize(int firstRow, int rows, const float* weight, const float* bias) {
-  const float* x = residual_.as<float>() + int64_t{firstRow} * model_.hidden;
-  if (model_.norm == NormKind::rms)
-    rmsNorm(stream_, x, weight, model_.normEps, rows, model_.hidden, normed_.as<float>());
-  else
-    layerNorm(stream_, x, weight, bias, model_.normEps, rows, model_.hidden, normed_.as<float>());
-}
-
-void Forward::multiplyRows(std::span<const Target> targets, const float* x, int cols, int rows, Activations activations) {
-  products(stream_, targets, x, rows, cols, activations, forms_.as<void>());
+Source Forward::normed(int firstRow, const float* weight, const float* bias) const {
+  Source source{residual_.as<float>() + int64_t{firstRow} * model_.hidden, model_.hidden,
+                model_.norm == NormKind::rms ? Source::Kind::rms : Source::Kind::layer};
+  source.weight = weight;
+  source.bias = bias;
+  source.eps = model_.normEps;
+  return source;
 }
 
 // In place: a row never moves behind one that is still to move.
@@ -134,15 +129,15 @@ void Forward::project(const ForwardInput& input, const Op& op) {
   const LayerWeights& w = layerOf(input, op);
   const int n = static_cast<int>(input.tokens.size());
   const bool follower = op.kind == OpKind::vOnly;
-  normalize(0, n, w.attnNorm, w.attnNormBias);
-  tapInput(input, op, LinearInput::attention, normed_, model_.hidden);
+  const Source x = normed(0, w.attnNorm, w.attnNormBias);
+  tapInput(input, op, LinearInput::attention, x, model_.hidden);
   const auto target = [](const Matrix* m, const float* bias, const DeviceBuffer& y) {
     return Target{argsOf(*m), y.as<float>(), m->rows, bias, false};
   };
   std::vector<Target> targets;
   if (!follower) targets = {target(w.q, w.qBias, q_), target(w.k, w.kBias, k_)};
   targets.push_back(target(w.v, w.vBias, v_));
-  multiplyRows(targets, normed_.as<float>(), model_.hidden, n, input.activations);
+  products_.multiply(targets, x, n, model_.hidden, input.activations);
   store(input, op);
 }
 
@@ -212,11 +207,17 @@ void Forward::attendSequence(const ForwardInput& input, const Op& op, const Sequ
   attendDecode(stream_, args);
 }
 
-void Forward::tapInput(const ForwardInput& input, const Op& op, LinearInput which, const DeviceBuffer& x, int cols) {
+// Norms and activations are made on the way into products: for a tap they are made once more, to be seen.
+void Forward::tapInput(const ForwardInput& input, const Op& op, LinearInput which, const Source& source, int cols) {
   if (!input.tap) return;
+  const int n = static_cast<int>(input.tokens.size());
+  const DeviceBuffer seen(device_, MemoryTag::activations, floats(int64_t{n} * cols));
+  CHECK(source.kind != Source::Kind::rows || source.stride == cols, source.stride, cols);
+  const bool asItLies = source.kind == Source::Kind::rows;
+  if (!asItLies) prepare(stream_, source, n, cols, ActivationMode::f32, {.plain = true}, seen.as<void>());
   std::vector<float> host(input.tokens.size() * static_cast<size_t>(cols));
-  x.copyTo(stream_, host.data(), host.size() * sizeof(float));
-  input.tap->take(op.layer, which, host.data(), cols, static_cast<int>(input.tokens.size()), cols);
+  (asItLies ? attended_ : seen).copyTo(stream_, host.data(), host.size() * sizeof(float));
+  input.tap->take(op.layer, which, host.data(), cols, n, cols);
 }
 
 void Forward::tapAttention(const ForwardInput& input, const Op& op, const SequenceRows& sequence, int64_t row) {
@@ -232,33 +233,32 @@ void Forward::tapAttention(const ForwardInput& input, const Op& op, const Sequen
 
 void Forward::output(const ForwardInput& input, const Op& op) {
   const LayerWeights& w = layerOf(input, op);
-  const DeviceBuffer& x = !op.down ? attended_ : model_.gatedFfn ? gate_ : up_;
-  const int cols = op.down ? model_.ffn : model_.qRows();
+  const int n = static_cast<int>(input.tokens.size()), cols = op.down ? model_.ffn : model_.qRows();
+  Source x{attended_.as<float>(), cols};
+  if (op.down) {
+    x = {(model_.gatedFfn ? gate_ : up_).as<float>(), cols, Source::Kind::activated};
+    x.activation = model_.activation;
+    if (model_.gatedFfn) x.up = up_.as<float>();
+  }
   tapInput(input, op, op.down ? LinearInput::down : LinearInput::output, x, cols);
   const Target target{argsOf(*(op.down ? w.down : w.o)), residual_.as<float>(), model_.hidden, op.down ? w.downBias : w.oBias, true};
-  multiplyRows({&target, 1}, x.as<float>(), cols, static_cast<int>(input.tokens.size()), input.activations);
+  products_.multiply({&target, 1}, x, n, cols, input.activations);
 }
 
+// The activation is made on the way into the second matrix.
 void Forward::gateUp(const ForwardInput& input, const Op& op) {
   const LayerWeights& w = layerOf(input, op);
-  const int n = static_cast<int>(input.tokens.size());
-  const int64_t values = int64_t{n} * model_.ffn;
-  normalize(0, n, w.ffnNorm, w.ffnNormBias);
-  tapInput(input, op, LinearInput::ffn, normed_, model_.hidden);
-  const Target up{argsOf(*w.up), up_.as<float>(), model_.ffn, w.upBias, false};
-  if (!model_.gatedFfn) {
-    multiplyRows({&up, 1}, normed_.as<float>(), model_.hidden, n, input.activations);
-    return activate(stream_, model_.activation, up_.as<float>(), nullptr, values);
-  }
-  const std::array<Target, 2> targets = {{{argsOf(*w.gate), gate_.as<float>(), model_.ffn, w.gateBias, false}, up}};
-  multiplyRows(targets, normed_.as<float>(), model_.hidden, n, input.activations);
-  activate(stream_, model_.activation, gate_.as<float>(), up_.as<float>(), values);
+  const Source x = normed(0, w.ffnNorm, w.ffnNormBias);
+  tapInput(input, op, LinearInput::ffn, x, model_.hidden);
+  std::vector<Target> targets = {{argsOf(*w.up), up_.as<float>(), model_.ffn, w.upBias, false}};
+  if (model_.gatedFfn) targets.push_back({argsOf(*w.gate), gate_.as<float>(), model_.ffn, w.gateBias, false});
+  products_.multiply(targets, x, static_cast<int>(input.tokens.size()), model_.hidden, input.activations);
 }
 
 void Forward::logits(const ForwardInput& input, int firstRow, int rows, float* out) {
-  normalize(firstRow, rows, input.weights.outputNorm, input.weights.outputNormBias);
   const Target target{argsOf(*input.weights.head), out, model_.vocab, nullptr, false};
-  multiplyRows({&target, 1}, normed_.as<float>(), model_.hidden, rows, input.activations);
+  products_.multiply({&target, 1}, normed(firstRow, input.weights.outputNorm, input.weights.outputNormBias), rows, model_.hidden,
+                     input.activations);
 }
 
 }  // namespace winnow::cuda

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "engine/cuda/kv_cache.h"
-#include "engine/plan/numerics.h"
+#include "engine/cuda/products.h"
 #include "engine/run/backend.h"
 #include "engine/weights/calibration.h"
 #include "engine/weights/store.h"
@@ -44,19 +44,18 @@ class Forward {
   void attend(const ForwardInput& input, const Op& op);
   void attendSequence(const ForwardInput& input, const Op& op, const SequenceRows& sequence, int64_t row);
   void tapAttention(const ForwardInput& input, const Op& op, const SequenceRows& sequence, int64_t row);
-  void tapInput(const ForwardInput& input, const Op& op, LinearInput which, const DeviceBuffer& x, int cols);
+  void tapInput(const ForwardInput& input, const Op& op, LinearInput which, const Source& source, int cols);
   void output(const ForwardInput& input, const Op& op);
   void gateUp(const ForwardInput& input, const Op& op);
-  void normalize(int firstRow, int rows, const float* weight, const float* bias);
-  void multiplyRows(std::span<const Target> targets, const float* x, int cols, int rows, Activations activations);
+  Source normed(int firstRow, const float* weight, const float* bias) const;  // the residual's norm, made where it is read
 
   Ledger& host_;
   Ledger& device_;
   const ModelConfig& model_;
   BackendOptions options_;
   Stream stream_;
-  DeviceBuffer residual_, normed_, q_, k_, v_, attended_, gate_, up_;  // f32 [batch, ...]
-  DeviceBuffer forms_;                                // inputs as products read them
+  DeviceBuffer residual_, q_, k_, v_, attended_, gate_, up_;  // f32 [batch, ...]
+  Products products_;
   DeviceBuffer states_;                               // of attention with taps, [batch, heads, 2]
   DeviceBuffer partial_;                              // of attention of one row over chunks of slots
   DeviceBuffer probabilities_;                        // [heads, rows, stride] of the last leader, of each sequence in turn

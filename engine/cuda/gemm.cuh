@@ -36,13 +36,13 @@ struct GemmJobs {
 
 // A warp takes tiles of 16 rows times groups of 8 tokens.
 template <int rowWarps, int tokenWarps, int rowTiles, int groups>
-struct GemmShape {
+struct GemmBlock {
   static constexpr int kTokenWarps = tokenWarps, kRowTiles = rowTiles, kGroups = groups;
   static constexpr int kThreads = 32 * rowWarps * tokenWarps;
   static constexpr int kTiles = rowWarps * rowTiles, kRows = 16 * kTiles, kTokens = 8 * groups * tokenWarps;
 };
-using WideGemm = GemmShape<2, 4, 4, 4>;    // 128 rows, 128 tokens
-using NarrowGemm = GemmShape<4, 1, 1, 4>;  // 64 rows, 32 tokens
+using WideGemm = GemmBlock<2, 4, 4, 4>;    // 128 rows, 128 tokens
+using NarrowGemm = GemmBlock<4, 1, 1, 4>;  // 64 rows, 32 tokens
 
 template <int bits, ActivationMode mode, bool super, class Shape>
 struct GemmStage {  // words of shared memory

@@ -11,7 +11,7 @@ inline unsigned countBlocks(GemmJobs& jobs, int rowsPerBlock) {
 }
 
 template <int bits, ActivationMode mode, bool super, class Shape>
-void launchGemmShape(Stream stream, GemmJobs jobs) {
+void launchGemmBlock(Stream stream, GemmJobs jobs) {
   const unsigned rowBlocks = countBlocks(jobs, Shape::kRows);
   launch("gemm", stream,
          {dim3(blocksFor(jobs.tokens, Shape::kTokens), rowBlocks), dim3(Shape::kThreads), GemmStage<bits, mode, super, Shape>::kBytes},
@@ -20,8 +20,8 @@ void launchGemmShape(Stream stream, GemmJobs jobs) {
 // Few tokens would leave most of a wide block idle.
 template <int bits, ActivationMode mode, bool super>
 void launchGemm(Stream stream, const GemmJobs& jobs) {
-  jobs.tokens <= NarrowGemm::kTokens ? launchGemmShape<bits, mode, super, NarrowGemm>(stream, jobs)
-                                     : launchGemmShape<bits, mode, super, WideGemm>(stream, jobs);
+  jobs.tokens <= NarrowGemm::kTokens ? launchGemmBlock<bits, mode, super, NarrowGemm>(stream, jobs)
+                                     : launchGemmBlock<bits, mode, super, WideGemm>(stream, jobs);
 }
 template <int bits, bool super>
 void launchGemmMode(Stream stream, const GemmJobs& jobs, ActivationMode mode) {

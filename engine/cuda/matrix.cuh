@@ -65,6 +65,28 @@ __device__ inline uint32_t codesOf(Pointer<const uint32_t> chunk, int bits, int 
   }
 }
 
+struct ScaleMin {
+  float scale = 0, least = 0;
+  bool asymmetric = false;
+  // The f32 value of a code, as the CPU has it.
+  __device__ float value(uint32_t code, int offset) const {
+    const float c = static_cast<float>(code);
+    return asymmetric ? scale * c + least : scale * (c - static_cast<float>(offset));
+  }
+};
+__device__ inline ScaleMin scaleMinOf(const MatrixView& m, int tile, int chunk, int r) {
+  const int64_t at = scaleAt(m, tile, chunk) + r;
+  ScaleMin s;
+  s.scale = halfToFloat(m.scales[at]);
+  s.asymmetric = static_cast<bool>(m.mins);
+  if (s.asymmetric) s.least = halfToFloat(m.mins[at]);
+  if (!m.steps) return s;
+  const int64_t step = stepAt(m, tile, chunk) + r / 2;
+  s.scale *= static_cast<float>(m.steps[step] >> (8 * (r % 2)) & 0xff);
+  s.least *= static_cast<float>(m.steps[step + 8] >> (8 * (r % 2)) & 0xff);
+  return s;
+}
+
 // One weight, any storage: for rows that are looked up, not multiplied.
 __device__ inline float weightAt(const MatrixView& m, int row, int k) {
   const int64_t at = static_cast<int64_t>(row) * m.cols + k;
@@ -73,15 +95,7 @@ __device__ inline float weightAt(const MatrixView& m, int row, int k) {
   if (m.storage == static_cast<int>(Storage::bf16)) return bf16ToFloat(m.half[at]);
   const int tile = row / 16, r = row % 16, chunk = k / 32;
   const uint32_t codes = codesOf(m.codes + (static_cast<int64_t>(tile) * m.chunks + chunk) * 16 * m.bits, m.bits, k % 32 / 4, r);
-  const int64_t at16 = scaleAt(m, tile, chunk) + r;
-  const float code = static_cast<float>(codes >> (8 * (k % 4)) & 0xff);
-  float scale = halfToFloat(m.scales[at16]), least = m.mins ? halfToFloat(m.mins[at16]) : 0.0f;
-  if (m.steps) {
-    const int64_t step = stepAt(m, tile, chunk) + r / 2;
-    scale *= static_cast<float>(m.steps[step] >> (8 * (r % 2)) & 0xff);
-    least *= static_cast<float>(m.steps[step + 8] >> (8 * (r % 2)) & 0xff);
-  }
-  return m.mins ? scale * code + least : scale * (code - static_cast<float>(m.offset));
+  return scaleMinOf(m, tile, chunk, r).value(codes >> (8 * (k % 4)) & 0xff, m.offset);
 }
 
 }  // namespace winnow::cuda

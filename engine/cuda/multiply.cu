@@ -2,6 +2,7 @@
 // Prepares inputs and routes targets: those of one storage (and number of bits) share a launch.
 #include <algorithm>
 #include <array>
+#include <utility>
 
 #include "engine/cuda/gemm.h"
 #include "engine/cuda/multiply_packed.h"
@@ -17,8 +18,11 @@ size_t pieceBytes(ActivationMode mode, int tokens, int cols) {
                  static_cast<size_t>(tokens));
 }
 size_t roundedBytes(ActivationMode mode, int tokens, int cols) {
-  const bool rounds = mode == ActivationMode::f16 || mode == ActivationMode::bf16;
-  return rounds ? aligned(size_t{4} * static_cast<size_t>(tokens) * static_cast<size_t>(cols)) : 0;
+  return mode == ActivationMode::int8 ? 0 : aligned(size_t{4} * static_cast<size_t>(tokens) * static_cast<size_t>(cols));
+}
+size_t halfBytes(ActivationMode mode, int tokens, int cols) {
+  const bool sixteen = mode == ActivationMode::f16 || mode == ActivationMode::bf16;
+  return sixteen && tokens > kMostTokens ? aligned(size_t{2} * static_cast<size_t>(tokens) * static_cast<size_t>(cols)) : 0;
 }
 size_t chunkBytes(int tokens, int cols) {
   return aligned(size_t{4} * static_cast<size_t>(WeightFormat::chunks(cols)) * static_cast<size_t>(tokens));
@@ -82,10 +86,48 @@ bool together(const Target& a, const Target& b) {
   return f.storage == g.storage && f.bits == g.bits && (f.super > 0) == (g.super > 0);
 }
 
+// Where the forms lie in the scratch: rounded rows, pieces, what goes with them, halves.
+Input layOut(const Source& source, int tokens, int cols, ActivationMode mode, InputForms forms, void* scratch) {
+  auto* at = static_cast<char*>(scratch);
+  const auto take = [&at](size_t bytes) { return std::exchange(at, at + bytes); };
+  const auto* rounded = reinterpret_cast<float*>(take(roundedBytes(mode, tokens, cols)));
+  const auto* pieces = reinterpret_cast<uint32_t*>(take(pieceBytes(mode, tokens, cols)));
+  const auto* scales = reinterpret_cast<float*>(take(chunkBytes(tokens, cols)));
+  const auto* sums = reinterpret_cast<int32_t*>(take(chunkBytes(tokens, cols)));
+  const auto* totals = reinterpret_cast<float*>(take(chunkBytes(tokens, cols)));
+  Input in{mode, tokens, cols, source.x, source.stride};
+  if (forms.plain) in.x = rounded, in.stride = cols;
+  if (forms.fragments) in.pieces = pieces, in.scales = scales, in.sums = sums, in.totals = totals;
+  if (forms.halves) in.halves = reinterpret_cast<uint16_t*>(at);
+  return in;
+}
+
+PrepareJob prepareJob(const Source& source, const Input& in, InputForms forms) {
+  PrepareJob job;
+  job.x = source.x;
+  job.weight = source.weight;
+  job.bias = source.bias;
+  job.up = source.up;
+  job.stride = source.stride;
+  job.eps = source.eps;
+  job.activation = source.activation;
+  job.mode = in.mode;
+  job.tokens = in.tokens;
+  job.cols = in.cols;
+  job.chunks = WeightFormat::chunks(in.cols);
+  if (forms.plain) job.rounded = const_cast<float*>(in.x);
+  job.pieces = const_cast<uint32_t*>(in.pieces);
+  job.scales = const_cast<float*>(in.scales);
+  job.sums = const_cast<int32_t*>(in.sums);
+  job.totals = const_cast<float*>(in.totals);
+  job.halves = const_cast<uint16_t*>(in.halves);
+  return job;
+}
+
 }  // namespace
 
 size_t InputForms::bytes(ActivationMode mode, int tokens, int cols) {
-  return roundedBytes(mode, tokens, cols) + pieceBytes(mode, tokens, cols) + 3 * chunkBytes(tokens, cols);
+  return roundedBytes(mode, tokens, cols) + pieceBytes(mode, tokens, cols) + 3 * chunkBytes(tokens, cols) + halfBytes(mode, tokens, cols);
 }
 
 InputForms InputForms::of(std::span<const Target> targets, ActivationMode mode, int tokens) {
@@ -98,38 +140,23 @@ InputForms InputForms::of(std::span<const Target> targets, ActivationMode mode, 
   return forms;
 }
 
-Input prepare(Stream stream, const float* x, int64_t stride, int tokens, int cols, ActivationMode mode, InputForms forms, void* scratch) {
+Input prepare(Stream stream, const Source& source, int tokens, int cols, ActivationMode mode, InputForms forms, void* scratch) {
   CHECK(tokens > 0, tokens);
   CHECK(!(forms.plain && mode == ActivationMode::int8));
   CHECK(!(forms.fragments && mode == ActivationMode::bf16 && tokens <= kMostTokens));
-  Input in;
-  in.mode = mode;
-  in.tokens = tokens;
-  in.cols = cols;
-  in.x = x;
-  in.stride = stride;
-  auto* at = static_cast<char*>(scratch);
-  if (forms.plain && roundedBytes(mode, tokens, cols) > 0) {
-    auto* rounded = reinterpret_cast<float*>(at);
-    launch("round", stream, {dim3(blocksFor(cols, 256), static_cast<unsigned>(tokens)), dim3(256)}, roundRows, x, stride, cols, mode,
-           rounded);
-    in.x = rounded;
-    in.stride = cols;
+  CHECK(!forms.halves || halfBytes(mode, tokens, cols) > 0, tokens);
+  if (source.kind == Source::Kind::rows && mode == ActivationMode::f32) forms.plain = false;  // they are as they should be
+  const Input in = layOut(source, tokens, cols, mode, forms, scratch);
+  if (!forms.plain && !forms.fragments && !forms.halves) return in;
+  const PrepareJob job = prepareJob(source, in, forms);
+  // Few rows are cut into blocks, so that they pass by at once; a row's norm is the same in each.
+  const Grid grid{dim3(tokens < 64 ? blocksFor(job.chunks, kRowWarps) : 1u, static_cast<unsigned>(tokens)), dim3(kRowThreads)};
+  switch (source.kind) {
+    case Source::Kind::rows: launch("prepare", stream, grid, prepareRows<Source::Kind::rows>, job); break;
+    case Source::Kind::rms: launch("prepareNorm", stream, grid, prepareRows<Source::Kind::rms>, job); break;
+    case Source::Kind::layer: launch("prepareNorm", stream, grid, prepareRows<Source::Kind::layer>, job); break;
+    case Source::Kind::activated: launch("prepareActivated", stream, grid, prepareRows<Source::Kind::activated>, job); break;
   }
-  if (!forms.fragments) return in;
-  at += roundedBytes(mode, tokens, cols);
-  auto* pieces = reinterpret_cast<uint32_t*>(at);
-  at += pieceBytes(mode, tokens, cols);
-  auto* scales = reinterpret_cast<float*>(at);
-  auto* sums = reinterpret_cast<int32_t*>(at + chunkBytes(tokens, cols));
-  auto* totals = reinterpret_cast<float*>(at + 2 * chunkBytes(tokens, cols));
-  const int chunks = WeightFormat::chunks(cols);
-  launch("prepare", stream, {dim3(blocksFor(int64_t{chunks} * tokens, kPrepareWarps)), dim3(kPrepareWarps * 32)}, prepareFragments, x,
-         stride, tokens, cols, chunks, mode, pieces, scales, sums, totals);
-  in.pieces = pieces;
-  in.scales = scales;
-  in.sums = sums;
-  in.totals = totals;
   return in;
 }
 

@@ -47,10 +47,23 @@ struct Target {  // y[t][r] = W[r] . x[t] (+ bias[r]) (+ y[t][r])
   bool accumulate = false;
 };
 
+// What a product multiplies: rows as they lie, their norm, or an activation of them, made on the way.
+struct Source {
+  enum class Kind : uint8_t { rows, rms, layer, activated };
+  const float* x = nullptr;  // [tokens, stride]; activated: the gate
+  int64_t stride = 0;
+  Kind kind = Kind::rows;
+  const float *weight = nullptr, *bias = nullptr;  // of a norm; the bias may be null
+  float eps = 0;
+  Activation activation{};
+  const float* up = nullptr;  // activated: [tokens, stride], or null: the function alone
+};
+
 // x as the products want it. Which forms are made depends on the matrices; `scratch` holds them.
 struct InputForms {
   bool plain = false;      // f32 rows, rounded as the mode says
   bool fragments = false;  // pieces.cuh: what tensor cores multiply
+  bool halves = false;     // rows of f16 or bf16, for a library
   static InputForms of(std::span<const Target> targets, ActivationMode mode, int tokens);
   static size_t bytes(ActivationMode mode, int tokens, int cols);
 };
@@ -63,11 +76,16 @@ struct Input {
   const float* scales = nullptr;     // int8: [chunks, tokens]
   const int32_t* sums = nullptr;     // int8: [chunks, tokens], of the integers
   const float* totals = nullptr;     // [chunks, tokens], of what x was rounded to
+  const uint16_t* halves = nullptr;  // [tokens, cols]
 };
-Input prepare(Stream stream, const float* x /* [tokens, stride] */, int64_t stride, int tokens, int cols, ActivationMode mode,
-              InputForms forms, void* scratch);
+Input prepare(Stream stream, const Source& source, int tokens, int cols, ActivationMode mode, InputForms forms, void* scratch);
 
 void multiply(Stream stream, std::span<const Target> targets, const Input& input);
+
+// For products of 16-bit matrices: rows [firstRow, firstRow + count) of packed weights as f16 (firstRow a multiple of 16, cols of 8);
+// y[t][r] += bias[r].
+void decodeToHalves(Stream stream, const MatrixArgs& m, int firstRow, int count, uint16_t* out /* [count, cols] */);
+void addBiasRows(Stream stream, float* y, int64_t stride, const float* bias, int tokens, int rows);
 
 // --- the cache and attention ---------------------------------------------------------------------------------------------
 

@@ -1,21 +1,15 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// Makes the forms of x that pieces.cuh describes.
+// Makes the forms of x that pieces.cuh describes, out of rows as they lie, their norm, or an activation of them.
 #pragma once
 #include "engine/cuda/pieces.cuh"
+#include "engine/cuda/row_values.cuh"
 
 namespace winnow::cuda {
-
-constexpr int kPrepareWarps = 4;
 
 __device__ inline float roundedAs(ActivationMode mode, float x) {
   if (mode == ActivationMode::f16) return halfToFloat(floatToHalf(x));
   if (mode == ActivationMode::bf16) return bf16ToFloat(floatToBf16(x));
   return x;
-}
-
-__global__ void roundRows(Pointer<const float> x, int64_t stride, int cols, ActivationMode mode, Pointer<float> out) {
-  const int t = static_cast<int>(blockIdx.y), k = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
-  if (k < cols) out[static_cast<int64_t>(t) * cols + k] = roundedAs(mode, x[t * stride + k]);
 }
 
 // Each lane of a warp holds one value of the chunk; the even lane of a pair writes the word of both.
@@ -42,21 +36,58 @@ __device__ inline void quantizeChunk(float x, int lane, int64_t at, Pointer<uint
   totals[at] = usable ? scale * static_cast<float>(sum) : 0.0f;
 }
 
-__global__ void prepareFragments(Pointer<const float> x, int64_t stride, int tokens, int cols, int chunks, ActivationMode mode,
-                                 Pointer<uint32_t> pieces, Pointer<float> scales, Pointer<int32_t> sums, Pointer<float> totals) {
-  const int64_t at = static_cast<int64_t>(blockIdx.x) * kPrepareWarps + threadIdx.x / 32;  // chunk, token
-  if (at >= static_cast<int64_t>(chunks) * tokens) return;
-  const int lane = static_cast<int>(threadIdx.x % 32), token = static_cast<int>(at % tokens), k = static_cast<int>(at / tokens) * 32 + lane;
-  float v = k < cols ? x[token * stride + k] : 0.0f;
-  Pointer<uint32_t> words = pieces + at * pieceWords(mode);
-  if (mode == ActivationMode::int8) return quantizeChunk(v, lane, at, words, scales, sums, totals);
-  const float total = warpSum(roundedAs(mode, v));
-  if (lane == 0) totals[at] = total;
-  if (mode != ActivationMode::f32) return writePair(words, lane, mode == ActivationMode::bf16 ? floatToBf16(v) : floatToHalf(v));
+struct PrepareJob {
+  Pointer<const float> x, weight, bias, up;
+  int64_t stride = 0;  // of x and up
+  float eps = 0;
+  Activation activation{};
+  ActivationMode mode{};
+  int tokens = 0, cols = 0, chunks = 0;
+  Pointer<float> rounded;         // [tokens, cols]; this and the others null where they are not wanted
+  Pointer<uint16_t> halves;       // [tokens, cols]
+  Pointer<uint32_t> pieces;
+  Pointer<float> scales, totals;  // beside the pieces
+  Pointer<int32_t> sums;
+};
+
+// A chunk of a row, one value to a lane.
+__device__ inline void writeFragments(const PrepareJob& job, int chunk, int token, int lane, float v) {
+  const int64_t at = static_cast<int64_t>(chunk) * job.tokens + token;
+  Pointer<uint32_t> words = job.pieces + at * pieceWords(job.mode);
+  if (job.mode == ActivationMode::int8) return quantizeChunk(v, lane, at, words, job.scales, job.sums, job.totals);
+  const float total = warpSum(roundedAs(job.mode, v));
+  if (lane == 0) job.totals[at] = total;
+  if (job.mode != ActivationMode::f32) return writePair(words, lane, job.mode == ActivationMode::bf16 ? floatToBf16(v) : floatToHalf(v));
   for (int piece = 0; piece < 3; ++piece) {
     const uint16_t part = floatToBf16(v);
     writePair(words + piece * 16, lane, part);
     v -= bf16ToFloat(part);  // exact: the difference has fewer bits than v
+  }
+}
+
+// blockIdx.x: part of a row; blockIdx.y: token. Every block of a row makes its norm anew, which is one read from the second-level cache.
+template <Source::Kind kind>
+__global__ void __launch_bounds__(kRowThreads) prepareRows(const __grid_constant__ PrepareJob job) {
+  __shared__ RowScratch sums, squares;
+  const int token = static_cast<int>(blockIdx.y), warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
+  Pointer<const float> x = job.x + token * job.stride;
+  [[maybe_unused]] RowNorm norm;
+  if constexpr (kind == Source::Kind::rms) norm = rmsOf(x, job.eps, job.cols, sums);
+  if constexpr (kind == Source::Kind::layer) norm = layerOf(x, job.eps, job.cols, sums, squares);
+  for (int chunk = static_cast<int>(blockIdx.x) * kRowWarps + warp; chunk < job.chunks; chunk += static_cast<int>(gridDim.x) * kRowWarps) {
+    const int k = chunk * 32 + lane;
+    float v = 0;
+    if (k < job.cols) {
+      v = x[k];
+      if constexpr (kind == Source::Kind::rms) v = rmsValue(v, norm, job.weight[k]);
+      if constexpr (kind == Source::Kind::layer) v = layerValue(v, norm, job.weight[k], job.bias ? static_cast<float>(job.bias[k]) : 0.0f);
+      if constexpr (kind == Source::Kind::activated)
+        v = job.up ? activated(job.activation, v, job.up[token * job.stride + k]) : squashed(job.activation, v);
+      const int64_t at = static_cast<int64_t>(token) * job.cols + k;
+      if (job.rounded) job.rounded[at] = roundedAs(job.mode, v);
+      if (job.halves) job.halves[at] = job.mode == ActivationMode::bf16 ? floatToBf16(v) : floatToHalf(v);
+    }
+    if (job.pieces) writeFragments(job, chunk, token, lane, v);
   }
 }
 

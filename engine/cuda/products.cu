@@ -5,34 +5,106 @@
 #include <array>
 
 #include "engine/core/check.h"
+#include "engine/cuda/gemm.h"
 
 namespace winnow::cuda {
+namespace {
 
-size_t productScratchBytes(int tokens, int cols) {
+// Estimates to be replaced by measurements: a library's product needs 2 tokens / 700 TFLOP/s per weight, decoding 4.5 bytes of traffic
+// at 4.3 TB/s, that is as long as 370 tokens; own tiles reach about half the library's speed. So decoding pays from some 512 tokens on.
+constexpr int kLibraryFrom = 64, kDecodeFrom = 512;
+constexpr WeightFormat kHalves{Storage::f16, 16, 0, true};
+
+size_t scratchBytes(int tokens, int cols) {
   size_t bytes = 0;
   for (ActivationMode mode : {ActivationMode::f32, ActivationMode::f16, ActivationMode::bf16, ActivationMode::int8})
     bytes = std::max(bytes, InputForms::bytes(mode, tokens, cols));
   return bytes;
 }
 
-void products(Stream stream, std::span<const Target> targets, const float* x, int tokens, int cols, Activations activations,
-              void* scratch) {
+}  // namespace
+
+RoadChoice roadOf(const MatrixArgs& w, ActivationMode mode, int tokens, bool library, RoadPreference preference) {
+  if (tokens <= kMostTokens) return {ProductRoad::streamed, "a handful of tokens: the weights pass by once"};
+  const bool packed = w.format.storage == Storage::packed;
+  if (!packed && !gemmOfFragments(w.format, w.cols, mode))
+    return {ProductRoad::fma, "not a product of two matrices of one 16-bit type"};
+  if (mode == ActivationMode::f32 || mode == ActivationMode::int8)
+    return {ProductRoad::fragments, "inputs in f32 or in 8 bits are not the library's"};
+  if (preference == RoadPreference::own) return {ProductRoad::fragments, "asked for"};
+  if (!packed)
+    return library && tokens >= kLibraryFrom ? RoadChoice{ProductRoad::library, "16-bit weights as they lie"}
+                                             : RoadChoice{ProductRoad::fragments, library ? "few tokens" : "no cuBLASLt"};
+  if (w.cols % 8 != 0) return {ProductRoad::fragments, "decoded rows would not begin at 16 bytes"};
+  if (preference == RoadPreference::decoded) return {ProductRoad::decoded, "asked for"};
+  return library && tokens >= kDecodeFrom ? RoadChoice{ProductRoad::decoded, "so many tokens repay decoding"}
+                                          : RoadChoice{ProductRoad::fragments, library ? "decoding would take longer than it saves" : "no cuBLASLt"};
+}
+
+Products::Products(Ledger& ledger, int tokens, int cols, Stream stream, int64_t sliceBytes)
+    : ledger_(ledger), stream_(stream), sliceBytes_(sliceBytes), scratch_(ledger, MemoryTag::activations, scratchBytes(tokens, cols)),
+      library_(ledger, tokens > kMostTokens) {
+  if (library_.available()) slice_ = DeviceBuffer(ledger, MemoryTag::activations, static_cast<size_t>(sliceBytes));
+}
+
+void Products::multiply(std::span<const Target> targets, const Source& source, int tokens, int cols, Activations activations) {
   CHECK(targets.size() <= kMostTargets, targets.size());
   const auto modeOf = [&](const Target& t) { return activationMode(activations, t.w.format.storage); };
   std::array<Target, kMostTargets> same;
   std::array<bool, kMostTargets> done{};
   for (size_t i = 0; i < targets.size(); ++i) {
     if (done[i]) continue;
-    const ActivationMode mode = modeOf(targets[i]);
     size_t count = 0;
     for (size_t j = i; j < targets.size(); ++j) {
-      if (done[j] || modeOf(targets[j]) != mode) continue;
+      if (done[j] || modeOf(targets[j]) != modeOf(targets[i])) continue;
       same[count++] = targets[j];
       done[j] = true;
     }
-    const std::span<const Target> group{same.data(), count};
-    multiply(stream, group, prepare(stream, x, cols, tokens, cols, mode, InputForms::of(group, mode, tokens), scratch));
+    multiplyMode({same.data(), count}, source, tokens, cols, modeOf(targets[i]));
   }
+}
+
+void Products::multiplyMode(std::span<const Target> targets, const Source& source, int tokens, int cols, ActivationMode mode) {
+  std::array<Target, kMostTargets> own;
+  size_t count = 0;
+  const auto road = [&](const Target& t) { return roadOf(t.w, mode, tokens, library_.available(), preference_).road; };
+  const auto sixteen = [&](const Target& t) { return road(t) == ProductRoad::library || road(t) == ProductRoad::decoded; };
+  for (const Target& target : targets)
+    if (!sixteen(target)) own[count++] = target;
+  const std::span<const Target> group{own.data(), count};
+  InputForms forms = InputForms::of(group, mode, tokens);
+  if (count < targets.size()) (library_.available() ? forms.halves : forms.fragments) = true;
+  const Input input = prepare(stream_, source, tokens, cols, mode, forms, scratch_.as<void>());
+  if (count > 0) cuda::multiply(stream_, group, input);
+  for (const Target& target : targets) {
+    if (road(target) == ProductRoad::decoded) multiplyDecoded(target, input);
+    if (road(target) == ProductRoad::library) multiply16(target, input);
+  }
+}
+
+void Products::multiplyDecoded(const Target& target, const Input& input) {
+  const int rows = target.w.rows, cols = target.w.cols;
+  const int slice = static_cast<int>(std::clamp<int64_t>(sliceBytes_ / (2 * int64_t{cols}) / 128 * 128, 128, (rows + 127) / 128 * 128));
+  const size_t bytes = size_t{2} * static_cast<size_t>(slice) * static_cast<size_t>(cols);
+  if (slice_.bytes() < bytes) {
+    slice_ = DeviceBuffer();
+    slice_ = DeviceBuffer(ledger_, MemoryTag::activations, bytes);
+  }
+  for (int first = 0; first < rows; first += slice) {
+    Target part = target;
+    part.w = {kHalves, std::min(slice, rows - first), cols, slice_.as<void>()};
+    part.y += first;
+    if (part.bias) part.bias += first;
+    decodeToHalves(stream_, target.w, first, part.w.rows, slice_.as<uint16_t>());
+    multiply16(part, input);
+  }
+}
+
+void Products::multiply16(const Target& target, const Input& input) {
+  if (!library_.available()) return cuda::multiply(stream_, {&target, 1}, input);
+  library_.multiply(stream_, {target.w.format.storage, target.w.data, input.halves, target.w.rows, target.w.cols, input.tokens, target.y,
+                              target.yStride, target.accumulate});
+  if (target.bias) addBiasRows(stream_, target.y, target.yStride, target.bias, input.tokens, target.w.rows);
 }
 
 }  // namespace winnow::cuda

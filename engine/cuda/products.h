@@ -1,15 +1,51 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// Matrix products as the ops of a plan ask for them.
+// Matrix products as the ops of a plan ask for them, and the road each takes.
 #pragma once
+#include "engine/cuda/cublas.h"
+#include "engine/cuda/memory.h"
 #include "engine/cuda/ops.h"
 #include "engine/plan/numerics.h"
 
 namespace winnow::cuda {
 
-// Scratch that products of up to `tokens` rows of up to `cols` columns need, in any mode.
-size_t productScratchBytes(int tokens, int cols);
-// Targets with one x, each in the mode that its weights have under `activations`: a file may mix types.
-void products(Stream stream, std::span<const Target> targets, const float* x /* [tokens, cols] */, int tokens, int cols,
-              Activations activations, void* scratch);
+enum class ProductRoad : uint8_t {
+  streamed,   // up to kMostTokens: the weights pass by once (multiply.cu)
+  fragments,  // own tiles on the tensor cores, packed weights decoded in registers (gemm.cuh)
+  fma,        // own tiles in f32 (gemm_fma.cuh)
+  library,    // cuBLASLt on weights of 16 bits
+  decoded,    // slices decoded to f16, each multiplied by cuBLASLt (or, without it, own tiles)
+};
+enum class RoadPreference : uint8_t { automatic, own, decoded };  // so that the choice can be measured
+
+struct RoadChoice {
+  ProductRoad road;
+  const char* reason;
+};
+// The one place where the road is chosen. `library`: cuBLASLt is there.
+RoadChoice roadOf(const MatrixArgs& w, ActivationMode mode, int tokens, bool library, RoadPreference preference);
+
+class Products {
+ public:
+  static constexpr int64_t kSliceBytes = int64_t{16} << 20;  // of decoded weights: they stay in the second-level cache
+  // For up to `tokens` rows of up to `cols` columns.
+  Products(Ledger& ledger, int tokens, int cols, Stream stream, int64_t sliceBytes = kSliceBytes);
+  // Targets with one source, each in the mode that its weights have under `activations`: a file may mix types.
+  void multiply(std::span<const Target> targets, const Source& source, int tokens, int cols, Activations activations);
+  void prefer(RoadPreference preference) { preference_ = preference; }
+  const Cublas& library() const { return library_; }
+
+ private:
+  void multiplyMode(std::span<const Target> targets, const Source& source, int tokens, int cols, ActivationMode mode);
+  void multiplyDecoded(const Target& target, const Input& input);
+  void multiply16(const Target& target, const Input& input);
+
+  Ledger& ledger_;
+  Stream stream_;
+  int64_t sliceBytes_;
+  DeviceBuffer scratch_;
+  DeviceBuffer slice_;  // decoded weights, made when first needed
+  Cublas library_;
+  RoadPreference preference_ = RoadPreference::automatic;
+};
 
 }  // namespace winnow::cuda

@@ -3,14 +3,13 @@
 #include "engine/cuda/roofline.h"
 
 #if defined(__CUDACC__) && __has_include(<cublasLt.h>)
-#include <cublasLt.h>
 #include <cuda_runtime.h>
 
 #include <algorithm>
 #include <vector>
 
 #include "engine/cuda/checked.h"
-#include "engine/cuda/library.h"
+#include "engine/cuda/cublas_functions.h"
 #include "engine/cuda/graph.h"
 
 namespace winnow::cuda {
@@ -18,48 +17,11 @@ namespace {
 
 constexpr size_t kWorkspace = size_t{64} << 20;
 
-// The functions of the library, and what has to be given back in the end.
-struct Lt {
-  Library library{"libcublasLt.so." + std::to_string(CUBLAS_VER_MAJOR)};
-  decltype(cublasLtCreate)* create = nullptr;
-  decltype(cublasLtDestroy)* destroy = nullptr;
-  decltype(cublasLtMatmulDescCreate)* describe = nullptr;
-  decltype(cublasLtMatmulDescDestroy)* forgetProduct = nullptr;
-  decltype(cublasLtMatmulDescSetAttribute)* setProduct = nullptr;
-  decltype(cublasLtMatrixLayoutCreate)* layOut = nullptr;
-  decltype(cublasLtMatrixLayoutDestroy)* forgetLayout = nullptr;
-  decltype(cublasLtMatmulPreferenceCreate)* prefer = nullptr;
-  decltype(cublasLtMatmulPreferenceDestroy)* forgetPreference = nullptr;
-  decltype(cublasLtMatmulPreferenceSetAttribute)* setPreference = nullptr;
-  decltype(cublasLtMatmulAlgoGetHeuristic)* choose = nullptr;
-  decltype(cublasLtMatmul)* multiply = nullptr;
+struct Handle {
+  const CublasFunctions& lt;
   cublasLtHandle_t handle = nullptr;
-  cublasLtMatmulDesc_t product = nullptr;
-  cublasLtMatrixLayout_t w = nullptr, x = nullptr, y = nullptr;
-  cublasLtMatmulPreference_t preference = nullptr;
-
-  bool load() {
-    library.find("cublasLtCreate", create);
-    library.find("cublasLtDestroy", destroy);
-    library.find("cublasLtMatmulDescCreate", describe);
-    library.find("cublasLtMatmulDescDestroy", forgetProduct);
-    library.find("cublasLtMatmulDescSetAttribute", setProduct);
-    library.find("cublasLtMatrixLayoutCreate", layOut);
-    library.find("cublasLtMatrixLayoutDestroy", forgetLayout);
-    library.find("cublasLtMatmulPreferenceCreate", prefer);
-    library.find("cublasLtMatmulPreferenceDestroy", forgetPreference);
-    library.find("cublasLtMatmulPreferenceSetAttribute", setPreference);
-    library.find("cublasLtMatmulAlgoGetHeuristic", choose);
-    library.find("cublasLtMatmul", multiply);
-    return create && destroy && describe && forgetProduct && setProduct && layOut && forgetLayout && prefer && forgetPreference &&
-           setPreference && choose && multiply;
-  }
-  ~Lt() {
-    for (cublasLtMatrixLayout_t layout : {w, x, y})
-      if (layout) forgetLayout(layout);
-    if (preference) forgetPreference(preference);
-    if (product) forgetProduct(product);
-    if (handle) destroy(handle);
+  ~Handle() {
+    if (handle) lt.destroy(handle);
   }
 };
 
@@ -68,29 +30,21 @@ std::optional<GemmTime> failed(std::string* why, const std::string& what) {
   return std::nullopt;
 }
 
-// Row-major W [rows][depth] and X [cols][depth] are, to a library of columns, the transposed W and X itself.
-bool describeProduct(Lt& lt, const GemmShape& s, cudaDataType_t type) {
-  const cublasOperation_t transposed = CUBLAS_OP_T;
-  const auto rows = static_cast<uint64_t>(s.rows), cols = static_cast<uint64_t>(s.cols), depth = static_cast<uint64_t>(s.depth);
-  return lt.create(&lt.handle) == CUBLAS_STATUS_SUCCESS && lt.describe(&lt.product, CUBLAS_COMPUTE_32F, CUDA_R_32F) == CUBLAS_STATUS_SUCCESS &&
-         lt.setProduct(lt.product, CUBLASLT_MATMUL_DESC_TRANSA, &transposed, sizeof transposed) == CUBLAS_STATUS_SUCCESS &&
-         lt.layOut(&lt.w, type, depth, rows, s.depth) == CUBLAS_STATUS_SUCCESS &&
-         lt.layOut(&lt.x, type, depth, cols, s.depth) == CUBLAS_STATUS_SUCCESS &&
-         lt.layOut(&lt.y, type, rows, cols, s.rows) == CUBLAS_STATUS_SUCCESS && lt.prefer(&lt.preference) == CUBLAS_STATUS_SUCCESS &&
-         lt.setPreference(lt.preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &kWorkspace, sizeof kWorkspace) == CUBLAS_STATUS_SUCCESS;
-}
-
 }  // namespace
 
 std::optional<GemmTime> measureGemm(Stream stream, const GemmShape& s, GemmType type, std::string* why) {
   constexpr int kRounds = 15, kWarmUp = 3;
-  Lt lt;
-  if (!lt.load()) return failed(why, "libcublasLt.so." + std::to_string(CUBLAS_VER_MAJOR) + " can't be loaded");
-  const bool bf16 = type == GemmType::bf16;
-  if (!describeProduct(lt, s, bf16 ? CUDA_R_16BF : CUDA_R_16F)) return failed(why, "cuBLASLt refused the shape");
+  CublasFunctions lt;
+  if (!lt.load()) return failed(why, CublasFunctions::file() + " can't be loaded");
+  Handle h{lt};
+  CublasProduct d(lt);
+  const cudaDataType_t element = type == GemmType::bf16 ? CUDA_R_16BF : CUDA_R_16F;
+  if (lt.create(&h.handle) != CUBLAS_STATUS_SUCCESS ||
+      d.make(element, element, s.rows, s.cols, s.depth, s.rows, kWorkspace, false) != CUBLAS_STATUS_SUCCESS)
+    return failed(why, "cuBLASLt refused the shape");
   cublasLtMatmulHeuristicResult_t choice{};
   int found = 0;
-  if (lt.choose(lt.handle, lt.product, lt.w, lt.x, lt.y, lt.y, lt.preference, 1, &choice, &found) != CUBLAS_STATUS_SUCCESS || found == 0)
+  if (lt.choose(h.handle, d.product, d.w, d.x, d.y, d.y, d.preference, 1, &choice, &found) != CUBLAS_STATUS_SUCCESS || found == 0)
     return failed(why, "cuBLASLt has no algorithm for the shape");
   Ledger ledger;
   const auto buffer = [&](int64_t rows, int64_t cols) {
@@ -98,7 +52,7 @@ std::optional<GemmTime> measureGemm(Stream stream, const GemmShape& s, GemmType 
   };
   const DeviceBuffer w = buffer(s.rows, s.depth), x = buffer(s.cols, s.depth), y = buffer(s.cols, s.rows);
   const DeviceBuffer workspace(ledger, MemoryTag::activations, kWorkspace);
-  const Storage storage = bf16 ? Storage::bf16 : Storage::f16;
+  const Storage storage = type == GemmType::bf16 ? Storage::bf16 : Storage::f16;
   fillUniform(stream, w.as<void>(), storage, int64_t{s.rows} * s.depth, -0.05f, 0.05f, 1);
   fillUniform(stream, x.as<void>(), storage, int64_t{s.cols} * s.depth, -1.0f, 1.0f, 2);
   const float one = 1, zero = 0;
@@ -106,8 +60,8 @@ std::optional<GemmTime> measureGemm(Stream stream, const GemmShape& s, GemmType 
   std::vector<double> times;
   for (int round = 0; round < kWarmUp + kRounds; ++round) {
     marks.begin(0);
-    const cublasStatus_t status = lt.multiply(lt.handle, lt.product, &one, w.as<void>(), lt.w, x.as<void>(), lt.x, &zero, y.as<void>(), lt.y,
-                                              y.as<void>(), lt.y, &choice.algo, workspace.as<void>(), kWorkspace, stream);
+    const cublasStatus_t status = lt.multiply(h.handle, d.product, &one, w.as<void>(), d.w, x.as<void>(), d.x, &zero, y.as<void>(), d.y,
+                                              y.as<void>(), d.y, &choice.algo, workspace.as<void>(), kWorkspace, stream);
     if (status != CUBLAS_STATUS_SUCCESS) return failed(why, "cuBLASLt failed (status " + std::to_string(status) + ")");
     marks.end();
     wait(stream);

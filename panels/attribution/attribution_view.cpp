@@ -1,46 +1,47 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
+// The attribution view: what it is made of, and what it asks for.
 #include "panels/attribution/attribution_view.h"
 
-#include <QComboBox>
-#include <QFormLayout>
+#include <QApplication>
+#include <QButtonGroup>
+#include <QClipboard>
 #include <QHBoxLayout>
-#include <QHeaderView>
 #include <QLabel>
-#include <QLineEdit>
-#include <QPlainTextEdit>
 #include <QProgressBar>
 #include <QPushButton>
-#include <QSpinBox>
+#include <QResizeEvent>
 #include <QSplitter>
-#include <QTableView>
+#include <QStackedWidget>
+#include <QTabWidget>
 #include <QToolButton>
 #include <QVBoxLayout>
-#include <cmath>
 
-#include "experiments/format.h"
+#include "panels/attribution/attribution_files.h"
+#include "panels/attribution/attribution_setup.h"
+#include "panels/attribution/difference_view.h"
+#include "panels/attribution/effect_scatter.h"
+#include "panels/attribution/source_ranking.h"
+#include "panels/attribution/token_matrix.h"
 #include "panels/text/flow_legend.h"
 #include "panels/text/token_flow.h"
 
 namespace winnow {
 namespace {
 
-// Words with the white space after them, so that lines wrap between words; group is the source's place.
-void addWords(std::vector<FlowToken>& out, const QString& text, int group) {
-  qsizetype begin = 0;
-  while (begin < text.size()) {
-    qsizetype end = begin;
-    while (end < text.size() && !text[end].isSpace()) ++end;
-    while (end < text.size() && text[end].isSpace()) {
-      ++end;
-      if (text[end - 1] == QLatin1Char('\n')) break;
-    }
-    FlowToken token;
-    token.text = text.mid(begin, end - begin);
-    token.group = group;
-    token.unscored = group >= 0;
-    out.push_back(token);
-    begin = end;
-  }
+constexpr int kSideBySide = 900;  // px of the result from which text and figures stand beside each other
+constexpr int kSetup = 288;       // px of what is asked
+
+QToolButton* toolButton(const QString& text, const QString& name, const QString& tip, QWidget* parent) {
+  auto* button = new QToolButton(parent);
+  button->setText(text);
+  button->setObjectName(name);
+  button->setToolTip(tip);
+  return button;
+}
+
+QString wordsOf(const Config& config) {
+  const std::string words = config.canonical();
+  return words.empty() ? AttributionView::tr("every knob at its default") : QString::fromStdString(words);
 }
 
 }  // namespace
@@ -50,344 +51,394 @@ AttributionView::AttributionView(QWidget* parent) : QWidget(parent) {
   setAccessibleName(tr("Attribution"));
   auto* all = new QHBoxLayout(this);
   all->setContentsMargins(10, 8, 10, 8);
-  auto* split = new QSplitter(Qt::Horizontal, this);
-  split->setChildrenCollapsible(false);
-  split->addWidget(buildForm());
-  split->addWidget(buildResult());
-  split->setStretchFactor(0, 2);
-  split->setStretchFactor(1, 5);
-  all->addWidget(split);
+  all->setSpacing(10);
+  all->addWidget(buildAsked());
+  all->addWidget(buildResult(), 1);
+  connectForm();
+  connectResult();
+  legend_->setScale(flow_->scale());
+  setConfig(Config());
   setModel(false);
+  showPage(false);
 }
 
-QWidget* AttributionView::buildForm() {
-  auto* left = new QWidget(this);
-  auto* column = new QVBoxLayout(left);
-  column->setContentsMargins(0, 0, 8, 0);
-  column->setSpacing(6);
-  auto* head = new QHBoxLayout;
-  auto* title = new QLabel(tr("Context"), left);
-  title->setProperty("role", QStringLiteral("heading"));
-  auto* open = new QToolButton(left);
-  open->setText(tr("Open text…"));
-  open->setObjectName(QStringLiteral("attribution.open"));
-  head->addWidget(title, 1);
-  head->addWidget(open);
-  column->addLayout(head);
-  context_ = new QPlainTextEdit(left);
-  context_->setObjectName(QStringLiteral("attribution.context"));
-  context_->setAccessibleName(tr("Context"));
-  context_->setPlaceholderText(tr("Paste the text whose parts are to be judged, or open a text or Markdown file."));
-  context_->setTabChangesFocus(true);
-  context_->setAcceptDrops(false);
-  title->setBuddy(context_);
-  column->addWidget(context_, 3);
-  question_ = new QLineEdit(left);
-  question_->setObjectName(QStringLiteral("attribution.question"));
-  question_->setAccessibleName(tr("Question"));
-  question_->setPlaceholderText(tr("Question (may be empty)"));
-  column->addWidget(question_);
-  response_ = new QPlainTextEdit(left);
-  response_->setObjectName(QStringLiteral("attribution.response"));
-  response_->setAccessibleName(tr("Response"));
-  response_->setPlaceholderText(tr("Response to explain; empty: the model answers"));
-  response_->setTabChangesFocus(true);
-  response_->setAcceptDrops(false);
-  response_->setMinimumHeight(40);
-  column->addWidget(response_, 1);
-  column->addLayout(buildOptions(left));
-  auto* help = new QLabel(left);
-  help->setProperty("role", QStringLiteral("small"));
-  help->setWordWrap(true);
-  column->addWidget(help);
-  const auto explain = [this, help] {
-    const AttributionMethod* chosen = findAttributionMethod(method_->currentData().toString().toStdString());
-    help->setText(QString::fromStdString(chosen->help + (chosen->paper.empty() ? "" : " " + chosen->paper + ".")));
-  };
-  connect(method_, &QComboBox::currentIndexChanged, this, explain);
-  explain();
-  auto* buttons = new QHBoxLayout;
-  run_ = new QPushButton(tr("Attribute"), left);
-  run_->setObjectName(QStringLiteral("attribution.run"));
-  run_->setProperty("primary", true);
-  stop_ = new QPushButton(tr("Stop, keep partial"), left);
-  stop_->setObjectName(QStringLiteral("attribution.stop"));
-  buttons->addWidget(run_);
-  buttons->addWidget(stop_);
-  buttons->addStretch(1);
-  column->addLayout(buttons);
-  connect(open, &QToolButton::clicked, this, &AttributionView::openTextRequested);
-  connect(run_, &QPushButton::clicked, this, [this] {
-    const AttributeSpec asked = spec();
-    pendingContext_ = asked.context.toStdString();
-    model_.clear();
-    result_ = {};
-    Q_EMIT runRequested(asked);
-  });
-  connect(stop_, &QPushButton::clicked, this, &AttributionView::stopRequested);
-  connect(context_, &QPlainTextEdit::textChanged, this, &AttributionView::updateButtons);
-  return left;
-}
+// ---- building -----------------------------------------------------------------------------------------------------------
 
-QLayout* AttributionView::buildOptions(QWidget* parent) {
-  auto* rows = new QVBoxLayout;
-  auto* options = new QHBoxLayout;
-  unit_ = new QComboBox(parent);
-  unit_->setObjectName(QStringLiteral("attribution.unit"));
-  unit_->setAccessibleName(tr("Unit"));
-  unit_->addItem(tr("Sentences"), static_cast<int>(SourceUnit::sentence));
-  unit_->addItem(tr("Paragraphs"), static_cast<int>(SourceUnit::paragraph));
-  unit_->addItem(tr("Token windows"), static_cast<int>(SourceUnit::window));
-  tokens_ = new QSpinBox(parent);
-  tokens_->setObjectName(QStringLiteral("attribution.tokens"));
-  tokens_->setAccessibleName(tr("Response tokens"));
-  tokens_->setToolTip(tr("Length of the response, when the model answers"));
-  tokens_->setRange(1, 4096);
-  tokens_->setValue(48);
-  tokens_->setSuffix(tr(" tokens"));
-  method_ = new QComboBox(parent);
-  method_->setObjectName(QStringLiteral("attribution.method"));
-  method_->setAccessibleName(tr("Method"));
-  for (const AttributionMethod& method : attributionMethods()) method_->addItem(QString::fromStdString(method.title), QString::fromStdString(method.name));
-  method_->setCurrentIndex(method_->findData(AttributeSpec().method));
-  options->addWidget(unit_, 1);
-  options->addWidget(tokens_);
-  rows->addWidget(method_);  // with a title as long as these, in a row of its own
-  rows->addLayout(options);
-  return rows;
+QWidget* AttributionView::buildAsked() {
+  setup_ = new AttributionSetup(this);
+  setup_->setFixedWidth(kSetup);
+  return setup_;
 }
 
 QWidget* AttributionView::buildResult() {
   auto* right = new QWidget(this);
   auto* column = new QVBoxLayout(right);
-  column->setContentsMargins(8, 0, 0, 0);
+  column->setContentsMargins(0, 0, 0, 0);
   column->setSpacing(6);
+  column->addLayout(buildBar(right));
+  notes_ = new QLabel(right);
+  notes_->setObjectName(QStringLiteral("attribution.notes"));
+  notes_->setProperty("role", QStringLiteral("notice"));
+  notes_->setTextFormat(Qt::PlainText);
+  notes_->setWordWrap(true);
+  notes_->hide();
+  column->addWidget(notes_);
+  halves_ = new QSplitter(Qt::Vertical, right);
+  halves_->setChildrenCollapsible(false);
+  halves_->setHandleWidth(7);
+  halves_->addWidget(buildText(halves_));
+  halves_->addWidget(buildFigures(halves_));
+  halves_->setStretchFactor(0, 5);
+  halves_->setStretchFactor(1, 4);
+  column->addWidget(halves_, 1);
+  detail_ = new QLabel(right);
+  detail_->setObjectName(QStringLiteral("attribution.detail"));
+  detail_->setTextFormat(Qt::PlainText);
+  detail_->setWordWrap(true);
+  detail_->setMinimumHeight(detail_->fontMetrics().height() * 2 + 4);
+  detail_->setAlignment(Qt::AlignLeft | Qt::AlignTop);
+  column->addWidget(detail_);
+  return right;
+}
+
+QLayout* AttributionView::buildBar(QWidget* parent) {
+  auto* both = new QVBoxLayout;
+  both->setSpacing(4);
   auto* bar = new QHBoxLayout;
-  status_ = new QLabel(right);
-  status_->setObjectName(QStringLiteral("attribution.status"));
-  status_->setWordWrap(true);
-  progress_ = new QProgressBar(right);
+  bar->setSpacing(8);
+  auto* segments = new QHBoxLayout;
+  segments->setSpacing(0);
+  edit_ = toolButton(tr("Sources"), QStringLiteral("attribution.edit"), tr("The context and how it is cut"), parent);
+  scores_ = toolButton(tr("Scores"), QStringLiteral("attribution.scores"),
+                       tr("The context coloured by what its sources did for the answer"), parent);
+  auto* group = new QButtonGroup(parent);
+  for (QToolButton* button : {edit_, scores_}) {
+    button->setCheckable(true);
+    button->setProperty("segment", button == edit_ ? QStringLiteral("first") : QStringLiteral("last"));
+    group->addButton(button);
+    segments->addWidget(button);
+  }
+  progress_ = new QProgressBar(parent);
   progress_->setAccessibleName(tr("Attribution progress"));
   progress_->setRange(0, 1000);
-  progress_->setMaximumWidth(160);
+  progress_->setMaximumWidth(220);
   progress_->hide();
-  legend_ = new FlowLegend(right);
-  exportTable_ = new QToolButton(right);
-  exportTable_->setText(tr("Export table…"));
-  exportTable_->setObjectName(QStringLiteral("attribution.exportTable"));
-  exportPicture_ = new QToolButton(right);
-  exportPicture_->setText(tr("Export picture…"));
-  exportPicture_->setObjectName(QStringLiteral("attribution.exportPicture"));
-  bar->addWidget(progress_);
-  bar->addWidget(status_, 1);
+  status_ = new QLabel(parent);
+  status_->setObjectName(QStringLiteral("attribution.status"));
+  status_->setProperty("role", QStringLiteral("secondary"));
+  status_->setWordWrap(true);
+  legend_ = new FlowLegend(parent);
+  bar->addLayout(segments);
+  bar->addWidget(progress_, 1);
+  bar->addStretch(1);
   bar->addWidget(legend_);
-  column->addLayout(bar);
-  auto* split = new QSplitter(Qt::Vertical, right);
-  split->setChildrenCollapsible(false);
-  flow_ = new TokenFlow(split);
+  both->addLayout(bar);
+  both->addWidget(status_);
+  return both;
+}
+
+QWidget* AttributionView::buildText(QWidget* parent) {
+  auto* box = new QWidget(parent);
+  auto* column = new QVBoxLayout(box);
+  column->setContentsMargins(0, 0, 0, 0);
+  column->setSpacing(6);
+  pages_ = new QStackedWidget(box);
+  panel_ = new ContextPanel(pages_);
+  pages_->addWidget(panel_);
+  flow_ = new TokenFlow(pages_);
   flow_->setObjectName(QStringLiteral("attribution.flow"));
   flow_->setCaption(tr("Context with scores"));
   flow_->setColour(FlowColour::score);
   flow_->setScoreScale(0, 0);
   flow_->setFollow(false);
-  flow_->setPlaceholder(tr("The context appears here, each source coloured by how much it made the response likelier."));
-  split->addWidget(flow_);
-  split->addWidget(buildList(split));
-  split->setStretchFactor(0, 3);
-  split->setStretchFactor(1, 2);
-  column->addWidget(split, 1);
-
-  connectResult();
-  legend_->setScale(flow_->scale());
-  return right;
+  flow_->setPlaceholder(tr("The context appears here, each source coloured by how much it made the answer likelier."));
+  pages_->addWidget(flow_);
+  column->addWidget(pages_, 1);
+  column->addWidget(buildAnswer(box));
+  return box;
 }
 
-// The response and the ranked sources.
-QWidget* AttributionView::buildList(QWidget* parent) {
-  auto* lower = new QWidget(parent);
-  auto* list = new QVBoxLayout(lower);
-  list->setContentsMargins(0, 6, 0, 0);
-  list->setSpacing(6);
-  answer_ = new QLabel(lower);
+QWidget* AttributionView::buildAnswer(QWidget* parent) {
+  auto* box = new QWidget(parent);
+  auto* column = new QVBoxLayout(box);
+  column->setContentsMargins(0, 0, 0, 0);
+  column->setSpacing(4);
+  auto* row = new QHBoxLayout;
+  auto* title = new QLabel(tr("Answer"), box);
+  title->setProperty("role", QStringLiteral("heading"));
+  part_ = new QLabel(box);
+  part_->setObjectName(QStringLiteral("attribution.part"));
+  part_->setProperty("role", QStringLiteral("secondary"));
+  wholeAnswer_ = toolButton(tr("Whole answer"), QStringLiteral("attribution.whole"), tr("Attribute all of the answer again (Escape)"), box);
+  row->addWidget(title);
+  row->addWidget(part_, 1);
+  row->addWidget(wholeAnswer_);
+  wholeAnswer_->hide();
+  column->addLayout(row);
+  answer_ = new TokenFlow(box);
   answer_->setObjectName(QStringLiteral("attribution.answer"));
-  answer_->setTextFormat(Qt::PlainText);
-  answer_->setWordWrap(true);
-  answer_->setTextInteractionFlags(Qt::TextSelectableByMouse);
-  answer_->setFocusPolicy(Qt::NoFocus);
-  auto* answerRow = new QHBoxLayout;
-  answerRow->addWidget(answer_, 1);
-  answerRow->addWidget(exportTable_);
-  answerRow->addWidget(exportPicture_);
-  list->addLayout(answerRow);
-  table_ = new QTableView(lower);
+  answer_->setCaption(tr("Answer by token"));
+  answer_->setColour(FlowColour::plain);
+  answer_->setFollow(false);
+  answer_->setPlaceholder(
+      tr("The answer appears here. Drag over a part of it, or hold Shift with the arrow keys, to attribute that part alone."));
+  answer_->setFixedHeight(answer_->fontMetrics().height() * 3 + 26);
+  column->addWidget(answer_);
+  return box;
+}
+
+QWidget* AttributionView::buildFigures(QWidget* parent) {
+  figures_ = new QTabWidget(parent);
+  figures_->setDocumentMode(true);
+  figures_->setObjectName(QStringLiteral("attribution.figures"));
+  figures_->setAccessibleName(tr("Figures"));
+  table_ = new SourceRanking(&model_, figures_);
   table_->setObjectName(QStringLiteral("attribution.table"));
-  table_->setAccessibleName(tr("Ranked sources"));
-  table_->setModel(&model_);
-  table_->setSelectionBehavior(QAbstractItemView::SelectRows);
-  table_->setSelectionMode(QAbstractItemView::SingleSelection);
-  table_->setShowGrid(false);
-  table_->setWordWrap(false);
-  table_->setTabKeyNavigation(false);
-  table_->setMouseTracking(true);
-  table_->verticalHeader()->hide();
-  table_->verticalHeader()->setDefaultSectionSize(fontMetrics().height() + 12);
-  table_->horizontalHeader()->setStretchLastSection(true);
-  table_->horizontalHeader()->setHighlightSections(false);
-  table_->setColumnWidth(SourceModel::Rank, 44);
-  table_->setColumnWidth(SourceModel::Score, 112);
-  table_->setColumnWidth(SourceModel::Times, 112);
-  list->addWidget(table_, 1);
-  return lower;
+  matrix_ = new TokenMatrix(figures_);
+  matrix_->setObjectName(QStringLiteral("attribution.matrix"));
+  matrix_->setEmptyText(tr("What each token of the answer owes to each source appears here."));
+  difference_ = new DifferenceView(figures_);
+  figures_->addTab(table_, tr("Ranking"));
+  figures_->addTab(matrix_, tr("By token"));
+  figures_->addTab(difference_, tr("Compare"));
+  figures_->addTab(buildAttention(figures_), tr("Attention"));
+  figures_->setTabToolTip(ranking, tr("The sources, strongest first"));
+  figures_->setTabToolTip(byToken, tr("Sources by tokens of the answer"));
+  figures_->setTabToolTip(difference, tr("The same answer under two configurations"));
+  figures_->setTabToolTip(attention, tr("How much attention a source gets beside what it does"));
+  auto* corner = new QWidget(figures_);
+  auto* row = new QHBoxLayout(corner);
+  row->setContentsMargins(0, 0, 0, 2);
+  row->setSpacing(0);
+  copyTable_ = toolButton(tr("Copy"), QStringLiteral("attribution.copy"), tr("Copy the table, tab-separated"), corner);
+  exportTable_ = toolButton(tr("Table…"), QStringLiteral("attribution.exportTable"), tr("Export the table: CSV or JSON"), corner);
+  exportPicture_ =
+      toolButton(tr("Picture…"), QStringLiteral("attribution.exportPicture"), tr("Export the picture: PNG, SVG or PDF"), corner);
+  for (QToolButton* each : {copyTable_, exportTable_, exportPicture_}) row->addWidget(each);
+  figures_->setCornerWidget(corner);
+  return figures_;
 }
 
-void AttributionView::connectResult() {
-  connect(flow_, &TokenFlow::scaleChanged, this, [this] { legend_->setScale(flow_->scale()); });
-  connect(flow_, &TokenFlow::groupHovered, this, [this](int group) {
-    const int row =
-        group < 0 || group >= static_cast<int>(result_.sources.size()) ? -1 : model_.rowOf(result_.sources[static_cast<size_t>(group)].id);
-    if (row >= 0) table_->setCurrentIndex(model_.index(row, SourceModel::Text));
+QWidget* AttributionView::buildAttention(QWidget* parent) {
+  auto* box = new QWidget(parent);
+  auto* column = new QVBoxLayout(box);
+  column->setContentsMargins(0, 6, 0, 0);
+  column->setSpacing(6);
+  auto* row = new QHBoxLayout;
+  attentionText_ = new QLabel(box);
+  attentionText_->setObjectName(QStringLiteral("attribution.attentionText"));
+  attentionText_->setProperty("role", QStringLiteral("secondary"));
+  attentionText_->setWordWrap(true);
+  readAttention_ = new QPushButton(tr("Read attention"), box);
+  readAttention_->setObjectName(QStringLiteral("attribution.readAttention"));
+  row->addWidget(attentionText_, 1);
+  row->addWidget(readAttention_);
+  column->addLayout(row);
+  scatter_ = new EffectScatter(box);
+  scatter_->setObjectName(QStringLiteral("attribution.scatter"));
+  scatter_->setEmptyText(
+      tr("One point per source: to the right the attention it gets, upwards what the answer owes to it. Far right and low is read "
+         "without effect."));
+  column->addWidget(scatter_, 1);
+  return box;
+}
+
+// ---- what is asked ------------------------------------------------------------------------------------------------------
+
+void AttributionView::connectForm() {
+  connect(setup_, &AttributionSetup::runRequested, this, &AttributionView::run);
+  connect(setup_, &AttributionSetup::resumeRequested, this, [this] { ask(run_); });
+  connect(setup_, &AttributionSetup::stopRequested, this, &AttributionView::stopRequested);
+  connect(setup_, &AttributionSetup::proxyFileRequested, this, &AttributionView::proxyFileRequested);
+  connect(panel_, &ContextPanel::openRequested, this, &AttributionView::openTextRequested);
+  connect(panel_, &ContextPanel::changed, this, &AttributionView::updateButtons);
+  connect(panel_, &ContextPanel::questionChosen, this, [this](const QString& question, const QString& answer) {
+    setup_->setQuestion(question);
+    setup_->setAnswer(answer);
   });
-  const auto light = [this](const QModelIndex& index) {
-    const int id = index.isValid() ? index.data(SourceModel::SourceRole).toInt() : -1;
-    for (size_t i = 0; i < result_.sources.size(); ++i)
-      if (result_.sources[i].id == id) return flow_->setGroup(static_cast<int>(i), true);
-    flow_->setGroup(-1, false);
-  };
-  connect(table_, &QTableView::entered, this, light);
-  connect(table_->selectionModel(), &QItemSelectionModel::currentRowChanged, this, [light](const QModelIndex& now) { light(now); });
-  connect(exportTable_, &QToolButton::clicked, this, [this] { Q_EMIT exportTableRequested(model_.toCsv(), model_.toJson(result_)); });
-  connect(exportPicture_, &QToolButton::clicked, this, [this] { Q_EMIT exportPictureRequested(flow_->grab()); });
-}
-
-void AttributionView::setTheme(const Theme& theme) {
-  flow_->setTheme(theme);
-  legend_->setTheme(theme);
-}
-
-void AttributionView::setModel(bool open) {
-  haveModel_ = open;
-  updateButtons();
-}
-
-void AttributionView::setJob(const JobState& job) {
-  job_ = job;
-  updateButtons();
-}
-
-void AttributionView::updateButtons() {
-  const bool mine = job_.running && job_.kind == JobState::Kind::attribute;
-  const bool empty = context_->document()->isEmpty();
-  run_->setEnabled(haveModel_ && !job_.running && !empty);
-  run_->setToolTip(!haveModel_    ? tr("No model is open")
-                   : job_.running ? tr("Another job is running")
-                   : empty        ? tr("The context is empty")
-                                  : QString());
-  stop_->setEnabled(mine);
-  progress_->setVisible(mine);
-  if (mine) {
-    progress_->setRange(0, job_.fraction < 0 ? 0 : 1000);
-    if (job_.fraction >= 0) progress_->setValue(static_cast<int>(job_.fraction * 1000));
-    QString text = job_.what.isEmpty() ? tr("Attributing") : job_.what;
-    if (job_.secondsLeft >= 0) text += QStringLiteral(" · ") + tr("%1 left").arg(Format().duration(job_.secondsLeft * 1e9));
-    status_->setText(text);
-  } else {
-    status_->setText(result_.sources.empty() ? tr("No result yet") : resultText());
-  }
-  exportTable_->setEnabled(!result_.sources.empty());
-  exportPicture_->setEnabled(!result_.sources.empty());
-}
-
-void AttributionView::setContext(const QString& text, const QString& name) {
-  context_->setPlainText(text);
-  context_->setToolTip(name);
+  connect(edit_, &QToolButton::clicked, this, [this] { showPage(false); });
+  connect(scores_, &QToolButton::clicked, this, [this] { showPage(true); });
+  connect(difference_, &DifferenceView::compareRequested, this, [this] { askDifference(false); });
+  connect(difference_, &DifferenceView::pinRequested, this, [this](bool on) {
+    pinned_ = on ? std::optional(config_) : std::nullopt;
+    setConfig(config_);
+  });
+  connect(readAttention_, &QPushButton::clicked, this, [this] { askDifference(true); });
 }
 
 AttributeSpec AttributionView::spec() const {
   AttributeSpec spec;
-  spec.context = context_->toPlainText();
-  spec.question = question_->text();
-  spec.response = response_->toPlainText();
-  spec.method = method_->currentData().toString();
-  spec.unit = static_cast<SourceUnit>(unit_->currentData().toInt());
-  spec.responseTokens = tokens_->value();
+  setup_->fillSpec(spec);
+  panel_->fillSpec(spec);
   return spec;
 }
 
-void AttributionView::showContext(const std::string& context, const std::vector<Source>& sources) {
-  if (context == shownContext_ && sources.size() == shownSources_) return;
-  shownContext_ = context;
-  shownSources_ = sources.size();
-  std::vector<FlowToken> tokens;
-  const auto slice = [&](int64_t begin, int64_t end) {
-    begin = std::clamp<int64_t>(begin, 0, static_cast<int64_t>(context.size()));
-    end = std::clamp<int64_t>(end, begin, static_cast<int64_t>(context.size()));
-    return QString::fromUtf8(context.data() + begin, static_cast<qsizetype>(end - begin));
-  };
-  int64_t at = 0;
-  for (size_t i = 0; i < sources.size(); ++i) {
-    addWords(tokens, slice(at, sources[i].start), -1);
-    addWords(tokens, slice(sources[i].start, sources[i].end), static_cast<int>(i));
-    at = sources[i].end;
-  }
-  addWords(tokens, slice(at, static_cast<int64_t>(context.size())), -1);
-  flow_->setTokens(std::move(tokens));
+void AttributionView::run() {
+  if (blocked().isEmpty()) ask(std::nullopt);
 }
 
-QString AttributionView::resultText() const {
-  const auto evaluated = std::count_if(result_.sources.begin(), result_.sources.end(), [](const Source& s) { return s.score.has_value(); });
-  const Format format;
-  QString text = tr("%1 of %2 sources").arg(evaluated).arg(result_.sources.size());
-  if (result_.forwards > 0)
-    text += QStringLiteral(" · ") + tr("%1 passes, %2").arg(format.count(result_.forwards), format.milliseconds(result_.ms));
-  text += QStringLiteral(" · ") + tr("noise floor %1").arg(format.nats(result_.noiseFloor));
-  if (!result_.complete) text += QStringLiteral(" · ") + tr("partial");
-  return text;
+void AttributionView::ask(std::optional<qint64> resume) {
+  AttributeSpec asked = spec();
+  if (alone_ && whole_.complete && !exact_) quick_ = whole_;
+  alone_ = true;
+  const bool plain = asked.method == QStringLiteral("attribot") && !asked.attribot.hierarchy && asked.proxyPath.isEmpty();
+  exact_ = asked.seconds <= 0 && (plain || asked.method == QStringLiteral("loo"));
+  asked.resume = resume;
+  pendingDocuments_ = asked.documents;
+  pendingContext_ = asked.context.toStdString();
+  pendingQuestion_ = asked.question;
+  clearResult();
+  showPage(true);
+  Q_EMIT runRequested(asked);
 }
 
-void AttributionView::refreshScores() {
-  std::vector<std::pair<float, bool>> scores;
-  double largest = 0;
-  for (const Source& source : result_.sources) {
-    scores.emplace_back(source.score ? static_cast<float>(*source.score) : std::numeric_limits<float>::quiet_NaN(), !source.score);
-    if (source.score) largest = std::max(largest, std::fabs(*source.score));
-  }
-  flow_->setScoreScale(static_cast<float>(largest), static_cast<float>(result_.noiseFloor));
-  flow_->setScores(scores);
-  answer_->setText(result_.response.empty() ? QString() : tr("Response: %1").arg(QString::fromStdString(result_.response).trimmed()));
+// The answer shown, if it is one to this text; else the first side gives it.
+void AttributionView::askDifference(bool byAttention) {
+  AttributionDifferenceSpec asked;
+  asked.spec = spec();
+  const std::string context = asked.spec.context.toStdString();
+  if (asked.spec.response.isEmpty() && !whole_.response.empty() && context == context_ && asked.spec.question == question_)
+    asked.spec.response = QString::fromStdString(whole_.response);
+  asked.a = byAttention ? config_ : pinned_.value_or(Config());
+  asked.b = config_;
+  if (byAttention) asked.methodB = QStringLiteral("attention");
+  pendingContext_ = context;
+  pendingDocuments_ = asked.spec.documents;
+  pendingQuestion_ = asked.spec.question;
+  byAttention_ = byAttention;
+  exact_ = alone_ = false;
+  clearResult();
+  showPage(true);
+  Q_EMIT differenceRequested(asked);
 }
 
-void AttributionView::setResult(const AttributeResult& result) {
-  result_ = result;
-  showContext(pendingContext_, result.sources);
-  model_.setResult(result);
-  refreshScores();
+void AttributionView::showPage(bool scores) {
+  (scores ? scores_ : edit_)->setChecked(true);
+  pages_->setCurrentIndex(scores ? 1 : 0);
+  legend_->setVisible(scores);
+}
+
+void AttributionView::setModel(bool open, ContextPanel::Windows windows) {
+  haveModel_ = open;
+  panel_->setWindows(std::move(windows));
   updateButtons();
 }
 
-void AttributionView::showStored(const storage::AttributionRecord& record) {
-  AttributeResult result;
-  result.method = record.method;
-  result.response = record.response;
-  result.noiseFloor = record.noiseFloor;
-  result.baseLogProb = record.baseLogProb;
-  result.forwards = record.forwards;
-  result.forwardTokens = record.forwardTokens;
-  result.ms = static_cast<double>(record.wallNs) / 1e6;
-  result.complete = record.complete;
-  for (const auto& stored : record.sources) {
-    Source source;
-    source.id = stored.id;
-    source.text = stored.text;
-    source.start = stored.start;
-    source.end = stored.end;
-    source.score = stored.score;
-    source.perToken = stored.perToken;
-    result.sources.push_back(std::move(source));
+void AttributionView::setConfig(const Config& config) {
+  if (!(config == config_)) {
+    alone_ = false;
+    quick_.reset();
   }
-  pendingContext_ = record.context;
-  context_->setPlainText(QString::fromStdString(record.context));
-  question_->setText(QString::fromStdString(record.question));
-  setResult(result);
+  config_ = config;
+  difference_->setNames(pinned_ ? tr("pinned, %1").arg(wordsOf(*pinned_)) : tr("baseline, every knob at its default"), wordsOf(config_));
+  updateButtons();
+}
+
+void AttributionView::setJob(const JobState& job) {
+  const bool mine = job.running && job.kind == JobState::Kind::attribute;
+  if (mine && job.run >= 0) run_ = job.run;
+  job_ = job;
+  updateButtons();
+}
+
+void AttributionView::setContext(const QString& text, const QString& name) {
+  panel_->setText(text, name);
+  showPage(false);
+}
+
+Status AttributionView::openFile(const QString& path, bool append) {
+  const Status read = panel_->openFile(path, append);
+  if (read) showPage(false);
+  return read;
+}
+
+void AttributionView::setProxyFile(const QString& path) { setup_->setProxyFile(path); }
+
+void AttributionView::showFigure(Figure figure) { figures_->setCurrentIndex(figure); }
+
+QString AttributionView::blocked() const {
+  if (!haveModel_) return tr("No model is open");
+  if (job_.running) return tr("Another job is running");
+  if (panel_->isEmpty()) return tr("The context is empty");
+  return {};
+}
+
+void AttributionView::updateButtons() {
+  const bool mine = job_.running && job_.kind == JobState::Kind::attribute;
+  const QString why = blocked();
+  const bool same = panel_->text().toStdString() == context_;
+  setup_->setState(why, mine, !job_.running && run_ >= 0 && !whole_.complete && !whole_.sources.empty() && same);
+  const bool alike = !pinned_ ? config_ == Config() : config_ == *pinned_;
+  difference_->setState(!why.isEmpty() ? why : alike ? tr("A and B are the same: change a knob first") : QString(), pinned_.has_value());
+  readAttention_->setEnabled(why.isEmpty());
+  readAttention_->setToolTip(why);
+  progress_->setVisible(mine);
+  if (mine) {
+    progress_->setRange(0, job_.fraction < 0 ? 0 : 1000);
+    if (job_.fraction >= 0) progress_->setValue(static_cast<int>(job_.fraction * 1000));
+  }
+  status_->setText(mine ? progressText() : resultText());
+  setup_->setForecast(forecastText());
+  const bool any = !shown_.sources.empty();
+  for (QToolButton* each : {exportTable_, exportPicture_, copyTable_}) each->setEnabled(any);
+}
+
+// ---- the result's parts, linked -----------------------------------------------------------------------------------------
+
+void AttributionView::connectResult() {
+  connect(flow_, &TokenFlow::scaleChanged, this, [this] { legend_->setScale(flow_->scale()); });
+  connect(flow_, &TokenFlow::groupHovered, this, &AttributionView::hoverSource);
+  const auto chooseAt = [this](int token) {
+    const int group = token < 0 ? -1 : flow_->tokens()[static_cast<size_t>(token)].group;
+    chooseSource(group == chosen_ ? -1 : group);
+  };
+  connect(flow_, &TokenFlow::clicked, this, chooseAt);
+  connect(flow_, &TokenFlow::activated, this, chooseAt);
+  connect(table_, &SourceRanking::sourceHovered, this, &AttributionView::hoverSource);
+  connect(table_, &SourceRanking::sourceChosen, this, &AttributionView::chooseSource);
+  connect(matrix_, &TokenMatrix::currentChanged, this, [this](int row, int) { hoverSource(row); });
+  connect(matrix_, &TokenMatrix::rowChosen, this, &AttributionView::chooseSource);
+  connect(matrix_, &TokenMatrix::spanChosen, this, &AttributionView::selectSpan);
+  connect(difference_, &DifferenceView::sourceChosen, this, &AttributionView::chooseSource);
+  connect(scatter_, &EffectScatter::sourceHovered, this, &AttributionView::hoverSource);
+  connect(scatter_, &EffectScatter::sourceChosen, this, &AttributionView::chooseSource);
+  connect(answer_, &TokenFlow::selectionChanged, this, &AttributionView::selectSpan);
+  connect(answer_, &TokenFlow::activated, this, [this](int token) {
+    answer_->selectTokens(token, token);
+    selectSpan(token, token);
+  });
+  connect(wholeAnswer_, &QToolButton::clicked, this, [this] { selectSpan(-1, -1); });
+  connect(figures_, &QTabWidget::currentChanged, this, &AttributionView::refreshScores);
+  connect(copyTable_, &QToolButton::clicked, this, [this] {
+    const bool compared = figures_->currentIndex() == difference && difference_->difference();
+    QApplication::clipboard()->setText(compared ? difference_->text() : attributionTabSeparated(shown_));
+  });
+  connect(exportTable_, &QToolButton::clicked, this, [this] { Q_EMIT exportTableRequested(csv(), json()); });
+  connect(exportPicture_, &QToolButton::clicked, this, [this] { Q_EMIT exportRequested(chart()); });
+}
+
+QByteArray AttributionView::csv() const { return attributionCsv(shown_); }
+QByteArray AttributionView::json() const { return attributionJson(shown_, question_, shownDifference()); }
+Chart AttributionView::chart() const { return attributionChart(shown_, context_, shownDifference()); }
+
+void AttributionView::setTheme(const Theme& theme) {
+  panel_->setTheme(theme);
+  flow_->setTheme(theme);
+  answer_->setTheme(theme);
+  legend_->setTheme(theme);
+  table_->setTheme(theme);
+  matrix_->setTheme(theme);
+  difference_->setTheme(theme);
+  scatter_->setTheme(theme);
+}
+
+void AttributionView::resizeEvent(QResizeEvent* event) {
+  QWidget::resizeEvent(event);
+  const auto wanted = width() - kSetup - 30 >= kSideBySide ? Qt::Horizontal : Qt::Vertical;
+  if (halves_->orientation() == wanted) return;
+  halves_->setOrientation(wanted);
+  const int extent = wanted == Qt::Horizontal ? width() - kSetup : height();
+  halves_->setSizes({extent * 11 / 20, extent * 9 / 20});
 }
 
 }  // namespace winnow

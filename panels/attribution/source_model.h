@@ -4,14 +4,15 @@
 #include <QAbstractTableModel>
 
 #include "experiments/workbench.h"
+#include "panels/attribution/score_delegate.h"
 
 namespace winnow {
 
 class SourceModel : public QAbstractTableModel {
   Q_OBJECT
  public:
-  enum Column { Rank, Score, Times, Text, columns };
-  enum Role { SourceRole = Qt::UserRole + 1 };
+  enum Column { Rank, Score, Times, Without, Text, columns };
+  enum Role { SourceRole = Qt::UserRole + 1 };  // id; and those of ScoreRole
 
   using QAbstractTableModel::QAbstractTableModel;
   void setResult(const AttributeResult& result);
@@ -23,14 +24,17 @@ class SourceModel : public QAbstractTableModel {
   int rowOf(int source) const;
   const std::vector<Source>& sources() const { return sources_; }
   bool isNoise(const Source& source) const;
-  QByteArray toCsv() const;
-  QByteArray toJson(const AttributeResult& result) const;
-  static QString times(double nats);  // ×20 likelier with it
+  ScoreScale scale() const;
+  QString valueText(const Source& source) const;  // "+3.02 nat", "+3.02 ± 0.11 nat"
+  static QString times(double nats);              // ×20 likelier with it
+  static QString nameOf(const Source& source);    // its label and text on one line
 
  private:
+  QVariant toolTip(const Source& source) const;
   std::vector<Source> sources_;
   std::vector<int> order_;
   double noise_ = 0;
+  bool nats_ = true;
 };
 
 }  // namespace winnow

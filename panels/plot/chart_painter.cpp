@@ -35,6 +35,12 @@ double heightOf(const Chart::Panel& panel) {
     case Chart::Kind::bars: return 96 + 34 * static_cast<double>(std::max<qsizetype>(panel.x.categories.size(), 2));
     case Chart::Kind::attribution: return 70 + 24 * std::min<double>(static_cast<double>(panel.series.empty() ? 1 : panel.series.front().y.size()), 40);
     case Chart::Kind::heatmap: return 70 + 22 * std::min<double>(static_cast<double>(panel.cells.size()), 24);
+    case Chart::Kind::text: {  // at some ninety letters a line
+      double lines = 2;
+      if (!panel.series.empty())
+        for (const QString& label : panel.series.front().labels) lines += static_cast<double>(label.size()) / 90 + static_cast<double>(label.count(u'\n'));
+      return 60 + 21 * std::min(lines, 40.0);
+    }
     default: return 340;
   }
 }
@@ -59,7 +65,8 @@ double paintText(const Page& page, const QRectF& at, const QFont& font, const QC
 
 void paintPanels(const Page& page, const QRectF& area, const Chart& chart) {
   PanelLook look{page.style, page.font, page.small, page.heading, true, 0, true};
-  if (chart.panels.size() == 1 && chart.panels.front().kind != Chart::Kind::attribution) look.title = !chart.panels.front().title.isEmpty();
+  if (chart.panels.size() == 1 && chart.panels.front().kind != Chart::Kind::attribution && chart.panels.front().kind != Chart::Kind::text)
+    look.title = !chart.panels.front().title.isEmpty();
   const size_t n = chart.panels.size();
   if (sideBySide(chart)) {
     const bool shared = sharesNames(chart);

@@ -430,6 +430,7 @@ void paintPanel(QCPPainter* painter, const QRectF& area, const Chart::Panel& pan
     case Chart::Kind::scatter: return paintScatter(painter, left, panel, look);
     case Chart::Kind::heatmap: return paintHeatmap(painter, left, panel, look);
     case Chart::Kind::attribution: return paintAttribution(painter, left, panel, look);
+    case Chart::Kind::text: return paintScoredText(painter, left, panel, look);
   }
 }
 

@@ -22,10 +22,11 @@ double nameColumnWidth(const Chart::Panel& panel, const QFont& font, double limi
 // Of chart_rows.cpp: panels without value axes of their own.
 void paintAttribution(QCPPainter* painter, const QRectF& area, const Chart::Panel& panel, const PanelLook& look);
 void paintHeatmap(QCPPainter* painter, const QRectF& area, const Chart::Panel& panel, const PanelLook& look);
+void paintScoredText(QCPPainter* painter, const QRectF& area, const Chart::Panel& panel, const PanelLook& look);
 
 // The legend of several series, behind `lead`; returns the top of what is left below it.
 double paintLegend(QCPPainter* painter, const QRectF& area, const Chart::Panel& panel, const PanelLook& look, const QString& lead);
-inline bool hasLegend(const Chart::Panel& panel) { return panel.series.size() > 1 && panel.kind != Chart::Kind::attribution; }
+inline bool hasLegend(const Chart::Panel& panel) { return panel.series.size() > 1 && panel.kind != Chart::Kind::attribution && panel.kind != Chart::Kind::text; }
 
 // Title and, for several series, a legend; returns what is left below them.
 QRectF paintPanelHeader(QCPPainter* painter, const QRectF& area, const Chart::Panel& panel, const PanelLook& look);

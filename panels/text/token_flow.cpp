@@ -38,7 +38,8 @@ void TokenFlow::setTheme(const Theme& theme) {
 void TokenFlow::clear() {
   tokens_.clear();
   markers_.clear();
-  cursor_ = group_ = anchor_ = caret_ = -1;
+  cursor_ = group_ = chosen_ = anchor_ = caret_ = -1;
+  told_ = {-1, -1};
   layoutFrom(0);
   updateScale();
 }
@@ -57,7 +58,8 @@ void TokenFlow::append(const std::vector<FlowToken>& tokens) {
 void TokenFlow::setTokens(std::vector<FlowToken> tokens) {
   tokens_ = std::move(tokens);
   markers_.clear();
-  cursor_ = group_ = anchor_ = caret_ = -1;
+  cursor_ = group_ = chosen_ = anchor_ = caret_ = -1;
+  told_ = {-1, -1};
   layoutFrom(0);
   updateScale();
 }
@@ -247,6 +249,13 @@ void TokenFlow::paintEvent(QPaintEvent*) {
   }
 }
 
+// The first piece of a source: a thin line keeps neighbours of one colour apart.
+bool TokenFlow::startsGroup(const Fragment& fragment) const {
+  if (colour_ != FlowColour::score || fragment.begin > 0) return false;
+  const int group = tokens_[static_cast<size_t>(fragment.token)].group;
+  return group > 0 && fragment.token > 0 && tokens_[static_cast<size_t>(fragment.token) - 1].group != group;
+}
+
 void TokenFlow::drawFragment(QPainter& painter, const Fragment& fragment, int y, int height) const {
   const FlowToken& token = tokens_[static_cast<size_t>(fragment.token)];
   const QRectF cell(fragment.x, y + 2, fragment.width, height - 5);
@@ -268,9 +277,16 @@ void TokenFlow::drawFragment(QPainter& painter, const Fragment& fragment, int y,
                                : token.prompt && colour_ != FlowColour::score ? QPalette::PlaceholderText
                                                                               : QPalette::Text);
   if (position && !selected) pen = palette().color(QPalette::Text);
+  const bool noise = colour_ == FlowColour::score && !position && !selected && std::isfinite(token.score);
+  if (noise) pen = theme_.textSecondary;
   painter.setPen(pen);
   if (fragment.length > 0)
     painter.drawText(QPointF(fragment.x, y + 3 + fontMetrics().ascent()), token.text.mid(fragment.begin, fragment.length));
+  if (startsGroup(fragment)) painter.fillRect(QRectF(fragment.x - 1, y + 2, 1, height - 5), theme_.borderStrong);
+  if (chosen_ >= 0 && token.group == chosen_) {  // a frame around the source, open between its words
+    painter.fillRect(QRectF(cell.left(), cell.top() - 1, cell.width(), 2), theme_.accent);
+    painter.fillRect(QRectF(cell.left(), cell.bottom() - 1, cell.width(), 2), theme_.accent);
+  }
   if (lit) {
     painter.setPen(QPen(palette().color(QPalette::Text), fragment.token == cursor_ ? 1.5 : 1));
     painter.setBrush(Qt::NoBrush);

@@ -44,11 +44,14 @@ class TokenFlow : public QAbstractScrollArea {
   int cursor() const { return cursor_; }
   void setCursor(int token, bool scrollTo);      // outlined; -1 = none. Emits nothing.
   void setGroup(int group, bool scrollTo);       // lit group; -1 = none. Emits nothing.
+  void setChosenGroup(int group);                // framed until another is; -1 = none. Emits nothing.
+  void selectTokens(int first, int last);        // -1, -1 = none. Emits nothing.
   QString text() const;
   QString selectedText() const;
   std::pair<int, int> selectedTokens() const;    // first and last; -1 = none
   int tokenAt(const QPoint& viewportPoint) const;
   QRect tokenRect(int token) const;              // in the viewport; empty when not laid out
+  QString tip(int token) const;                  // its text and its values
   int lines() const { return static_cast<int>(lineStart_.size()); }
 
  public Q_SLOTS:
@@ -59,6 +62,8 @@ class TokenFlow : public QAbstractScrollArea {
   void hovered(int token);                       // pointer or caret; -1 = left
   void groupHovered(int group);
   void activated(int token);                     // double click or Enter
+  void clicked(int token);                       // pressed and released without a drag; -1 = beside the text
+  void selectionChanged(int first, int last);    // by pointer or keyboard; -1, -1 = none
   void scaleChanged();
 
  protected:
@@ -93,10 +98,11 @@ class TokenFlow : public QAbstractScrollArea {
   int lineOf(int token) const;
   int lineHeight() const;
   void drawFragment(QPainter& painter, const Fragment& fragment, int y, int height) const;
+  bool startsGroup(const Fragment& fragment) const;
   void drawMarker(QPainter& painter, const Fragment& fragment, int y, int height) const;
   void hover(int token);
   void moveCaret(int token, bool select);
-  QString tip(int token) const;
+  void tellSelection();
 
   std::vector<FlowToken> tokens_;
   std::vector<Marker> markers_;
@@ -110,7 +116,8 @@ class TokenFlow : public QAbstractScrollArea {
   FlowScale scale_;
   FlowScale scoreScale_;
   QString placeholder_;
-  int cursor_ = -1, group_ = -1, anchor_ = -1, caret_ = -1, pressed_ = -1;
+  int cursor_ = -1, group_ = -1, chosen_ = -1, anchor_ = -1, caret_ = -1, pressed_ = -1;
+  std::pair<int, int> told_{-1, -1};  // the selection last told
   bool dragging_ = false, follow_ = true;
 };
 

@@ -55,10 +55,12 @@ class AccessibleFlow : public QAccessibleWidget, public QAccessibleTextInterface
     return token < 0 ? -1 : offsetOf(token);
   }
   void scrollToSubstring(int start, int) override { flow()->setCursor(tokenOf(start), true); }
-  QString attributes(int, int* start, int* end) const override {
-    *start = 0;
-    *end = characterCount();
-    return {};
+  // What is painted behind a token, said in numbers.
+  QString attributes(int offset, int* start, int* end) const override {
+    const int token = tokenOf(offset);
+    *start = token < 0 ? 0 : offsetOf(token);
+    *end = token < 0 ? characterCount() : offsetOf(token + 1);
+    return token < 0 ? QString() : flow()->tip(token);
   }
 
  private:

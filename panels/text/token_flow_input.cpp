@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // TokenFlow: pointer, keyboard, selection, clipboard.
+#include <QAccessible>
 #include <QApplication>
 #include <QClipboard>
 #include <QContextMenuEvent>
@@ -42,7 +43,30 @@ void TokenFlow::selectAll() {
   if (tokens_.empty()) return;
   anchor_ = 0;
   caret_ = static_cast<int>(tokens_.size()) - 1;
+  tellSelection();
   viewport()->update();
+}
+
+void TokenFlow::selectTokens(int first, int last) {
+  const bool any = first >= 0 && last >= first && last < static_cast<int>(tokens_.size());
+  if (selectedTokens() == (any ? std::pair(first, last) : std::pair(-1, -1))) return;
+  anchor_ = any ? first : -1;
+  if (any) caret_ = last;
+  told_ = selectedTokens();
+  viewport()->update();
+}
+
+void TokenFlow::setChosenGroup(int group) {
+  if (group == chosen_) return;
+  chosen_ = group;
+  viewport()->update();
+}
+
+void TokenFlow::tellSelection() {
+  const auto now = selectedTokens();
+  if (now == told_) return;
+  told_ = now;
+  Q_EMIT selectionChanged(now.first, now.second);
 }
 
 void TokenFlow::setCursor(int token, bool scrollTo) {
@@ -91,6 +115,7 @@ void TokenFlow::mouseMoveEvent(QMouseEvent* event) {
   if (dragging_ && token >= 0 && token != caret_) {
     anchor_ = pressed_;
     caret_ = token;
+    tellSelection();
     viewport()->update();
   }
 }
@@ -109,10 +134,14 @@ void TokenFlow::mousePressEvent(QMouseEvent* event) {
     caret_ = pressed_ = token;
     dragging_ = true;
   }
+  tellSelection();
   viewport()->update();
 }
 
-void TokenFlow::mouseReleaseEvent(QMouseEvent*) { dragging_ = false; }
+void TokenFlow::mouseReleaseEvent(QMouseEvent* event) {
+  dragging_ = false;
+  if (event->button() == Qt::LeftButton && anchor_ < 0) Q_EMIT clicked(tokenAt(event->position().toPoint()));
+}
 
 void TokenFlow::mouseDoubleClickEvent(QMouseEvent* event) {
   const int token = tokenAt(event->position().toPoint());
@@ -132,12 +161,24 @@ void TokenFlow::moveCaret(int token, bool select) {
   setCursor(token, true);
   cursor_ = before;
   hover(token);
+  tellSelection();
+  if (QAccessible::isActive()) {
+    int offset = 0;
+    for (int i = 0; i < token; ++i) offset += static_cast<int>(tokens_[static_cast<size_t>(i)].text.size());
+    QAccessibleTextCursorEvent moved(this, offset);
+    QAccessible::updateAccessibility(&moved);
+  }
   viewport()->update();
 }
 
 void TokenFlow::keyPressEvent(QKeyEvent* event) {
   if (event->matches(QKeySequence::Copy)) return copy();
   if (event->matches(QKeySequence::SelectAll)) return selectAll();
+  if (event->key() == Qt::Key_Escape && anchor_ >= 0) {
+    anchor_ = -1;
+    tellSelection();
+    return viewport()->update();
+  }
   const bool select = event->modifiers() & Qt::ShiftModifier;
   const QRect at = tokenRect(std::max(0, caret_));
   const auto vertical = [&](int pixels) {

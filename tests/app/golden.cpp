@@ -10,6 +10,7 @@
 #include <cmath>
 
 #include "app/gui/main_window.h"
+#include "experiments/attribution_record.h"
 #include "panels/attribution/attribution_view.h"
 #include "panels/inspector/inspector.h"
 #include "panels/knobs/knob_panel.h"
@@ -151,6 +152,11 @@ storage::AttributionRecord someAttribution() {
   record.method = "loo";
   record.question = "What stays?";
   record.response = "The grain stays.";
+  record.responseTokens = {1, 2, 3, 4};
+  record.responseEnds = {3, 9, 15, 16};
+  record.spanLast = 4;
+  record.baseLogProb = -2.4;
+  record.notes = {"The cache is evicted by streaming: the scores are those of the model as it runs so, and no prefix is reused."};
   record.noiseFloor = 0.1;
   record.forwards = 6;
   record.wallNs = 1'250'000'000;
@@ -167,6 +173,8 @@ storage::AttributionRecord someAttribution() {
     source.end = static_cast<int64_t>(record.context.size());
     record.context += ' ';
     source.score = score;
+    source.perToken = {0.02f * static_cast<float>(score), 0.68f * static_cast<float>(score), 0.28f * static_cast<float>(score), 0.02f * static_cast<float>(score)};
+    source.ablatedLogProb = record.baseLogProb - score;
     record.sources.push_back(source);
   }
   return record;
@@ -259,8 +267,10 @@ class GoldenTest : public QObject {
     hold(QStringLiteral("compare"));
   }
   void attribution() {
-    window_->attribution()->showStored(someAttribution());
+    const storage::AttributionRecord record = someAttribution();
     window_->showView(MainWindow::attributionTab);
+    window_->attribution()->showStored(attributionResult(record), QString::fromStdString(record.context), QString::fromStdString(record.question));
+    window_->attribution()->chooseSource(2);
     auto* scroll = window_->knobs()->findChild<QScrollArea*>();
     scroll->ensureWidgetVisible(child<QWidget>(window_->knobs(), "row.compute.activations"));
     hold(QStringLiteral("attribution"));

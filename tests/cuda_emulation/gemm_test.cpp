@@ -70,7 +70,7 @@ TEST(targets_are_joined_and_accumulate) {
   const Problem* all[] = {&a, &b, &c};
   DeviceArray<uint8_t> scratch(cuda::InputForms::bytes(ActivationMode::f16, tokens, cols));
   const cuda::Input input =
-      cuda::prepare(nullptr, a.dx.data(), cols, tokens, cols, ActivationMode::f16, {false, true}, scratch.data());
+      cuda::prepare(nullptr, {a.dx.data(), cols}, tokens, cols, ActivationMode::f16, {false, true}, scratch.data());
   underEverySchedule([&] {
     std::vector<DeviceArray<float>> together;
     std::vector<cuda::Target> targets;

@@ -55,7 +55,7 @@ TEST(targets_are_joined_and_accumulate) {
       c({Storage::packed, 8, 32, true}, 33, cols, 3);
   const Problem* all[] = {&a, &b, &c};
   DeviceArray<uint8_t> scratch(cuda::InputForms::bytes(ActivationMode::f16, 3, cols));
-  const cuda::Input input = cuda::prepare(nullptr, a.dx.data(), cols, 3, cols, ActivationMode::f16, {false, true}, scratch.data());
+  const cuda::Input input = cuda::prepare(nullptr, {a.dx.data(), cols}, 3, cols, ActivationMode::f16, {false, true}, scratch.data());
   underEverySchedule([&] {
     std::vector<DeviceArray<float>> together;
     std::vector<cuda::Target> targets;
@@ -86,7 +86,7 @@ TEST(int8_survives_extreme_activations) {
     const DeviceArray<float> x(std::vector<float>(64, size));
     DeviceArray<float> y(16);
     DeviceArray<uint8_t> scratch(cuda::InputForms::bytes(ActivationMode::int8, 1, 64));
-    const cuda::Input input = cuda::prepare(nullptr, x.data(), 64, 1, 64, ActivationMode::int8, {false, true}, scratch.data());
+    const cuda::Input input = cuda::prepare(nullptr, {x.data(), 64}, 1, 64, ActivationMode::int8, {false, true}, scratch.data());
     const cuda::Target target{matrix.args(), y.data(), 16, nullptr, false};
     cuda::multiply(nullptr, {&target, 1}, input);
     const auto out = y.host();

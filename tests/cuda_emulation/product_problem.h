@@ -5,8 +5,6 @@
 
 namespace winnow::test {
 
-using cpu::ActivationMode;
-
 inline std::vector<ActivationMode> modesOf(const WeightFormat& format) {
   if (format.storage == Storage::packed) return {ActivationMode::f32, ActivationMode::f16, ActivationMode::int8};
   return {ActivationMode::f32, ActivationMode::f16, ActivationMode::bf16};
@@ -47,7 +45,7 @@ inline std::vector<float> product(const Problem& p, ActivationMode mode, int tok
   DeviceArray<float> y(before);
   DeviceArray<uint8_t> scratch(cuda::InputForms::bytes(mode, tokens, cols));
   const cuda::Target target{p.matrix.args(), y.data(), host.stride(), p.dbias.data(), false};
-  const cuda::Input input = cuda::prepare(nullptr, p.dx.data() + firstToken * cols, cols, tokens, cols, mode,
+  const cuda::Input input = cuda::prepare(nullptr, {p.dx.data() + firstToken * cols, cols}, tokens, cols, mode,
                                           cuda::InputForms::of({&target, 1}, mode, tokens), scratch.data());
   cuda::multiply(nullptr, {&target, 1}, input);
   const auto out = y.host();

@@ -27,7 +27,7 @@ TEST(the_ledger_counts_what_the_device_holds) {
   {
     const auto engine = engineOn("cuda", openFamily("mistral"));
     SessionOptions options;
-    options.context = 96;
+    options.context = 64;
     options.maxBatch = 8;
     const Config config = configure({{"weights.bits", "4"}, {"kv.policy", "h2o"}, {"kv.budget", "16"}});
     const auto session = value(engine->createSession(config, options, {}));
@@ -40,7 +40,8 @@ TEST(the_ledger_counts_what_the_device_holds) {
     // What the engine counts beyond the device is what the host mirrors: positions, tables, sums, the logits.
     const auto device = static_cast<int64_t>(emulator::allocatedBytes() - before);
     EXPECT(device <= engine->ledger().total());
-    EXPECT_EQ(static_cast<int64_t>(emulator::allocatedBytes() - before), engine->deviceMemory()->countedBytes);
+    const DeviceMemory counted = engine->deviceMemory().value();
+    EXPECT_EQ(device, counted.countedBytes);
     // A second session shares the weights.
     const int64_t weights = engine->ledger().bytes(MemoryTag::weights);
     const auto second = value(engine->createSession(config, options, {}));
@@ -61,7 +62,11 @@ TEST(a_plan_is_what_a_run_uses) {
     ok(session->prefill(someTokens(40, 64), {}));
     ok(session->step(1));
     const MemoryByTag used = session->memory();
-    for (size_t tag = 0; tag < used.size(); ++tag) EXPECT(planned[tag] == used[tag], memoryTagName(static_cast<MemoryTag>(tag)), planned[tag], used[tag]);
+    // Lists of kept slots, which an eviction makes, are not planned.
+    for (size_t tag = 0; tag < used.size(); ++tag) {
+      const int64_t most = static_cast<MemoryTag>(tag) == MemoryTag::metadata ? 4096 : 0;
+      EXPECT(used[tag] >= planned[tag] && used[tag] - planned[tag] <= most, memoryTagName(static_cast<MemoryTag>(tag)), planned[tag], used[tag]);
+    }
   }
 }
 
@@ -81,7 +86,8 @@ TEST(what_does_not_fit_is_refused_with_figures_before_anything_is_taken) {
 
 TEST(a_full_device_ends_the_run_and_keeps_its_tokens) {
   Both both("llama3");
-  both.prompt(15);
+  both.prompt(14);
+  both.steps(1);
   const size_t limit = emulator::memoryLimit();
   emulator::limitMemory(emulator::allocatedBytes());  // not one page more
   ok(both.gpu->step(1));
@@ -116,7 +122,7 @@ TEST(timed_ops_change_no_bit_and_cover_the_plan) {
   both.prompt(6);
   const auto plain = engineOn("cuda", openFamily("qwen3"));
   SessionOptions options;
-  options.context = 160;
+  options.context = 64;
   options.maxBatch = 12;
   const auto silent = value(plain->createSession(Config(), options, {}));
   ok(silent->prefill(both.gpu->tokens(), {}));
@@ -149,6 +155,6 @@ TEST(a_tap_sees_the_probabilities_the_cpu_sees) {
     both.prompt(14);
     both.steps(2);
     EXPECT_EQ(host.seen.size(), device.seen.size());
-    for (const auto& [key, p] : host.seen) EXPECT_NEAR(device.seen[key], p, 1e-4);
+    for (const auto& [key, p] : host.seen) EXPECT_NEAR(device.seen[key], p, kBound);
   }
 }

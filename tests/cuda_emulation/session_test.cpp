@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // Whole sessions of every family, weight format and rounding, prompt and decode, on the device against the CPU.
+#include "engine/run/sampler.h"
 #include "tests/cuda_emulation/sessions.h"
 
 using namespace winnow;
@@ -82,4 +83,15 @@ TEST(scores_and_samples_are_made_where_the_logits_are) {
   both.gpu->scoreLogits(other.data(), {&target, 1}, &b);
   EXPECT_NEAR(a.nll, b.nll, 1e-5);
   EXPECT_NEAR(a.entropy, b.entropy, 1e-5);
+}
+
+// Norms and activations are made on the way into products: prepare, product, store; attend, merge; prepare, product; prepare, product;
+// prepare, product. Around the layers: rotations, embedding, the head's two, lengths.
+TEST(a_layer_of_a_step_is_eleven_launches) {
+  Both both("llama3", {{"weights.bits", "4"}});
+  both.prompt(4);
+  both.steps(2);
+  const uint64_t before = emulator::launches();
+  both.steps(1);
+  EXPECT_EQ(emulator::launches() - before, static_cast<uint64_t>(11 * both.gpuEngine->model().config().layers + 5));
 }

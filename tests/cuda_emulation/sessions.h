@@ -54,7 +54,7 @@ struct Both {
 
   explicit Both(const std::shared_ptr<const Model>& model, const Settings& settings = {}, SessionOptions options = {})
       : cpuEngine(engineOn("cpu", model)), gpuEngine(engineOn("cuda", model)) {
-    if (options.context == 0) options.context = 160;
+    if (options.context == 0) options.context = 64;
     if (options.maxBatch == 512) options.maxBatch = 12;
     cpu = value(cpuEngine->createSession(configure(settings), options, {}));
     gpu = value(gpuEngine->createSession(configure(settings), options, {}));
