@@ -295,9 +295,9 @@ Result<AttributeQuestion> attributeQuestion(const AttributeSpec& spec, const Tok
 }
 
 Result<OpenedProxy> openProxy(const QString& nameOrPath, int context, const EngineOptions& options, const Progress& progress) {
-  const auto source = resolveModel(nameOrPath.toStdString(), progress);
+  const auto source = resolveModel(nameOrPath.toStdString());
   if (!source) return source.error();
-  auto model = Model::open(source->path);
+  auto model = Model::open(*source);
   if (!model) return model.error();
   auto engine = Engine::create(std::move(*model), options);
   if (!engine) return engine.error();

@@ -32,9 +32,9 @@ storage::Metric interval(const char* name, const char* unit, double value, doubl
 Result<std::unique_ptr<Session>> baselineSession(const JobContext& context, const EvaluateSpec& spec, const SessionOptions& options, std::shared_ptr<Engine>& keep) {
   keep = context.engine;
   if (!spec.againstModel.isEmpty()) {
-    const auto source = resolveModel(spec.againstModel.toStdString(), context.progress);
+    const auto source = resolveModel(spec.againstModel.toStdString());
     if (!source) return source.error();
-    auto model = Model::open(source->path);
+    auto model = Model::open(*source);
     if (!model) return model.error();
     EngineOptions engineOptions;
     engineOptions.threads = context.engine->threads();

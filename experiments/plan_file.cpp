@@ -10,6 +10,7 @@
 #include <set>
 
 #include "engine/core/suggest.h"
+#include "experiments/model_source.h"
 #include "experiments/text_file.h"
 
 namespace winnow {
@@ -198,7 +199,7 @@ Experiment readExperiment(Reader& r, const QString& folder) {
     s.seconds = r.real("seconds", 0, 0, 1e6);
     s.fit = r.boolean("fit", false);
     s.proxyPath = r.text("proxy");
-    if (s.proxyPath != QLatin1String("starter-proxy")) s.proxyPath = resolved(s.proxyPath, folder);
+    if (!isBundledModel(s.proxyPath.toStdString())) s.proxyPath = resolved(s.proxyPath, folder);
     const auto tricks = parseTricks(r.text("tricks", QString::fromStdString(tricksText(s.attribot))).toStdString());
     if (tricks)
       s.attribot = *tricks;
@@ -243,7 +244,7 @@ Result<PlanFile> PlanFile::parse(const QByteArray& json, const QString& folder) 
   if (r.integer("winnow_plan", 0, 0, 1000) != 1) return Error{ErrorCode::badInput, "the plan has no \"winnow_plan\": 1, the version this program reads.", ""};
   plan.name = r.text("name");
   plan.model = r.text("model", QStringLiteral("starter"));
-  if (plan.model != QLatin1String("starter")) plan.model = resolved(plan.model, folder);
+  if (!isBundledModel(plan.model.toStdString())) plan.model = resolved(plan.model, folder);
   plan.repeats = r.integer("repeats", 1, 1, 1000);
   const QJsonObject set = r.object("set");
   for (auto it = set.begin(); it != set.end(); ++it) {

@@ -62,7 +62,7 @@ using Experiment = std::variant<GenerateSpec, EvaluateSpec, BenchSpec, Attribute
 QByteArray experimentJson(const Experiment& experiment);  // as it stands in a plan
 
 struct PlanFile {
-  QString name, path, model;     // model: "starter" or a path (resolved against the plan's folder)
+  QString name, path, model;     // model: "starter", "starter-proxy" or a path (resolved against the plan's folder)
   std::vector<std::pair<QString, KnobValue>> set;
   struct Axis {
     QString knob;

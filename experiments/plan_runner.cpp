@@ -251,9 +251,9 @@ Result<PlanSummary> runPlan(const PlanFile& plan, std::shared_ptr<storage::Sessi
   std::shared_ptr<Engine> engine;
   if (!run.finished()) {  // a finished plan needs no model
     if (const Status there = checkFiles(plan); !there) return there.error();
-    const auto source = resolveModel(plan.model.toStdString(), progress);
+    const auto source = resolveModel(plan.model.toStdString());
     if (!source) return source.error();
-    auto model = Model::open(source->path);
+    auto model = Model::open(*source);
     if (!model) return model.error();
     EngineOptions engineOptions = options;
     if (engineOptions.calibrationSample.empty()) engineOptions.calibrationSample = findResource("texts/calibration.txt");
@@ -261,7 +261,7 @@ Result<PlanSummary> runPlan(const PlanFile& plan, std::shared_ptr<storage::Sessi
     if (!made) return made.error();
     engine = std::move(*made);
     if (const Status stored = run.store(); !stored) return stored.error();
-    const auto hash = hashModel(source->path, progress);  // before the points: nothing runs beside a measurement
+    const auto hash = hashModel(*source, progress);  // before the points: nothing runs beside a measurement
     if (!hash && hash.error().code == ErrorCode::cancelled) return hash.error();
     if (hash) run.knowModel(modelRecord(engine->model()).path, *hash);
   }

@@ -14,10 +14,10 @@
 namespace winnow {
 
 struct ModelInfo {
+  QString source;  // as asked for: a path, starter or starter-proxy
   QString path, name, format, architecture, types, device, tokenizer, chatFormat;
   ModelConfig config;
   qint64 fileBytes = 0;
-  bool randomWeights = false;    // the synthesized starter: shown as 'random weights'
   QStringList notes;
 };
 

@@ -26,7 +26,7 @@ class Workbench : public QObject {
   ~Workbench() override;         // stops the job, leaves the engine at the next token, flushes the session file
 
   // ---- model ----
-  void openModel(const QString& path, int context = 0);   // "starter" = the bundled (or synthesized) one
+  void openModel(const QString& path, int context = 0);   // a path, "starter" or "starter-proxy"
   void closeModel();
   bool hasModel() const;
   ModelInfo model() const;

@@ -34,10 +34,11 @@ QString tokenizerText(const VocabData& vocab) {
   return QStringLiteral("none");
 }
 
-ModelInfo describe(const Engine& engine, const ModelSource& source) {
+ModelInfo describe(const Engine& engine, const std::string& source, const std::string& path) {
   const Model& model = engine.model();
   ModelInfo info;
-  info.path = QString::fromStdString(source.path);
+  info.source = QString::fromStdString(source);
+  info.path = QString::fromStdString(path);
   info.name = model.config().name.empty() ? QFileInfo(info.path).fileName() : QString::fromStdString(model.config().name);
   info.format = QString::fromStdString(model.format());
   info.architecture = QString::fromStdString(model.config().architecture);
@@ -48,7 +49,6 @@ ModelInfo describe(const Engine& engine, const ModelSource& source) {
   info.chatFormat = QString::fromUtf8(chat.data(), static_cast<qsizetype>(chat.size()));
   info.config = model.config();
   info.fileBytes = model.fileBytes();
-  info.randomWeights = source.randomWeights;
   for (const std::string& note : model.notes()) info.notes << QString::fromStdString(note);
   return info;
 }
@@ -192,9 +192,9 @@ void Workbench::Impl::openModel(const QString& path, int context) {
 
 Status Workbench::Impl::loadModel(const std::string& path, int context, const Config& config, const Progress& progress) {
   progress(0, "reading the file");
-  const auto source = resolveModel(path, progress);
+  const auto source = resolveModel(path);
   if (!source) return source.error();
-  auto model = Model::open(source->path);
+  auto model = Model::open(*source);
   if (!model) return model.error();
   if (progress.stopped()) return Error{ErrorCode::cancelled, "stopped.", ""};
   auto engine = Engine::create(std::move(*model), options);
@@ -210,7 +210,7 @@ Status Workbench::Impl::loadModel(const std::string& path, int context, const Co
     std::scoped_lock lock(mutex);
     engine_ = *engine;
     session_ = std::move(*session);
-    info = describe(**engine, *source);
+    info = describe(**engine, path, *source);
   }
   probe.setEngine(*engine);
   hasher.start(modelRecord((*engine)->model()).path, [this](const std::string& hashed, const std::string& hash) {

@@ -210,10 +210,9 @@ Result<EngineOptions> Invocation::engineOptions() const {
 Result<std::shared_ptr<Engine>> Invocation::openEngine(const std::string& name) const {
   const Result<EngineOptions> options = engineOptions();
   if (!options) return options.error();
-  const Result<ModelSource> source = resolveModel(name, progress());
+  const Result<std::string> source = resolveModel(name);
   if (!source) return source.error();
-  if (source->randomWeights) warn("the starter has random weights: its text means nothing.");
-  auto model = Model::open(source->path);
+  auto model = Model::open(*source);
   if (!model) return model.error();
   for (const std::string& note : (*model)->notes()) warn(note);
   return Engine::create(std::move(*model), *options);

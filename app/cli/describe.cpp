@@ -7,12 +7,13 @@
 #include "experiments/model_source.h"
 
 namespace winnow::cli {
+
 int runKnobs(const Invocation& invocation) {
   std::shared_ptr<const Model> model;
   if (!invocation.arguments().positional().empty()) {
-    const auto source = resolveModel(invocation.arguments().positional()[0], invocation.progress());
+    const auto source = resolveModel(invocation.arguments().positional()[0]);
     if (!source) return invocation.fail(source.error());
-    auto opened = Model::open(source->path);
+    auto opened = Model::open(*source);
     if (!opened) return invocation.fail(opened.error());
     model = *opened;
   }
@@ -47,9 +48,9 @@ int runKnobs(const Invocation& invocation) {
 }
 
 int runInfo(const Invocation& invocation) {
-  const auto source = resolveModel(invocation.arguments().positional()[0], invocation.progress());
+  const auto source = resolveModel(invocation.arguments().positional()[0]);
   if (!source) return invocation.fail(source.error());
-  const auto opened = Model::open(source->path);
+  const auto opened = Model::open(*source);
   if (!opened) return invocation.fail(opened.error());
   const Model& model = **opened;
   const ModelConfig& c = model.config();
@@ -61,10 +62,9 @@ int runInfo(const Invocation& invocation) {
     return invocation.print({{"architecture", text(c.architecture)}, {"name", text(c.name)}, {"parameters", static_cast<qint64>(c.parameters)}, {"layers", c.layers},
                              {"hidden", c.hidden}, {"heads", c.heads}, {"kv_heads", c.kvHeads}, {"head_dim", c.headDim}, {"ffn", c.ffn}, {"vocab", c.vocab},
                              {"context", c.context}, {"tokenizer", text(tokenizer)}, {"file_bytes", static_cast<qint64>(model.fileBytes())}, {"format", text(model.format())},
-                             {"types", text(model.typeSummary())}, {"tied_head", c.tiedHead}, {"sliding_window", c.slidingWindow}, {"random_weights", source->randomWeights},
-                             {"notes", notes}});
+                             {"types", text(model.typeSummary())}, {"tied_head", c.tiedHead}, {"sliding_window", c.slidingWindow}, {"notes", notes}});
   }
-  printTable({{"File", source->path + (source->randomWeights ? " (random weights)" : "")},
+  printTable({{"File", *source},
               {"Size", bytesText(model.fileBytes()) + ", " + model.format()},
               {"Name", c.name.empty() ? "-" : c.name},
               {"Architecture", c.architecture},
@@ -106,9 +106,9 @@ int runPlan(const Invocation& invocation) {
 
 int runTokenize(const Invocation& invocation) {
   if (!invocation.arguments().has("--text")) return invocation.fail({ErrorCode::usage, "tokenize needs --text FILE or --text -.", ""});
-  const auto source = resolveModel(invocation.arguments().positional()[0], invocation.progress());
+  const auto source = resolveModel(invocation.arguments().positional()[0]);
   if (!source) return invocation.fail(source.error());
-  auto vocab = Model::openVocab(source->path);
+  auto vocab = Model::openVocab(*source);
   if (!vocab) return invocation.fail(vocab.error());
   const auto tokenizer = Tokenizer::create(std::move(*vocab));
   if (!tokenizer) return invocation.fail(tokenizer.error());

@@ -92,7 +92,7 @@ int runDoctor(const Invocation& invocation) {
   const std::string meaning = devices.sentence + (devices.ready() ? "" : " Models run on the CPU.");
   const auto nvml = cuda::Nvml::load();
   const std::string starter = findResource("starter/starter.gguf");
-  const std::string model = starter.empty() ? "no trained starter model: \"starter\" is synthesized with random weights" : starter;
+  const std::string model = starter.empty() ? "no starter model: resources/starter/starter.gguf is not there" : starter;
   QJsonObject missing;
   if (!devices.ready()) missing["cuda"] = text(meaning);
   if (starter.empty()) missing["starter"] = text(model);

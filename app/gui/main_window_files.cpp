@@ -13,6 +13,7 @@
 #include "app/gui/plan_dialog.h"
 #include "app/gui/status_chips.h"
 #include "experiments/context_file.h"
+#include "experiments/model_source.h"
 #include "experiments/session_opening.h"
 #include "panels/start/start_page.h"
 #include "panels/attribution/attribution_view.h"
@@ -27,7 +28,7 @@ enum class FileKind { model, session, text, passages, plan, unknown };
 
 FileKind kindOf(const QString& path) {
   const QFileInfo info(path);
-  if (path == QStringLiteral("starter") || info.isDir()) return FileKind::model;
+  if (isBundledModel(path.toStdString()) || info.isDir()) return FileKind::model;
   const QString suffix = info.suffix().toLower();
   if (suffix == QStringLiteral("gguf") || suffix == QStringLiteral("safetensors")) return FileKind::model;
   if (suffix == QStringLiteral("winnow")) return FileKind::session;
@@ -61,7 +62,7 @@ void MainWindow::openModel(const QString& path) {
   if (workbench_->job().running) return fail(tr("\"%1\" is still running.").arg(workbench_->job().what), tr("Stop it first."));
   loadingPath_ = path;
   banner_->clear();
-  start_->setLoading(tr("Opening %1").arg(path == QStringLiteral("starter") ? tr("the starter model") : QFileInfo(path).fileName()), -1);
+  start_->setLoading(tr("Opening %1").arg(isBundledModel(path.toStdString()) ? tr("the starter model") : QFileInfo(path).fileName()), -1);
   workbench_->openModel(path);
 }
 

@@ -11,6 +11,7 @@
 #include "app/gui/measure_dialog.h"
 #include "app/gui/status_chips.h"
 #include "experiments/attribution_record.h"
+#include "experiments/model_source.h"
 #include "panels/attribution/attribution_view.h"
 #include "panels/events/events_panel.h"
 #include "panels/export/export_dialog.h"
@@ -157,11 +158,7 @@ void MainWindow::modelChanged() {
   attribution_->setConfig(workbench_->requested());
   if (open) {
     leaveStartPage();
-    if (!loadingPath_.isEmpty() && loadingPath_ != QStringLiteral("starter")) settings_->addModel(loadingPath_);
-    if (info->randomWeights)
-      banner_->show(Banner::Tone::notice,
-                    tr("The starter model has random weights: its text means nothing. Speed, memory and every knob are real."),
-                    tr("Open a trained model with File, Open model."));
+    if (!loadingPath_.isEmpty() && !isBundledModel(loadingPath_.toStdString())) settings_->addModel(loadingPath_);
     startProbe();
   } else if (!workbench_->session() || runs_->model()->runs().empty()) {
     showStartPage();

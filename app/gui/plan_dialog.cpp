@@ -290,7 +290,7 @@ void PlanDialog::take(PlanFile plan) {
   std::optional<ModelConfig> model;
   if (workbench_->hasModel()) {
     const ModelInfo info = workbench_->model();
-    if (info.path == plan.model || (info.randomWeights && plan.model == QStringLiteral("starter"))) model = info.config;
+    if (info.path == plan.model || info.source == plan.model) model = info.config;
   }
   plan_ = std::move(plan);
   model_.setPlan(*plan_, model);

@@ -265,7 +265,7 @@ void PlanEditor::describeBase() {
 }
 
 void PlanEditor::setModel(const std::optional<ModelInfo>& model) {
-  model_ = !model ? QString() : model->randomWeights ? QStringLiteral("starter") : model->path;
+  model_ = !model ? QString() : isBundledModel(model->source.toStdString()) ? model->source : model->path;
   if (model) {
     const int context = std::max(16, model->config.context);
     context_->setValue(std::min(context_->value(), context));

@@ -166,7 +166,6 @@ void Inspector::setModel(const std::optional<ModelInfo>& model) {
   const ModelConfig& c = model->config;
   std::vector<std::pair<QString, QString>> rows;
   rows.emplace_back(tr("Name"), model->name);
-  if (model->randomWeights) rows.emplace_back(tr("Weights"), tr("random: the text means nothing, the speed and memory do"));
   rows.emplace_back(tr("Architecture"), QStringLiteral("%1, %2").arg(model->architecture, model->types));
   rows.emplace_back(tr("Parameters"), format.count(c.parameters));
   rows.emplace_back(tr("Layers"), tr("%1 of width %2").arg(c.layers).arg(c.hidden));

@@ -365,7 +365,6 @@ class CliTest : public QObject {
     QTest::addColumn<QString>("keeps");  // a key of what was done
     const QString sentences = folder_.filePath("sentences.txt");
     QVERIFY(write(sentences, QByteArray("Lily had a red ball and Tom had a car. ").repeated(60)));
-    QVERIFY(run({"info", "starter"}).code == 0);  // made on first use, not while the clock runs
     const QString big = model("random-llama-256-f32"), text = corpus("tinystories_60k.txt");
     QTest::newRow("generate") << QStringList{"generate", big, "--prompt", "a", "-n", "1000000", "--ignore-eos", "--context", "1000000", "--set", "kv.budget=64"} << "tokens";
     QTest::newRow("perplexity") << QStringList{"perplexity", big, "--text", text, "--context", "256"} << "";

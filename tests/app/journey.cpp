@@ -53,6 +53,21 @@ class JourneyTest : public QObject {
 
   void cleanup() { closeDialogs(); }
 
+  // What ./winnow opens with. The time is told; how long a busy machine takes is no failure.
+  void starterWritesAtOnce() {
+    QElapsedTimer clock;
+    Stage stage;
+    clock.start();
+    QVERIFY(stage.open(QStringLiteral("starter")));
+    QCOMPARE(stage.workbench->model().source, QStringLiteral("starter"));
+    stage.window->prompt()->setPrompt(QStringLiteral("Once upon a time"));
+    stage.action("run.generate")->trigger();
+    QVERIFY(stage.moreTokens(0));
+    qInfo("first token %lld ms after the window", static_cast<long long>(clock.elapsed()));
+    QVERIFY(stage.idle());
+    QVERIFY(stage.window->prompt()->flow()->tokens().size() > 20);
+  }
+
   void mainJourney() {
     QTemporaryDir folder;
     const QString sessionPath = folder.filePath(QStringLiteral("study.winnow"));
