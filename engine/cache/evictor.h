@@ -36,7 +36,8 @@ class Evictor {
   bool due(int64_t fed) const { return evicts() && fed - last_ >= settings_.interval; }
   // Evicts down to kept(fed). Returns how many slots left, summed over heads and layers.
   int64_t apply(KvCache& cache, std::span<const LayerSharing> sharing, int64_t fed, ThreadPool& pool);
-  void restart() { last_ = 0; }  // the cache was emptied
+  void ran(int64_t fed) { last_ = fed; }  // in a rehearsal, which evicts nothing
+  void restart() { last_ = 0; }           // the cache was emptied
 
  private:
   const KvPolicyInfo* info_;

@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "engine/core/check.h"
+#include "engine/cuda/checked.h"
 
 namespace winnow::cuda {
 
@@ -136,10 +137,10 @@ void launch(const char* name, cudaStream_t stream, const Grid& grid, void (*kern
   if (grid.sharedBytes > kSharedWithoutAsking) {
     const cudaError_t error = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
                                                    static_cast<int>(grid.sharedBytes));
-    CHECK(error == cudaSuccess, name, grid.sharedBytes, cudaGetErrorString(error));
+    throwIfFailed(error, name);
   }
   const cudaError_t error = cudaLaunchKernelEx(&config, kernel, std::forward<A>(arguments)...);
-  CHECK(error == cudaSuccess, name, cudaGetErrorString(error));
+  throwIfFailed(error, name);
 }
 
 inline unsigned blocksFor(int64_t items, int64_t perBlock) { return static_cast<unsigned>((items + perBlock - 1) / perBlock); }

@@ -26,7 +26,9 @@ Rehearsal rehearse(Backend& backend, Ledger& ledger, const RehearsedSession& ses
     const SequenceRows rows{cache.get(), fed, count};
     backend.run({session.plan, session.weights, {&rows, 1}, std::span(ids).first(static_cast<size_t>(count)), activations});
     fed += count;
-    if (evictor.due(fed)) cache->keepForPlan(static_cast<int>(evictor.kept(fed)));
+    if (!evictor.due(fed)) continue;
+    cache->keepForPlan(static_cast<int>(evictor.kept(fed)));
+    evictor.ran(fed);
   }
   Rehearsal out{ledger.snapshot(), backend.memory()};
   for (size_t tag = 0; tag < out.all.size(); ++tag) out.all[tag] += out.onDevice[tag];
