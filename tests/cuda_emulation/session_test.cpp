@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // Whole sessions of every family, weight format and rounding, prompt and decode, on the device against the CPU.
+#include "engine/run/sampler.h"
 #include "tests/cuda_emulation/sessions.h"
 
 using namespace winnow;
