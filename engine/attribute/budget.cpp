@@ -40,7 +40,7 @@ class Forecaster {
 
   // The ways that have been measured and that this context and these models allow.
   void measured() {
-    for (const MeasuredAgreement& row : measuredAgreements()) {
+    for (const MeasuredAgreement& row : in_.measured) {
       if (row.proxy && in_.proxyMs <= 0) continue;
       const bool hierarchy = row.tricks.find("hierarchy") != std::string_view::npos, prunes = row.tricks.find("prune") != std::string_view::npos;
       if (hierarchy && (paragraphs_.size() <= static_cast<size_t>(row.keepParagraphs) || paragraphs_.size() == in_.lengths.size())) continue;
