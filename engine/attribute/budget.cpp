@@ -63,7 +63,7 @@ class Forecaster {
         (row.proxy ? one.proxyTokens : one.targetTokens) = scout;
         if (prunes) one.targetTokens = cost(longest(left, static_cast<size_t>(row.keepSources)));
       } else {
-        one.targetTokens = row.method == "attention" ? static_cast<int64_t>(kAttentionCost * static_cast<double>(whole())) : row.samples * half() + whole();
+        one.targetTokens = row.method == "attention" || row.method == "rollout" ? static_cast<int64_t>(kAttentionCost * static_cast<double>(whole())) : row.samples * half() + whole();
       }
       add(one);
     }
