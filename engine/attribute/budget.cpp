@@ -40,7 +40,7 @@ class Forecaster {
 
   // The ways that have been measured and that this context and these models allow.
   void measured() {
-    for (const MeasuredAgreement& row : measuredAgreements()) {
+    for (const MeasuredAgreement& row : in_.measured) {
       if (row.proxy && in_.proxyMs <= 0) continue;
       const bool hierarchy = row.tricks.find("hierarchy") != std::string_view::npos, prunes = row.tricks.find("prune") != std::string_view::npos;
       if (hierarchy && (paragraphs_.size() <= static_cast<size_t>(row.keepParagraphs) || paragraphs_.size() == in_.lengths.size())) continue;
@@ -63,7 +63,7 @@ class Forecaster {
         (row.proxy ? one.proxyTokens : one.targetTokens) = scout;
         if (prunes) one.targetTokens = cost(longest(left, static_cast<size_t>(row.keepSources)));
       } else {
-        one.targetTokens = row.method == "attention" ? static_cast<int64_t>(kAttentionCost * static_cast<double>(whole())) : row.samples * half() + whole();
+        one.targetTokens = row.method == "attention" || row.method == "rollout" ? static_cast<int64_t>(kAttentionCost * static_cast<double>(whole())) : row.samples * half() + whole();
       }
       add(one);
     }

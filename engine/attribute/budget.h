@@ -23,6 +23,7 @@ struct BudgetInput {
   std::vector<int64_t> lengths;          // [sources] tokens
   std::vector<size_t> paragraphs;        // [sources] the paragraph of each
   double targetMs = 0, proxyMs = 0;      // a token; proxyMs 0 = no proxy
+  std::span<const MeasuredAgreement> measured = measuredAgreements();
 };
 
 // Tokens that leave-one-out with kept prefixes feeds, the baseline included.

@@ -265,6 +265,9 @@ TEST(a_budget_takes_the_surest_way_that_ends_in_time) {
   input.lengths.assign(40, 20);
   for (size_t i = 0; i < 40; ++i) input.paragraphs.push_back(i / 4);
   input.targetMs = 1;
+  const MeasuredAgreement table[] = {{"attribot", "reuse,hierarchy", false, 3, 0, 0, 0.8, 0.05, 0.5}, {"attribot", "reuse,replace", true, 0, 0, 0, 0.9, 0.04, 0.6},
+                                     {"attribot", "reuse,hierarchy,replace", true, 2, 0, 0, 0.7, 0.06, 0.4}, {"contextcite", "", false, 0, 0, 64, 0.95, 0.03, 0.8}};
+  input.measured = table;
   const auto slow = forecastAttribution(input, 60);
   EXPECT(!slow.empty() && slow.front().tricks == "reuse" && slow.front().agreement == 1);
   EXPECT_NEAR(slow.front().seconds, 1.15 * static_cast<double>(leaveOneOutTokens(0, input.lengths, 10)) / 1000, 1e-9);
@@ -275,12 +278,14 @@ TEST(a_budget_takes_the_surest_way_that_ends_in_time) {
   }
   input.proxyMs = 0.1;
   const auto withProxy = forecastAttribution(input, 2);
-  EXPECT(withProxy.size() > slow.size());
+  EXPECT_EQ(withProxy.size(), slow.size() + 2);
   double best = -1;
   for (const auto& forecast : withProxy)
     if (forecast.seconds <= 2) best = std::max(best, forecast.agreement);
   const int chosen = chooseForecast(withProxy, 2);
   EXPECT(chosen >= 0 && withProxy[static_cast<size_t>(chosen)].agreement == best && withProxy[static_cast<size_t>(chosen)].seconds <= 2);
+  EXPECT_EQ(best, 0.9);  // the proxy over all sources ends in two seconds, in one only that with the hierarchy
+  EXPECT_EQ(withProxy[static_cast<size_t>(chooseForecast(withProxy, 1))].agreement, 0.7);
   const int quickest = chooseForecast(withProxy, 1e-6);
   for (const auto& forecast : withProxy) EXPECT(forecast.seconds >= withProxy[static_cast<size_t>(quickest)].seconds);
   input.method = "shapley";
