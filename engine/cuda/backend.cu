@@ -220,8 +220,11 @@ int32_t CudaBackend::sample(std::span<const int32_t> history, const SamplerSetti
 }
 
 double CudaBackend::readBandwidth(size_t bytes) {
+  constexpr size_t kLeast = size_t{1} << 30;  // what a session asks for is far beyond a processor's cache, not a GPU's
   useDevice(ordinal_);
-  return measureReadBandwidth(stream_.get(), bytes);
+  size_t freeBytes = 0, totalBytes = 0;
+  throwIfFailed(cudaMemGetInfo(&freeBytes, &totalBytes), "memory");
+  return measureReadBandwidth(stream_.get(), std::min(std::max(bytes, kLeast), freeBytes / 4));
 }
 
 // Products run on the tensor cores in 16 bits whatever the weights are stored as; f32 inputs take twice the work.
