@@ -141,6 +141,7 @@ QWidget* AttributionSetup::buildTime() {
   label->setBuddy(proxy_);
   row->addWidget(label);
   row->addWidget(proxy_, 1);
+  column->addStretch(1);
   connect(time_, &SegmentedEditor::edited, this, &AttributionSetup::fit);
   connect(proxy_, &QComboBox::currentIndexChanged, this, [this](int index) {
     if (proxy_->itemData(index).toString() != QStringLiteral("?")) {
@@ -252,7 +253,11 @@ void AttributionSetup::fit() {
   Q_EMIT changed();
 }
 
-void AttributionSetup::setQuestion(const QString& question) { question_->setText(question); }
+void AttributionSetup::setQuestion(const QString& question) {
+  question_->setText(question);
+  question_->setCursorPosition(0);
+}
+
 void AttributionSetup::setAnswer(const QString& answer) { answer_->setPlainText(answer); }
 
 void AttributionSetup::setForecast(const QString& text) {

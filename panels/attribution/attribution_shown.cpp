@@ -308,7 +308,8 @@ void AttributionView::chooseSource(int source) {
   if (source >= static_cast<int>(whole_.sources.size())) source = -1;
   chosen_ = source;
   flow_->setChosenGroup(source);
-  flow_->setGroup(source, true);
+  flow_->setGroup(source, true);  // scrolls to it
+  flow_->setGroup(hovered_, false);
   table_->setChosen(source);
   matrix_->setChosenRow(source);
   difference_->setChosen(source);
@@ -334,7 +335,7 @@ void AttributionView::showAttention() {
     }
     const auto idle = std::count_if(points.begin(), points.end(),
                                     [&](const auto& p) { return p.noise && p.attention * static_cast<double>(points.size()) > 1; });
-    QStringList parts{tr("rank correlation of attention and effect %1").arg(Format().fixed(attention_->rankCorrelation, 2)),
+    QStringList parts{tr("Rank correlation of attention and effect %1").arg(Format().fixed(attention_->rankCorrelation, 2)),
                       plural(idle, tr("%1 source gets more than its share and has no effect"),
                              tr("%1 sources get more than their share and have no effect"))};
     attentionText_->setText(parts.join(kDot));
@@ -448,7 +449,11 @@ QString AttributionView::forecastText() const {
           ? tr("Predicted: exact, in %1, by %2.").arg(format.duration(chosen.seconds * 1e9), way)
           : tr("Predicted: agreement %1 ± %2 with exact leave-one-out, in %3, by %4.")
                 .arg(format.fixed(chosen.agreement, 2), format.fixed(chosen.agreementError, 2), format.duration(chosen.seconds * 1e9), way);
-  if (whole_.complete) text += QLatin1Char(' ') + tr("Reached in %1.").arg(format.milliseconds(whole_.ms));
+  if (!whole_.complete) return text;
+  const auto scored = std::count_if(whole_.sources.begin(), whole_.sources.end(), [](const Source& s) { return s.score.has_value(); });
+  text += QLatin1Char(' ') + tr("Reached in %1").arg(format.milliseconds(whole_.ms));
+  if (scored < static_cast<std::ptrdiff_t>(whole_.sources.size())) text += tr(", %1 of %2 sources scored").arg(scored).arg(whole_.sources.size());
+  text += QLatin1Char('.');
   return text;
 }
 

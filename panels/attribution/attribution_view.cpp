@@ -85,7 +85,7 @@ QWidget* AttributionView::buildResult() {
   column->addWidget(notes_);
   halves_ = new QSplitter(Qt::Vertical, right);
   halves_->setChildrenCollapsible(false);
-  halves_->setHandleWidth(7);
+  halves_->setHandleWidth(4);
   halves_->addWidget(buildText(halves_));
   halves_->addWidget(buildFigures(halves_));
   halves_->setStretchFactor(0, 5);
@@ -182,7 +182,7 @@ QWidget* AttributionView::buildAnswer(QWidget* parent) {
   answer_->setFollow(false);
   answer_->setPlaceholder(
       tr("The answer appears here. Drag over a part of it, or hold Shift with the arrow keys, to attribute that part alone."));
-  answer_->setFixedHeight(answer_->fontMetrics().height() * 3 + 26);
+  answer_->setFixedHeight(answer_->fontMetrics().height() * 2 + 40);
   column->addWidget(answer_);
   return box;
 }
@@ -222,7 +222,7 @@ QWidget* AttributionView::buildFigures(QWidget* parent) {
 QWidget* AttributionView::buildAttention(QWidget* parent) {
   auto* box = new QWidget(parent);
   auto* column = new QVBoxLayout(box);
-  column->setContentsMargins(0, 6, 0, 0);
+  column->setContentsMargins(4, 6, 0, 0);
   column->setSpacing(6);
   auto* row = new QHBoxLayout;
   attentionText_ = new QLabel(box);

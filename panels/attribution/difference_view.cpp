@@ -79,7 +79,7 @@ QVariant DifferenceModel::data(const QModelIndex& index, int role) const {
     default: return {};
   }
   const QString text = SourceModel::nameOf(difference_->a.sources[static_cast<size_t>(at.source)]);
-  if (role == Qt::ToolTipRole) return text;
+  if (role == Qt::ToolTipRole) return tr("A %1, B %2: %3").arg(number(at.a, true), number(at.b, true), text);
   switch (index.column()) {
     case Difference: return number(at.difference, true);
     case A: return number(at.a, true);
@@ -104,7 +104,7 @@ QVariant DifferenceModel::headerData(int section, Qt::Orientation orientation, i
 
 DifferenceView::DifferenceView(QWidget* parent) : QWidget(parent) {
   auto* column = new QVBoxLayout(this);
-  column->setContentsMargins(0, 6, 0, 0);
+  column->setContentsMargins(4, 6, 0, 0);
   column->setSpacing(6);
   auto* row = new QHBoxLayout;
   names_ = new QLabel(this);
@@ -136,6 +136,7 @@ DifferenceView::DifferenceView(QWidget* parent) : QWidget(parent) {
   table_->setSelectionBehavior(QAbstractItemView::SelectRows);
   table_->setSelectionMode(QAbstractItemView::SingleSelection);
   table_->setShowGrid(false);
+  table_->setHorizontalScrollBarPolicy(Qt::ScrollBarAlwaysOff);
   table_->setWordWrap(false);
   table_->setTabKeyNavigation(false);
   table_->verticalHeader()->hide();
@@ -184,8 +185,10 @@ void DifferenceView::setDifference(std::optional<AttributionDifference> differen
                     plural(gained, tr("more on %1"), tr("more on %1")),
                     tr("rank correlation %1").arg(Format().fixed(now->rankCorrelation, 2))};
   if (now->shares) parts << tr("each as a share of its whole");
-  for (const std::string& note : now->notes) parts << QString::fromStdString(note);
-  summary_->setText(parts.join(QStringLiteral(" · ")));
+  QStringList notes;
+  for (const std::string& note : now->notes) notes << QString::fromStdString(note);
+  summary_->setToolTip(notes.join(QLatin1Char('\n')));
+  summary_->setText((QStringList{parts.join(QStringLiteral(" · "))} + notes).join(QStringLiteral(". ")));
 }
 
 void DifferenceView::setChosen(int source) {
@@ -198,11 +201,14 @@ void DifferenceView::setChosen(int source) {
 
 void DifferenceView::arrange() {
   const QFontMetrics metrics = fontMetrics();
-  const bool wide = width() > 620;
-  const int number = metrics.horizontalAdvance(QStringLiteral("+0.0123 nat")) + 20;
-  table_->setColumnWidth(DifferenceModel::Difference, number + (wide ? 130 : 70));
-  for (const int column : {DifferenceModel::A, DifferenceModel::B}) table_->setColumnWidth(column, number);
-  table_->setColumnWidth(DifferenceModel::Verdict, metrics.horizontalAdvance(tr("stopped reading")) + 20);
+  const bool wide = width() > 760;
+  const int number = metrics.horizontalAdvance(QStringLiteral("−0.0123 nat")) + 20;
+  for (const int column : {DifferenceModel::A, DifferenceModel::B}) {
+    table_->setColumnHidden(column, width() < 700);  // the difference says it; the two are in the file
+    table_->setColumnWidth(column, number);
+  }
+  table_->setColumnWidth(DifferenceModel::Difference, number + (wide ? 130 : 56));
+  table_->setColumnWidth(DifferenceModel::Verdict, metrics.horizontalAdvance(tr("started reading")) + 20);
 }
 
 void DifferenceView::resizeEvent(QResizeEvent* event) {

@@ -15,6 +15,13 @@ namespace winnow {
 namespace {
 constexpr double kReach = 12;  // px from a point
 constexpr double kRadius = 4.5;
+
+// One, two or five times a power of ten, so that some `count` of them fill the range.
+double niceStep(double range, int count) {
+  const double raw = range / count, power = std::pow(10, std::floor(std::log10(raw)));
+  return power * (raw / power > 5 ? 10 : raw / power > 2 ? 5 : raw / power > 1 ? 2 : 1);
+}
+
 }  // namespace
 
 EffectScatter::EffectScatter(QWidget* parent) : QWidget(parent) {
@@ -92,7 +99,6 @@ QString EffectScatter::describe(const Point& point) const {
 
 void EffectScatter::paintAxes(QPainter& painter) const {
   const QRectF area = plot();
-  const Format format;
   const QFontMetricsF metrics(painter.font());
   const auto y = [&](double effect) { return area.bottom() - area.height() * (effect - low_) / (high_ - low_); };
   const double bandTop = std::max(area.top(), y(noise_)), bandBottom = std::min(area.bottom(), y(-noise_));
@@ -101,18 +107,18 @@ void EffectScatter::paintAxes(QPainter& painter) const {
   painter.drawLine(area.bottomLeft(), area.topLeft());
   painter.drawLine(QPointF(area.left(), y(0)), QPointF(area.right(), y(0)));
   painter.setPen(theme_.textSecondary);
-  const int steps = area.height() > 160 ? 4 : 2;
-  const double step = std::pow(10, std::floor(std::log10((high_ - low_) / steps)));
-  const double nice = step * ((high_ - low_) / steps / step >= 5 ? 5 : (high_ - low_) / steps / step >= 2 ? 2 : 1);
-  for (double at = std::ceil(low_ / nice) * nice; at <= high_; at += nice) {
+  const double up = niceStep(high_ - low_, area.height() > 160 ? 5 : 3);
+  for (double at = std::ceil(low_ / up) * up; at <= high_; at += up) {
     painter.drawLine(QPointF(area.left() - 3, y(at)), QPointF(area.left(), y(at)));
     painter.drawText(QRectF(area.left() - 70, y(at) - metrics.height() / 2, 63, metrics.height()), Qt::AlignRight | Qt::AlignVCenter,
-                     std::fabs(at) < nice / 2 ? QStringLiteral("0") : format.significant(at, 2));
+                     QString::number(std::fabs(at) < up / 2 ? 0 : at, 'g', 3));
   }
-  for (int i = 1; i <= 4; ++i) {
-    const double share = right_ / 1.08 * i / 4, x = area.left() + area.width() * share / right_;
+  const double along = niceStep(right_, 5);
+  for (double share = along; share <= right_; share += along) {
+    const double x = area.left() + area.width() * share / right_;
     painter.drawLine(QPointF(x, area.bottom()), QPointF(x, area.bottom() + 3));
-    painter.drawText(QRectF(x - 50, area.bottom() + 4, 100, metrics.height()), Qt::AlignCenter, format.percent(share));
+    painter.drawText(QRectF(x - 50, area.bottom() + 4, 100, metrics.height()), Qt::AlignCenter,
+                     QString::number(100 * share, 'g', 3) + Format::thinSpace + QLatin1Char('%'));
   }
   painter.drawText(QRectF(area.left(), area.bottom() + metrics.height() + 5, area.width(), metrics.height()), Qt::AlignCenter,
                    tr("share of the attention"));

@@ -18,6 +18,7 @@ SourceRanking::SourceRanking(SourceModel* model, QWidget* parent) : QTableView(p
   setSelectionBehavior(QAbstractItemView::SelectRows);
   setSelectionMode(QAbstractItemView::SingleSelection);
   setShowGrid(false);
+  setHorizontalScrollBarPolicy(Qt::ScrollBarAlwaysOff);
   setWordWrap(false);
   setTabKeyNavigation(false);
   setMouseTracking(true);

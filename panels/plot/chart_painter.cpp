@@ -35,11 +35,11 @@ double heightOf(const Chart::Panel& panel) {
     case Chart::Kind::bars: return 96 + 34 * static_cast<double>(std::max<qsizetype>(panel.x.categories.size(), 2));
     case Chart::Kind::attribution: return 70 + 24 * std::min<double>(static_cast<double>(panel.series.empty() ? 1 : panel.series.front().y.size()), 40);
     case Chart::Kind::heatmap: return 70 + 22 * std::min<double>(static_cast<double>(panel.cells.size()), 24);
-    case Chart::Kind::text: {  // at some ninety letters a line
-      double lines = 2;
+    case Chart::Kind::text: {  // at some hundred letters a line
+      double lines = 1;
       if (!panel.series.empty())
-        for (const QString& label : panel.series.front().labels) lines += static_cast<double>(label.size()) / 90 + static_cast<double>(label.count(u'\n'));
-      return 60 + 21 * std::min(lines, 40.0);
+        for (const QString& label : panel.series.front().labels) lines += static_cast<double>(label.size()) / 100 + static_cast<double>(label.count(u'\n'));
+      return 40 + 21 * std::min(lines, 40.0);
     }
     default: return 340;
   }

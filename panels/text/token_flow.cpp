@@ -287,8 +287,11 @@ void TokenFlow::drawFragment(QPainter& painter, const Fragment& fragment, int y,
     painter.fillRect(QRectF(cell.left(), cell.top() - 1, cell.width(), 2), theme_.accent);
     painter.fillRect(QRectF(cell.left(), cell.bottom() - 1, cell.width(), 2), theme_.accent);
   }
-  if (lit) {
-    painter.setPen(QPen(palette().color(QPalette::Text), fragment.token == cursor_ ? 1.5 : 1));
+  if (lit && fragment.token != cursor_) {  // the source at hand: a frame open between its words
+    painter.fillRect(QRectF(cell.left(), cell.top() - 1, cell.width(), 1), palette().color(QPalette::Text));
+    painter.fillRect(QRectF(cell.left(), cell.bottom(), cell.width(), 1), palette().color(QPalette::Text));
+  } else if (lit) {
+    painter.setPen(QPen(palette().color(QPalette::Text), 1.5));
     painter.setBrush(Qt::NoBrush);
     painter.drawRect(cell.adjusted(0.5, 0.5, -0.5, -0.5));
   }
