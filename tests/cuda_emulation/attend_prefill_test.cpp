@@ -11,11 +11,11 @@ namespace {
 
 enum class Tap { none, sums, all };
 
-struct Result {
+struct Attended {
   std::vector<float> out, probabilities, sums;
 };
 
-Result attendOnce(const AttendSetup& setup, const DeviceCache& cache, bool precise, Tap tap, const std::vector<float>* reuse = nullptr) {
+Attended attendOnce(const AttendSetup& setup, const DeviceCache& cache, bool precise, Tap tap, const std::vector<float>* reuse = nullptr) {
   const AttendShape& s = setup.shape;
   const DeviceArray<float> q(setup.q);
   DeviceArray<float> out(setup.q.size()), p(static_cast<size_t>(s.heads * s.queries * setup.stride)),
@@ -55,7 +55,7 @@ void runShape(const AttendShape& shape) {
                      std::to_string(shape.window);
   for (bool precise : {true, false}) {
     const AttendExpected e = expectAttend(setup, precise ? AttendRounding{0, 0, 0x1p-40} : AttendRounding{0x1p-11, 0x1p-11, 0x1p-40});
-    const Result bare = attendOnce(setup, cache, precise, Tap::none), tapped = attendOnce(setup, cache, precise, Tap::all);
+    const Attended bare = attendOnce(setup, cache, precise, Tap::none), tapped = attendOnce(setup, cache, precise, Tap::all);
     EXPECT(bare.out == tapped.out, "observers change the output", where);
     const double out = worstRatio(bare.out.data(), e.out, e.outBound, 0, e.out.size());
     EXPECT(out <= 1, where, precise, out);
@@ -65,11 +65,11 @@ void runShape(const AttendShape& shape) {
     EXPECT(sums <= 1, where, precise, sums);
     EXPECT(attendOnce(setup, cache, precise, Tap::sums).sums == tapped.sums, where);
     // A follower that is handed the leader's probabilities computes the leader's output.
-    const Result follower = attendOnce(setup, cache, precise, Tap::none, &tapped.probabilities);
+    const Attended follower = attendOnce(setup, cache, precise, Tap::none, &tapped.probabilities);
     for (size_t c = 0; c < e.out.size(); ++c) EXPECT_NEAR(follower.out[c], bare.out[c], 2 * e.outBound[c]);
     for (uint32_t seed : {precise ? 1u : 2u}) {
       emulator::setSeed(seed);
-      const Result again = attendOnce(setup, cache, precise, Tap::all);
+      const Attended again = attendOnce(setup, cache, precise, Tap::all);
       EXPECT(again.out == bare.out && again.probabilities == tapped.probabilities && again.sums == tapped.sums, where, seed);
       EXPECT(attendOnce(setup, cache, precise, Tap::none, &tapped.probabilities).out == follower.out, where, seed);
     }
@@ -101,7 +101,7 @@ TEST(rows_of_any_size_keep_their_precision) {
     for (float& x : setup.q) x *= size;
     const DeviceCache cache(setup);
     const AttendExpected e = expectAttend(setup, {0, 0, 0x1p-40});
-    const Result found = attendOnce(setup, cache, true, Tap::all);
+    const Attended found = attendOnce(setup, cache, true, Tap::all);
     EXPECT(worstRatio(found.out.data(), e.out, e.outBound, 0, e.out.size()) <= 1, size);
     EXPECT(worstRatio(found.probabilities.data(), e.p, e.pBound, 0, e.p.size()) <= 1, size);
   }

@@ -9,11 +9,11 @@ namespace {
 
 enum class Tap { none, probabilities, all };
 
-struct Result {
+struct Attended {
   std::vector<float> out, probabilities, sums;
 };
 
-Result attendOnce(const AttendSetup& setup, const DeviceCache& cache, Tap tap, const std::vector<float>* reuse = nullptr, int spare = 0) {
+Attended attendOnce(const AttendSetup& setup, const DeviceCache& cache, Tap tap, const std::vector<float>* reuse = nullptr, int spare = 0) {
   const AttendShape& s = setup.shape;
   const DeviceArray<float> q(setup.q);
   DeviceArray<float> out(static_cast<size_t>(s.heads * s.headDim)), p(static_cast<size_t>(s.heads * setup.stride)),
@@ -52,7 +52,7 @@ void runShape(const AttendShape& shape) {
   const auto where = "heads " + std::to_string(shape.heads) + "/" + std::to_string(shape.kvHeads) + " dim " +
                      std::to_string(shape.headDim) + " tokens " + std::to_string(shape.tokens[0]) + " page " +
                      std::to_string(shape.pageTokens) + " window " + std::to_string(shape.window);
-  const Result bare = attendOnce(setup, cache, Tap::none), tapped = attendOnce(setup, cache, Tap::all);
+  const Attended bare = attendOnce(setup, cache, Tap::none), tapped = attendOnce(setup, cache, Tap::all);
   EXPECT(bare.out == tapped.out, "observers change the output", where);
   const double out = worstRatio(bare.out.data(), e.out, e.outBound, 0, e.out.size());
   EXPECT(out <= 1, where, out);
@@ -61,13 +61,13 @@ void runShape(const AttendShape& shape) {
   const double sums = worstSumRatio(tapped.sums.data(), e);
   EXPECT(sums <= 1, where, sums);
   // A follower that is handed the leader's probabilities computes the leader's output, and its column sums.
-  const Result follower = attendOnce(setup, cache, Tap::all, &tapped.probabilities);
+  const Attended follower = attendOnce(setup, cache, Tap::all, &tapped.probabilities);
   for (size_t c = 0; c < e.out.size(); ++c) EXPECT_NEAR(follower.out[c], bare.out[c], 2 * e.outBound[c]);
   EXPECT(follower.sums == tapped.sums, where);
   // A wider grid and any schedule give the same bits.
   for (uint32_t seed : kSeeds) {
     emulator::setSeed(seed);
-    const Result again = attendOnce(setup, cache, Tap::probabilities, nullptr, static_cast<int>(seed) * 2);
+    const Attended again = attendOnce(setup, cache, Tap::probabilities, nullptr, static_cast<int>(seed) * 2);
     EXPECT(again.out == bare.out && again.probabilities == tapped.probabilities, where, seed);
     EXPECT(attendOnce(setup, cache, Tap::none, &tapped.probabilities).out == follower.out, where, seed);
   }
