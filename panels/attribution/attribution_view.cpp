@@ -49,6 +49,7 @@ QString wordsOf(const Config& config) {
 AttributionView::AttributionView(QWidget* parent) : QWidget(parent) {
   setObjectName(QStringLiteral("attribution"));
   setAccessibleName(tr("Attribution"));
+  setMinimumHeight(380);  // the other views keep their docks as high as they were
   auto* all = new QHBoxLayout(this);
   all->setContentsMargins(10, 8, 10, 8);
   all->setSpacing(10);
