@@ -62,7 +62,8 @@ __device__ inline bool sees(const PrefillJob& job, const RowPlace& at, const Sig
 
 // Queues a tile of 64 slots; zeros behind the last slot and the last component.
 template <int dim>
-__device__ inline void queueTile(const PrefillJob& job, Pointer<const uint64_t> table, const RowPlace& at, int begin, Pointer<uint16_t> tile) {
+__device__ inline void queueTile(const PrefillJob& job, Pointer<const uint64_t> table, const RowPlace& at, int begin,
+                                 Pointer<uint16_t> tile) {
   constexpr int kParts = dim / 8;
   const bool whole = job.headDim % 8 == 0;  // else rows begin at 8 bytes
   for (int p = static_cast<int>(threadIdx.x); p < kPrefillSlots * kParts; p += kPrefillThreads) {
@@ -84,7 +85,8 @@ __device__ inline void queueTile(const PrefillJob& job, Pointer<const uint64_t> 
 
 // Rows of q times the scale, as pieces; factors bring scores back to their size.
 template <int dim, int pieces>
-__device__ inline void takeQueries(const PrefillJob& job, const RowPlace& at, Pointer<uint16_t> tile, SharedArray<float, kPrefillRows>& factors) {
+__device__ inline void takeQueries(const PrefillJob& job, const RowPlace& at, Pointer<uint16_t> tile,
+                                   SharedArray<float, kPrefillRows>& factors) {
   using T = PrefillTiles<dim, pieces>;
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   for (int r = warp * 16; r < warp * 16 + 16; ++r) {
@@ -311,7 +313,8 @@ __global__ void __launch_bounds__(kPrefillThreads) attendRows(const __grid_const
 }
 
 // Probabilities of the two rows of a lane for the tile at `begin`, from scores.
-__device__ inline void probabilitiesOf(const PrefillJob& job, const RowPlace& at, int row, int begin, const float (&factor)[2], TileScores& s) {
+__device__ inline void probabilitiesOf(const PrefillJob& job, const RowPlace& at, int row, int begin, const float (&factor)[2],
+                                       TileScores& s) {
   const int t = static_cast<int>(threadIdx.x) % 4;
   const Sight sight = sightOf(job, at, row);
 #pragma unroll

@@ -67,7 +67,8 @@ void Cublas::multiply(Stream stream, const Product& p) {
   }
   const float one = 1, beta = p.accumulate ? 1 : 0;
   const cublasStatus_t status = static_cast<CublasFunctions&>(lt).multiply(
-      lt.handle, d.product, &one, p.w, d.w, p.x, d.x, &beta, p.y, d.y, p.y, d.y, &found->second, workspace_.as<void>(), kWorkspaceBytes, stream);
+      lt.handle, d.product, &one, p.w, d.w, p.x, d.x, &beta, p.y, d.y, p.y, d.y, &found->second, workspace_.as<void>(),
+      kWorkspaceBytes, stream);
   check(status, "product");
 }
 
