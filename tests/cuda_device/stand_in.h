@@ -15,6 +15,7 @@ inline size_t memoryLimit() { throw winnow::test::Skipped{"a real device does no
 inline void limitMemory(size_t) {}
 inline void failFromNow(bool) { throw winnow::test::Skipped{"a real device does not fail when it is told to"}; }
 inline size_t allocatedBytes() { throw winnow::test::Skipped{"the driver rounds allocations up: section plan of run compares the ledger"}; }
+inline uint64_t launches() { throw winnow::test::Skipped{"a real device does not count launches"}; }
 
 }  // namespace emulator
 
