@@ -40,7 +40,8 @@ class BranchFeeder {
   }
 
  private:
-  // As many rows as a batch holds, of the branches that come next.
+  // As many rows as a batch holds, of the branches that come next. One that would not fit whole waits for the next batch: it is cut where it
+  // would be alone, since a sequence cut elsewhere is rounded differently.
   void fill() {
     tokens_.clear();
     sequences_.clear();
@@ -48,7 +49,9 @@ class BranchFeeder {
     const auto batch = static_cast<size_t>(session_.backend->batch());
     for (size_t b = first_; b < branches_.size() && tokens_.size() < batch; ++b) {
       const Branch& branch = branches_[b];
-      const size_t count = std::min(batch - tokens_.size(), branch.tokens.size() - fed_[b]);
+      const size_t left = branch.tokens.size() - fed_[b];
+      if (!tokens_.empty() && left > batch - tokens_.size()) break;
+      const size_t count = std::min(batch, left);
       if (count == 0) continue;
       if (!caches_[b]) {
         caches_[b] = session_.backend->makeCache(session_.context);

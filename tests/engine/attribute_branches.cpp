@@ -17,7 +17,8 @@ using Logits = std::vector<std::vector<float>>;  // [wanted tokens][vocab]
 // What each branch gets alone.
 Logits alone(Session& session, std::span<const int32_t> begin, const Branch& branch) {
   session.reset();
-  ok(session.prefill(begin.first(static_cast<size_t>(branch.from)), {}));
+  ok(session.prefill(begin, {}));
+  EXPECT_EQ(session.rewind(branch.from), branch.from);
   Logits out;
   ok(session.prefill(branch.tokens, {}, [&](int, int count, const float* logits) {
     for (int i = 0; i < count; ++i) out.emplace_back(logits + int64_t{i} * session.vocab(), logits + int64_t{i + 1} * session.vocab());
