@@ -53,7 +53,7 @@ class TroubleTest : public QObject {
 
  private Q_SLOTS:
   void filesThatAreNotOurs();
-  void olderFormats();
+  void attributionsOfTheFirstFormat();
   void newerFormats();
   void olderFormats_data();
   void olderFormats();
@@ -99,7 +99,7 @@ void TroubleTest::filesThatAreNotOurs() {
 }
 
 // A file of format 1 gets the tables of format 2 when it is opened for writing; read-only, it is read as it is.
-void TroubleTest::olderFormats() {
+void TroubleTest::attributionsOfTheFirstFormat() {
   Folder folder;
   const std::string path = folder / "old.winnow";
   {
@@ -131,7 +131,7 @@ void TroubleTest::olderFormats() {
   session = opened(path, Mode::open, &report);
   QVERIFY((*session->attribution(id))->notes == a.notes);
   REQUIRE_OK(session->close());
-  QCOMPARE(Db(path, Db::Access::readOnly).integer("PRAGMA user_version"), int64_t{2});
+  QCOMPARE(Db(path, Db::Access::readOnly).integer("PRAGMA user_version"), int64_t{kFormatVersion});
 }
 
 void TroubleTest::newerFormats() {
