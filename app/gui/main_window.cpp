@@ -174,7 +174,9 @@ bool MainWindow::startPageShown() const { return pages_->currentWidget() == star
 void MainWindow::makeRoom() {
   if (startPageShown()) return;
   if (tabs_->currentWidget() != attribution_) return giveBack();
-  if (keepDocks_) return;
+  if (keepDocks_ || !aside_.empty()) return;
+  setProperty("layoutBefore", saveState(kLayoutVersion));
+  setProperty("promptHadFocus", focusWidget() && prompt_->isAncestorOf(focusWidget()));
   for (QDockWidget* each : {docks_[1], docks_[2], docks_[3]}) {
     if (each->isHidden() || each->isFloating()) continue;
     aside_.push_back(each);
@@ -183,13 +185,19 @@ void MainWindow::makeRoom() {
 }
 
 void MainWindow::giveBack() {
-  keepDocks_ = keepDocks_ || std::any_of(aside_.begin(), aside_.end(), [](const QDockWidget* each) { return !each->isHidden(); });
-  for (QDockWidget* each : aside_) {
-    if (each == docks_[1] && width() < 1200) inspectorAside_ = true;
-    else each->show();
+  if (aside_.empty()) return;
+  keepDocks_ = std::any_of(aside_.begin(), aside_.end(), [](const QDockWidget* each) { return !each->isHidden(); });
+  if (keepDocks_) {
+    for (QDockWidget* each : aside_) each->show();
+  } else {
+    restoreState(property("layoutBefore").toByteArray(), kLayoutVersion);
   }
-  if (!aside_.empty() && !docks_[2]->isHidden()) docks_[2]->raise();
   aside_.clear();
+  if (width() < 1200 && docks_[1]->isVisible() && !docks_[1]->isFloating()) {
+    docks_[1]->hide();
+    inspectorAside_ = true;
+  }
+  if (property("promptHadFocus").toBool() && !knobs_->isAncestorOf(focusWidget())) prompt_->focusPrompt();
 }
 
 void MainWindow::showStartPage() {

@@ -195,7 +195,7 @@ class AttributionAppTest : public QObject {
   }
 
   void theRunIsReopened() {
-    QTRY_VERIFY_WITH_TIMEOUT(stage_->runs() > 0, kLong);
+    QTRY_VERIFY_WITH_TIMEOUT(stage_->runs() >= 7, kLong);  // one exact, one in time, two compared, two for attention, one cut by hand
     storage::Id run = -1;
     for (const auto& each : stage_->window->runs()->model()->runs())
       if (each.kind == storage::RunKind::attribute) run = std::max(run, each.id);
