@@ -89,6 +89,7 @@ Status takeContext(AttributeQuestion& out, const AttributeSpec& spec, const Toke
   if (holdsPassages(spec.contextPath)) {
     const auto passages = readPassages(spec.contextPath);
     if (!passages) return passages.error();
+    out.request.ranges = spec.ranges;  // of the passages joined
     return takePassages(out, *passages, spec.fit, tokenizer, roomFor(out.request, tokenizer, room));
   }
   auto context = readContext(spec.contextPath);

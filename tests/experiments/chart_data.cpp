@@ -243,6 +243,10 @@ class ChartDataTest : public QObject {
     session.fill();
     for (const QString& name : chartNames()) {
       auto chart = buildChart(*session.file, name, {});
+      if (name == QStringLiteral("attribution-pareto")) {  // no question of this session was attributed twice
+        QVERIFY(!chart.ok() && chart.error().message.find("both exactly and by another method") != std::string::npos);
+        continue;
+      }
       QVERIFY2(chart.ok(), chart.ok() ? "" : chart.error().message.c_str());
       const QJsonObject root = QJsonDocument::fromJson(toJson(*chart)).object();
       QCOMPARE(root[QStringLiteral("winnow_chart")].toInt(), 1);
