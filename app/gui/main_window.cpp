@@ -175,8 +175,8 @@ void MainWindow::makeRoom() {
   if (startPageShown()) return;
   if (tabs_->currentWidget() != attribution_) return giveBack();
   if (keepDocks_ || !aside_.empty()) return;
-  setProperty("layoutBefore", saveState(kLayoutVersion));
-  setProperty("promptHadFocus", focusWidget() && prompt_->isAncestorOf(focusWidget()));
+  layoutBefore_ = saveState(kLayoutVersion);
+  focusBefore_ = focusWidget() && prompt_->isAncestorOf(focusWidget()) ? focusWidget() : nullptr;
   for (QDockWidget* each : {docks_[1], docks_[2], docks_[3]}) {
     if (each->isHidden() || each->isFloating()) continue;
     aside_.push_back(each);
@@ -190,14 +190,14 @@ void MainWindow::giveBack() {
   if (keepDocks_) {
     for (QDockWidget* each : aside_) each->show();
   } else {
-    restoreState(property("layoutBefore").toByteArray(), kLayoutVersion);
+    restoreState(layoutBefore_, kLayoutVersion);
   }
   aside_.clear();
   if (width() < 1200 && docks_[1]->isVisible() && !docks_[1]->isFloating()) {
     docks_[1]->hide();
     inspectorAside_ = true;
   }
-  if (property("promptHadFocus").toBool() && !knobs_->isAncestorOf(focusWidget())) prompt_->focusPrompt();
+  if (focusBefore_ && !knobs_->isAncestorOf(focusWidget())) focusBefore_->setFocus(Qt::OtherFocusReason);
 }
 
 void MainWindow::showStartPage() {

@@ -163,6 +163,8 @@ class MainWindow : public QMainWindow {
   bool inspectorAside_ = false;  // hidden for want of room
   std::vector<QDockWidget*> aside_;  // hidden while the attribution is shown
   bool keepDocks_ = false;           // somebody wanted them beside it
+  QByteArray layoutBefore_;
+  QPointer<QWidget> focusBefore_;    // in the prompt
 };
 
 }  // namespace winnow
