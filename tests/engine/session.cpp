@@ -61,7 +61,7 @@ TEST(weights_act_when_they_are_ready) {
     EXPECT_EQ(session->effective()->config.integer("weights.bits"), int64_t{16});
     EXPECT_EQ(session->effective()->requested.integer("weights.bits"), steps > 0 ? int64_t{4} : int64_t{16});
     ok(session->step(3));
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));  // a loaded machine has to run the converter too
+    std::this_thread::sleep_for(std::chrono::milliseconds(150));  // a loaded machine has to run the converter too
     if (++steps > 200) throw std::runtime_error("the weights never came");
   }
   EXPECT_EQ(session->effective()->config.integer("weights.bits"), int64_t{4});
