@@ -49,33 +49,7 @@ TEST(long_rows_pass_through_every_stage_of_the_rings) {
   runShape({Storage::bf16, 16, 0, true}, 4, 2400);
 }
 
-TEST(targets_are_joined_and_accumulate) {
-  const int cols = 172;
-  const Problem a({Storage::packed, 4, 32, true}, 40, cols, 3), b({Storage::packed, 4, 128, false}, 19, cols, 3),
-      c({Storage::packed, 8, 32, true}, 33, cols, 3);
-  const Problem* all[] = {&a, &b, &c};
-  DeviceArray<uint8_t> scratch(cuda::InputForms::bytes(ActivationMode::f16, 3, cols));
-  const cuda::Input input = cuda::prepare(nullptr, {a.dx.data(), cols}, 3, cols, ActivationMode::f16, {false, true}, scratch.data());
-  underEverySchedule([&] {
-    std::vector<DeviceArray<float>> together;
-    std::vector<cuda::Target> targets;
-    for (const Problem* p : all) {
-      const int rows = p->weights.m.rows;
-      together.emplace_back(std::vector<float>(static_cast<size_t>(3 * rows), 0.5f));
-      targets.push_back({p->matrix.args(), together.back().data(), rows, nullptr, true});
-    }
-    cuda::multiply(nullptr, targets, input);
-    for (size_t i = 0; i < 3; ++i) {
-      DeviceArray<float> alone(together[i].size());
-      cuda::Target target = targets[i];
-      target.y = alone.data();
-      target.accumulate = false;
-      cuda::multiply(nullptr, {&target, 1}, input);
-      const auto x = together[i].host(), y = alone.host();
-      for (size_t j = 0; j < x.size(); ++j) EXPECT_EQ(x[j], y[j] + 0.5f);
-    }
-  });
-}
+TEST(targets_are_joined_and_accumulate) { expectJoinedTargets(40, 172, 3); }
 
 TEST(int8_survives_extreme_activations) {
   std::vector<float> w(16 * 64);

@@ -68,4 +68,33 @@ inline double worstRatio(const Problem& p, const std::vector<float>& y, Activati
   return worst;
 }
 
+// Three matrices of one input in one product: each as alone, added to what was there.
+inline void expectJoinedTargets(int rowsOfFirst, int cols, int tokens) {
+  const Problem a({Storage::packed, 4, 32, true}, rowsOfFirst, cols, tokens), b({Storage::packed, 4, 128, false}, 19, cols, tokens),
+      c({Storage::packed, 8, 32, true}, 33, cols, tokens);
+  const Problem* all[] = {&a, &b, &c};
+  DeviceArray<uint8_t> scratch(cuda::InputForms::bytes(ActivationMode::f16, tokens, cols));
+  const cuda::Input input =
+      cuda::prepare(nullptr, {a.dx.data(), cols}, tokens, cols, ActivationMode::f16, {false, true}, scratch.data());
+  underEverySchedule([&] {
+    std::vector<DeviceArray<float>> together;
+    std::vector<cuda::Target> targets;
+    for (const Problem* p : all) {
+      const int rows = p->weights.m.rows;
+      together.emplace_back(std::vector<float>(static_cast<size_t>(tokens * rows), 0.5f));
+      targets.push_back({p->matrix.args(), together.back().data(), rows, nullptr, true});
+    }
+    cuda::multiply(nullptr, targets, input);
+    for (size_t i = 0; i < 3; ++i) {
+      DeviceArray<float> alone(together[i].size());
+      cuda::Target target = targets[i];
+      target.y = alone.data();
+      target.accumulate = false;
+      cuda::multiply(nullptr, {&target, 1}, input);
+      const auto x = together[i].host(), y = alone.host();
+      for (size_t j = 0; j < x.size(); ++j) EXPECT_EQ(x[j], y[j] + 0.5f);
+    }
+  });
+}
+
 }  // namespace winnow::test

@@ -6,6 +6,7 @@
 #include "engine/attribute/model_scorer.h"
 #include "engine/run/branches.h"
 #include "tests/support/engine.h"
+#include "tests/support/story.h"
 
 using namespace winnow;
 using namespace winnow::test;
@@ -60,17 +61,6 @@ void agrees(const char* file, const Config& config, int batch) {
   ok(other->prefill(begin, {}));
   ok(other->step(begin[0]));
   EXPECT(std::memcmp(session->logits().data(), other->logits().data(), session->logits().size_bytes()) == 0, file, batch);
-}
-
-AttributeRequest story(const std::string& method) {
-  AttributeRequest request;
-  request.context =
-      "Lily had a red ball. Tom had a blue car. They went to the park. The sun was warm. Lily threw the ball to Tom. "
-      "Tom ran and fell. He did not cry. Lily gave him a hug. A dog came to them. The dog took the ball.";
-  request.question = "Tom was sad. He said, \"The dog took the";
-  request.response = " ball!\"";
-  request.method = method;
-  return request;
 }
 
 std::vector<std::optional<double>> scores(const AttributeResult& result) {
@@ -131,7 +121,7 @@ TEST(together_or_one_by_one_the_scores_are_the_same) {
   for (const char* model : {kStories, kChat}) {
     const auto engine = openEngine(model);
     auto session = makeSession(engine);
-    AttributeRequest request = story("attribot");
+    AttributeRequest request = storyRequest("attribot");
     const auto together = value(attribute(*session, *engine->tokenizer(), request, {}));
     request.together = false;
     const auto apart = value(attribute(*session, *engine->tokenizer(), request, {}));
@@ -148,7 +138,7 @@ TEST(together_or_one_by_one_the_scores_are_the_same) {
 TEST(the_order_of_evaluation_changes_no_score) {
   const auto engine = openEngine(kChat);
   auto session = makeSession(engine);
-  const AttributeRequest request = story("attribot");
+  const AttributeRequest request = storyRequest("attribot");
   AttributeResult result;
   result.sources = splitSources(request.context, SourceUnit::sentence);
   const auto response = responseTokens(*engine->tokenizer(), attributionPrompt(request.context, request.question), *request.response);
@@ -171,7 +161,7 @@ TEST(an_empty_source_scores_zero_on_a_model) {
   const auto engine = openEngine(kStories);
   auto session = makeSession(engine);
   for (const char* method : {"loo", "attribot"}) {
-    AttributeRequest request = story(method);
+    AttributeRequest request = storyRequest(method);
     request.unit = SourceUnit::given;
     request.ranges = {{0, 20}, {21, 21}, {21, 41}};
     const auto result = value(attribute(*session, *engine->tokenizer(), request, {}));
@@ -185,7 +175,7 @@ TEST(an_attribution_that_was_stopped_goes_on) {
   const auto engine = openEngine(kStories);
   auto session = makeSession(engine);
   for (const char* method : {"attribot", "loo", "shapley", "contextcite"}) {
-    AttributeRequest request = story(method);
+    AttributeRequest request = storyRequest(method);
     request.samples = std::string(method) == "shapley" ? 2 : 0;
     const auto whole = value(attribute(*session, *engine->tokenizer(), request, {}));
     std::stop_source stop;

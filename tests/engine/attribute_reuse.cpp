@@ -1,25 +1,10 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // Prefix reuse: a session goes back in its text; leave-one-out with reuse equals plain leave-one-out and feeds what the formula says.
-#include "engine/attribute/attribute.h"
 #include "tests/support/engine.h"
+#include "tests/support/story.h"
 
 using namespace winnow;
 using namespace winnow::test;
-
-namespace {
-
-AttributeRequest storyRequest(const std::string& method) {
-  AttributeRequest request;
-  request.context =
-      "Lily had a red ball. Tom had a blue car. They went to the park. The sun was warm. Lily threw the ball to Tom. "
-      "Tom ran and fell. He did not cry. Lily gave him a hug. A dog came to them. The dog took the ball.";
-  request.question = "Tom was sad. He said, \"The dog took the";
-  request.response = " ball!\"";
-  request.method = method;
-  return request;
-}
-
-}  // namespace
 
 TEST(a_session_goes_back) {
   const auto engine = openEngine(kStories);
