@@ -111,13 +111,26 @@ std::vector<Knob> pruneKnobs() {
   ratio.maximum = 0.95;
   ratio.step = 0.05;
   ratio.help = "Share of the weights of each linear layer set to zero. Zeros are stored like other weights: quality changes, memory and "
-               "speed do not.";
+               "speed do not. Another ratio is taken from the prepared scores, without measuring again.";
   knobs.push_back(ratio);
 
   Knob method = enumeration("prune.method", "Pruning", group, names("none", pruneMethods()), Apply::prepareWeights);
   method.help = "Which weights go. Wanda measures the inputs of each layer on the calibration text first.";
   method.paper = papers(pruneMethods());
   knobs.push_back(method);
+
+  const std::span<const std::string> patterns = prunePatterns();
+  Knob pattern = enumeration("prune.pattern", "Pattern", group, {patterns.begin(), patterns.end()}, Apply::prepareWeights);
+  pattern.help = "unstructured: any weights of a row or matrix. 2:4 and 4:8: two of every four, four of every eight consecutive inputs, half of "
+                 "all: what sparse tensor cores ask for. Alone it means magnitude.";
+  knobs.push_back(pattern);
+
+  Knob scope = enumeration("prune.scope", "Compared within", group, {"auto", "row", "matrix"}, Apply::prepareWeights);
+  scope.help = "Which weights compete when none has to go from every few. auto is the method's own: magnitude within the matrix, Wanda within "
+               "each row, which keeps every output alive.";
+  scope.enabledIf = "prune.method is not none and the pattern is unstructured";
+  scope.enabled = [](const Config& config) { return config.text("prune.pattern") == "unstructured" && (config.text("prune.method") != "none" || config.real("prune.ratio") > 0); };
+  knobs.push_back(scope);
 
   Knob calibration = text("calibration.text", "Calibration text", "Calibration", KnobType::path, "", Apply::prepareWeights);
   calibration.help = "Text file the statistics are measured on; empty takes the sample that comes with Winnow. Never use the evaluation text.";

@@ -4,6 +4,7 @@
 
 #include "engine/cache/registry.h"
 #include "engine/knobs/knobs.h"
+#include "engine/prune/method.h"
 
 namespace winnow {
 namespace {
@@ -13,6 +14,7 @@ Config spelledOut(Config config, const ModelConfig& model) {
   if (config.integer("weights.bits") < 16 && config.text("weights.method") == "none") config = config.with("weights.method", std::string("rtn"));
   if (config.text("weights.method") != "none" && config.text("weights.symmetric") == "auto")
     config = config.with("weights.symmetric", std::string(config.integer("weights.bits") <= 3 ? "false" : "true"));
+  if (config.text("prune.pattern") != "unstructured" && config.real("prune.ratio") == 0) config = config.with("prune.ratio", 0.5);
   if (config.real("prune.ratio") > 0 && config.text("prune.method") == "none") config = config.with("prune.method", std::string("magnitude"));
   if (config.real("kv.budget") != 1.0 && config.text("kv.policy") == "full") config = config.with("kv.policy", std::string("streaming"));
   if (config.integer("share.block") > 1 && config.text("share.method") == "none") config = config.with("share.method", std::string("echoatt"));
@@ -32,6 +34,7 @@ class Resolver {
 
   Effective run() {
     quantization();
+    pattern();
     sharing();
     sinks();
     for (const Knob& knob : Schema::instance().knobs()) {
@@ -51,6 +54,14 @@ class Resolver {
     const Config& config = effective_.config;
     if (config.text("weights.method") != "none" && config.integer("weights.bits") == 16)
       adjust("weights.method", std::string("none"), "16 bits keep the file's own type: choose weights.bits below 16 to quantize.");
+  }
+
+  void pattern() {
+    const Config& config = effective_.config;
+    const PrunePattern pattern = parsePattern(config.text("prune.pattern"));
+    if (!pattern.grouped()) return;
+    const double ratio = static_cast<double>(pattern.zeros) / pattern.of;
+    if (config.real("prune.ratio") != ratio) adjust("prune.ratio", ratio, "the pattern " + config.text("prune.pattern") + " zeroes exactly half of the weights.");
   }
 
   void sharing() {

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
-#include <memory>
 #include <span>
 #include <thread>
 #include <vector>
@@ -18,24 +17,6 @@ namespace winnow {
 namespace {
 
 constexpr int kTile = WeightFormat::kTileRows;
-
-std::unique_ptr<Pruner> makePruner(const MasterTensor& tensor, const Recipe& recipe, const Calibration* calibration) {
-  if (recipe.prune.empty()) return nullptr;
-  const PruneMethod* method = findPruneMethod(recipe.prune);
-  CHECK(method, recipe.prune);
-  PruneInput input;
-  input.rows = static_cast<int>(tensor.rows);
-  input.cols = static_cast<int>(tensor.cols);
-  input.ratio = recipe.pruneRatio;
-  std::vector<float> norms;
-  if (method->needsCalibration) {
-    CHECK(calibration, recipe.prune);
-    norms = calibration->columnNorms(tensor.layer, linearInputOf(tensor.role));
-    input.columnNorms = norms;
-  }
-  input.decode = [&tensor](int row, int count, float* out) { Model::decodeRows(tensor, row, count, out); };
-  return method->prepare(input);
-}
 
 // Whole rows of the master's own blocks, pruned weights at the code of zero.
 class BlockRows {
@@ -98,9 +79,8 @@ void writePlain(const float* rows, int64_t firstRow, int64_t count, Matrix& out)
 
 }  // namespace
 
-Converted convert(const MasterTensor& tensor, const Recipe& recipe, const Calibration* calibration, ThreadPool& pool,
-                  ConvertProgress& progress, Matrix& out) {
-  const std::unique_ptr<Pruner> pruner = makePruner(tensor, recipe, calibration);
+Converted convert(const MasterTensor& tensor, const Recipe& recipe, const Pruner* pruner, ThreadPool& pool, ConvertProgress& progress,
+                  Matrix& out) {
   const QuantizeMethod* method = recipe.method.empty() ? nullptr : findQuantizeMethod(recipe.method);
   CHECK(recipe.method.empty() || method, recipe.method);
   const bool blocks = !method && out.format.storage == Storage::packed;
@@ -110,7 +90,7 @@ Converted convert(const MasterTensor& tensor, const Recipe& recipe, const Calibr
   std::atomic<bool> damaged{false};
   pool.run([&](int thread, int) {
     std::vector<float> rows;
-    BlockRows blockRows(tensor, pruner.get());
+    BlockRows blockRows(tensor, pruner);
     for (;;) {
       const int64_t first = next.fetch_add(rowsPerClaim);
       if (first >= tensor.rows || progress.stopped() || damaged.load(std::memory_order_relaxed)) return;

@@ -7,7 +7,7 @@
 #include "engine/core/progress.h"
 #include "engine/core/threads.h"
 #include "engine/model/model.h"
-#include "engine/weights/calibration.h"
+#include "engine/prune/method.h"
 #include "engine/weights/matrix.h"
 #include "engine/weights/recipe.h"
 
@@ -33,7 +33,7 @@ class ConvertProgress {
 enum class Converted : uint8_t { done, cancelled, damaged };  // damaged: a value is NaN or infinite
 
 // The calling thread reports progress; between tiles threads yield.
-Converted convert(const MasterTensor& tensor, const Recipe& recipe, const Calibration* calibration, ThreadPool& pool,
+Converted convert(const MasterTensor& tensor, const Recipe& recipe, const Pruner* pruner /* null: dense */, ThreadPool& pool,
                   ConvertProgress& progress, Matrix& out);
 
 }  // namespace winnow

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "engine/weights/place.h"
 
+#include "engine/weights/pruning.h"
+
 namespace winnow {
 
 bool usableInPlace(const MasterTensor& t, const Recipe& recipe) {
@@ -19,7 +21,13 @@ Converted HostPlace::make(const WeightWork& work, WeightVersion& out) {
   const auto rows = static_cast<int>(tensor.rows), cols = static_cast<int>(tensor.cols);
   if (!usableInPlace(tensor, work.recipe)) {
     out.matrix = Matrix::allocate(ledger_, work.recipe.format, rows, cols);
-    return planning() ? Converted::done : convert(tensor, work.recipe, work.calibration, work.pool, work.progress, out.matrix);
+    std::unique_ptr<Pruner> pruner;
+    if (!work.recipe.prune.empty()) {
+      const TensorPruning pruning(tensor, work.recipe, work.calibration, work.pool);
+      out.scores = work.scores ? work.scores : pruning.prepare(ledger_);
+      if (!planning()) pruner = pruning.pruner(*out.scores);
+    }
+    return planning() ? Converted::done : convert(tensor, work.recipe, pruner.get(), work.pool, work.progress, out.matrix);
   }
   out.matrix.format = work.recipe.format;
   out.matrix.rows = rows;

@@ -39,6 +39,7 @@ class MappedBytes {
 struct WeightVersion {
   Matrix matrix;  // norms and biases are f32 [1, n]
   MappedBytes mapped;
+  std::shared_ptr<const PruneScores> scores;  // kept so that another ratio needs no more than them
   std::shared_ptr<const void> memory;  // owner of what the matrix points to, where that is neither the matrix nor the file
 };
 
@@ -48,6 +49,7 @@ struct WeightWork {
   const Calibration* calibration;  // null when the recipe needs none
   ThreadPool& pool;
   ConvertProgress& progress;
+  std::shared_ptr<const PruneScores> scores{};  // of earlier weights pruned by the same; null when there are none
 };
 
 class WeightPlace {

@@ -64,10 +64,12 @@ WeightFormat quantizedFormat(const Config& config) {
 std::string Recipe::key() const {
   std::string out = format.describe();
   if (!method.empty()) out += " " + method;
-  if (!prune.empty()) out += " " + prune + " " + toText(KnobValue{pruneRatio});
+  if (!prune.empty()) out += " " + prune + " " + toText(KnobValue{pruneRatio}) + " " + prunePattern + " " + pruneScope;
   if (!calibration.empty()) out += " [" + calibration + "]";
   return out;
 }
+
+std::string Recipe::scoresKey() const { return prune + " " + pruneScope + " [" + calibration + "]"; }
 
 std::string CalibrationChoice::identity() const {
   std::error_code error;
@@ -120,6 +122,9 @@ WeightTarget weightTarget(const Model& model, const Config& config, const std::s
     if (prune && prunable(tensor.role)) {
       recipe.prune = prune->name;
       recipe.pruneRatio = config.real("prune.ratio");
+      recipe.prunePattern = config.text("prune.pattern");
+      const std::string& scope = config.text("prune.scope");
+      recipe.pruneScope = scope != "auto" ? scope : prune->scope == PruneScope::row ? "row" : "matrix";
       recipe.calibration = statistics;
       // A group minimum has no code for zero.
       if (recipe.format.storage == Storage::packed && !recipe.format.symmetric) recipe.format = {Storage::f16, 16, 0, true};

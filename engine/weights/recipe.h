@@ -16,8 +16,11 @@ struct Recipe {
   std::string method;         // quantization method; "" = the file's own values
   std::string prune;          // pruning method; "" = dense
   double pruneRatio = 0;
+  std::string prunePattern;   // one of prunePatterns()
+  std::string pruneScope;     // row or matrix
   std::string calibration;    // identity of the statistics pruning looks at; "" = none
   std::string key() const;
+  std::string scoresKey() const;  // of what pruning knows at every ratio and pattern
 };
 
 struct CalibrationChoice {

@@ -74,6 +74,13 @@ std::shared_ptr<const WeightVersion> WeightStore::find(size_t tensor, const std:
   return found == versions_.end() ? nullptr : found->second.lock();
 }
 
+std::shared_ptr<const PruneScores> WeightStore::findScores(size_t tensor, const Recipe& recipe) {
+  if (recipe.prune.empty()) return nullptr;
+  std::scoped_lock lock(mutex_);
+  const auto found = scores_.find({tensor, recipe.scoresKey()});
+  return found == scores_.end() ? nullptr : found->second.lock();
+}
+
 int64_t WeightStore::bytesToMake(const WeightTarget& target) {
   int64_t sum = 0;
   for (size_t i = 0; i < target.recipes.size(); ++i)
@@ -101,6 +108,7 @@ Result<std::shared_ptr<const WeightVersion>> WeightStore::make(size_t tensor, co
   auto& place = versions_[{tensor, work.recipe.key()}];
   if (auto other = place.lock()) return other;  // another session was faster
   place = version;
+  if (version->scores) scores_[{tensor, work.recipe.scoresKey()}] = version->scores;
   return std::shared_ptr<const WeightVersion>(std::move(version));
 }
 
@@ -128,7 +136,7 @@ Result<std::shared_ptr<const WeightSet>> WeightStore::build(const WeightTarget& 
     if (version) {
       converted.advance(tensor.rows * tensor.cols);
     } else {
-      auto made = make(i, {tensor, target.recipes[i], statistics.get(), pool, converted});
+      auto made = make(i, {tensor, target.recipes[i], statistics.get(), pool, converted, findScores(i, target.recipes[i])});
       if (!made) return made.error();
       version = std::move(*made);
     }

@@ -55,6 +55,7 @@ class WeightStore {
 
  private:
   std::shared_ptr<const WeightVersion> find(size_t tensor, const std::string& recipe);
+  std::shared_ptr<const PruneScores> findScores(size_t tensor, const Recipe& recipe);
   Result<std::shared_ptr<const WeightVersion>> make(size_t tensor, const WeightWork& work);
 
   std::shared_ptr<const Model> model_;
@@ -62,6 +63,7 @@ class WeightStore {
   std::mutex mutex_;
   uint64_t sets_ = 0;
   std::map<std::pair<size_t, std::string>, std::weak_ptr<const WeightVersion>> versions_;
+  std::map<std::pair<size_t, std::string>, std::weak_ptr<const PruneScores>> scores_;
 };
 
 }  // namespace winnow

@@ -6,6 +6,8 @@
 #include <random>
 
 #include "engine/core/check.h"
+#include "engine/core/memory.h"
+#include "engine/core/threads.h"
 #include "engine/prune/method.h"
 #include "engine/weights/calibration.h"
 
@@ -20,21 +22,96 @@ struct Toy {
     std::normal_distribution<float> normal;
     for (float& x : w) x = normal(rng);
   }
-  std::vector<float> pruned(const char* method, double ratio, std::vector<float> norms = {}) const {
-    PruneInput input;
-    input.rows = rows;
-    input.cols = cols;
-    input.ratio = ratio;
-    input.columnNorms = norms;
-    input.decode = [this](int row, int count, float* out) { std::copy_n(w.data() + row * cols, count * cols, out); };
-    const auto pruner = findPruneMethod(method)->prepare(input);
+  PruneInput input(const char* method, std::span<const float> norms = {}) const {
+    PruneInput in;
+    in.rows = rows;
+    in.cols = cols;
+    in.scope = findPruneMethod(method)->scope;
+    in.columnNorms = norms;
+    in.decode = [this](int row, int count, float* out) { std::copy_n(w.data() + row * cols, count * cols, out); };
+    return in;
+  }
+  std::vector<float> applied(const Pruner& pruner) const {
     std::vector<float> out = w;
-    for (int row = 0; row < rows; row += 16) pruner->apply(out.data() + row * cols, row, std::min(16, rows - row));
+    for (int row = 0; row < rows; row += 16) pruner.apply(out.data() + row * cols, row, std::min(16, rows - row));
     return out;
+  }
+  std::vector<float> pruned(const char* method, double ratio, std::vector<float> norms = {}, const char* pattern = "unstructured") const {
+    Ledger ledger;
+    const PruneInput in = input(method, norms);
+    const auto scores = findPruneMethod(method)->prepare(in, ledger);
+    return applied(*scores->at({ratio, parsePattern(pattern)}, in));
   }
 };
 int64_t zeros(const std::vector<float>& w) { return std::count(w.begin(), w.end(), 0.0f); }
 }  // namespace
+
+// The same by putting all scores in order.
+static std::vector<float> byOrder(const Toy& toy, const std::vector<float>& factors, int perGroup, double ratio) {
+  std::vector<float> out = toy.w;
+  for (size_t first = 0; first < out.size(); first += static_cast<size_t>(perGroup)) {
+    std::vector<std::pair<float, size_t>> order;
+    for (size_t i = first; i < first + static_cast<size_t>(perGroup); ++i) order.push_back({std::fabs(toy.w[i]) * factors[i % factors.size()], i});
+    std::sort(order.begin(), order.end());
+    for (size_t i = 0; i < static_cast<size_t>(ratio * perGroup); ++i) out[order[i].second] = 0;
+  }
+  return out;
+}
+
+TEST(thresholds_find_what_an_order_finds_at_every_ratio) {
+  for (int kind = 0; kind < 4; ++kind) {
+    Toy toy(23, 150, 5);
+    std::vector<float> factors(150);
+    for (size_t i = 0; i < factors.size(); ++i) factors[i] = kind == 1 ? static_cast<float>(i % 3) : 0.1f + static_cast<float>(i * i % 17);
+    if (kind == 2)
+      for (float& x : toy.w) x = std::round(2 * x) / 2;  // ties and zeros
+    if (kind == 3)
+      for (float& x : toy.w) x = 1;
+    ThreadPool pool(3);
+    for (const PruneScope scope : {PruneScope::row, PruneScope::matrix}) {
+      Ledger ledger;
+      PruneInput in = toy.input("wanda", factors);
+      in.scope = scope;
+      in.pool = &pool;
+      const auto scores = findPruneMethod("wanda")->prepare(in, ledger);
+      const int64_t kept = ledger.bytes(MemoryTag::calibration);
+      EXPECT_EQ(kept, scope == PruneScope::row ? 23 * 128 : 131072);
+      for (int step = 0; step <= 40; ++step) {
+        const double ratio = step / 40.0;
+        EXPECT(toy.applied(*scores->at({ratio, {}}, in)) == byOrder(toy, factors, scope == PruneScope::row ? 150 : 23 * 150, ratio), kind, ratio);
+      }
+      EXPECT_EQ(ledger.bytes(MemoryTag::calibration), kept);
+    }
+  }
+}
+
+TEST(patterns_leave_half_of_every_group) {
+  const Toy toy(17, 44);  // the last group of eight has four
+  std::vector<float> norms(44);
+  for (size_t i = 0; i < norms.size(); ++i) norms[i] = 0.1f + static_cast<float>(i * i % 17);
+  for (const char* method : {"magnitude", "wanda"})
+    for (const int of : {4, 8}) {
+      const auto out = toy.pruned(method, 0.5, norms, of == 4 ? "2:4" : "4:8");
+      const bool weighed = std::string_view(method) == "wanda";
+      for (int first = 0; first < 17 * 44; first += 4) {
+        if (of == 8 && first % 44 % 8 == 4) continue;
+        const int end = std::min(first + of, (first / 44 + 1) * 44);
+        EXPECT_EQ(std::count(out.begin() + first, out.begin() + end, 0.0f), (end - first) / 2);
+        for (int i = first; i < end; ++i)
+          for (int k = first; k < end; ++k) {
+            const auto score = [&](int at) { return std::fabs(toy.w[static_cast<size_t>(at)]) * (weighed ? norms[static_cast<size_t>(at % 44)] : 1.0f); };
+            if (out[static_cast<size_t>(i)] == 0 && out[static_cast<size_t>(k)] != 0) EXPECT(score(i) <= score(k), method, of, i, k);
+          }
+      }
+    }
+}
+
+TEST(patterns_of_the_worked_row) {
+  Toy toy(1, 4);
+  toy.w = {2, -1.5f, .6f, .9f};
+  EXPECT(toy.pruned("wanda", 0.5, {1.7578395831f, .9539392014f, 8.8881944173f, 1.4282856857f}, "2:4") == (std::vector<float>{2, 0, .6f, 0}));
+  EXPECT(toy.pruned("magnitude", 0.5, {}, "2:4") == (std::vector<float>{2, -1.5f, 0, 0}));
+}
 
 TEST(magnitude_removes_exactly_the_smallest) {
   const Toy toy(37, 45);
