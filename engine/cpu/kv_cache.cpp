@@ -17,7 +17,7 @@ HostKvCache::HostKvCache(Ledger& ledger, const ModelConfig& model, int context) 
 void HostKvCache::reserve(int count) {
   int most = 0;
   for (int layer = 0; layer < layers(); ++layer)
-    for (int h = 0; h < kvHeads_; ++h) {
+    for (int h = 0; h < kvHeads_ && holds(layer); ++h) {
       const int wanted = slots(layer, h) + count;
       growPages(layer, h, wanted);
       most = std::max(most, wanted);
@@ -51,7 +51,7 @@ void HostKvCache::beginAs(const KvCache& other, int tokens) {
     pointers.assign(from.begin(), from.begin() + static_cast<std::ptrdiff_t>(shared));
   };
   for (int layer = 0; layer < layers(); ++layer)
-    for (int h = 0; h < kvHeads_; ++h) {
+    for (int h = 0; h < kvHeads_ && holds(layer); ++h) {
       HeadPages& own = pagesAt(layer, h);
       const HeadPages& from = source.pages_[static_cast<size_t>(layer)].heads[static_cast<size_t>(h)];
       own = HeadPages();
@@ -132,6 +132,11 @@ std::span<const KvHead> HostKvCache::view(int layer, int keyLayer) {
     CHECK(keyLayer < 0 || slots(keyLayer, h) == head.tokens, "leader and follower hold different slots", layer, keyLayer, h);
   }
   return view_;
+}
+
+void HostKvCache::dropLayer(int layer) {
+  KvCache::dropLayer(layer);
+  for (HeadPages& head : pages_[static_cast<size_t>(layer)].heads) head = HeadPages();
 }
 
 void HostKvCache::dropKeys(int layer) {

@@ -58,11 +58,12 @@ double prefillFlops(const ModelConfig& model, const Plan& plan, int tokens, int 
   const double n = tokens, seen = depth + (n + 1) / 2;
   double perToken = 0;
   for (int layer = 0; layer < model.layers; ++layer) {
+    if (plan.hasFfn(layer)) perToken += 2.0 * model.hidden * model.ffn * (model.gatedFfn ? 3 : 2);
+    if (!plan.attends(layer)) continue;
     const bool follower = plan.follower(layer);
     double weights = static_cast<double>(model.hidden) * model.kvRows();  // v
     if (!follower) weights += static_cast<double>(model.hidden) * (model.qRows() + model.kvRows());
     weights += static_cast<double>(model.hidden) * model.qRows();
-    weights += static_cast<double>(model.hidden) * model.ffn * (model.gatedFfn ? 3 : 2);
     perToken += 2 * weights + 2.0 * (follower ? 1 : 2) * model.qRows() * seen;
   }
   return n * perToken + 2.0 * model.hidden * model.vocab;

@@ -3,6 +3,7 @@
 #include "engine/knobs/declarations.h"
 
 #include "engine/cache/registry.h"
+#include "engine/prune/layer_drop.h"
 #include "engine/prune/method.h"
 #include "engine/quantize/method.h"
 #include "engine/share/registry.h"
@@ -63,6 +64,14 @@ Knob text(std::string name, std::string title, std::string group, KnobType type,
 }
 
 bool quantizes(const Config& config) { return config.text("weights.method") != "none" || config.integer("weights.bits") < 16; }
+InputNeeds pruneNeeds(const Config& config) {
+  const PruneMethod* chosen = findPruneMethod(config.text("prune.method"));
+  return chosen ? chosen->needs : InputNeeds{};
+}
+InputNeeds methodNeeds(const Config& config) {
+  const QuantizeMethod* chosen = findQuantizeMethod(config.text("weights.method"));
+  return chosen ? chosen->needs : InputNeeds{};
+}
 bool evicts(const Config& config) { return config.text("kv.policy") != "full" || config.real("kv.budget") != 1.0; }
 bool shares(const Config& config) { return config.text("share.method") != "none" || config.integer("share.block") > 1; }
 
@@ -103,6 +112,32 @@ std::vector<Knob> weightKnobs() {
   return knobs;
 }
 
+namespace {
+
+std::vector<Knob> layerKnobs() {
+  const std::string group = "Pruning";
+  Knob count = integer("prune.layers", "Layers dropped", group, 0, 0, 1024, Apply::prepareWeights);
+  count.unit = "layers";
+  count.help = "Layers, or parts of layers, that are left out: no time, no weights, no cache. Which ones is measured on the calibration text. Alone it "
+               "means shortgpt. Bringing layers back needs the cache recomputed.";
+
+  Knob method = enumeration("prune.layers_method", "Layers dropped by", group, names("none", layerDropMethods()), Apply::prepareWeights);
+  method.help = "shortgpt: the layers that turn the residual stream least. contiguous: the run of layers that does. attention, ffn: only that part of "
+                "the layers where it turns the stream least.";
+  method.paper = papers(layerDropMethods());
+
+  Knob protect = integer("prune.layers_protect", "Layers kept at the ends", group, -1, -1, 1024, Apply::prepareWeights);
+  protect.unit = "layers";
+  protect.help = "First and last layers that are never dropped. -1 takes min(2, layers / 4).";
+  for (Knob* knob : {&method, &protect}) {
+    knob->enabledIf = "prune.layers is above 0";
+    knob->enabled = [](const Config& config) { return config.integer("prune.layers") > 0; };
+  }
+  return {count, method, protect};
+}
+
+}  // namespace
+
 std::vector<Knob> pruneKnobs() {
   const std::string group = "Pruning";
   std::vector<Knob> knobs;
@@ -115,7 +150,8 @@ std::vector<Knob> pruneKnobs() {
   knobs.push_back(ratio);
 
   Knob method = enumeration("prune.method", "Pruning", group, names("none", pruneMethods()), Apply::prepareWeights);
-  method.help = "Which weights go. Wanda measures the inputs of each layer on the calibration text first.";
+  method.help = "Which weights go. Wanda and SparseGPT measure the inputs of each layer on the calibration text first; SparseGPT lets the weights that "
+                "stay make up for those that go, and computes every ratio anew.";
   method.paper = papers(pruneMethods());
   knobs.push_back(method);
 
@@ -132,21 +168,29 @@ std::vector<Knob> pruneKnobs() {
   scope.enabled = [](const Config& config) { return config.text("prune.pattern") == "unstructured" && (config.text("prune.method") != "none" || config.real("prune.ratio") > 0); };
   knobs.push_back(scope);
 
+  for (Knob& knob : layerKnobs()) knobs.push_back(std::move(knob));
+
   Knob calibration = text("calibration.text", "Calibration text", "Calibration", KnobType::path, "", Apply::prepareWeights);
   calibration.help = "Text file the statistics are measured on; empty takes the sample that comes with Winnow. Never use the evaluation text.";
-  calibration.enabledIf = "prune.method needs calibration";
-  calibration.enabled = [](const Config& config) {
-    const PruneMethod* chosen = findPruneMethod(config.text("prune.method"));
-    return chosen && chosen->needsCalibration;
-  };
+  calibration.enabledIf = "prune.method or weights.method looks at the inputs of layers, or layers are dropped";
+  calibration.enabled = [](const Config& config) { return config.integer("prune.layers") > 0 || pruneNeeds(config).any() || methodNeeds(config).any(); };
   Knob tokens = integer("calibration.tokens", "Calibration tokens", "Calibration", 4096, 256, 262144, Apply::prepareWeights);
   tokens.unit = "tokens";
   tokens.logarithmic = true;
   tokens.help = "How much of the calibration text is read.";
   tokens.enabledIf = calibration.enabledIf;
   tokens.enabled = calibration.enabled;
+  Knob damping = text("calibration.damping", "Damping", "Calibration", KnobType::real, "", Apply::prepareWeights);
+  damping.defaultValue = 0.01;
+  damping.minimum = 0.0001;
+  damping.maximum = 1;
+  damping.logarithmic = true;
+  damping.help = "Share of the mean second moment that is added to each before they are inverted: more keeps corrections smaller.";
+  damping.enabledIf = "prune.method or weights.method corrects what is left for its errors";
+  damping.enabled = [](const Config& config) { return pruneNeeds(config).factor || methodNeeds(config).factor; };
   knobs.push_back(calibration);
   knobs.push_back(tokens);
+  knobs.push_back(damping);
   return knobs;
 }
 

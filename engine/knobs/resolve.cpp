@@ -4,6 +4,7 @@
 
 #include "engine/cache/registry.h"
 #include "engine/knobs/knobs.h"
+#include "engine/prune/layer_drop.h"
 #include "engine/prune/method.h"
 
 namespace winnow {
@@ -16,6 +17,7 @@ Config spelledOut(Config config, const ModelConfig& model) {
     config = config.with("weights.symmetric", std::string(config.integer("weights.bits") <= 3 ? "false" : "true"));
   if (config.text("prune.pattern") != "unstructured" && config.real("prune.ratio") == 0) config = config.with("prune.ratio", 0.5);
   if (config.real("prune.ratio") > 0 && config.text("prune.method") == "none") config = config.with("prune.method", std::string("magnitude"));
+  if (config.integer("prune.layers") > 0 && config.text("prune.layers_method") == "none") config = config.with("prune.layers_method", std::string("shortgpt"));
   if (config.real("kv.budget") != 1.0 && config.text("kv.policy") == "full") config = config.with("kv.policy", std::string("streaming"));
   if (config.integer("share.block") > 1 && config.text("share.method") == "none") config = config.with("share.method", std::string("echoatt"));
   if (config.text("share.method") != "none") {
@@ -35,6 +37,7 @@ class Resolver {
   Effective run() {
     quantization();
     pattern();
+    layers();
     sharing();
     sinks();
     for (const Knob& knob : Schema::instance().knobs()) {
@@ -58,10 +61,20 @@ class Resolver {
 
   void pattern() {
     const Config& config = effective_.config;
+    const PruneMethod* prune = findPruneMethod(config.text("prune.method"));
+    if (prune && prune->changesRest && config.text("prune.scope") != "auto")
+      adjust("prune.scope", std::string("auto"), prune->name + " compares weights within blocks of columns, as it works through them.");
     const PrunePattern pattern = parsePattern(config.text("prune.pattern"));
     if (!pattern.grouped()) return;
     const double ratio = static_cast<double>(pattern.zeros) / pattern.of;
     if (config.real("prune.ratio") != ratio) adjust("prune.ratio", ratio, "the pattern " + config.text("prune.pattern") + " zeroes exactly half of the weights.");
+  }
+
+  void layers() {
+    const Config& config = effective_.config;
+    const int64_t most = std::max<int64_t>(model_.layers - 2 * int64_t{protectedLayers(config.integer("prune.layers_protect"), model_.layers)}, 0);
+    if (config.integer("prune.layers") > most)
+      adjust("prune.layers", most, "of " + std::to_string(model_.layers) + " layers " + std::to_string(most) + " are not protected at the ends.");
   }
 
   void sharing() {

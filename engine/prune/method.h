@@ -11,10 +11,9 @@
 #include <string_view>
 #include <vector>
 
-namespace winnow {
+#include "engine/weights/method_input.h"
 
-class Ledger;
-class ThreadPool;
+namespace winnow {
 
 // N:M as the papers write it: of every M consecutive inputs N become zero (of an incomplete last group its share, rounded down).
 struct PrunePattern {
@@ -35,7 +34,7 @@ struct PruneLevel {
 struct PruneInput {
   int rows = 0, cols = 0;
   PruneScope scope = PruneScope::row;
-  std::span<const float> columnNorms;  // [cols] ||X_j||_2 over the calibration tokens; empty when the method needs none
+  MethodInput statistics;  // what the method asked for
   // Master rows as f32: out [count, cols]. Thread-safe.
   std::function<void(int row, int count, float* out)> decode;
   ThreadPool* pool = nullptr;  // null: on this thread alone
@@ -44,7 +43,7 @@ struct PruneInput {
 class Pruner {
  public:
   virtual ~Pruner() = default;
-  // Zeroes what is to go in rows [firstRow, firstRow + count), given as decoded. Deterministic, thread-safe.
+  // Zeroes what is to go in rows [firstRow, firstRow + count), given as decoded, and gives the rest its values. Deterministic, thread-safe.
   virtual void apply(float* rows /* [count, cols] */, int firstRow, int count) const = 0;
 };
 
@@ -58,10 +57,11 @@ class PruneScores {
 
 struct PruneMethod {
   std::string name, title, paper;
-  bool needsCalibration = false;
+  InputNeeds needs;
   PruneScope scope = PruneScope::row;  // the paper's
   // Memory that stays is posted to the ledger, under a planning one that is all it does.
   std::unique_ptr<PruneScores> (*prepare)(const PruneInput& input, Ledger& ledger);
+  bool changesRest = false;  // weights that stay get other values
 };
 
 std::span<const PruneMethod> pruneMethods();

@@ -6,8 +6,9 @@ namespace winnow {
 
 std::span<const PruneMethod> pruneMethods() {
   static const PruneMethod methods[] = {
-      {"magnitude", "Magnitude: smallest weights of each matrix", "Han et al. 2015", false, PruneScope::matrix, prepareMagnitude},
-      {"wanda", "Wanda: weight times input norm, per row", "Sun et al., ICLR 2024, section 3", true, PruneScope::row, prepareWanda},
+      {"magnitude", "Magnitude: smallest weights of each matrix", "Han et al. 2015", {}, PruneScope::matrix, prepareMagnitude},
+      {"wanda", "Wanda: weight times input norm, per row", "Sun et al., ICLR 2024, section 3", {.norms = true}, PruneScope::row, prepareWanda},
+      {"sparsegpt", "SparseGPT: the rest makes up for what goes", "Frantar and Alistarh, ICML 2023, section 3", {.factor = true}, PruneScope::matrix, prepareSparseGpt, true},
   };
   return methods;
 }

@@ -9,8 +9,8 @@
 namespace winnow {
 
 std::unique_ptr<PruneScores> prepareWanda(const PruneInput& input, Ledger& ledger) {
-  CHECK(ledger.planning() || static_cast<int>(input.columnNorms.size()) == input.cols, input.columnNorms.size(), input.cols);
-  return prepareThresholds(input, {input.columnNorms.begin(), input.columnNorms.end()}, ledger);
+  CHECK(ledger.planning() || static_cast<int>(input.statistics.columnNorms.size()) == input.cols, input.statistics.columnNorms.size(), input.cols);
+  return prepareThresholds(input, {input.statistics.columnNorms.begin(), input.statistics.columnNorms.end()}, ledger);
 }
 
 }  // namespace winnow

@@ -15,8 +15,10 @@ Rehearsal rehearse(Backend& backend, Ledger& ledger, const RehearsedSession& ses
   const std::unique_ptr<KvCache> cache = backend.makeCache(session.context);
   Evictor evictor;
   evictor.configure(EvictionSettings::of(session.config), *cache);
-  for (int layer = 0; layer < session.model.layers; ++layer)
+  for (int layer = 0; layer < session.model.layers; ++layer) {
     if (session.plan.follower(layer)) cache->dropKeys(layer);
+    if (!session.plan.attends(layer)) cache->dropLayer(layer);
+  }
   const Activations activations = activationsOf(session.config.text("compute.activations"));
   const std::vector<int32_t> ids(static_cast<size_t>(batch));
   for (int fed = 0; fed < tokens;) {

@@ -79,8 +79,8 @@ void writePlain(const float* rows, int64_t firstRow, int64_t count, Matrix& out)
 
 }  // namespace
 
-Converted convert(const MasterTensor& tensor, const Recipe& recipe, const Pruner* pruner, ThreadPool& pool, ConvertProgress& progress,
-                  Matrix& out) {
+Converted convert(const MasterTensor& tensor, const Recipe& recipe, const Pruner* pruner, const MethodInput& quantize, ThreadPool& pool,
+                  ConvertProgress& progress, Matrix& out) {
   const QuantizeMethod* method = recipe.method.empty() ? nullptr : findQuantizeMethod(recipe.method);
   CHECK(recipe.method.empty() || method, recipe.method);
   const bool blocks = !method && out.format.storage == Storage::packed;
@@ -109,7 +109,7 @@ Converted convert(const MasterTensor& tensor, const Recipe& recipe, const Pruner
         }
         if (pruner) pruner->apply(tile, static_cast<int>(row), count);
         if (method)
-          method->quantizeRows(tile, static_cast<int>(row), count, out);
+          method->quantizeRows(tile, static_cast<int>(row), count, quantize, out);
         else
           writePlain(tile, row, count, out);
       }

@@ -8,6 +8,7 @@
 #include "engine/core/threads.h"
 #include "engine/model/model.h"
 #include "engine/prune/method.h"
+#include "engine/weights/method_input.h"
 #include "engine/weights/matrix.h"
 #include "engine/weights/recipe.h"
 
@@ -32,8 +33,13 @@ class ConvertProgress {
 
 enum class Converted : uint8_t { done, cancelled, damaged };  // damaged: a value is NaN or infinite
 
+// What the methods of a recipe look at.
+struct MethodInputs {
+  MethodInput prune, quantize;
+};
+
 // The calling thread reports progress; between tiles threads yield.
-Converted convert(const MasterTensor& tensor, const Recipe& recipe, const Pruner* pruner /* null: dense */, ThreadPool& pool,
-                  ConvertProgress& progress, Matrix& out);
+Converted convert(const MasterTensor& tensor, const Recipe& recipe, const Pruner* pruner /* null: dense */, const MethodInput& quantize,
+                  ThreadPool& pool, ConvertProgress& progress, Matrix& out);
 
 }  // namespace winnow

@@ -23,11 +23,11 @@ Converted HostPlace::make(const WeightWork& work, WeightVersion& out) {
     out.matrix = Matrix::allocate(ledger_, work.recipe.format, rows, cols);
     std::unique_ptr<Pruner> pruner;
     if (!work.recipe.prune.empty()) {
-      const TensorPruning pruning(tensor, work.recipe, work.calibration, work.pool);
+      const TensorPruning pruning(tensor, work.recipe, work.inputs.prune, work.pool);
       out.scores = work.scores ? work.scores : pruning.prepare(ledger_);
       if (!planning()) pruner = pruning.pruner(*out.scores);
     }
-    return planning() ? Converted::done : convert(tensor, work.recipe, pruner.get(), work.pool, work.progress, out.matrix);
+    return planning() ? Converted::done : convert(tensor, work.recipe, pruner.get(), work.inputs.quantize, work.pool, work.progress, out.matrix);
   }
   out.matrix.format = work.recipe.format;
   out.matrix.rows = rows;

@@ -14,15 +14,12 @@ const PruneMethod& methodOf(const Recipe& recipe) {
 
 }  // namespace
 
-TensorPruning::TensorPruning(const MasterTensor& tensor, const Recipe& recipe, const Calibration* calibration, ThreadPool& pool)
+TensorPruning::TensorPruning(const MasterTensor& tensor, const Recipe& recipe, const MethodInput& statistics, ThreadPool& pool)
     : method_(methodOf(recipe)), level_{recipe.pruneRatio, parsePattern(recipe.prunePattern)} {
   input_.rows = static_cast<int>(tensor.rows);
   input_.cols = static_cast<int>(tensor.cols);
   input_.scope = recipe.pruneScope == "matrix" ? PruneScope::matrix : PruneScope::row;
-  if (method_.needsCalibration && calibration) {
-    norms_ = calibration->columnNorms(tensor.layer, linearInputOf(tensor.role));
-    input_.columnNorms = norms_;
-  }
+  input_.statistics = statistics;
   input_.decode = [&tensor](int row, int count, float* out) { Model::decodeRows(tensor, row, count, out); };
   input_.pool = &pool;
 }

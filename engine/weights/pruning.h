@@ -2,12 +2,11 @@
 // Pruning as a recipe asks for it: what a method gets to see of a tensor.
 #pragma once
 #include <memory>
-#include <vector>
 
 #include "engine/core/threads.h"
 #include "engine/model/model.h"
 #include "engine/prune/method.h"
-#include "engine/weights/calibration.h"
+#include "engine/weights/method_input.h"
 #include "engine/weights/recipe.h"
 
 namespace winnow {
@@ -15,14 +14,13 @@ namespace winnow {
 // One tensor with the scores its recipe prunes by: those that are known, or prepared now in the ledger.
 class TensorPruning {
  public:
-  TensorPruning(const MasterTensor& tensor, const Recipe& recipe, const Calibration* calibration, ThreadPool& pool);
+  TensorPruning(const MasterTensor& tensor, const Recipe& recipe, const MethodInput& statistics, ThreadPool& pool);
   std::shared_ptr<const PruneScores> prepare(Ledger& ledger) const { return method_.prepare(input_, ledger); }
   std::unique_ptr<Pruner> pruner(const PruneScores& scores) const { return scores.at(level_, input_); }
 
  private:
   const PruneMethod& method_;
   PruneLevel level_;
-  std::vector<float> norms_;
   PruneInput input_;
 };
 

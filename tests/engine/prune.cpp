@@ -27,7 +27,7 @@ struct Toy {
     in.rows = rows;
     in.cols = cols;
     in.scope = findPruneMethod(method)->scope;
-    in.columnNorms = norms;
+    in.statistics.columnNorms = norms;
     in.decode = [this](int row, int count, float* out) { std::copy_n(w.data() + row * cols, count * cols, out); };
     return in;
   }
