@@ -7,6 +7,7 @@
 #include "engine/cpu/plain.h"
 #include "engine/cpu/pointwise.h"
 #include "engine/cpu/rounding.h"
+#include "engine/cpu/update.h"
 
 namespace winnow::cpu {
 namespace {
@@ -41,6 +42,7 @@ constexpr KernelTable kTable = {
     .scaleRow = scaleRow,
     .addScaled = addScaled,
     .rtnRow = rtnRow,
+    .subtractProduct = subtractProduct,
     .peakFloat = peakFloat,
     .peakInt8 = peakInt8,
     .peakBf16 = nullptr,

@@ -175,7 +175,7 @@ Converted DevicePlace::prune(const WeightWork& work, const Matrix& out, Stream s
 Converted DevicePlace::fromHost(const WeightWork& work, const DeviceMatrix& to, const Matrix& out, Stream stream) {
   Ledger host;  // for a moment
   Matrix made = Matrix::allocate(host, out.format, out.rows, out.cols);
-  if (const Converted converted = convert(work.tensor, work.recipe, work.calibration, work.pool, work.progress, made); converted != Converted::done) return converted;
+  if (const Converted converted = convert(work.tensor, work.recipe, work.inputs, work.pool, work.progress, made); converted != Converted::done) return converted;
   const auto send = [&](const DeviceBuffer& buffer, const void* from) {
     if (buffer.bytes() > 0) buffer.copyFrom(stream, from, buffer.bytes());
   };

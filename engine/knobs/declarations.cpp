@@ -63,6 +63,14 @@ Knob text(std::string name, std::string title, std::string group, KnobType type,
 }
 
 bool quantizes(const Config& config) { return config.text("weights.method") != "none" || config.integer("weights.bits") < 16; }
+InputNeeds pruneNeeds(const Config& config) {
+  const PruneMethod* chosen = findPruneMethod(config.text("prune.method"));
+  return chosen ? chosen->needs : InputNeeds{};
+}
+InputNeeds methodNeeds(const Config& config) {
+  const QuantizeMethod* chosen = findQuantizeMethod(config.text("weights.method"));
+  return chosen ? chosen->needs : InputNeeds{};
+}
 bool evicts(const Config& config) { return config.text("kv.policy") != "full" || config.real("kv.budget") != 1.0; }
 bool shares(const Config& config) { return config.text("share.method") != "none" || config.integer("share.block") > 1; }
 
@@ -121,19 +129,25 @@ std::vector<Knob> pruneKnobs() {
 
   Knob calibration = text("calibration.text", "Calibration text", "Calibration", KnobType::path, "", Apply::prepareWeights);
   calibration.help = "Text file the statistics are measured on; empty takes the sample that comes with Winnow. Never use the evaluation text.";
-  calibration.enabledIf = "prune.method needs calibration";
-  calibration.enabled = [](const Config& config) {
-    const PruneMethod* chosen = findPruneMethod(config.text("prune.method"));
-    return chosen && chosen->needsCalibration;
-  };
+  calibration.enabledIf = "prune.method or weights.method looks at the inputs of layers";
+  calibration.enabled = [](const Config& config) { return pruneNeeds(config).any() || methodNeeds(config).any(); };
   Knob tokens = integer("calibration.tokens", "Calibration tokens", "Calibration", 4096, 256, 262144, Apply::prepareWeights);
   tokens.unit = "tokens";
   tokens.logarithmic = true;
   tokens.help = "How much of the calibration text is read.";
   tokens.enabledIf = calibration.enabledIf;
   tokens.enabled = calibration.enabled;
+  Knob damping = text("calibration.damping", "Damping", "Calibration", KnobType::real, "", Apply::prepareWeights);
+  damping.defaultValue = 0.01;
+  damping.minimum = 0.0001;
+  damping.maximum = 1;
+  damping.logarithmic = true;
+  damping.help = "Share of the mean second moment that is added to each before they are inverted: more keeps corrections smaller.";
+  damping.enabledIf = "prune.method or weights.method corrects what is left for its errors";
+  damping.enabled = [](const Config& config) { return pruneNeeds(config).factor || methodNeeds(config).factor; };
   knobs.push_back(calibration);
   knobs.push_back(tokens);
+  knobs.push_back(damping);
   return knobs;
 }
 

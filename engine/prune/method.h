@@ -8,12 +8,14 @@
 #include <string>
 #include <string_view>
 
+#include "engine/weights/method_input.h"
+
 namespace winnow {
 
 struct PruneInput {
   int rows = 0, cols = 0;
   double ratio = 0;                    // share of weights that become zero, 0..1
-  std::span<const float> columnNorms;  // [cols] ||X_j||_2 over the calibration tokens; empty when the method needs none
+  MethodInput statistics;              // what the method asked for
   // Master rows as f32: out [count, cols].
   std::function<void(int row, int count, float* out)> decode;
 };
@@ -27,7 +29,7 @@ class Pruner {
 
 struct PruneMethod {
   std::string name, title, paper;
-  bool needsCalibration = false;
+  InputNeeds needs;
   std::unique_ptr<Pruner> (*prepare)(const PruneInput& input);
 };
 

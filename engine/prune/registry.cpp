@@ -5,8 +5,8 @@ namespace winnow {
 
 std::span<const PruneMethod> pruneMethods() {
   static const PruneMethod methods[] = {
-      {"magnitude", "Magnitude: smallest weights of each matrix", "Han et al. 2015", false, prepareMagnitude},
-      {"wanda", "Wanda: weight times input norm, per row", "Sun et al., ICLR 2024, section 3", true, prepareWanda},
+      {"magnitude", "Magnitude: smallest weights of each matrix", "Han et al. 2015", {}, prepareMagnitude},
+      {"wanda", "Wanda: weight times input norm, per row", "Sun et al., ICLR 2024, section 3", {.norms = true}, prepareWanda},
   };
   return methods;
 }

@@ -15,7 +15,7 @@ namespace {
 class WandaPruner final : public Pruner {
  public:
   explicit WandaPruner(const PruneInput& input)
-      : norms_(input.columnNorms.begin(), input.columnNorms.end()),
+      : norms_(input.statistics.columnNorms.begin(), input.statistics.columnNorms.end()),
         perRow_(static_cast<int>(std::floor(input.ratio * input.cols))) {
     CHECK(static_cast<int>(norms_.size()) == input.cols, norms_.size(), input.cols);
   }

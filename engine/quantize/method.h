@@ -7,17 +7,18 @@
 #include <vector>
 
 #include "engine/weights/matrix.h"
+#include "engine/weights/method_input.h"
 
 namespace winnow {
 
-// What a method may know of one matrix. `rows` is f32, [count][cols]; count <= 16 except in the last call of a method that
-// asked for whole matrices (none does yet).
 struct QuantizeMethod {
   std::string name;   // value of weights.method
   std::string title;  // for a person
   std::string paper;  // source, section
-  // Quantizes rows [firstRow, firstRow + count) (firstRow a multiple of 16) of `out`. Deterministic, thread-safe across tiles.
-  void (*quantizeRows)(const float* rows, int firstRow, int count, Matrix& out);
+  InputNeeds needs;
+  // Quantizes rows [firstRow, firstRow + count) (firstRow a multiple of 16) of `out`; rows is f32 [count, cols]. Deterministic, thread-safe
+  // across tiles. Matrices outside the blocks have no input: what was asked for is null there.
+  void (*quantizeRows)(const float* rows, int firstRow, int count, const MethodInput& input, Matrix& out);
 };
 
 std::span<const QuantizeMethod> quantizeMethods();

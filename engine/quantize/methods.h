@@ -5,6 +5,6 @@
 
 namespace winnow {
 
-void quantizeRtn(const float* rows, int firstRow, int count, Matrix& out);
+void quantizeRtn(const float* rows, int firstRow, int count, const MethodInput& input, Matrix& out);
 
 }  // namespace winnow

@@ -5,7 +5,7 @@ namespace winnow {
 
 std::span<const QuantizeMethod> quantizeMethods() {
   static const QuantizeMethod methods[] = {
-      {"rtn", "Round to nearest", "baseline of GPTQ (Frantar et al., ICLR 2023), section 5", quantizeRtn},
+      {"rtn", "Round to nearest", "baseline of GPTQ (Frantar et al., ICLR 2023), section 5", {}, quantizeRtn},
   };
   return methods;
 }

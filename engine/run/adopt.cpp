@@ -120,7 +120,13 @@ void Session::Impl::takeWeights(const Weights& prepared, const std::optional<Err
     current.weightsFailure = failure->message;
     emit(EngineEvent::Kind::fallback, "weights.failed", failure->message);
   }
-  if (current.weights.key == weights->key) return;
+  if (current.weights.key == weights->key) {
+    for (const Adjustment& adjustment : weights->adjustments) {
+      next.adjustments.push_back(adjustment);
+      next.config = next.config.with(adjustment.knob, adjustment.effective);
+    }
+    return;
+  }
   holdBack(next, effective.get()->config, isWeightKnob, current.weightsFailure);
 }
 

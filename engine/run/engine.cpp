@@ -121,7 +121,7 @@ Result<Rehearsal> EngineCore::rehearsed(const Config& config, const SessionOptio
   const auto weights = planned.build(target, pool, {}, {});
   if (!weights) return weights.error();
   std::optional<Calibration> statistics;
-  if (target.calibration) statistics.emplace(shape, counted);
+  if (target.calibration) statistics.emplace(shape, counted, target.calibration->moments ? &pool : nullptr);
 
   const Plan plan = buildPlan(shape, sharingOf(shape, effective.config));
   const auto backend = device->makeBackend(counted, pool, backendOptions(wanted, context));

@@ -19,7 +19,7 @@ namespace {
 
 constexpr int kTile = WeightFormat::kTileRows;
 
-std::unique_ptr<Pruner> makePruner(const MasterTensor& tensor, const Recipe& recipe, const Calibration* calibration) {
+std::unique_ptr<Pruner> makePruner(const MasterTensor& tensor, const Recipe& recipe, const MethodInput& statistics) {
   if (recipe.prune.empty()) return nullptr;
   const PruneMethod* method = findPruneMethod(recipe.prune);
   CHECK(method, recipe.prune);
@@ -27,12 +27,7 @@ std::unique_ptr<Pruner> makePruner(const MasterTensor& tensor, const Recipe& rec
   input.rows = static_cast<int>(tensor.rows);
   input.cols = static_cast<int>(tensor.cols);
   input.ratio = recipe.pruneRatio;
-  std::vector<float> norms;
-  if (method->needsCalibration) {
-    CHECK(calibration, recipe.prune);
-    norms = calibration->columnNorms(tensor.layer, linearInputOf(tensor.role));
-    input.columnNorms = norms;
-  }
+  input.statistics = statistics;
   input.decode = [&tensor](int row, int count, float* out) { Model::decodeRows(tensor, row, count, out); };
   return method->prepare(input);
 }
@@ -98,9 +93,9 @@ void writePlain(const float* rows, int64_t firstRow, int64_t count, Matrix& out)
 
 }  // namespace
 
-Converted convert(const MasterTensor& tensor, const Recipe& recipe, const Calibration* calibration, ThreadPool& pool,
+Converted convert(const MasterTensor& tensor, const Recipe& recipe, const MethodInputs& inputs, ThreadPool& pool,
                   ConvertProgress& progress, Matrix& out) {
-  const std::unique_ptr<Pruner> pruner = makePruner(tensor, recipe, calibration);
+  const std::unique_ptr<Pruner> pruner = makePruner(tensor, recipe, inputs.prune);
   const QuantizeMethod* method = recipe.method.empty() ? nullptr : findQuantizeMethod(recipe.method);
   CHECK(recipe.method.empty() || method, recipe.method);
   const bool blocks = !method && out.format.storage == Storage::packed;
@@ -129,7 +124,7 @@ Converted convert(const MasterTensor& tensor, const Recipe& recipe, const Calibr
         }
         if (pruner) pruner->apply(tile, static_cast<int>(row), count);
         if (method)
-          method->quantizeRows(tile, static_cast<int>(row), count, out);
+          method->quantizeRows(tile, static_cast<int>(row), count, inputs.quantize, out);
         else
           writePlain(tile, row, count, out);
       }

@@ -7,8 +7,8 @@
 #include "engine/core/progress.h"
 #include "engine/core/threads.h"
 #include "engine/model/model.h"
-#include "engine/weights/calibration.h"
 #include "engine/weights/matrix.h"
+#include "engine/weights/method_input.h"
 #include "engine/weights/recipe.h"
 
 namespace winnow {
@@ -32,8 +32,13 @@ class ConvertProgress {
 
 enum class Converted : uint8_t { done, cancelled, damaged };  // damaged: a value is NaN or infinite
 
+// What the methods of a recipe look at.
+struct MethodInputs {
+  MethodInput prune, quantize;
+};
+
 // The calling thread reports progress; between tiles threads yield.
-Converted convert(const MasterTensor& tensor, const Recipe& recipe, const Calibration* calibration, ThreadPool& pool,
+Converted convert(const MasterTensor& tensor, const Recipe& recipe, const MethodInputs& inputs, ThreadPool& pool,
                   ConvertProgress& progress, Matrix& out);
 
 }  // namespace winnow

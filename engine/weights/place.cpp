@@ -19,7 +19,7 @@ Converted HostPlace::make(const WeightWork& work, WeightVersion& out) {
   const auto rows = static_cast<int>(tensor.rows), cols = static_cast<int>(tensor.cols);
   if (!usableInPlace(tensor, work.recipe)) {
     out.matrix = Matrix::allocate(ledger_, work.recipe.format, rows, cols);
-    return planning() ? Converted::done : convert(tensor, work.recipe, work.calibration, work.pool, work.progress, out.matrix);
+    return planning() ? Converted::done : convert(tensor, work.recipe, work.inputs, work.pool, work.progress, out.matrix);
   }
   out.matrix.format = work.recipe.format;
   out.matrix.rows = rows;

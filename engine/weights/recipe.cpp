@@ -7,6 +7,7 @@
 
 #include "engine/core/suggest.h"
 #include "engine/prune/method.h"
+#include "engine/quantize/method.h"
 #include "engine/weights/blocks.h"
 
 namespace winnow {
@@ -21,7 +22,7 @@ const std::map<std::string, TensorRole, std::less<>>& quantizableRoles() {
   return roles;
 }
 
-bool prunable(TensorRole role) {  // the linear layers of the blocks
+bool inBlock(TensorRole role) {  // the linear layers of the blocks
   return isMatrix(role) && role != TensorRole::tokenEmbedding && role != TensorRole::positionEmbedding && role != TensorRole::head;
 }
 
@@ -66,6 +67,7 @@ std::string Recipe::key() const {
   if (!method.empty()) out += " " + method;
   if (!prune.empty()) out += " " + prune + " " + toText(KnobValue{pruneRatio});
   if (!calibration.empty()) out += " [" + calibration + "]";
+  if (damping > 0) out += " damped " + toText(KnobValue{damping});
   return out;
 }
 
@@ -108,26 +110,32 @@ WeightTarget weightTarget(const Model& model, const Config& config, const std::s
       roles = parseRoles("all", tied);
     }
   }
+  const QuantizeMethod* method = quantize ? findQuantizeMethod(config.text("weights.method")) : nullptr;
+  const InputNeeds pruneNeeds = prune ? prune->needs : InputNeeds{}, methodNeeds = method ? method->needs : InputNeeds{};
   std::string statistics;
-  if (prune && prune->needsCalibration) {
+  if (pruneNeeds.any() || methodNeeds.any()) {
     const std::string& chosen = config.text("calibration.text");
-    target.calibration = CalibrationChoice{chosen.empty() ? sampleText : chosen, static_cast<int>(config.integer("calibration.tokens"))};
+    target.calibration = CalibrationChoice{chosen.empty() ? sampleText : chosen, static_cast<int>(config.integer("calibration.tokens")),
+                                           pruneNeeds.gram() || methodNeeds.gram()};
     statistics = target.calibration->identity();
   }
   for (const MasterTensor& tensor : model.tensors()) {
     Recipe recipe;
     recipe.format = isMatrix(tensor.role) ? ownFormat(tensor) : WeightFormat{};
-    if (prune && prunable(tensor.role)) {
+    if (prune && inBlock(tensor.role)) {
       recipe.prune = prune->name;
       recipe.pruneRatio = config.real("prune.ratio");
-      recipe.calibration = statistics;
+      recipe.pruneNeeds = pruneNeeds;
       // A group minimum has no code for zero.
       if (recipe.format.storage == Storage::packed && !recipe.format.symmetric) recipe.format = {Storage::f16, 16, 0, true};
     }
     if (quantize && roles.has(tensor.role)) {
       recipe.format = quantizedFormat(config);
       recipe.method = config.text("weights.method");
+      if (inBlock(tensor.role)) recipe.methodNeeds = methodNeeds;
     }
+    if (recipe.pruneNeeds.any() || recipe.methodNeeds.any()) recipe.calibration = statistics;
+    if (recipe.pruneNeeds.factor || recipe.methodNeeds.factor) recipe.damping = config.real("calibration.damping");
     target.anyPacked |= recipe.format.storage == Storage::packed;
     target.key += recipe.key() + "\n";
     target.recipes.push_back(std::move(recipe));

@@ -8,6 +8,7 @@
 #include "engine/knobs/knobs.h"
 #include "engine/model/model.h"
 #include "engine/weights/matrix.h"
+#include "engine/weights/method_input.h"
 
 namespace winnow {
 
@@ -16,14 +17,17 @@ struct Recipe {
   std::string method;         // quantization method; "" = the file's own values
   std::string prune;          // pruning method; "" = dense
   double pruneRatio = 0;
-  std::string calibration;    // identity of the statistics pruning looks at; "" = none
+  std::string calibration;    // identity of the statistics the methods look at; "" = none
+  double damping = 0;         // of the second moments, where a method factors them; else 0
+  InputNeeds pruneNeeds, methodNeeds;  // what the two ask for; follows from their names
   std::string key() const;
 };
 
 struct CalibrationChoice {
   std::string path;  // text file
   int tokens = 0;
-  std::string identity() const;  // path, size, time of change, tokens
+  bool moments = false;          // second moments too
+  std::string identity() const;  // path, size, time of change, tokens; the same with and without moments
 };
 
 struct WeightTarget {

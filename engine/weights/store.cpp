@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "engine/weights/store.h"
 
+#include <algorithm>
 #include <new>
 
 #include "engine/core/check.h"
@@ -51,6 +52,18 @@ const float** vectorSlot(WeightSet& set, TensorRole role, int layer) {
   }
 }
 
+// What the methods of a recipe get to see.
+Result<MethodInputs> inputsOf(const MasterTensor& tensor, const Recipe& recipe, InputPreparer& preparer) {
+  MethodInputs out;
+  if (recipe.calibration.empty()) return out;
+  const LinearInput input = linearInputOf(tensor.role);
+  auto prune = preparer.prepare(tensor.layer, input, recipe.pruneNeeds, {recipe.damping, false});
+  if (!prune) return prune.error();
+  auto quantize = preparer.prepare(tensor.layer, input, recipe.methodNeeds, {recipe.damping, false});
+  if (!quantize) return quantize.error();
+  return MethodInputs{*prune, *quantize};
+}
+
 Error cancelled() { return {ErrorCode::cancelled, "Preparing the weights was cancelled.", ""}; }
 
 }  // namespace
@@ -81,27 +94,49 @@ int64_t WeightStore::bytesToMake(const WeightTarget& target) {
   return sum;
 }
 
-Result<std::shared_ptr<const WeightVersion>> WeightStore::make(size_t tensor, const WeightWork& work) {
+Result<std::shared_ptr<const WeightVersion>> WeightStore::make(size_t tensor, const Recipe& recipe, InputPreparer& preparer, ThreadPool& pool,
+                                                              ConvertProgress& progress) {
   auto version = std::make_shared<WeightVersion>();
+  const MasterTensor& master = model_->tensors()[tensor];
   try {
+    const Result<MethodInputs> inputs = place_->planning() ? MethodInputs() : inputsOf(master, recipe, preparer);
+    if (!inputs) return inputs.error();
+    for (const MethodInput* input : {&inputs->prune, &inputs->quantize})
+      if (input->factor && input->factor->damping() > recipe.damping) version->damping = std::max(version->damping, input->factor->damping());
+    const WeightWork work{master, recipe, *inputs, pool, progress};
     switch (place_->make(work, *version)) {
       case Converted::done: break;
       case Converted::cancelled: return cancelled();
       case Converted::damaged:
         if (Status sound = model_->validateValues(); !sound) return sound.error();
-        return Error{ErrorCode::badInput, model_->path() + ": tensor " + work.tensor.fileName + " decodes to a value that is not finite.", ""};
+        return Error{ErrorCode::badInput, model_->path() + ": tensor " + master.fileName + " decodes to a value that is not finite.", ""};
     }
   } catch (const std::bad_alloc&) {
-    return Error{ErrorCode::resources, "Not enough memory for the weights: tensor " + work.tensor.fileName + " as " + work.recipe.format.describe() +
+    return Error{ErrorCode::resources, "Not enough memory for the weights: tensor " + master.fileName + " as " + recipe.format.describe() +
                                            " did not fit.", "Choose fewer bits, or a smaller model."};
   } catch (const DeviceFailure& failure) {
     return Error{ErrorCode::failed, failure.what(), ""};
   }
   std::scoped_lock lock(mutex_);
-  auto& place = versions_[{tensor, work.recipe.key()}];
+  auto& place = versions_[{tensor, recipe.key()}];
   if (auto other = place.lock()) return other;  // another session was faster
   place = version;
   return std::shared_ptr<const WeightVersion>(std::move(version));
+}
+
+void WeightStore::noteDamping(const WeightTarget& target, WeightSet& set) const {
+  double most = 0, asked = 0;
+  int count = 0;
+  for (size_t i = 0; i < set.versions.size(); ++i) {
+    if (set.versions[i]->damping == 0) continue;
+    most = std::max(most, set.versions[i]->damping);
+    asked = target.recipes[i].damping;
+    ++count;
+  }
+  if (count > 0)
+    set.adjustments.push_back({"calibration.damping", asked, most,
+                               "the second moments of the inputs of " + std::to_string(count) + " matrices have no inverse with a damping of " + toText(KnobValue{asked}) +
+                                   ": it was raised for those, at most to " + toText(KnobValue{most}) + "."});
 }
 
 Result<std::shared_ptr<const WeightSet>> WeightStore::build(const WeightTarget& target, ThreadPool& pool, const CalibrationSource& calibration,
@@ -121,6 +156,7 @@ Result<std::shared_ptr<const WeightSet>> WeightStore::build(const WeightTarget& 
   int64_t total = 0;
   for (const MasterTensor& tensor : model_->tensors()) total += tensor.rows * tensor.cols;
   ConvertProgress converted(progress, total);
+  InputPreparer preparer(*model_, statistics.get(), pool, progress);
   for (size_t i = 0; i < target.recipes.size(); ++i) {
     const MasterTensor& tensor = model_->tensors()[i];
     if (progress.stopped()) return cancelled();
@@ -128,7 +164,7 @@ Result<std::shared_ptr<const WeightSet>> WeightStore::build(const WeightTarget& 
     if (version) {
       converted.advance(tensor.rows * tensor.cols);
     } else {
-      auto made = make(i, {tensor, target.recipes[i], statistics.get(), pool, converted});
+      auto made = make(i, target.recipes[i], preparer, pool, converted);
       if (!made) return made.error();
       version = std::move(*made);
     }
@@ -139,6 +175,7 @@ Result<std::shared_ptr<const WeightSet>> WeightStore::build(const WeightTarget& 
     set->versions.push_back(std::move(version));
   }
   if (!set->head) set->head = set->embedding;
+  noteDamping(target, *set);
   std::scoped_lock lock(mutex_);
   set->serial = ++sets_;
   return std::shared_ptr<const WeightSet>(std::move(set));

@@ -36,6 +36,7 @@ struct WeightSet {
   std::string key;                                            // WeightTarget::key
   uint64_t serial = 0;                                        // another for every set of a store
   bool anyPacked = false;
+  std::vector<Adjustment> adjustments;  // what had to be done in another way than the target says, and why
 
   // By tag, of what a plan reads: file-backed followers' Q and K aren't, allocated ones are memory all the same.
   MemoryByTag memory(const Plan& plan) const;
@@ -54,8 +55,10 @@ class WeightStore {
   int64_t bytesToMake(const WeightTarget& target);  // of the versions nobody holds yet
 
  private:
+  void noteDamping(const WeightTarget& target, WeightSet& set) const;
   std::shared_ptr<const WeightVersion> find(size_t tensor, const std::string& recipe);
-  Result<std::shared_ptr<const WeightVersion>> make(size_t tensor, const WeightWork& work);
+  Result<std::shared_ptr<const WeightVersion>> make(size_t tensor, const Recipe& recipe, InputPreparer& preparer, ThreadPool& pool,
+                                                    ConvertProgress& progress);
 
   std::shared_ptr<const Model> model_;
   std::unique_ptr<WeightPlace> place_;

@@ -44,7 +44,7 @@ TEST(every_knob_is_complete_and_its_default_is_in_range) {
   }
   for (const char* name : {"weights.method", "weights.bits", "weights.group", "weights.symmetric", "weights.tensors", "prune.method", "prune.ratio",
                            "kv.policy", "kv.budget", "kv.sinks", "kv.interval", "share.method", "share.block", "share.first", "share.last",
-                           "compute.activations", "calibration.text", "calibration.tokens"})
+                           "compute.activations", "calibration.text", "calibration.tokens", "calibration.damping"})
     EXPECT(Schema::instance().find(name) != nullptr, name);
 }
 

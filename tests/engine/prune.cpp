@@ -25,7 +25,7 @@ struct Toy {
     input.rows = rows;
     input.cols = cols;
     input.ratio = ratio;
-    input.columnNorms = norms;
+    input.statistics.columnNorms = norms;
     input.decode = [this](int row, int count, float* out) { std::copy_n(w.data() + row * cols, count * cols, out); };
     const auto pruner = findPruneMethod(method)->prepare(input);
     std::vector<float> out = w;
