@@ -10,10 +10,14 @@ namespace {
 
 // weights.bits=4 alone is round-to-nearest, and so on (DESIGN §3). Defaults that depend on the model become numbers.
 Config spelledOut(Config config, const ModelConfig& model) {
-  if (config.integer("weights.bits") < 16 && config.text("weights.method") == "none") config = config.with("weights.method", std::string("rtn"));
-  if (config.text("weights.method") != "none" && config.text("weights.symmetric") == "auto")
+  const bool perLayer = !config.text("weights.layers").empty();
+  if ((config.integer("weights.bits") < 16 || perLayer) && config.text("weights.method") == "none")
+    config = config.with("weights.method", std::string("rtn"));
+  // With widths per layer auto is decided for each matrix.
+  if (config.text("weights.method") != "none" && config.text("weights.symmetric") == "auto" && !perLayer)
     config = config.with("weights.symmetric", std::string(config.integer("weights.bits") <= 3 ? "false" : "true"));
-  if (config.real("prune.ratio") > 0 && config.text("prune.method") == "none") config = config.with("prune.method", std::string("magnitude"));
+  if ((config.real("prune.ratio") > 0 || !config.text("prune.ratios").empty()) && config.text("prune.method") == "none")
+    config = config.with("prune.method", std::string("magnitude"));
   if (config.real("kv.budget") != 1.0 && config.text("kv.policy") == "full") config = config.with("kv.policy", std::string("streaming"));
   if (config.integer("share.block") > 1 && config.text("share.method") == "none") config = config.with("share.method", std::string("echoatt"));
   if (config.text("share.method") != "none") {
@@ -31,13 +35,13 @@ class Resolver {
   }
 
   Effective run() {
-    quantization();
-    sharing();
-    sinks();
     for (const Knob& knob : Schema::instance().knobs()) {
       if (!knob.refuses) continue;
       if (const auto reason = knob.refuses(model_, effective_.config.get(knob.name))) adjust(knob.name, knob.defaultValue, *reason);
     }
+    quantization();
+    sharing();
+    sinks();
     return std::move(effective_);
   }
 
@@ -49,8 +53,8 @@ class Resolver {
 
   void quantization() {
     const Config& config = effective_.config;
-    if (config.text("weights.method") != "none" && config.integer("weights.bits") == 16)
-      adjust("weights.method", std::string("none"), "16 bits keep the file's own type: choose weights.bits below 16 to quantize.");
+    if (config.text("weights.method") != "none" && config.integer("weights.bits") == 16 && config.text("weights.layers").empty())
+      adjust("weights.method", std::string("none"), "16 bits keep the file's own type: choose weights.bits below 16, or weights.layers, to quantize.");
   }
 
   void sharing() {
