@@ -7,6 +7,7 @@
 #include <map>
 
 #include "engine/run/sampler.h"
+#include "engine/weights/recipe.h"
 
 namespace winnow {
 namespace {
@@ -87,7 +88,9 @@ PeakKind peakKindOf(const Model& model, const Config& config) {
     kind = {Storage::packed, ActivationMode::f16, std::clamp(8 * traits.blockBytes / traits.blockValues, 2, 8)};
     if (kind.bits == 7) kind.bits = 6;
   }
-  if (config.text("weights.method") != "none") kind = {Storage::packed, ActivationMode::f16, static_cast<int>(config.integer("weights.bits"))};
+  const WeightTarget target = weightTarget(model, config, "");
+  for (size_t i = 0; i < target.recipes.size(); ++i)
+    if (&model.tensors()[i] == matrix && !target.recipes[i].method.empty()) kind = {Storage::packed, ActivationMode::f16, target.recipes[i].format.bits};
   const std::string& activations = config.text("compute.activations");
   if (activations == "f32") kind.mode = ActivationMode::f32;
   if (activations == "16bit" && kind.storage != Storage::bf16) kind.mode = ActivationMode::f16;

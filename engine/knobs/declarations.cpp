@@ -7,6 +7,7 @@
 #include "engine/prune/method.h"
 #include "engine/quantize/method.h"
 #include "engine/share/registry.h"
+#include "engine/weights/layer_rules.h"
 
 namespace winnow {
 namespace {
@@ -63,7 +64,6 @@ Knob text(std::string name, std::string title, std::string group, KnobType type,
   return knob;
 }
 
-bool quantizes(const Config& config) { return config.text("weights.method") != "none" || config.integer("weights.bits") < 16; }
 InputNeeds pruneNeeds(const Config& config) {
   const PruneMethod* chosen = findPruneMethod(config.text("prune.method"));
   return chosen ? chosen->needs : InputNeeds{};
@@ -72,6 +72,23 @@ InputNeeds methodNeeds(const Config& config) {
   const QuantizeMethod* chosen = findQuantizeMethod(config.text("weights.method"));
   return chosen ? chosen->needs : InputNeeds{};
 }
+bool quantizes(const Config& config) {
+  return config.text("weights.method") != "none" || config.integer("weights.bits") < 16 || !config.text("weights.layers").empty();
+}
+const char* const kQuantizes = "weights.bits is below 16 or weights.layers is given";
+Knob layerRules(std::string name, std::string title, std::string group, RuleValue kind) {
+  Knob knob = text(std::move(name), std::move(title), std::move(group), KnobType::text, "", Apply::prepareWeights);
+  knob.malformed = [kind](const std::string& value) -> std::optional<std::string> {
+    const auto rules = parseLayerRules(value, kind);
+    return rules ? std::nullopt : std::optional(rules.error().message);
+  };
+  knob.refuses = [kind](const ModelConfig& model, const KnobValue& value) -> std::optional<std::string> {
+    const auto rules = parseLayerRules(std::get<std::string>(value), kind);
+    return rules ? outOfModel(*rules, model.layers) : rules.error().message;
+  };
+  return knob;
+}
+
 bool evicts(const Config& config) { return config.text("kv.policy") != "full" || config.real("kv.budget") != 1.0; }
 bool shares(const Config& config) { return config.text("share.method") != "none" || config.integer("share.block") > 1; }
 
@@ -94,21 +111,26 @@ std::vector<Knob> weightKnobs() {
   Knob size = enumeration("weights.group", "Group", group, {"32", "64", "128", "row"}, Apply::prepareWeights);
   size.unit = "weights";
   size.help = "Consecutive weights of a row that share one scale. Smaller groups are more exact and cost more scale bytes.";
-  size.enabledIf = "weights.bits is below 16";
+  size.enabledIf = kQuantizes;
   size.enabled = quantizes;
   knobs.push_back(size);
 
   Knob symmetric = enumeration("weights.symmetric", "Symmetric", group, {"auto", "true", "false"}, Apply::prepareWeights);
   symmetric.help = "Symmetric codes around zero, or a minimum per group. auto: asymmetric at 3 bits and below, where it is far better.";
-  symmetric.enabledIf = "weights.bits is below 16";
+  symmetric.enabledIf = kQuantizes;
   symmetric.enabled = quantizes;
   knobs.push_back(symmetric);
 
   Knob tensors = text("weights.tensors", "Tensors", group, KnobType::text, "all", Apply::prepareWeights);
   tensors.help = "Which matrices are quantized: all, or a comma list of embedding, q, k, v, o, gate, up, down, head.";
-  tensors.enabledIf = "weights.bits is below 16";
+  tensors.enabledIf = kQuantizes;
   tensors.enabled = quantizes;
   knobs.push_back(tensors);
+
+  Knob layers = layerRules("weights.layers", "Bits per layer", group, RuleValue::bits);
+  layers.help = "Bit widths of single layers and matrices before weights.bits, such as 0-3:8, 4-31:4, *.down:6. " + std::string(layerRuleHelp()) +
+                " 16 keeps the file's own type; an entry without a matrix follows weights.tensors.";
+  knobs.push_back(layers);
   return knobs;
 }
 
@@ -154,6 +176,11 @@ std::vector<Knob> pruneKnobs() {
                 "stay make up for those that go, and computes every ratio anew.";
   method.paper = papers(pruneMethods());
   knobs.push_back(method);
+
+  Knob ratios = layerRules("prune.ratios", "Ratio per layer", group, RuleValue::ratio);
+  ratios.help = "Ratios of single layers and matrices before prune.ratio, such as 0-3:0.2, *.down:0.6. " + std::string(layerRuleHelp()) +
+                " Embeddings and head are never pruned.";
+  knobs.push_back(ratios);
 
   const std::span<const std::string> patterns = prunePatterns();
   Knob pattern = enumeration("prune.pattern", "Pattern", group, {patterns.begin(), patterns.end()}, Apply::prepareWeights);

@@ -3,24 +3,15 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <map>
 
 #include "engine/core/suggest.h"
 #include "engine/prune/method.h"
 #include "engine/quantize/method.h"
 #include "engine/weights/blocks.h"
+#include "engine/weights/layer_rules.h"
 
 namespace winnow {
 namespace {
-
-// Names of weights.tensors. A tied head is the embedding: naming either quantizes the one matrix.
-const std::map<std::string, TensorRole, std::less<>>& quantizableRoles() {
-  static const std::map<std::string, TensorRole, std::less<>> roles = {
-      {"embedding", TensorRole::tokenEmbedding}, {"head", TensorRole::head}, {"q", TensorRole::q},   {"k", TensorRole::k},
-      {"v", TensorRole::v},                      {"o", TensorRole::o},       {"gate", TensorRole::gate}, {"up", TensorRole::up},
-      {"down", TensorRole::down}};
-  return roles;
-}
 
 bool inBlock(TensorRole role) {  // the linear layers of the blocks
   return isMatrix(role) && role != TensorRole::tokenEmbedding && role != TensorRole::positionEmbedding && role != TensorRole::head;
@@ -41,8 +32,8 @@ Roles parseRoles(const std::string& text, bool tiedHead) {
     word.erase(word.find_last_not_of(' ') + 1);
     at = comma + 1;
     if (word == "all") {
-      for (const auto& [name, role] : quantizableRoles()) roles.chosen.push_back(role);
-    } else if (const auto found = quantizableRoles().find(word); found != quantizableRoles().end()) {
+      for (const auto& [name, role] : matrixNames()) roles.chosen.push_back(role);
+    } else if (const auto found = matrixNames().find(word); found != matrixNames().end()) {
       roles.chosen.push_back(found->second);
       if (tiedHead && found->second == TensorRole::head) roles.chosen.push_back(TensorRole::tokenEmbedding);
     } else if (roles.unknown.empty()) {
@@ -52,13 +43,44 @@ Roles parseRoles(const std::string& text, bool tiedHead) {
   return roles;
 }
 
-WeightFormat quantizedFormat(const Config& config) {
+WeightFormat quantizedFormat(const Config& config, int bits) {
   const std::string& group = config.text("weights.group");
-  const auto bits = static_cast<uint8_t>(config.integer("weights.bits"));
   const std::string& symmetric = config.text("weights.symmetric");
-  return {Storage::packed, bits, static_cast<uint16_t>(group == "row" ? 0 : std::stoi(group)),
+  return {Storage::packed, static_cast<uint8_t>(bits), static_cast<uint16_t>(group == "row" ? 0 : std::stoi(group)),
           symmetric == "auto" ? bits > 3 : symmetric == "true"};
 }
+
+// The widths and ratios of each matrix: its own entry, or the knob for all.
+class PerMatrix {
+ public:
+  PerMatrix(const Config& config, bool tiedHead)
+      : tiedHead_(tiedHead), bits_(static_cast<int>(config.integer("weights.bits"))), ratio_(config.real("prune.ratio")),
+        layers_(rules(config, "weights.layers", RuleValue::bits)), ratios_(rules(config, "prune.ratios", RuleValue::ratio)) {}
+  bool quantizes() const { return bits_ < 16 || !layers_.empty(); }
+  bool prunes() const { return ratio_ > 0 || !ratios_.empty(); }
+
+  int bits(const MasterTensor& tensor, const Roles& roles) const {
+    if (!isMatrix(tensor.role) || tensor.role == TensorRole::positionEmbedding) return 16;
+    const auto rule = matchLayerRules(layers_, tensor.role, tensor.layer, tiedHead_);
+    if (!roles.has(tensor.role) && !(rule && rule->named)) return 16;
+    return rule ? static_cast<int>(rule->value) : bits_;
+  }
+  double ratio(const MasterTensor& tensor) const {
+    if (!inBlock(tensor.role)) return 0;
+    const auto rule = matchLayerRules(ratios_, tensor.role, tensor.layer, tiedHead_);
+    return rule ? rule->value : ratio_;
+  }
+
+ private:
+  static std::vector<LayerRule> rules(const Config& config, const char* knob, RuleValue kind) {
+    auto parsed = parseLayerRules(config.text(knob), kind);
+    return parsed ? std::move(*parsed) : std::vector<LayerRule>();  // resolve() has dropped and reported what is malformed
+  }
+  bool tiedHead_;
+  int bits_;
+  double ratio_;
+  std::vector<LayerRule> layers_, ratios_;
+};
 
 }  // namespace
 
@@ -97,15 +119,16 @@ bool isWeightKnob(std::string_view name) {
 
 WeightTarget weightTarget(const Model& model, const Config& config, const std::string& sampleText) {
   WeightTarget target;
-  const bool quantize = config.text("weights.method") != "none" && config.integer("weights.bits") < 16;
-  const PruneMethod* prune = config.real("prune.ratio") > 0 ? findPruneMethod(config.text("prune.method")) : nullptr;
+  const PerMatrix wanted(config, model.config().tiedHead);
+  const bool quantize = config.text("weights.method") != "none" && wanted.quantizes();
+  const PruneMethod* prune = wanted.prunes() ? findPruneMethod(config.text("prune.method")) : nullptr;
   Roles roles;
   if (quantize) {
     const bool tied = model.config().tiedHead;
     roles = parseRoles(config.text("weights.tensors"), tied);
     if (!roles.unknown.empty()) {
       std::vector<std::string> known{"all"};
-      for (const auto& [name, role] : quantizableRoles()) known.push_back(name);
+      for (const auto& [name, role] : matrixNames()) known.push_back(name);
       target.adjustments.push_back({"weights.tensors", config.get("weights.tensors"), std::string("all"),
                                     "weights.tensors holds " + roles.unknown + ", which is no matrix; the nearest is " +
                                         closest(roles.unknown, known) + ". Use all, or a comma list of embedding, q, k, v, o, gate, up, down, head."});
@@ -128,18 +151,19 @@ WeightTarget weightTarget(const Model& model, const Config& config, const std::s
   for (const MasterTensor& tensor : model.tensors()) {
     Recipe recipe;
     recipe.format = isMatrix(tensor.role) ? ownFormat(tensor) : WeightFormat{};
-    if (prune && inBlock(tensor.role)) {
+    if (const double ratio = prune ? wanted.ratio(tensor) : 0; ratio > 0) {
       recipe.prune = prune->name;
-      recipe.pruneRatio = config.real("prune.ratio");
       recipe.prunePattern = config.text("prune.pattern");
+      const PrunePattern pattern = parsePattern(recipe.prunePattern);
+      recipe.pruneRatio = pattern.grouped() ? static_cast<double>(pattern.zeros) / pattern.of : ratio;
       const std::string& scope = config.text("prune.scope");
       recipe.pruneScope = scope != "auto" ? scope : prune->scope == PruneScope::row ? "row" : "matrix";
       recipe.pruneNeeds = pruneNeeds;
       // A group minimum has no code for zero, and the file's scales are not those of other values.
       if (recipe.format.storage == Storage::packed && (!recipe.format.symmetric || prune->changesRest)) recipe.format = {Storage::f16, 16, 0, true};
     }
-    if (quantize && roles.has(tensor.role)) {
-      recipe.format = quantizedFormat(config);
+    if (const int bits = quantize ? wanted.bits(tensor, roles) : 16; bits < 16) {
+      recipe.format = quantizedFormat(config, bits);
       recipe.method = config.text("weights.method");
       if (inBlock(tensor.role)) recipe.methodNeeds = methodNeeds;
     }

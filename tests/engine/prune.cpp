@@ -169,6 +169,104 @@ TEST(wanda_with_equal_norms_is_row_wise_magnitude) {
   EXPECT(toy.pruned("wanda", 0.4, std::vector<float>(100, 3.0f)) == toy.pruned("magnitude", 0.4));
 }
 
+// ---- SparseGPT ----
+
+namespace {
+
+const std::vector<float> kInputs = {1, .2f, 4, .5f, .5f, -.3f, 3, -.5f, -1, .4f, -5, .5f, .8f, .1f, 4, -.5f, -.2f, -.5f, 2, 1, .4f, .6f, -3, .2f};
+
+struct Measured {
+  int cols;
+  Ledger ledger;
+  ThreadPool pool{2};
+  SecondMoments moments;
+  InverseFactor factor;
+  Measured(const std::vector<float>& x, int columns) : cols(columns), moments(ledger, columns) {
+    moments.add(x.data(), cols, static_cast<int>(x.size()) / cols, pool);
+    EXPECT(factor.make(ledger, moments, {}, pool, {}) == InverseFactor::Outcome::done);
+  }
+  std::vector<float> pruned(const Toy& toy, double ratio, const char* pattern = "unstructured") {
+    PruneInput in = toy.input("sparsegpt");
+    in.statistics.factor = &factor;
+    in.pool = &pool;
+    return toy.applied(*findPruneMethod("sparsegpt")->prepare(in, ledger)->at({ratio, parsePattern(pattern)}, in));
+  }
+  // Sum of squares of what the outputs lose.
+  double loss(const Toy& toy, const std::vector<float>& other) const {
+    double sum = 0;
+    for (int row = 0; row < toy.rows; ++row)
+      for (int i = 0; i < cols; ++i)
+        for (int j = 0; j < cols; ++j) {
+          const auto at = [&](int c) { return static_cast<size_t>(row * cols + c); };
+          sum += double{toy.w[at(i)] - other[at(i)]} * moments.at(i, j) * double{toy.w[at(j)] - other[at(j)]};
+        }
+    return sum;
+  }
+};
+
+std::vector<float> correlated(int tokens, int cols) {
+  std::mt19937 rng(11);
+  std::normal_distribution<float> draw;
+  std::vector<float> x(static_cast<size_t>(tokens * cols));
+  for (int t = 0; t < tokens; ++t) {
+    const float shared = draw(rng), other = draw(rng);
+    for (int c = 0; c < cols; ++c) x[static_cast<size_t>(t * cols + c)] = draw(rng) + shared * static_cast<float>(c % 5) * 0.5f + (c % 2 ? other : -other);
+  }
+  return x;
+}
+
+}  // namespace
+
+TEST(sparsegpt_worked_row) {
+  Toy toy(1, 4);
+  toy.w = {2, -1.5f, .6f, .9f};
+  Measured measured(kInputs, 4);
+  const auto out = measured.pruned(toy, 0.5, "2:4");
+  const double expected[] = {2, 0, .6881148183, 0};
+  for (size_t i = 0; i < 4; ++i) EXPECT_NEAR(out[i], expected[i], 1e-5);
+  EXPECT_NEAR(measured.loss(toy, out), 3.4821007779, 1e-4);
+}
+
+TEST(sparsegpt_leaves_exact_zeros_and_loses_less_than_its_mask) {
+  constexpr int kCols = 300;  // three blocks, the last one short
+  const Toy toy(37, kCols, 9);
+  Measured measured(correlated(1200, kCols), kCols);
+  EXPECT(measured.pruned(toy, 0) == toy.w);
+  for (const double ratio : {0.3, 0.5, 0.8}) {
+    const auto out = measured.pruned(toy, ratio);
+    EXPECT_EQ(zeros(out), static_cast<int64_t>(std::floor(ratio * 37 * kCols)));
+    auto masked = toy.w;
+    for (size_t i = 0; i < out.size(); ++i)
+      if (out[i] == 0) masked[i] = 0;
+    EXPECT(measured.loss(toy, out) < 0.7 * measured.loss(toy, masked), ratio, measured.loss(toy, out), measured.loss(toy, masked));
+    EXPECT(measured.loss(toy, out) < 0.7 * measured.loss(toy, toy.pruned("magnitude", ratio)), ratio);
+  }
+  for (const int of : {4, 8}) {
+    const auto out = measured.pruned(toy, 0.5, of == 4 ? "2:4" : "4:8");
+    for (int at = 0; at < 37 * kCols; at += 4)
+      if (of == 4 || at % kCols % 8 == 0) {
+        const int end = std::min(at + of, (at / kCols + 1) * kCols);
+        EXPECT_EQ(std::count(out.begin() + at, out.begin() + end, 0.0f), (end - at) / 2);
+      }
+  }
+}
+
+TEST(sparsegpt_with_independent_inputs_is_magnitude_within_blocks) {
+  std::vector<float> x(64 * 64, 0.0f);
+  for (size_t i = 0; i < 64; ++i) x[i * 64 + i] = 3;  // orthogonal columns of one length
+  const Toy toy(20, 64);
+  const auto out = Measured(x, 64).pruned(toy, 0.5), magnitude = toy.pruned("magnitude", 0.5);
+  for (size_t i = 0; i < out.size(); ++i) EXPECT_NEAR(out[i], magnitude[i], 1e-6);
+}
+
+TEST(inputs_that_were_never_active_lose_their_weights) {
+  auto x = correlated(300, 40);
+  for (size_t t = 0; t < 300; ++t) x[t * 40 + 7] = 0;
+  const Toy toy(8, 40);
+  const auto out = Measured(x, 40).pruned(toy, 0.25);
+  for (size_t row = 0; row < 8; ++row) EXPECT_EQ(out[row * 40 + 7], 0.0f);
+}
+
 TEST(calibration_norms_are_column_norms_of_all_tokens) {
   const float x[6][4] = {{1, .2f, 4, .5f}, {.5f, -.3f, 3, -.5f}, {-1, .4f, -5, .5f}, {.8f, .1f, 4, -.5f}, {-.2f, -.5f, 2, 1}, {.4f, .6f, -3, .2f}};
   ModelConfig model;
