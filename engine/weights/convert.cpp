@@ -19,7 +19,19 @@ namespace {
 
 constexpr int kTile = WeightFormat::kTileRows;
 
-std::unique_ptr<Pruner> makePruner(const MasterTensor& tensor, const Recipe& recipe, const MethodInput& statistics) {
+// Master rows, their columns multiplied and what they make divided.
+void decodeScaled(const MasterTensor& tensor, int64_t row, int64_t count, const InputScaling& scaling, float* out) {
+  Model::decodeRows(tensor, row, count, out);
+  if (scaling.columns.empty() && scaling.divisors.empty()) return;
+  for (int64_t r = 0; r < count; ++r)
+    for (int64_t c = 0; c < tensor.cols; ++c) {
+      float& value = out[r * tensor.cols + c];
+      if (!scaling.columns.empty()) value *= scaling.columns[static_cast<size_t>(c)];
+      if (!scaling.divisors.empty()) value /= scaling.divisors[static_cast<size_t>(isMatrix(tensor.role) ? row + r : c)];
+    }
+}
+
+std::unique_ptr<Pruner> makePruner(const MasterTensor& tensor, const Recipe& recipe, const MethodInputs& inputs) {
   if (recipe.prune.empty()) return nullptr;
   const PruneMethod* method = findPruneMethod(recipe.prune);
   CHECK(method, recipe.prune);
@@ -27,8 +39,8 @@ std::unique_ptr<Pruner> makePruner(const MasterTensor& tensor, const Recipe& rec
   input.rows = static_cast<int>(tensor.rows);
   input.cols = static_cast<int>(tensor.cols);
   input.ratio = recipe.pruneRatio;
-  input.statistics = statistics;
-  input.decode = [&tensor](int row, int count, float* out) { Model::decodeRows(tensor, row, count, out); };
+  input.statistics = inputs.prune;
+  input.decode = [&tensor, &inputs](int row, int count, float* out) { decodeScaled(tensor, row, count, inputs.scaling, out); };
   return method->prepare(input);
 }
 
@@ -95,7 +107,7 @@ void writePlain(const float* rows, int64_t firstRow, int64_t count, Matrix& out)
 
 Converted convert(const MasterTensor& tensor, const Recipe& recipe, const MethodInputs& inputs, ThreadPool& pool,
                   ConvertProgress& progress, Matrix& out) {
-  const std::unique_ptr<Pruner> pruner = makePruner(tensor, recipe, inputs.prune);
+  const std::unique_ptr<Pruner> pruner = makePruner(tensor, recipe, inputs);
   const QuantizeMethod* method = recipe.method.empty() ? nullptr : findQuantizeMethod(recipe.method);
   CHECK(recipe.method.empty() || method, recipe.method);
   const bool blocks = !method && out.format.storage == Storage::packed;
@@ -112,7 +124,7 @@ Converted convert(const MasterTensor& tensor, const Recipe& recipe, const Method
       const int64_t end = std::min<int64_t>(first + rowsPerClaim, tensor.rows);
       if (!blocks) {
         rows.resize(static_cast<size_t>((end - first) * tensor.cols));
-        Model::decodeRows(tensor, first, end - first, rows.data());
+        decodeScaled(tensor, first, end - first, inputs.scaling, rows.data());
         if ((method || pruner) && !allFinite(rows)) damaged.store(true, std::memory_order_relaxed);  // rounding would hide it
       }
       for (int64_t row = first; row < end; row += kTile) {

@@ -35,6 +35,7 @@ enum class Converted : uint8_t { done, cancelled, damaged };  // damaged: a valu
 // What the methods of a recipe look at.
 struct MethodInputs {
   MethodInput prune, quantize;
+  InputScaling scaling;
 };
 
 // The calling thread reports progress; between tiles threads yield.

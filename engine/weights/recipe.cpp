@@ -26,6 +26,26 @@ bool inBlock(TensorRole role) {  // the linear layers of the blocks
   return isMatrix(role) && role != TensorRole::tokenEmbedding && role != TensorRole::positionEmbedding && role != TensorRole::head;
 }
 
+// The input of a layer that a tensor makes alone, without a nonlinear step between: scaling it can be undone there. count = none.
+LinearInput madeBy(TensorRole role, const ModelConfig& model) {
+  switch (role) {
+    case TensorRole::attnNorm:
+    case TensorRole::attnNormBias:
+      return LinearInput::attention;
+    case TensorRole::ffnNorm:
+    case TensorRole::ffnNormBias:
+      return LinearInput::ffn;
+    case TensorRole::v:
+    case TensorRole::vBias:
+      return model.heads == model.kvHeads ? LinearInput::output : LinearInput::count;
+    case TensorRole::up:
+    case TensorRole::upBias:
+      return model.gatedFfn ? LinearInput::down : LinearInput::count;
+    default:
+      return LinearInput::count;
+  }
+}
+
 struct Roles {
   std::vector<TensorRole> chosen;
   std::string unknown;  // the first word that is none
@@ -52,12 +72,48 @@ Roles parseRoles(const std::string& text, bool tiedHead) {
   return roles;
 }
 
+// Inputs that can be scaled: all matrices that read them are chosen, and the matrix that makes them, if one does.
+std::vector<LinearInput> scalable(const Model& model, const Roles& roles) {
+  std::vector<LinearInput> out;
+  for (const LinearInput input : {LinearInput::attention, LinearInput::output, LinearInput::ffn, LinearInput::down}) {
+    bool made = false, all = true;
+    for (const MasterTensor& tensor : model.tensors()) {
+      if (tensor.layer < 0) continue;
+      const bool maker = madeBy(tensor.role, model.config()) == input, reader = inBlock(tensor.role) && linearInputOf(tensor.role) == input;
+      made |= maker;
+      if (isMatrix(tensor.role) && (maker || reader)) all &= roles.has(tensor.role);
+    }
+    if (made && all) out.push_back(input);
+  }
+  return out;
+}
+
+// What a method that scales does to one tensor.
+void scale(const MasterTensor& tensor, const ModelConfig& model, const std::vector<LinearInput>& inputs, const ScalingChoice& choice, Recipe& recipe) {
+  const auto has = [&](LinearInput input) { return std::find(inputs.begin(), inputs.end(), input) != inputs.end(); };
+  if (tensor.layer < 0) return;
+  if (inBlock(tensor.role) && has(linearInputOf(tensor.role))) recipe.scaledInput = linearInputOf(tensor.role);
+  if (has(madeBy(tensor.role, model))) recipe.dividedFor = madeBy(tensor.role, model);
+  if (recipe.scaledInput != LinearInput::count || recipe.dividedFor != LinearInput::count) recipe.scaling = choice;
+}
+
 WeightFormat quantizedFormat(const Config& config) {
   const std::string& group = config.text("weights.group");
   const auto bits = static_cast<uint8_t>(config.integer("weights.bits"));
   const std::string& symmetric = config.text("weights.symmetric");
   return {Storage::packed, bits, static_cast<uint16_t>(group == "row" ? 0 : std::stoi(group)),
           symmetric == "auto" ? bits > 3 : symmetric == "true"};
+}
+
+MethodOptions methodOptions(const QuantizeMethod& method, TensorRole role, const Config& config) {
+  MethodOptions out;
+  if (method.needs.factor) {
+    out.ordered = config.boolean("weights.act_order");
+    out.staticGroups = !out.ordered && config.boolean("weights.static_groups");
+  }
+  // Scores are products of queries and keys: what clipping does to them is not what it does to either.
+  if (method.searchScales) out.clip = config.boolean("weights.clip") && role != TensorRole::q && role != TensorRole::k;
+  return out;
 }
 
 }  // namespace
@@ -67,6 +123,11 @@ std::string Recipe::key() const {
   if (!method.empty()) out += " " + method;
   if (!prune.empty()) out += " " + prune + " " + toText(KnobValue{pruneRatio});
   if (!calibration.empty()) out += " [" + calibration + "]";
+  if (options.ordered) out += " ordered";
+  if (options.staticGroups) out += " static";
+  if (options.clip) out += " clipped";
+  if (scaledInput != LinearInput::count) out += " scaled";
+  if (dividedFor != LinearInput::count) out += " divided for " + scaling.method + " " + scaling.format.describe();
   if (damping > 0) out += " damped " + toText(KnobValue{damping});
   return out;
 }
@@ -111,6 +172,12 @@ WeightTarget weightTarget(const Model& model, const Config& config, const std::s
     }
   }
   const QuantizeMethod* method = quantize ? findQuantizeMethod(config.text("weights.method")) : nullptr;
+  if (prune && prune->needs.gram() && method && method->searchScales) {
+    target.adjustments.push_back({"weights.method", method->name, std::string("rtn"),
+                                  prune->name + " corrects weights for inputs as they were measured, and " + method->name +
+                                      " scales those: only one of the two can act. Choose rtn or gptq beside it."});
+    method = findQuantizeMethod("rtn");
+  }
   const InputNeeds pruneNeeds = prune ? prune->needs : InputNeeds{}, methodNeeds = method ? method->needs : InputNeeds{};
   std::string statistics;
   if (pruneNeeds.any() || methodNeeds.any()) {
@@ -119,6 +186,8 @@ WeightTarget weightTarget(const Model& model, const Config& config, const std::s
                                            pruneNeeds.gram() || methodNeeds.gram()};
     statistics = target.calibration->identity();
   }
+  const bool scales = method && method->searchScales;
+  const std::vector<LinearInput> scaledInputs = scales ? scalable(model, roles) : std::vector<LinearInput>();
   for (const MasterTensor& tensor : model.tensors()) {
     Recipe recipe;
     recipe.format = isMatrix(tensor.role) ? ownFormat(tensor) : WeightFormat{};
@@ -131,10 +200,14 @@ WeightTarget weightTarget(const Model& model, const Config& config, const std::s
     }
     if (quantize && roles.has(tensor.role)) {
       recipe.format = quantizedFormat(config);
-      recipe.method = config.text("weights.method");
-      if (inBlock(tensor.role)) recipe.methodNeeds = methodNeeds;
+      recipe.method = method->name;
+      if (inBlock(tensor.role)) {
+        recipe.methodNeeds = methodNeeds;
+        recipe.options = methodOptions(*method, tensor.role, config);
+      }
     }
-    if (recipe.pruneNeeds.any() || recipe.methodNeeds.any()) recipe.calibration = statistics;
+    if (scales) scale(tensor, model.config(), scaledInputs, {method->name, quantizedFormat(config)}, recipe);
+    if (recipe.pruneNeeds.any() || recipe.methodNeeds.any() || !recipe.scaling.method.empty()) recipe.calibration = statistics;
     if (recipe.pruneNeeds.factor || recipe.methodNeeds.factor) recipe.damping = config.real("calibration.damping");
     target.anyPacked |= recipe.format.storage == Storage::packed;
     target.key += recipe.key() + "\n";

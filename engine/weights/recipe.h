@@ -20,6 +20,10 @@ struct Recipe {
   std::string calibration;    // identity of the statistics the methods look at; "" = none
   double damping = 0;         // of the second moments, where a method factors them; else 0
   InputNeeds pruneNeeds, methodNeeds;  // what the two ask for; follows from their names
+  MethodOptions options;               // of the quantization method
+  ScalingChoice scaling;               // of the next two; no method = none
+  LinearInput scaledInput = LinearInput::count;  // whose scales multiply the columns; count = none
+  LinearInput dividedFor = LinearInput::count;   // the input this tensor makes, divided by its scales; count = none
   std::string key() const;
 };
 

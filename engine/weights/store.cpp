@@ -56,12 +56,26 @@ const float** vectorSlot(WeightSet& set, TensorRole role, int layer) {
 Result<MethodInputs> inputsOf(const MasterTensor& tensor, const Recipe& recipe, InputPreparer& preparer) {
   MethodInputs out;
   if (recipe.calibration.empty()) return out;
+  if (recipe.dividedFor != LinearInput::count) {
+    const auto divisors = preparer.scales(tensor.layer, recipe.dividedFor, recipe.scaling);
+    if (!divisors) return divisors.error();
+    out.scaling.divisors = *divisors;
+  }
+  if (recipe.scaledInput != LinearInput::count) {
+    const auto columns = preparer.scales(tensor.layer, recipe.scaledInput, recipe.scaling);
+    if (!columns) return columns.error();
+    out.scaling.columns = *columns;
+  }
+  if (!recipe.pruneNeeds.any() && !recipe.methodNeeds.any()) return out;
   const LinearInput input = linearInputOf(tensor.role);
-  auto prune = preparer.prepare(tensor.layer, input, recipe.pruneNeeds, {recipe.damping, false});
+  auto prune = preparer.prepare(tensor.layer, input, recipe.pruneNeeds, {recipe.damping, false}, out.scaling.columns);
   if (!prune) return prune.error();
-  auto quantize = preparer.prepare(tensor.layer, input, recipe.methodNeeds, {recipe.damping, false});
+  auto quantize = preparer.prepare(tensor.layer, input, recipe.methodNeeds, {recipe.damping, recipe.options.ordered}, out.scaling.columns);
   if (!quantize) return quantize.error();
-  return MethodInputs{*prune, *quantize};
+  out.prune = *prune;
+  out.quantize = *quantize;
+  out.quantize.options = recipe.options;
+  return out;
 }
 
 Error cancelled() { return {ErrorCode::cancelled, "Preparing the weights was cancelled.", ""}; }
