@@ -64,6 +64,12 @@ Knob text(std::string name, std::string title, std::string group, KnobType type,
   return knob;
 }
 
+Knob boolean(std::string name, std::string title, const std::string& group, bool value) {
+  Knob knob = text(std::move(name), std::move(title), group, KnobType::boolean, "", Apply::prepareWeights);
+  knob.defaultValue = value;
+  return knob;
+}
+
 InputNeeds pruneNeeds(const Config& config) {
   const PruneMethod* chosen = findPruneMethod(config.text("prune.method"));
   return chosen ? chosen->needs : InputNeeds{};
@@ -104,7 +110,8 @@ std::vector<Knob> weightKnobs() {
   knobs.push_back(bits);
 
   Knob method = enumeration("weights.method", "Quantization", group, names("none", quantizeMethods()), Apply::prepareWeights);
-  method.help = "How weights are rounded to fewer bits.";
+  method.help = "How weights are rounded to fewer bits. Methods that measure the calibration text do so for the matrices of the blocks; embedding and "
+                "head are rounded to nearest.";
   method.paper = papers(quantizeMethods());
   knobs.push_back(method);
 
@@ -131,6 +138,24 @@ std::vector<Knob> weightKnobs() {
   layers.help = "Bit widths of single layers and matrices before weights.bits, such as 0-3:8, 4-31:4, *.down:6. " + std::string(layerRuleHelp()) +
                 " 16 keeps the file's own type; an entry without a matrix follows weights.tensors.";
   knobs.push_back(layers);
+  const auto compensates = [](const Config& config) { return methodNeeds(config).factor; };
+  Knob order = boolean("weights.act_order", "Order by activity", group, true);
+  order.help = "GPTQ rounds the columns of the most active inputs first, while most columns are left to make up for them. Implies static groups.";
+  order.enabledIf = "weights.method is gptq";
+  order.enabled = compensates;
+  knobs.push_back(order);
+
+  Knob grids = boolean("weights.static_groups", "Static groups", group, false);
+  grids.help = "GPTQ fits the grid of a group to the original weights instead of those that earlier errors have changed.";
+  grids.enabledIf = "weights.method is gptq and weights.act_order is off";
+  grids.enabled = [compensates](const Config& config) { return compensates(config) && !config.boolean("weights.act_order"); };
+  knobs.push_back(grids);
+
+  Knob clip = boolean("weights.clip", "Clip", group, true);
+  clip.help = "AWQ clips the largest weights of a group where a finer grid for the others is worth more.";
+  clip.enabledIf = "weights.method is awq";
+  clip.enabled = [](const Config& config) { return config.text("weights.method") == "awq"; };
+  knobs.push_back(clip);
   return knobs;
 }
 
