@@ -2,6 +2,7 @@
 // From what was asked to what runs. Shorthands are spelled out in both records; every other difference carries a reason.
 #include <algorithm>
 
+#include "engine/cache/kv_format.h"
 #include "engine/cache/registry.h"
 #include "engine/knobs/knobs.h"
 
@@ -34,6 +35,7 @@ class Resolver {
     quantization();
     sharing();
     sinks();
+    cacheFormat();
     for (const Knob& knob : Schema::instance().knobs()) {
       if (!knob.refuses) continue;
       if (const auto reason = knob.refuses(model_, effective_.config.get(knob.name))) adjust(knob.name, knob.defaultValue, *reason);
@@ -73,6 +75,19 @@ class Resolver {
       adjust("kv.sinks", room, "a budget of " + std::to_string(room + 1) + " tokens has room for " + std::to_string(room) +
                                    (room == 1 ? " sink" : " sinks") + " beside the newest token.");
     }
+  }
+
+  void cacheFormat() {
+    constexpr int64_t kSmallestSet = 16;  // tokens
+    const auto quantized = [&] { return KvFormat::of(effective_.config).quantizes(); };
+    if (const auto reason = cannotSeal(model_); reason && quantized())
+      for (const char* knob : {"kv.k_bits", "kv.v_bits"})
+        if (effective_.config.integer(knob) < 16) adjust(knob, int64_t{16}, *reason);
+    const KvFormat format = KvFormat::of(effective_.config);
+    if (const auto reason = cannotRotate(model_); reason && format.rotateKeys) adjust("kv.rotate", false, *reason);
+    if (format.keysPerChannel && effective_.config.text("kv.policy") != "full" && effective_.config.integer("kv.interval") < kSmallestSet)
+      adjust("kv.interval", kSmallestSet,
+             "keys quantized per channel share scales among tokens: evicting every " + std::to_string(kSmallestSet) + " tokens lets those that stay keep theirs.");
   }
 
   const ModelConfig& model_;

@@ -51,6 +51,7 @@ CacheStats Session::cache() const {
   stats.evictedTokens = impl_->fed - stats.liveTokens;
   stats.allocatedBytes = cache.allocatedBytes();
   stats.liveBytes = cache.liveBytes();
+  stats.unsealedBytes = cache.unsealedBytes();
   return stats;
 }
 

@@ -94,6 +94,7 @@ struct Session::Impl {
   void takeWeights(const Weights& prepared, const std::optional<Error>& failure, Effective& next);
   void takeSharing(Effective& next);
   void takeActivations(Effective& next);
+  void takeCacheFormat(const Config& config);
   void beginEpoch(const Effective& next);
   void warnOfDecodedTypes();
   void refreshCosts();
