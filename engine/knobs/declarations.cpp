@@ -2,6 +2,7 @@
 // Choices of the method knobs come from the registries: a new method appears here, in the panel, the CLI and sweeps by itself.
 #include "engine/knobs/declarations.h"
 
+#include "engine/cache/kv_format.h"
 #include "engine/cache/registry.h"
 #include "engine/prune/layer_drop.h"
 #include "engine/prune/method.h"
@@ -96,6 +97,7 @@ Knob layerRules(std::string name, std::string title, std::string group, RuleValu
 }
 
 bool evicts(const Config& config) { return config.text("kv.policy") != "full" || config.real("kv.budget") != 1.0; }
+bool quantizesKeys(const Config& config) { return config.integer("kv.k_bits") < 16; }
 bool shares(const Config& config) { return config.text("share.method") != "none" || config.integer("share.block") > 1; }
 
 }  // namespace
@@ -281,6 +283,29 @@ std::vector<Knob> cacheKnobs() {
   interval.enabledIf = "kv.policy is not full";
   interval.enabled = evicts;
   knobs.push_back(interval);
+
+  for (const bool keys : {true, false}) {
+    Knob bits = integer(keys ? "kv.k_bits" : "kv.v_bits", keys ? "Bits per key" : "Bits per value", group, 16, 2, 16, Apply::rebuildCache);
+    bits.choices = {"16", "8", "4", "3", "2"};
+    bits.unit = "bit";
+    bits.help = std::string(keys ? "Keys" : "Values") + " of full pages, packed in memory; the newest page and what attends within a prompt chunk stay 16 bit. "
+                "Scales add one bit per value in groups of 32.";
+    knobs.push_back(bits);
+  }
+  Knob quantizer = enumeration("kv.quantizer", "Scales of keys", group, names(kvQuantizers().front().name, kvQuantizers()), Apply::rebuildCache);
+  quantizer.help = "per_token: one scale per 32 values of a key. kivi: one per channel and up to 32 tokens, since large key values stay in their channels. "
+                   "Values are always quantized per token.";
+  quantizer.paper = papers(kvQuantizers());
+  quantizer.enabledIf = "kv.k_bits is below 16";
+  quantizer.enabled = quantizesKeys;
+  knobs.push_back(quantizer);
+
+  Knob rotate = text("kv.rotate", "Rotate keys", group, KnobType::boolean, "", Apply::rebuildCache);
+  rotate.defaultValue = false;
+  rotate.help = "Passes keys and queries through a Hadamard matrix: the same scores, and no channel that stands out when keys are rounded.";
+  rotate.enabledIf = "kv.k_bits is below 16";
+  rotate.enabled = quantizesKeys;
+  knobs.push_back(rotate);
   return knobs;
 }
 
