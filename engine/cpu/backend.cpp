@@ -239,6 +239,9 @@ void CpuBackend::output(const Step& step, const Op& op) {
   step.tap(op, op.down ? LinearInput::down : LinearInput::output, x, cols);
   const MatmulTarget target{op.down ? w.down : w.o, buffers_.residual.as<float>(), model_.hidden, op.down ? w.downBias : w.oBias, true};
   matmul({&target, 1}, x, cols, step.n, step.in.activations);
+  if (!op.down || !w.downCorrections || ledger_.planning()) return;
+  for (const WeightCorrection& weight : *w.downCorrections)
+    for (int t = 0; t < step.n; ++t) target.y[int64_t{t} * model_.hidden + weight.row] += weight.delta * x[int64_t{t} * cols + weight.column];
 }
 
 void CpuBackend::gateUp(const Step& step, const Op& op) {

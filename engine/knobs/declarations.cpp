@@ -140,6 +140,12 @@ std::vector<Knob> weightKnobs() {
   layers.help = "Bit widths of single layers and matrices before weights.bits, such as 0-3:8, 4-31:4, *.down:6. " + std::string(layerRuleHelp()) +
                 " 16 keeps the file's own type; an entry without a matrix follows weights.tensors.";
   knobs.push_back(layers);
+  Knob super = enumeration("weights.super", "Super weights", group, {"off", "keep", "zero"}, Apply::prepareWeights);
+  super.help = "Single weights of down projections that the whole model relies on, found by a forward pass. keep: they stay exact at any width. zero: "
+               "they are taken away, which shows what they do.";
+  super.paper = "Yu et al. 2024 (arXiv 2411.07191), section 3";
+  knobs.push_back(super);
+
   const auto compensates = [](const Config& config) { return methodNeeds(config).factor; };
   Knob order = boolean("weights.act_order", "Order by activity", group, true);
   order.help = "GPTQ rounds the columns of the most active inputs first, while most columns are left to make up for them. Implies static groups.";

@@ -28,6 +28,10 @@ void holdBack(Effective& next, const Config& running, Match match, const std::st
 
 Session::Impl::Request Session::Impl::makeRequest(const Config& config, const std::string& cause) const {
   Request made{core->resolved(config), {}, cause};
+  if (made.wanted.config.text("weights.super") == "keep" && !core->store.corrects()) {
+    made.wanted.adjustments.push_back({"weights.super", std::string("keep"), std::string("off"), "on this device products read packed weights alone: use --device cpu."});
+    made.wanted.config = made.wanted.config.with("weights.super", std::string("off"));
+  }
   made.weights = weightTarget(*core->model, made.wanted.config, core->options.calibrationSample);
   for (const Adjustment& adjustment : made.weights.adjustments) {
     made.wanted.adjustments.push_back(adjustment);
@@ -252,7 +256,7 @@ void Session::Impl::updateMixed() {
 }
 
 Result<Session::Impl::Weights> Session::Impl::buildNow(const WeightTarget& target, const Progress& progress) {
-  return core->store.build(target, pool, core->calibrationSource(), progress);
+  return core->store.build(target, pool, core->measurements(), progress);
 }
 
 // The background job is overtaken on this thread, at its priority; tensors it has finished are reused.

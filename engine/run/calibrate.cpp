@@ -57,12 +57,19 @@ Result<std::shared_ptr<const Calibration>> EngineCore::calibrate(const Calibrati
 }
 
 Result<std::shared_ptr<const Calibration>> EngineCore::measured(std::span<const int32_t> ids, int window, bool moments, const Progress& progress) {
-  const ModelConfig& config = model->config();
   ThreadPool pool(threads);
-  auto weights = store.build(weightTarget(*model, Config(), ""), pool, {}, {});
+  auto statistics = std::make_shared<Calibration>(model->config(), ledger, moments ? &pool : nullptr);
+  if (Status seen = observe(weightTarget(*model, Config(), ""), {}, ids, window, pool, *statistics, progress); !seen) return seen.error();
+  statistics->finish();
+  if (Status sound = statistics->sound(); !sound) return sound.error();
+  return std::shared_ptr<const Calibration>(std::move(statistics));
+}
+
+Status EngineCore::observe(const WeightTarget& target, const Measurements& sources, std::span<const int32_t> ids, int window, ThreadPool& pool,
+                           LinearInputTap& tap, const Progress& progress) {
+  auto weights = store.build(target, pool, sources, {});
   if (!weights) return weights.error();
-  auto statistics = std::make_shared<Calibration>(config, ledger, moments ? &pool : nullptr);
-  const Plan plan = buildPlan(config, noSharing(config.layers));
+  const Plan plan = buildPlan(model->config(), noSharing(model->config().layers));
   const auto backend = device->makeBackend(ledger, pool, {window, window, 0});
   const auto cache = backend->makeCache(window);
   for (size_t at = 0; at < ids.size(); at += static_cast<size_t>(window)) {
@@ -71,12 +78,10 @@ Result<std::shared_ptr<const Calibration>> EngineCore::measured(std::span<const 
     cache->clear();
     cache->reserve(static_cast<int>(count));
     const SequenceRows rows{cache.get(), 0, static_cast<int>(count)};
-    backend->run({plan, **weights, {&rows, 1}, ids.subspan(at, count), Activations::automatic, false, nullptr, 0, 0, statistics.get(), nullptr});
+    backend->run({plan, **weights, {&rows, 1}, ids.subspan(at, count), Activations::automatic, false, nullptr, 0, 0, &tap, nullptr});
     progress(static_cast<double>(at + count) / static_cast<double>(ids.size()), "measuring the calibration text");
   }
-  statistics->finish();
-  if (Status sound = statistics->sound(); !sound) return sound.error();
-  return std::shared_ptr<const Calibration>(std::move(statistics));
+  return Done{};
 }
 
 }  // namespace winnow

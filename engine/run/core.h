@@ -29,8 +29,14 @@ struct EngineCore : std::enable_shared_from_this<EngineCore> {
   // Statistics of the dense model over a text; kept, so that each text is measured once. [any thread]
   Result<std::shared_ptr<const Calibration>> calibrate(const CalibrationChoice& choice, const Progress& progress);
   Result<std::shared_ptr<const Calibration>> measured(std::span<const int32_t> ids, int window, bool moments, const Progress& progress);
-  CalibrationSource calibrationSource() {
-    return [this](const CalibrationChoice& choice, const Progress& progress) { return calibrate(choice, progress); };
+  // Of the master; found once. [any thread]
+  Result<std::shared_ptr<const std::vector<SuperWeight>>> superWeights(const Progress& progress);
+  // The tap sees one pass over the ids, by windows from an empty cache.
+  Status observe(const WeightTarget& target, const Measurements& measurements, std::span<const int32_t> ids, int window, ThreadPool& pool,
+                 LinearInputTap& tap, const Progress& progress);
+  Measurements measurements() {
+    return {[this](const CalibrationChoice& choice, const Progress& progress) { return calibrate(choice, progress); },
+            [this](const Progress& progress) { return superWeights(progress); }};
   }
 
   // For the parts of engine/run that work beside a session.
@@ -48,6 +54,8 @@ struct EngineCore : std::enable_shared_from_this<EngineCore> {
   WeightStore store;
   std::mutex calibrationMutex;  // held while measuring: a second request waits for the first
   std::map<std::string, std::shared_ptr<const Calibration>> calibrations;
+  std::mutex superMutex;  // held while searching
+  std::shared_ptr<const std::vector<SuperWeight>> superFound;
   Converter converter;  // last: it stops before what it uses goes
 };
 

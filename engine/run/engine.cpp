@@ -41,7 +41,7 @@ std::vector<LayerSharing> sharingOf(const ModelConfig& model, const Config& conf
 EngineCore::EngineCore(std::shared_ptr<const Model> opened, const EngineOptions& chosen, int threadCount, std::unique_ptr<Ledger> counts,
                        std::unique_ptr<Device> computes)
     : model(std::move(opened)), options(chosen), threads(threadCount), ownLedger(std::move(counts)), ledger(*ownLedger), device(std::move(computes)),
-      gpuMonitor(monitorOf(*device)), store(model, device->makeWeightPlace(ledger)), converter(store, threadCount, calibrationSource()) {}
+      gpuMonitor(monitorOf(*device)), store(model, device->makeWeightPlace(ledger)), converter(store, threadCount, measurements()) {}
 
 BackendOptions EngineCore::backendOptions(const SessionOptions& wanted, int context) const {
   return {std::clamp(wanted.maxBatch, 1, context), context, wanted.probabilityBytes};

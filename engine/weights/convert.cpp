@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <mutex>
 #include <span>
 #include <thread>
 #include <vector>
@@ -64,6 +65,50 @@ bool allFinite(std::span<const float> values) {
   return largest < 0x7f800000u;
 }
 
+// Super weights of a matrix: those that stay exact are taken out of the rows before rounding and missed afterwards.
+class KeptWeights {
+ public:
+  KeptWeights(const Recipe& recipe, const MethodInputs& inputs, const Matrix& out, std::vector<WeightCorrection>* corrections)
+      : keep_(recipe.super == SuperWeights::keep), weights_(inputs.super), out_(out), corrections_(corrections) {}
+
+  // The exact values in rows [first, first + count), each of which becomes the median of its group; nothing and zero where they are to go.
+  std::vector<WeightCorrection> take(float* rows, int first, int count) const {
+    std::vector<WeightCorrection> exact;
+    for (const SuperWeight& weight : weights_) {
+      if (weight.row < first || weight.row >= first + count) continue;
+      float* row = rows + int64_t{weight.row - first} * out_.cols;
+      float& value = row[weight.column];
+      if (!keep_) value = 0;
+      if (!keep_ || !corrections_) continue;
+      exact.push_back({weight.row, weight.column, value});
+      const int group = out_.format.groupCols(out_.cols), begin = weight.column / group * group;
+      std::vector<float> values(row + begin, row + std::min(begin + group, out_.cols));
+      std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2), values.end());
+      value = values[values.size() / 2];
+    }
+    return exact;
+  }
+  void correct(const std::vector<WeightCorrection>& exact) {
+    std::vector<float> row(exact.empty() ? 0 : static_cast<size_t>(out_.cols));
+    for (const WeightCorrection& weight : exact) {
+      dequantizeRow(out_, weight.row, row.data());
+      const std::scoped_lock lock(mutex_);
+      corrections_->push_back({weight.row, weight.column, weight.delta - row[static_cast<size_t>(weight.column)]});
+    }
+  }
+  void finish() {
+    if (corrections_)
+      std::sort(corrections_->begin(), corrections_->end(), [](const auto& a, const auto& b) { return std::pair(a.row, a.column) < std::pair(b.row, b.column); });
+  }
+
+ private:
+  const bool keep_;
+  const std::vector<SuperWeight>& weights_;
+  const Matrix& out_;
+  std::vector<WeightCorrection>* corrections_;
+  std::mutex mutex_;
+};
+
 void writePlain(const float* rows, int64_t firstRow, int64_t count, Matrix& out) {
   const int64_t values = count * out.cols;
   if (out.format.storage == Storage::f32) {
@@ -91,7 +136,7 @@ void decodeScaled(const MasterTensor& tensor, int64_t row, int64_t count, const 
 }
 
 Converted convert(const MasterTensor& tensor, const Recipe& recipe, const Pruner* pruner, const MethodInputs& inputs, ThreadPool& pool,
-                  ConvertProgress& progress, Matrix& out) {
+                  ConvertProgress& progress, Matrix& out, std::vector<WeightCorrection>* corrections) {
   const QuantizeMethod* method = recipe.method.empty() ? nullptr : findQuantizeMethod(recipe.method);
   CHECK(recipe.method.empty() || method, recipe.method);
   const bool blocks = !method && out.format.storage == Storage::packed;
@@ -99,6 +144,7 @@ Converted convert(const MasterTensor& tensor, const Recipe& recipe, const Pruner
   const int rowsPerClaim = tensor.transposed ? 8 * kTile : kTile;
   std::atomic<int64_t> next{0};
   std::atomic<bool> damaged{false};
+  KeptWeights kept(recipe, inputs, out, corrections);
   pool.run([&](int thread, int) {
     std::vector<float> rows;
     BlockRows blockRows(tensor, pruner);
@@ -118,17 +164,20 @@ Converted convert(const MasterTensor& tensor, const Recipe& recipe, const Pruner
           blockRows.write(static_cast<int>(row), count, out);
           continue;
         }
+        const auto exact = kept.take(tile, static_cast<int>(row), count);
         if (pruner) pruner->apply(tile, static_cast<int>(row), count);
         if (method)
           method->quantizeRows(tile, static_cast<int>(row), count, inputs.quantize, out);
         else
           writePlain(tile, row, count, out);
+        kept.correct(exact);
       }
       progress.count((end - first) * tensor.cols);
       if (thread == 0) progress.report();
       std::this_thread::yield();
     }
   });
+  kept.finish();
   progress.report();
   return damaged ? Converted::damaged : progress.stopped() ? Converted::cancelled : Converted::done;
 }

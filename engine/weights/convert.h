@@ -37,13 +37,22 @@ enum class Converted : uint8_t { done, cancelled, damaged };  // damaged: a valu
 struct MethodInputs {
   MethodInput prune, quantize;
   InputScaling scaling;
+  std::vector<SuperWeight> super;  // of this matrix
+};
+
+// What a packed weight lacks of its exact value.
+struct WeightCorrection {
+  int row, column;
+  float delta;
+  bool operator==(const WeightCorrection&) const = default;
 };
 
 // Master rows as f32, [count, cols], scaled.
 void decodeScaled(const MasterTensor& tensor, int64_t row, int64_t count, const InputScaling& scaling, float* out);
 
-// The calling thread reports progress; between tiles threads yield.
+// The calling thread reports progress; between tiles threads yield. Super weights that are kept are rounded as the median of their group, so
+// that the others get a grid of their own, and what they then lack is appended to `corrections`.
 Converted convert(const MasterTensor& tensor, const Recipe& recipe, const Pruner* pruner /* null: dense */, const MethodInputs& inputs,
-                  ThreadPool& pool, ConvertProgress& progress, Matrix& out);
+                  ThreadPool& pool, ConvertProgress& progress, Matrix& out, std::vector<WeightCorrection>* corrections = nullptr);
 
 }  // namespace winnow

@@ -61,7 +61,7 @@ void Converter::work(const std::stop_token& stop) {
     progress.report = [&](double fraction, std::string_view) { job->fraction_.store(fraction, std::memory_order_relaxed); };
     Result<std::shared_ptr<const WeightSet>> built = Error{ErrorCode::cancelled, "Preparing the weights was cancelled.", ""};
     try {
-      built = store_.build(job->target, pool, calibration_, progress);
+      built = store_.build(job->target, pool, measurements_, progress);
     } catch (const std::exception& e) {
       built = Error{ErrorCode::failed, std::string("Preparing the weights failed: ") + e.what(), ""};
     }

@@ -43,8 +43,8 @@ class WeightJob {
 
 class Converter {
  public:
-  Converter(WeightStore& store, int threads, CalibrationSource calibration)
-      : store_(store), threads_(threads), calibration_(std::move(calibration)) {}
+  Converter(WeightStore& store, int threads, Measurements measurements)
+      : store_(store), threads_(threads), measurements_(std::move(measurements)) {}
   ~Converter();
   std::shared_ptr<WeightJob> submit(WeightTarget target);  // [any thread]
 
@@ -53,7 +53,7 @@ class Converter {
 
   WeightStore& store_;
   int threads_;
-  CalibrationSource calibration_;
+  Measurements measurements_;
   std::mutex mutex_;
   std::condition_variable_any wake_;
   std::deque<std::shared_ptr<WeightJob>> queue_;

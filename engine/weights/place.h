@@ -39,6 +39,7 @@ struct WeightVersion {
   Matrix matrix;  // norms and biases are f32 [1, n]
   MappedBytes mapped;
   std::shared_ptr<const PruneScores> scores;  // kept so that another ratio needs no more than them
+  std::vector<WeightCorrection> corrections;  // by row and column; products add delta times the input
   double damping = 0;  // of the second moments it was made with, where that is more than was asked for
   std::shared_ptr<const void> memory;  // owner of what the matrix points to, where that is neither the matrix nor the file
 };
@@ -56,6 +57,7 @@ class WeightPlace {
  public:
   virtual ~WeightPlace() = default;
   virtual bool planning() const = 0;
+  virtual bool corrects() const { return false; }  // whether products with its matrices mind WeightVersion::corrections
   // Throws std::bad_alloc when memory is out. On a planning ledger memory is counted only.
   virtual Converted make(const WeightWork& work, WeightVersion& out) = 0;
   virtual int64_t bytes(const MasterTensor& tensor, const Recipe& recipe) const = 0;  // that make() allocates
@@ -66,6 +68,7 @@ class HostPlace final : public WeightPlace {
  public:
   explicit HostPlace(Ledger& ledger) : ledger_(ledger) {}
   bool planning() const override { return ledger_.planning(); }
+  bool corrects() const override { return true; }
   Converted make(const WeightWork& work, WeightVersion& out) override;
   int64_t bytes(const MasterTensor& tensor, const Recipe& recipe) const override;
 

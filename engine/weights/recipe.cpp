@@ -140,6 +140,19 @@ void scale(const MasterTensor& tensor, const ModelConfig& model, const std::stri
   recipe.divided = choice(madeBy(tensor.role, model));
 }
 
+// Of weights.tensors; what it names wrongly is reported, and all are taken.
+Roles chosenRoles(const Model& model, const Config& config, WeightTarget& target) {
+  const bool tied = model.config().tiedHead;
+  Roles roles = parseRoles(config.text("weights.tensors"), tied);
+  if (roles.unknown.empty()) return roles;
+  std::vector<std::string> known{"all"};
+  for (const auto& [name, role] : matrixNames()) known.push_back(name);
+  target.adjustments.push_back({"weights.tensors", config.get("weights.tensors"), std::string("all"),
+                                "weights.tensors holds " + roles.unknown + ", which is no matrix; the nearest is " + closest(roles.unknown, known) +
+                                    ". Use all, or a comma list of embedding, q, k, v, o, gate, up, down, head."});
+  return parseRoles("all", tied);
+}
+
 MethodOptions methodOptions(const QuantizeMethod& method, TensorRole role, const Config& config) {
   MethodOptions out;
   if (method.needs.factor) {
@@ -162,6 +175,7 @@ std::string Recipe::key() const {
   if (options.staticGroups) out += " static";
   if (options.clip) out += " clipped";
   out += scalingKey();
+  if (super != SuperWeights::asOthers) out += (super == SuperWeights::keep ? " super kept " : " super zero ") + std::to_string(superCount);
   if (damping > 0) out += " damped " + toText(KnobValue{damping});
   return out;
 }
@@ -202,19 +216,7 @@ WeightTarget weightTarget(const Model& model, const Config& config, const std::s
   const PerMatrix wanted(config, model.config().tiedHead);
   const bool quantize = config.text("weights.method") != "none" && wanted.quantizes();
   const PruneMethod* prune = wanted.prunes() ? findPruneMethod(config.text("prune.method")) : nullptr;
-  Roles roles;
-  if (quantize) {
-    const bool tied = model.config().tiedHead;
-    roles = parseRoles(config.text("weights.tensors"), tied);
-    if (!roles.unknown.empty()) {
-      std::vector<std::string> known{"all"};
-      for (const auto& [name, role] : matrixNames()) known.push_back(name);
-      target.adjustments.push_back({"weights.tensors", config.get("weights.tensors"), std::string("all"),
-                                    "weights.tensors holds " + roles.unknown + ", which is no matrix; the nearest is " +
-                                        closest(roles.unknown, known) + ". Use all, or a comma list of embedding, q, k, v, o, gate, up, down, head."});
-      roles = parseRoles("all", tied);
-    }
-  }
+  const Roles roles = quantize ? chosenRoles(model, config, target) : Roles();
   const QuantizeMethod* method = quantize ? findQuantizeMethod(config.text("weights.method")) : nullptr;
   if (prune && prune->needs.gram() && method && method->searchScales) {
     target.adjustments.push_back({"weights.method", method->name, std::string("rtn"),
@@ -260,6 +262,10 @@ WeightTarget weightTarget(const Model& model, const Config& config, const std::s
     if (!scalings.empty() && tensor.layer >= 0) scale(tensor, model.config(), method->name, scalings, recipe);
     if (recipe.pruneNeeds.any() || recipe.methodNeeds.any() || recipe.scaled()) recipe.calibration = statistics;
     if (recipe.pruneNeeds.factor || recipe.methodNeeds.factor) recipe.damping = config.real("calibration.damping");
+    if (tensor.role == TensorRole::down) recipe.super = superWeightsNamed(config.text("weights.super"));
+    if (recipe.super == SuperWeights::keep && recipe.method.empty()) recipe.super = SuperWeights::asOthers;  // nothing is rounded
+    if (recipe.super == SuperWeights::zero && recipe.method.empty() && recipe.format.storage == Storage::packed) recipe.format = {Storage::f16, 16, 0, true};
+    target.superWeights |= recipe.super != SuperWeights::asOthers;
     target.anyPacked |= recipe.format.storage == Storage::packed;
     target.key += recipe.key() + "\n";
     target.recipes.push_back(std::move(recipe));

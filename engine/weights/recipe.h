@@ -10,6 +10,7 @@
 #include "engine/prune/layer_drop.h"
 #include "engine/weights/matrix.h"
 #include "engine/weights/method_input.h"
+#include "engine/weights/super_weights.h"
 
 namespace winnow {
 
@@ -31,6 +32,8 @@ struct Recipe {
   double damping = 0;         // of the second moments, where a method factors them; else 0
   InputNeeds pruneNeeds, methodNeeds;  // what the two ask for; follows from their names
   MethodOptions options;               // of the quantization method
+  SuperWeights super = SuperWeights::asOthers;  // of a down projection
+  int superCount = kMostSuperWeights;           // the first so many that were found
   Scaling multiplied;                  // the input whose scales multiply the columns
   Scaling divided;                     // the input this tensor makes, divided by its scales
   bool scaled() const { return multiplied || divided; }
@@ -53,6 +56,7 @@ struct WeightTarget {
   LayerDrop layers;                     // which layers have no weights is known once the calibration text was measured
   std::vector<Adjustment> adjustments;  // what of the configuration can't be done, and why
   bool anyPacked = false;
+  bool superWeights = false;  // some recipe treats them apart
 };
 
 // How a type is stored when no knob says otherwise: plain types as they are, blocks that a packed format holds exactly as that,

@@ -53,8 +53,11 @@ const float** vectorSlot(WeightSet& set, TensorRole role, int layer) {
 }
 
 // What the methods of a recipe get to see.
-Result<MethodInputs> inputsOf(const MasterTensor& tensor, const Recipe& recipe, InputPreparer& preparer) {
+Result<MethodInputs> inputsOf(const MasterTensor& tensor, const Recipe& recipe, InputPreparer& preparer, const std::vector<SuperWeight>& super) {
   MethodInputs out;
+  if (recipe.super != SuperWeights::asOthers)
+    for (size_t i = 0; i < super.size() && i < static_cast<size_t>(recipe.superCount); ++i)
+      if (super[i].layer == tensor.layer) out.super.push_back(super[i]);
   if (recipe.calibration.empty()) return out;
   if (recipe.divided) {
     const auto divisors = preparer.scales(tensor.layer, recipe.divided.input, recipe.divided.choice);
@@ -122,12 +125,12 @@ int64_t WeightStore::bytesToMake(const WeightTarget& target) {
   return sum;
 }
 
-Result<std::shared_ptr<const WeightVersion>> WeightStore::make(size_t tensor, const Recipe& recipe, InputPreparer& preparer, ThreadPool& pool,
-                                                              ConvertProgress& progress) {
+Result<std::shared_ptr<const WeightVersion>> WeightStore::make(size_t tensor, const Recipe& recipe, InputPreparer& preparer,
+                                                              const std::vector<SuperWeight>& super, ThreadPool& pool, ConvertProgress& progress) {
   auto version = std::make_shared<WeightVersion>();
   const MasterTensor& master = model_->tensors()[tensor];
   try {
-    const Result<MethodInputs> inputs = place_->planning() ? MethodInputs() : inputsOf(master, recipe, preparer);
+    const Result<MethodInputs> inputs = place_->planning() ? MethodInputs() : inputsOf(master, recipe, preparer, super);
     if (!inputs) return inputs.error();
     for (const MethodInput* input : {&inputs->prune, &inputs->quantize})
       if (input->factor && input->factor->damping() > recipe.damping) version->damping = std::max(version->damping, input->factor->damping());
@@ -168,14 +171,20 @@ void WeightStore::noteDamping(const WeightTarget& target, WeightSet& set) const 
                                    ": it was raised for those, at most to " + toText(KnobValue{most}) + "."});
 }
 
-Result<std::shared_ptr<const WeightSet>> WeightStore::build(const WeightTarget& target, ThreadPool& pool, const CalibrationSource& calibration,
+Result<std::shared_ptr<const WeightSet>> WeightStore::build(const WeightTarget& target, ThreadPool& pool, const Measurements& measurements,
                                                             const Progress& progress) {
   CHECK(target.recipes.size() == model_->tensors().size(), target.recipes.size());
   std::shared_ptr<const Calibration> statistics;
   if (target.calibration && !place_->planning()) {
-    auto measured = calibration(*target.calibration, progress);
+    auto measured = measurements.calibration(*target.calibration, progress);
     if (!measured) return measured.error();
     statistics = *measured;
+  }
+  std::shared_ptr<const std::vector<SuperWeight>> super = std::make_shared<const std::vector<SuperWeight>>();
+  if (target.superWeights && !place_->planning()) {
+    auto found = measurements.superWeights(progress);
+    if (!found) return found.error();
+    super = *found;
   }
   auto set = std::make_shared<WeightSet>();
   Ledger uncounted;
@@ -201,7 +210,7 @@ Result<std::shared_ptr<const WeightSet>> WeightStore::build(const WeightTarget& 
     if (version) {
       converted.advance(tensor.rows * tensor.cols);
     } else {
-      auto made = make(i, target.recipes[i], preparer, pool, converted);
+      auto made = make(i, target.recipes[i], preparer, *super, pool, converted);
       if (!made) return made.error();
       version = std::move(*made);
     }
@@ -209,10 +218,16 @@ Result<std::shared_ptr<const WeightSet>> WeightStore::build(const WeightTarget& 
       *matrixSlot(*set, tensor.role, tensor.layer) = &version->matrix;
     else
       *vectorSlot(*set, tensor.role, tensor.layer) = static_cast<const float*>(version->matrix.data);
+    if (!version->corrections.empty()) set->layers[static_cast<size_t>(tensor.layer)].downCorrections = &version->corrections;
     set->versions.push_back(std::move(version));
   }
   if (!set->head) set->head = set->embedding;
   noteDamping(target, *set);
+  const bool nothing = target.superWeights && super->empty() && !place_->planning();
+  for (const Recipe& recipe : target.recipes)
+    if (nothing && recipe.super != SuperWeights::asOthers && (set->adjustments.empty() || set->adjustments.back().knob != "weights.super"))
+      set->adjustments.push_back({"weights.super", std::string(recipe.super == SuperWeights::keep ? "keep" : "zero"), std::string("off"),
+                                  "no weight of this model stands out as a super weight."});
   std::scoped_lock lock(mutex_);
   set->serial = ++sets_;
   return std::shared_ptr<const WeightSet>(std::move(set));

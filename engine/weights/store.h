@@ -25,6 +25,7 @@ struct LayerWeights {  // null where the model has none
   const float *qBias = nullptr, *kBias = nullptr, *vBias = nullptr, *oBias = nullptr;
   const float *gateBias = nullptr, *upBias = nullptr, *downBias = nullptr;
   const float *qNorm = nullptr, *kNorm = nullptr;  // [headDim]
+  const std::vector<WeightCorrection>* downCorrections = nullptr;  // null where there are none
 };
 
 struct WeightSet {
@@ -43,7 +44,11 @@ struct WeightSet {
   MemoryByTag memory(const Plan& plan) const;
 };
 
-using CalibrationSource = std::function<Result<std::shared_ptr<const Calibration>>(const CalibrationChoice&, const Progress&)>;
+// Where a store gets what methods look at; both block.
+struct Measurements {
+  std::function<Result<std::shared_ptr<const Calibration>>(const CalibrationChoice&, const Progress&)> calibration;
+  std::function<Result<std::shared_ptr<const std::vector<SuperWeight>>>(const Progress&)> superWeights;
+};
 
 class WeightStore {
  public:
@@ -51,16 +56,17 @@ class WeightStore {
   WeightStore(std::shared_ptr<const Model> model, std::unique_ptr<WeightPlace> place) : model_(std::move(model)), place_(std::move(place)) {}
 
   // Makes what is missing and returns the set. Thread-safe; the pool is the caller's. Errors: cancelled, no memory, no calibration.
-  Result<std::shared_ptr<const WeightSet>> build(const WeightTarget& target, ThreadPool& pool, const CalibrationSource& calibration,
+  Result<std::shared_ptr<const WeightSet>> build(const WeightTarget& target, ThreadPool& pool, const Measurements& measurements,
                                                  const Progress& progress);
+  bool corrects() const { return place_->corrects(); }
   int64_t bytesToMake(const WeightTarget& target);  // of the versions nobody holds yet
 
  private:
   void noteDamping(const WeightTarget& target, WeightSet& set) const;
   std::shared_ptr<const WeightVersion> find(size_t tensor, const std::string& recipe);
   std::shared_ptr<const PruneScores> findScores(size_t tensor, const Recipe& recipe);
-  Result<std::shared_ptr<const WeightVersion>> make(size_t tensor, const Recipe& recipe, InputPreparer& preparer, ThreadPool& pool,
-                                                    ConvertProgress& progress);
+  Result<std::shared_ptr<const WeightVersion>> make(size_t tensor, const Recipe& recipe, InputPreparer& preparer, const std::vector<SuperWeight>& super,
+                                                    ThreadPool& pool, ConvertProgress& progress);
 
   std::shared_ptr<const Model> model_;
   std::unique_ptr<WeightPlace> place_;

@@ -14,6 +14,7 @@ using namespace winnow::test;
 
 namespace {
 
+constexpr const char* kSmallLlama = "models/llama2xs-280k-f32.gguf";
 constexpr WeightFormat kThreeBits{Storage::packed, 3, 32, false};
 
 struct Layer {
@@ -117,6 +118,49 @@ TEST(scaling_at_eight_bits_changes_little) {
     EXPECT(relativeError(dense, awq) < 3 * relativeError(dense, rtn) + 1e-3, file, relativeError(dense, awq), relativeError(dense, rtn));
     EXPECT(awq != rtn, file);
   }
+}
+
+// Unrounded, what a layer computes is what it computed before: gains times the columns that read them, values and gated products times theirs.
+TEST(folded_scales_cancel) {
+  const auto model = value(Model::open(sharedData(kSmallLlama)));
+  const ModelConfig& c = model->config();
+  WeightTarget target = weightTarget(*model, resolve(configure({{"weights.bits", "4"}, {"weights.method", "awq"}}), c).config, "a text");
+  for (size_t i = 0; i < target.recipes.size(); ++i) {
+    target.recipes[i].method.clear();
+    target.recipes[i].methodNeeds = {};
+    if (isMatrix(model->tensors()[i].role)) target.recipes[i].format = ownFormat(model->tensors()[i]);
+  }
+  Ledger ledger;
+  ThreadPool pool(2);
+  const auto measured = std::make_shared<Calibration>(c, ledger);
+  std::mt19937 rng(2);
+  std::normal_distribution<float> draw;
+  for (int layer = 0; layer < c.layers; ++layer)
+    for (const auto& [input, cols] : {std::pair{LinearInput::attention, c.hidden}, {LinearInput::output, c.qRows()}, {LinearInput::ffn, c.hidden}, {LinearInput::down, c.ffn}}) {
+      std::vector<float> x(static_cast<size_t>(16 * cols));
+      for (size_t i = 0; i < x.size(); ++i) x[i] = draw(rng) * (i % 7 == 0 ? 20.0f : 1.0f);
+      measured->take(layer, input, x.data(), cols, 16, cols);
+    }
+  WeightStore store(model, ledger);
+  const auto set = value(store.build(target, pool, {[&](const CalibrationChoice&, const Progress&) { return Result<std::shared_ptr<const Calibration>>(measured); }, {}}, {}));
+  const auto plain = value(store.build(weightTarget(*model, Config(), ""), pool, {}, {}));
+  const auto f32 = [](const Matrix& m, int r, int col) { return static_cast<const float*>(m.data)[int64_t{r} * m.cols + col]; };
+  int changed = 0;
+  for (int layer = 0; layer < c.layers; ++layer) {
+    const LayerWeights &a = plain->layers[static_cast<size_t>(layer)], &b = set->layers[static_cast<size_t>(layer)];
+    for (int j = 0; j < c.hidden; ++j) {
+      changed += a.ffnNorm[j] != b.ffnNorm[j];
+      const float before = a.ffnNorm[j] * f32(*a.gate, 3, j);
+      EXPECT_NEAR(b.ffnNorm[j] * f32(*b.gate, 3, j), before, 1e-6 * std::fabs(before));
+      const float query = a.attnNorm[j] * f32(*a.q, 5, j);
+      EXPECT_NEAR(b.attnNorm[j] * f32(*b.q, 5, j), query, 1e-6 * std::fabs(query));
+    }
+    for (int j = 0; j < c.ffn; ++j) {
+      const float before = a.ffnNorm[1] * f32(*a.up, j, 1) * f32(*a.down, 2, j);
+      EXPECT_NEAR(b.ffnNorm[1] * f32(*b.up, j, 1) * f32(*b.down, 2, j), before, 2e-6 * std::fabs(before));
+    }
+  }
+  EXPECT(changed > c.layers * c.hidden / 2, changed);
 }
 
 TEST(matrices_that_are_left_alone_are_not_scaled) {

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#pragma once
+#include <vector>
+
+#include "engine/run/engine.h"
+#include "engine/weights/super_weights.h"
+
+namespace winnow {
+
+// Weights of down projections that a session's model can't do without, in the order they were found; empty when none stands out. Searched
+// once per engine, with the values of the file, whatever the session's configuration: a forward pass each, blocking.
+Result<std::vector<SuperWeight>> findSuperWeights(Session& session, const Progress& progress);
+
+}  // namespace winnow
