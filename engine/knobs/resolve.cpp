@@ -5,6 +5,7 @@
 #include "engine/cache/kv_format.h"
 #include "engine/cache/registry.h"
 #include "engine/knobs/knobs.h"
+#include "engine/quantize/method.h"
 #include "engine/prune/layer_drop.h"
 #include "engine/prune/method.h"
 
@@ -16,6 +17,10 @@ Config spelledOut(Config config, const ModelConfig& model) {
   const bool perLayer = !config.text("weights.layers").empty();
   if ((config.integer("weights.bits") < 16 || perLayer) && config.text("weights.method") == "none")
     config = config.with("weights.method", std::string("rtn"));
+  if (const QuantizeMethod* method = findQuantizeMethod(config.text("weights.method")); method && method->bits > 0) {
+    if (config.integer("weights.bits") == 16 && !perLayer) config = config.with("weights.bits", int64_t{method->bits});
+    if (config.text("weights.symmetric") == "auto") config = config.with("weights.symmetric", std::string("true"));
+  }
   // With widths per layer auto is decided for each matrix.
   if (config.text("weights.method") != "none" && config.text("weights.symmetric") == "auto" && !perLayer)
     config = config.with("weights.symmetric", std::string(config.integer("weights.bits") <= 3 ? "false" : "true"));
@@ -63,6 +68,12 @@ class Resolver {
     const Config& config = effective_.config;
     if (config.text("weights.method") != "none" && config.integer("weights.bits") == 16 && config.text("weights.layers").empty())
       adjust("weights.method", std::string("none"), "16 bits keep the file's own type: choose weights.bits below 16, or weights.layers, to quantize.");
+    const QuantizeMethod* method = findQuantizeMethod(effective_.config.text("weights.method"));
+    if (!method || method->bits == 0) return;
+    const std::string codes = method->name + " has symmetric codes of " + std::to_string(method->bits) + " bits alone.";
+    if (effective_.config.integer("weights.bits") < 16 && effective_.config.integer("weights.bits") != method->bits)
+      adjust("weights.bits", int64_t{method->bits}, codes);
+    if (effective_.config.text("weights.symmetric") != "true") adjust("weights.symmetric", std::string("true"), codes);
   }
 
   void pattern() {

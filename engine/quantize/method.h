@@ -33,6 +33,7 @@ struct QuantizeMethod {
   void (*quantizeRows)(const float* rows, int firstRow, int count, const MethodInput& input, Matrix& out);
   // Of a method that scales inputs: [cols], positive. Deterministic; when stopped the result has no meaning.
   std::vector<float> (*searchScales)(const ScaleSearch& search, ThreadPool& pool, const Progress& progress) = nullptr;
+  int bits = 0;  // of a method that has symmetric codes of this width alone; 0 = any width
 };
 
 std::span<const QuantizeMethod> quantizeMethods();

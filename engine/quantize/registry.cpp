@@ -8,6 +8,8 @@ std::span<const QuantizeMethod> quantizeMethods() {
       {"rtn", "Round to nearest", "baseline of GPTQ (Frantar et al., ICLR 2023), section 5", {}, quantizeRtn},
       {"gptq", "GPTQ: errors made up for in the columns that follow", "Frantar et al., ICLR 2023, section 3", {.factor = true}, quantizeGptq},
       {"awq", "AWQ: columns of large inputs scaled up", "Lin et al., MLSys 2024, section 3", {.norms = true}, quantizeAwq, searchAwqScales},
+      {"ternary", "Ternary, mean magnitude", "BitNet b1.58, Ma et al. 2024, section 2", {}, quantizeTernaryMean, nullptr, 2},
+      {"ternary-median", "Ternary, median magnitude", "Nielsen et al. 2024 (arXiv 2411.05882)", {}, quantizeTernaryMedian, nullptr, 2},
   };
   return methods;
 }

@@ -252,7 +252,8 @@ WeightTarget weightTarget(const Model& model, const Config& config, const std::s
       if (recipe.format.storage == Storage::packed && (!recipe.format.symmetric || prune->changesRest)) recipe.format = {Storage::f16, 16, 0, true};
     }
     if (const int bits = quantize ? wanted.bits(tensor, roles) : 16; bits < 16) {
-      recipe.format = quantizedFormat(config, bits);
+      recipe.format = quantizedFormat(config, method->bits > 0 ? method->bits : bits);
+      recipe.format.symmetric |= method->bits > 0;
       recipe.method = method->name;
       if (inBlock(tensor.role)) {
         recipe.methodNeeds = methodNeeds;

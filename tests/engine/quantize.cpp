@@ -20,9 +20,9 @@ WeightFormat packed(int bits, int group, bool symmetric) {
 struct Quantized {
   Ledger ledger;
   Matrix m;
-  Quantized(const std::vector<float>& w, int rows, int cols, const WeightFormat& format) : m(Matrix::allocate(ledger, format, rows, cols)) {
+  Quantized(const std::vector<float>& w, int rows, int cols, const WeightFormat& format, const char* method = "rtn") : m(Matrix::allocate(ledger, format, rows, cols)) {
     for (int r = 0; r < rows; r += 16)
-      findQuantizeMethod("rtn")->quantizeRows(w.data() + static_cast<size_t>(r) * static_cast<size_t>(cols), r, std::min(16, rows - r), {}, m);
+      findQuantizeMethod(method)->quantizeRows(w.data() + static_cast<size_t>(r) * static_cast<size_t>(cols), r, std::min(16, rows - r), {}, m);
   }
   std::vector<float> values() const {
     std::vector<float> out(static_cast<size_t>(m.rows) * static_cast<size_t>(m.cols));
@@ -135,6 +135,27 @@ TEST(rtn_signal_to_noise_matches_the_table) {
     const double db = sqnr(w, Quantized(w, rows, cols, packed(row.bits, row.group, row.symmetric)).values());
     EXPECT(std::fabs(db - row.db) <= 0.15, row.bits, row.group, row.symmetric, db, row.db);
   }
+}
+
+// quantization_and_kv.md W11 and 8.2; the scale is that of a row here.
+TEST(ternary_matches_the_table) {
+  const int rows = 64, cols = 8192;
+  const auto w = normal(static_cast<size_t>(rows) * cols, 77);
+  for (const auto& [method, db, zeros] : {std::tuple{"ternary", 5.80, 0.310}, {"ternary-median", 4.98, 0.264}}) {
+    const auto v = Quantized(w, rows, cols, packed(2, 0, true), method).values();
+    EXPECT(std::fabs(sqnr(w, v) - db) <= 0.15, method, sqnr(w, v), db);
+    const auto share = static_cast<double>(std::count(v.begin(), v.end(), 0.0f)) / static_cast<double>(v.size());
+    EXPECT(std::fabs(share - zeros) < 0.01, method, share);
+    auto four = w;
+    for (float& x : four) x *= 4;
+    const auto scaled = Quantized(four, rows, cols, packed(2, 0, true), method).values();
+    for (size_t i = 0; i < v.size(); ++i) EXPECT_EQ(scaled[i], 4 * v[i]);
+  }
+  // A median is the magnitude itself on ternary weights that are mostly not zero; a mean is not.
+  std::vector<float> trits(16 * 32);
+  for (size_t i = 0; i < trits.size(); ++i) trits[i] = i % 5 < 2 ? 0.0f : i % 2 == 0 ? 0.75f : -0.75f;
+  EXPECT(Quantized(trits, 16, 32, packed(2, 32, true), "ternary-median").values() == trits);
+  EXPECT(Quantized(trits, 16, 32, packed(2, 32, true), "ternary").values() != trits);
 }
 
 // (f)
