@@ -9,7 +9,8 @@
 namespace winnow {
 
 KvCache::KvCache(Ledger& ledger, const ModelConfig& model, int context)
-    : ledger_(ledger), kvHeads_(model.kvHeads), headDim_(model.headDim), pageTokens_(pageTokensFor(context)) {
+    : ledger_(ledger), kvHeads_(model.kvHeads), headDim_(model.headDim), pageTokens_(pageTokensFor(context)),
+      queryFloats_(model.qRows()) {
   layers_.resize(static_cast<size_t>(model.layers));
   for (Layer& layer : layers_) layer.heads.resize(static_cast<size_t>(kvHeads_));
 }
@@ -33,18 +34,19 @@ void KvCache::rollback() {
   size_t i = 0;
   for (Layer& layer : layers_)
     for (Head& head : layer.heads) head.tokens = marked_[i++];
+  queriesKept_ = 0;  // rows of those before may have been written over
   lengthsChanged();
 }
 
 void KvCache::truncate(int tokens) {
-  CHECK(!tracking_);
+  CHECK(!observed_.any());
   for (Layer& layer : layers_)
     for (Head& head : layer.heads) head.tokens = std::min(head.tokens, tokens);
   lengthsChanged();
 }
 
 void KvCache::beginAs(const KvCache& other, int tokens) {
-  CHECK(!tracking_ && !other.tracking_ && pageTokens_ == other.pageTokens_ && layers_.size() == other.layers_.size());
+  CHECK(!observed_.any() && !other.observed_.any() && pageTokens_ == other.pageTokens_ && layers_.size() == other.layers_.size());
   for (size_t layer = 0; layer < layers_.size(); ++layer) {
     Layer& l = layers_[layer];
     l.ownsKeys = other.layers_[layer].ownsKeys;
@@ -112,6 +114,7 @@ int64_t KvCache::liveBytes() const {
 }
 
 void KvCache::clear() {
+  queriesKept_ = 0;
   for (Layer& layer : layers_) {
     layer.ownsKeys = true;
     for (Head& head : layer.heads) head = Head();

@@ -3,6 +3,7 @@
 // and frees the pages behind them. Followers (attention sharing) own no keys. Pages are f16 [pageTokens, headDim] where the backend
 // computes (engine/cpu/kv_cache.h, engine/cuda/kv_cache.h); lengths and positions are known here.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -11,6 +12,16 @@
 #include "engine/model/config.h"
 
 namespace winnow {
+
+// Whose attention columnSums() holds.
+struct ObservedQueries {
+  int newest = 0;    // of so many newest queries, as of Backend::observe()
+  bool all = false;  // of every query so far
+  bool any() const { return all || newest > 0; }
+  bool operator==(const ObservedQueries&) const = default;
+};
+inline constexpr ObservedQueries kNobody{}, kEverybody{0, true};
+constexpr ObservedQueries newestQueries(int count) { return {count, false}; }
 
 class KvCache {
  public:
@@ -46,10 +57,11 @@ class KvCache {
   virtual void settle() {}
   void keepForPlan(int count);  // under a planning ledger, where nothing says which
 
-  // Attention mass per slot (H2O), made on demand and zero at first.
-  virtual void trackColumnSums(bool on) = 0;
-  bool tracksColumnSums() const { return tracking_; }
-  virtual std::span<const float> columnSums(int layer, int head) const = 0;  // as of readSums(); empty when they are not tracked
+  // Attention mass per slot: a policy's eyes. Zero at first.
+  virtual void observe(ObservedQueries queries) = 0;
+  const ObservedQueries& observed() const { return observed_; }
+  int queriesKept() const { return queriesKept_; }  // newest queries at hand, at most observed().newest
+  virtual std::span<const float> columnSums(int layer, int head) const = 0;  // as of readSums(); empty when nobody is observed
 
   virtual int64_t allocatedBytes() const = 0;
   int64_t liveBytes() const;
@@ -57,6 +69,8 @@ class KvCache {
 
  protected:
   KvCache(Ledger& ledger, const ModelConfig& model, int context);
+  size_t queryBytes() const { return static_cast<size_t>(observed_.newest) * static_cast<size_t>(queryFloats_) * sizeof(float); }  // of a layer
+  void keptQueries(int count) { queriesKept_ = std::min(queriesKept_ + count, observed_.newest); }
   struct Head {
     Buffer positions;  // int32 [capacity]
     int tokens = 0;
@@ -76,8 +90,9 @@ class KvCache {
   virtual void lengthsChanged() {}                  // otherwise than by appending and keeping
 
   Ledger& ledger_;
-  int kvHeads_, headDim_, pageTokens_;
-  bool tracking_ = false;
+  int kvHeads_, headDim_, pageTokens_, queryFloats_;  // queryFloats_: of a token, heads * headDim
+  ObservedQueries observed_;
+  int queriesKept_ = 0;
   std::vector<Layer> layers_;
 
  private:
