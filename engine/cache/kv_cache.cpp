@@ -44,6 +44,7 @@ void KvCache::truncate(int tokens) {
 }
 
 void KvCache::beginAs(const KvCache& other, int tokens) {
+  format_ = other.format_;
   CHECK(!tracking_ && !other.tracking_ && pageTokens_ == other.pageTokens_ && layers_.size() == other.layers_.size());
   for (size_t layer = 0; layer < layers_.size(); ++layer) {
     Layer& l = layers_[layer];
@@ -113,9 +114,18 @@ void KvCache::keep(int layer, int head, std::span<const int32_t> slots) {
   freePages(layer, head);
 }
 
+void KvCache::setFormat(const KvFormat& format, ThreadPool&) { CHECK(!format.quantizes()); }
+void KvCache::seal(ThreadPool&) {}
+
+int64_t KvCache::sideBytes(int layer, int head, bool) const { return int64_t{slots(layer, head)} * headDim_ * static_cast<int64_t>(sizeof(uint16_t)); }
+
 int64_t KvCache::readBytes(int layer, bool keys) const {
-  const int sides = keys && ownsKeys(layer) ? 2 : 1;
-  return slotsSeen(layer) * headDim_ * static_cast<int64_t>(sizeof(uint16_t)) * sides;
+  int64_t sum = 0;
+  for (int head = 0; head < kvHeads_; ++head) {
+    sum += sideBytes(layer, head, false);
+    if (keys && ownsKeys(layer)) sum += sideBytes(layer, head, true);
+  }
+  return sum;
 }
 
 int64_t KvCache::liveBytes() const {

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // Keys and values in pages per (layer, kv head), each head with its own length and original positions. Eviction gathers the kept slots
-// and frees the pages behind them. Followers (attention sharing) own no keys. Pages are f16 [pageTokens, headDim] where the backend
-// computes (engine/cpu/kv_cache.h, engine/cuda/kv_cache.h); lengths and positions are known here.
+// and frees the pages behind them. Followers (attention sharing) own no keys. Pages lie where the backend computes
+// (engine/cpu/kv_cache.h, engine/cuda/kv_cache.h), f16 [pageTokens, headDim] or, but for the newest of a head, sealed in the cache's
+// format; lengths and positions are known here.
 #pragma once
 #include <cstdint>
 #include <span>
 #include <vector>
 
+#include "engine/cache/kv_format.h"
 #include "engine/core/memory.h"
+#include "engine/core/threads.h"
 #include "engine/model/config.h"
 
 namespace winnow {
@@ -50,6 +53,14 @@ class KvCache {
   virtual void settle() {}
   void keepForPlan(int count);  // under a planning ledger, where nothing says which
 
+  // How pages are sealed from now on; sealed ones of more bits are sealed again in fewer, those of fewer stay as they are.
+  const KvFormat& format() const { return format_; }
+  virtual void setFormat(const KvFormat& format, ThreadPool& pool);
+  virtual void seal(ThreadPool& pool);  // pages that are full and not the newest, after each step; only the memory under a planning ledger
+  virtual bool asFormatted() const { return true; }      // no page lost more, or otherwise, than the present format would have it
+  virtual int64_t unsealedBytes() const { return 0; }    // of allocatedBytes(): f16 pages beside sealed ones
+  virtual int64_t takeRegrouped() { return 0; }          // slots that evictions rounded once more, since the last call
+
   // Attention mass per slot (H2O), made on demand and zero at first.
   virtual void trackColumnSums(bool on) = 0;
   bool tracksColumnSums() const { return tracking_; }
@@ -72,7 +83,9 @@ class KvCache {
   Head& at(int layer, int head) { return layers_[static_cast<size_t>(layer)].heads[static_cast<size_t>(head)]; }
   const Head& at(int layer, int head) const { return layers_[static_cast<size_t>(layer)].heads[static_cast<size_t>(head)]; }
   size_t pagesFor(int tokens) const { return (static_cast<size_t>(tokens) + static_cast<size_t>(pageTokens_) - 1) / static_cast<size_t>(pageTokens_); }
-  size_t pageBytes() const { return static_cast<size_t>(pageTokens_) * static_cast<size_t>(headDim_) * sizeof(uint16_t); }
+  PageShape shape() const { return {pageTokens_, headDim_}; }
+  size_t pageBytes() const { return shape().bytes({}); }
+  virtual int64_t sideBytes(int layer, int head, bool keys) const;  // live bytes of a head's keys or values
   void growPositions(Head& head, size_t pages);
   // Slots `slots` become the first ones of a head; its length and positions are still the old ones.
   virtual void gather(int layer, int head, std::span<const int32_t> slots) = 0;
@@ -81,6 +94,7 @@ class KvCache {
 
   Ledger& ledger_;
   int kvHeads_, headDim_, pageTokens_;
+  KvFormat format_;
   bool tracking_ = false;
   std::vector<Layer> layers_;
 

@@ -4,6 +4,7 @@
 // softmax over pages; taps are a second pass over (kv head, page) once the sums are known, so they leave `out` as it is, and each
 // column is summed by one thread in query order.
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "engine/core/check.h"
@@ -32,8 +33,8 @@ const float* reuseRow(const AttendArgs& args, int head, int query) {
 float* probabilityRow(const AttendArgs& args, int head, int query) {
   return args.probabilities + (int64_t{head} * args.queries + query) * args.probabilityStride;
 }
-HeadPages pagesOf(const AttendArgs& args, int kvHead) {
-  return {args.kv[kvHead].keys, args.kv[kvHead].values, args.pageTokens, args.headDim};
+bool sealed(const AttendArgs& args) {
+  return std::any_of(args.kv, args.kv + args.kvHeads, [](const KvHead& head) { return head.keyForms || head.valueForms; });
 }
 int longestOf(const AttendArgs& args) {
   int longest = 0;
@@ -45,13 +46,14 @@ int longestOf(const AttendArgs& args) {
 
 class Decode {
  public:
-  Decode(Context::Impl& impl, const AttendArgs& args)
+  Decode(Context::Impl& impl, int threads, const AttendArgs& args)
       : k_(impl.kernels), args_(args), group_(args.heads / args.kvHeads), longest_(longestOf(args)),
         chunks_((longest_ + kDecodeChunk - 1) / kDecodeChunk) {
     stride_ = chunks_ * kDecodeChunk;
     scores_ = impl.scores.need<float>(static_cast<size_t>(args.heads) * static_cast<size_t>(stride_));
     partial_ = impl.partial.need<float>(static_cast<size_t>(args.heads) * static_cast<size_t>(chunks_) * static_cast<size_t>(args.headDim));
     states_ = impl.states.need<float>(static_cast<size_t>(args.heads) * static_cast<size_t>(chunks_) * 2);
+    if (sealed(args)) tiles_ = impl.tiles.need<uint16_t>(static_cast<size_t>(threads) * kDecodeChunk * static_cast<size_t>(args.headDim));
   }
 
   int items() const { return args_.kvHeads * chunks_; }
@@ -61,25 +63,25 @@ class Decode {
     return int64_t{args_.heads} * (int64_t{chunks_} * args_.headDim + (taps ? longest_ : 0));
   }
 
-  void chunk(int item) const {
+  void chunk(int item, int thread) const {
     const int kvHead = item / chunks_, c = item % chunks_, n = args_.headDim;
     const Visible seen = visible(args_, args_.kv[kvHead], 0);
     const int begin = std::max(c * kDecodeChunk, seen.first), end = std::min((c + 1) * kDecodeChunk, seen.end);
     if (begin >= end) return;
-    const HeadPages pages = pagesOf(args_, kvHead);
-    const int firstHead = kvHead * group_;
+    const int firstHead = kvHead * group_, shift = begin / args_.pageTokens * args_.pageTokens;
     float* out = partialOf(firstHead, c);
-    if (args_.reuse) {
-      k_.weighValues(pages, reuseRow(args_, firstHead, 0) + begin, args_.probabilityStride, group_, begin, end, out);
-      return;
-    }
+    Table table;
+    const auto weigh = [&](const float* p, int64_t stride) {
+      k_.weighValues(f16Pages(kvHead, false, begin, end, thread, table), p, stride, group_, begin - shift, end - shift, out);
+    };
+    if (args_.reuse) return weigh(reuseRow(args_, firstHead, 0) + begin, args_.probabilityStride);
     float* s = scores_ + int64_t{firstHead} * stride_ + begin;
-    k_.scores(pages, args_.q + int64_t{firstHead} * n, group_, args_.scale, begin, end, s, stride_);
+    k_.scores(f16Pages(kvHead, true, begin, end, thread, table), args_.q + int64_t{firstHead} * n, group_, args_.scale, begin - shift, end - shift, s, stride_);
     for (int g = 0; g < group_; ++g) {
       float* state = stateOf(firstHead + g, c);
       k_.softmaxPart(s + g * stride_, end - begin, &state[0], &state[1]);
     }
-    k_.weighValues(pages, s, stride_, group_, begin, end, out);
+    weigh(s, stride_);
   }
 
   // Merges the chunks of a kv head's group in slot order and serves the taps.
@@ -98,6 +100,30 @@ class Decode {
   }
 
  private:
+  // The pages of [begin, end), the first of them as page 0. Sealed ones are unpacked for this thread, until it asks again.
+  using Table = std::array<const uint16_t*, kDecodeChunk>;
+  HeadPages f16Pages(int kvHead, bool keys, int begin, int end, int thread, Table& table) const {
+    const KvHead& kv = args_.kv[kvHead];
+    const int tokens = args_.pageTokens, first = begin / tokens;
+    const uint16_t* const* pages = (keys ? kv.keys : kv.values) + first;
+    const PageForm* forms = keys ? kv.keyForms : kv.valueForms;
+    if (forms) {
+      const PageShape shape{tokens, args_.headDim};
+      uint16_t* tile = tiles_ + int64_t{thread} * kDecodeChunk * args_.headDim;
+      for (int page = first; page * tokens < end; ++page) {
+        const auto at = static_cast<size_t>(page - first);
+        table[at] = pages[at];
+        if (!forms[page].sealed()) continue;
+        const int from = std::max(begin - page * tokens, 0), to = std::min(end - page * tokens, tokens);
+        uint16_t* rows = tile + (int64_t{page} * tokens + from - begin) * args_.headDim;
+        k_.unpackPage(shape, forms[page], pages[at], from, to, rows);
+        table[at] = rows - int64_t{from} * args_.headDim;
+      }
+      pages = table.data();
+    }
+    return {pages, pages, tokens, args_.headDim};
+  }
+
   float factor(int head, int c, float largest, float sum) const {
     return args_.reuse ? 1.0f : std::exp(stateOf(head, c)[0] - largest) / sum;
   }
@@ -129,6 +155,7 @@ class Decode {
   float* scores_;   // [heads, stride]: exp(score - largest of the chunk)
   float* partial_;
   float* states_;   // [heads, chunks]: largest score, sum
+  uint16_t* tiles_ = nullptr;  // f16 [threads, kDecodeChunk, headDim]: rows of sealed pages
 };
 
 // --- several queries ---------------------------------------------------------------------------------------------------
@@ -147,6 +174,7 @@ class Prefill {
     perThread_ = 2 * rows * n + rows * w + 2 * n * w;
     work_ = impl.threads.need<float>(perThread_ * static_cast<size_t>(threads));
     states_ = impl.states.need<float>(static_cast<size_t>(args.heads) * static_cast<size_t>(args.queries) * 2);
+    if (sealed(args)) tiles_ = impl.tiles.need<uint16_t>(static_cast<size_t>(threads) * static_cast<size_t>(args.pageTokens * args.headDim));
   }
 
   int items() const { return args_.kvHeads * blocks_; }
@@ -168,11 +196,11 @@ class Prefill {
       if (args_.reuse) {
         copyReused(b, begin, count, w.p);
       } else {
-        k_.transposeKeys(b.kv->keys[page], args_.headDim, count, width_, w.keys);
+        k_.transposeKeys(f16Page(*b.kv, true, page, count, thread), args_.headDim, count, width_, w.keys);
         k_.smallProduct(w.q, padded_, w.keys, width_, b.rows, args_.headDim, width_, w.p, width_, false);
         for (int r = 0; r < b.rows; ++r) softmaxRow(b, r, begin, count, w);
       }
-      k_.widenValues(b.kv->values[page], args_.headDim, count, padded_, w.values);
+      k_.widenValues(f16Page(*b.kv, false, page, count, thread), args_.headDim, count, padded_, w.values);
       k_.smallProduct(w.p, width_, w.values, padded_, b.rows, count, padded_, w.out, padded_, true);
     }
     for (int r = 0; r < b.rows; ++r) {
@@ -187,7 +215,7 @@ class Prefill {
     const int begin = page * args_.pageTokens, count = std::min(args_.pageTokens, args_.kv[kvHead].tokens - begin);
     if (count <= 0) return;
     const Work w = work(thread);
-    if (!args_.reuse) k_.transposeKeys(args_.kv[kvHead].keys[page], args_.headDim, count, width_, w.keys);
+    if (!args_.reuse) k_.transposeKeys(f16Page(args_.kv[kvHead], true, page, count, thread), args_.headDim, count, width_, w.keys);
     for (int i = 0; i < blocks_; ++i) {
       const Block b = blockOf(kvHead, i);
       if (args_.reuse) {
@@ -218,6 +246,17 @@ class Prefill {
     float* p;               // [rows, width]
     float *keys, *values;   // [headDim, width], [width, padded]
   };
+
+  // A page as it is, or unpacked for this thread until it asks again.
+  const uint16_t* f16Page(const KvHead& kv, bool keys, int page, int count, int thread) const {
+    const uint16_t* rows = (keys ? kv.keys : kv.values)[page];
+    const PageForm* forms = keys ? kv.keyForms : kv.valueForms;
+    if (!forms || !forms[page].sealed()) return rows;
+    const PageShape shape{args_.pageTokens, args_.headDim};
+    uint16_t* tile = tiles_ + int64_t{thread} * args_.pageTokens * args_.headDim;
+    k_.unpackPage(shape, forms[page], rows, 0, count, tile);
+    return tile;
+  }
 
   Block blockOf(int kvHead, int i) const {
     const int first = i * blockQueries_, queries = std::min(blockQueries_, args_.queries - first);
@@ -295,6 +334,7 @@ class Prefill {
   size_t perThread_;
   float* work_;
   float* states_;  // [heads, queries]: largest score, sum
+  uint16_t* tiles_ = nullptr;  // f16 [threads, pageTokens, headDim]
 };
 
 void check(const AttendArgs& args) {
@@ -326,9 +366,9 @@ void attend(Context& context, const AttendArgs& args) {
   Context::Impl& impl = context.impl();
   if (!context.planning()) check(args);
   if (args.queries == 1) {
-    const Decode decode(impl, args);
+    const Decode decode(impl, context.pool().threads(), args);
     if (context.planning()) return;
-    parallel(context, decode.items(), decode.work(), [&](int item, int) { decode.chunk(item); });
+    parallel(context, decode.items(), decode.work(), [&](int item, int thread) { decode.chunk(item, thread); });
     parallel(context, args.kvHeads, decode.mergeWork(), [&](int kvHead, int) { decode.merge(kvHead); });
     return;
   }

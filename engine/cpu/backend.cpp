@@ -155,7 +155,25 @@ void CpuBackend::project(const Step& step, const Op& op) {
     cpu::rope(context_, q, qRows, frequencies_.data(), model_.rope.dims, positions_.data(), n, model_.heads, model_.headDim);
     cpu::rope(context_, k, kvRows, frequencies_.data(), model_.rope.dims, positions_.data(), n, model_.kvHeads, model_.headDim);
   }
+  rotate(step, q, k);
   append(step, op, k, v);
+}
+
+void CpuBackend::rotate(const Step& step, float* q, float* k) {
+  if (ledger_.planning()) return;
+  int64_t row = 0;
+  for (const SequenceRows& sequence : step.in.sequences) {
+    const int64_t first = row;
+    row += sequence.count;
+    if (!sequence.cache->format().rotateKeys) continue;
+    context_.pool().run([&](int thread, int threads) {
+      const auto range = ThreadPool::split(sequence.count, 1, thread, threads);
+      for (int64_t t = first + range.begin; t < first + range.end; ++t) {
+        for (int c = 0; c < model_.qRows(); c += model_.headDim) rotateHadamard(q + t * model_.qRows() + c, model_.headDim);
+        for (int c = 0; c < model_.kvRows(); c += model_.headDim) rotateHadamard(k + t * model_.kvRows() + c, model_.headDim);
+      }
+    });
+  }
 }
 
 void CpuBackend::append(const Step& step, const Op& op, const float* k, const float* v) {

@@ -45,6 +45,7 @@ class CpuBackend final : public Backend {
   void embed(const Step& step);
   void project(const Step& step, const Op& op);   // qkv and vOnly
   void append(const Step& step, const Op& op, const float* k, const float* v);
+  void rotate(const Step& step, float* q, float* k);  // for the caches that keep rotated keys
   void attend(const Step& step, const Op& op);    // attend and attendReuse
   void output(const Step& step, const Op& op);    // o or down, added to the residual
   void gateUp(const Step& step, const Op& op);
@@ -72,6 +73,7 @@ class CpuDevice final : public Device {
   std::string description() const override;
   std::unique_ptr<Backend> makeBackend(Ledger& ledger, ThreadPool& pool, const BackendOptions& options) override;
   std::unique_ptr<WeightPlace> makeWeightPlace(Ledger& ledger) override { return std::make_unique<HostPlace>(ledger); }
+  bool sealsPages() const override { return true; }
 
  private:
   const ModelConfig& model_;  // the engine's, which outlives its device

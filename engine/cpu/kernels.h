@@ -3,6 +3,8 @@
 #pragma once
 #include <stdint.h>
 
+#include "engine/cache/page_form.h"
+
 namespace winnow::cpu {
 
 constexpr int kPackedBits = 9;  // tables are indexed by bits: 2, 3, 4, 5, 6, 8
@@ -108,6 +110,8 @@ struct KernelTable {
   // c[m][cols] (+)= a[m][k] b[k][cols]; cols a multiple of 16. Strides in floats.
   void (*smallProduct)(const float* a, int64_t aStride, const float* b, int64_t bStride, int m, int k, int cols, float* c, int64_t cStride,
                        bool accumulate);
+  // Slots [begin, end) of a sealed page as f16 rows.
+  void (*unpackPage)(const PageShape&, const PageForm&, const void* page, int begin, int end, uint16_t* out);
   void (*scaleRow)(float* x, int n, float factor);
   void (*addScaled)(float* out, const float* x, int n, float factor);
 

@@ -7,6 +7,7 @@
 #include "engine/cpu/plain.h"
 #include "engine/cpu/pointwise.h"
 #include "engine/cpu/rounding.h"
+#include "engine/cpu/sealed.h"
 #include "engine/cpu/update.h"
 
 namespace winnow::cpu {
@@ -39,6 +40,7 @@ constexpr KernelTable kTable = {
     .transposeKeys = transposeKeys,
     .widenValues = widenValues,
     .smallProduct = smallProduct,
+    .unpackPage = unpackPage,
     .scaleRow = scaleRow,
     .addScaled = addScaled,
     .rtnRow = rtnRow,

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "engine/cache/seal.h"
 #include "engine/core/check.h"
 
 namespace winnow::cpu {
@@ -28,51 +29,56 @@ void HostKvCache::reserve(int count) {
 void HostKvCache::growPages(int layer, int head, int slots) {
   HeadPages& own = pagesAt(layer, head);
   const size_t pages = pagesFor(slots);
-  const auto grow = [&](std::vector<Buffer>& owners, std::vector<const uint16_t*>& pointers) {
-    owners.reserve(pages);
-    pointers.reserve(pages);
-    while (owners.size() < pages) {
-      owners.emplace_back(ledger_, MemoryTag::kv, pageBytes());
-      pointers.push_back(owners.back().as<uint16_t>());
+  const auto grow = [&](Side& side) {
+    side.owners.reserve(pages);
+    side.pages.reserve(pages);
+    side.forms.reserve(pages);
+    while (side.owners.size() < pages) {
+      side.owners.push_back(page());
+      side.pages.push_back(side.owners.back().as<uint16_t>());
+      side.forms.emplace_back();
     }
   };
-  if (ownsKeys(layer)) grow(own.keys, own.keyPages);
-  grow(own.values, own.valuePages);
+  if (ownsKeys(layer)) grow(own.keys);
+  grow(own.values);
   growPositions(at(layer, head), pages);
 }
 
 void HostKvCache::beginAs(const KvCache& other, int tokens) {
-  KvCache::beginAs(other, tokens);
   const auto& source = static_cast<const HostKvCache&>(other);
+  clear();
+  KvCache::beginAs(other, tokens);
+  unlike_ = source.unlike_;
   const auto shared = static_cast<size_t>(tokens / pageTokens_);
-  const size_t rest = static_cast<size_t>(tokens % pageTokens_) * static_cast<size_t>(headDim_) * sizeof(uint16_t);
-  const auto borrow = [&](std::vector<Buffer>& owners, std::vector<const uint16_t*>& pointers, const std::vector<const uint16_t*>& from) {
-    owners.resize(shared);  // owns none of these
-    pointers.assign(from.begin(), from.begin() + static_cast<std::ptrdiff_t>(shared));
+  const int rest = tokens % pageTokens_;
+  const auto borrow = [&](Side& own, const Side& from) {
+    const auto count = static_cast<std::ptrdiff_t>(shared);
+    own.owners.resize(shared);  // owns none of these
+    own.pages.assign(from.pages.begin(), from.pages.begin() + count);
+    own.forms.assign(from.forms.begin(), from.forms.begin() + count);
+  };
+  const auto copyRest = [&](Side& own, const Side& from) {
+    auto* to = own.owners[shared].as<uint16_t>();
+    for (int slot = 0; slot < rest; ++slot, to += headDim_) readSlot(shape(), {from.pages[shared], &from.forms[shared], slot}, to);
   };
   for (int layer = 0; layer < layers(); ++layer)
     for (int h = 0; h < kvHeads_ && holds(layer); ++h) {
       HeadPages& own = pagesAt(layer, h);
-      const HeadPages& from = source.pages_[static_cast<size_t>(layer)].heads[static_cast<size_t>(h)];
+      const HeadPages& from = source.pagesAt(layer, h);
       own = HeadPages();
-      if (ownsKeys(layer)) borrow(own.keys, own.keyPages, from.keyPages);
-      borrow(own.values, own.valuePages, from.valuePages);
+      if (ownsKeys(layer)) borrow(own.keys, from.keys);
+      borrow(own.values, from.values);
       growPages(layer, h, tokens);
-      if (rest > 0 && ownsKeys(layer)) std::memcpy(own.keys[shared].data(), from.keyPages[shared], rest);
-      if (rest > 0) std::memcpy(own.values[shared].data(), from.valuePages[shared], rest);
+      if (rest > 0 && ownsKeys(layer)) copyRest(own.keys, from.keys);
+      if (rest > 0) copyRest(own.values, from.values);
     }
 }
 
 void HostKvCache::freePages(int layer, int head) {
   HeadPages& own = pagesAt(layer, head);
   const size_t pages = pagesFor(slots(layer, head));
-  const auto shrink = [&](std::vector<Buffer>& owners, std::vector<const uint16_t*>& pointers) {
-    if (owners.size() <= pages) return;
-    owners.erase(owners.begin() + static_cast<std::ptrdiff_t>(pages), owners.end());
-    pointers.resize(pages);
-  };
-  shrink(own.keys, own.keyPages);
-  shrink(own.values, own.valuePages);
+  own.keys.resize(pages);
+  own.values.resize(pages);
 }
 
 void HostKvCache::growSums(int slots) {
@@ -107,8 +113,8 @@ void HostKvCache::append(int layer, const float* k, const float* v, int64_t stri
         const int slot = head.tokens + i;
         const auto page = static_cast<size_t>(slot / pageTokens_);
         const int64_t in = int64_t{slot % pageTokens_} * headDim_;
-        if (k) storeHalf(k + i * stride + h * headDim_, headDim_, own.keys[page].as<uint16_t>() + in);
-        storeHalf(v + i * stride + h * headDim_, headDim_, own.values[page].as<uint16_t>() + in);
+        if (k) storeHalf(k + i * stride + h * headDim_, headDim_, own.keys.owners[page].as<uint16_t>() + in);
+        storeHalf(v + i * stride + h * headDim_, headDim_, own.values.owners[page].as<uint16_t>() + in);
         positions[slot] = first + i;
       }
       head.tokens += count;
@@ -125,8 +131,12 @@ std::span<const KvHead> HostKvCache::view(int layer, int keyLayer) {
   for (int h = 0; h < kvHeads_; ++h) {
     const Head& head = at(layer, h);
     KvHead& out = view_[static_cast<size_t>(h)];
-    out.keys = keyLayer < 0 ? nullptr : pagesAt(keyLayer, h).keyPages.data();
-    out.values = pagesAt(layer, h).valuePages.data();
+    const Side* keys = keyLayer < 0 ? nullptr : &pagesAt(keyLayer, h).keys;
+    const Side& values = pagesAt(layer, h).values;
+    out.keys = keys ? keys->pages.data() : nullptr;
+    out.values = values.pages.data();
+    out.keyForms = keys && (format_.keyBits < 16 || keys->anySealed()) ? keys->forms.data() : nullptr;
+    out.valueForms = format_.valueBits < 16 || values.anySealed() ? values.forms.data() : nullptr;
     out.tokens = head.tokens;
     out.positions = head.positions.as<int32_t>();
     CHECK(keyLayer < 0 || slots(keyLayer, h) == head.tokens, "leader and follower hold different slots", layer, keyLayer, h);
@@ -141,10 +151,7 @@ void HostKvCache::dropLayer(int layer) {
 
 void HostKvCache::dropKeys(int layer) {
   KvCache::dropKeys(layer);
-  for (HeadPages& head : pages_[static_cast<size_t>(layer)].heads) {
-    head.keys.clear();
-    head.keyPages.clear();
-  }
+  for (HeadPages& head : pages_[static_cast<size_t>(layer)].heads) head.keys = Side();
 }
 
 // Slots move towards the front only, so runs are moved in ascending order, each piece within one source and one target page.
@@ -167,9 +174,14 @@ void HostKvCache::copySlots(const std::vector<const uint16_t*>& pages, int pageT
 }
 
 void HostKvCache::gather(int layer, int head, std::span<const int32_t> slots) {
-  HeadPages& own = pagesAt(layer, head);
-  if (ownsKeys(layer)) copySlots(own.keyPages, pageTokens_, headDim_, slots);
-  copySlots(own.valuePages, pageTokens_, headDim_, slots);
+  for (const bool keys : {true, false}) {
+    Side& side = pagesAt(layer, head).side(keys);
+    if (keys && !ownsKeys(layer)) continue;
+    if (format_.bits(keys) < 16 || side.anySealed())
+      gatherSealed(side, keys, slots);
+    else
+      copySlots(side.pages, pageTokens_, headDim_, slots);
+  }
   if (!tracking_) return;
   float* sums = columnSums(layer) + head * sumStride_;
   for (size_t i = 0; i < slots.size(); ++i) sums[i] = sums[slots[i]];
@@ -191,13 +203,6 @@ std::span<const float> HostKvCache::columnSums(int layer, int head) const {
   return {pages_[static_cast<size_t>(layer)].sums.as<float>() + head * sumStride_, static_cast<size_t>(slots(layer, head))};
 }
 
-int64_t HostKvCache::allocatedBytes() const {
-  size_t pages = 0;
-  for (const LayerPages& layer : pages_)
-    for (const HeadPages& head : layer.heads) pages += head.keys.size() + head.values.size();
-  return static_cast<int64_t>(pages * pageBytes());
-}
-
 void HostKvCache::clear() {
   KvCache::clear();
   for (LayerPages& layer : pages_) {
@@ -205,6 +210,7 @@ void HostKvCache::clear() {
     for (HeadPages& head : layer.heads) head = HeadPages();
   }
   sumStride_ = 0;
+  unlike_ = false;
 }
 
 }  // namespace winnow::cpu

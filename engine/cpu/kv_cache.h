@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // Pages of keys and values in host memory, as the CPU's attention reads them.
 #pragma once
+#include <atomic>
+
 #include "engine/cache/kv_cache.h"
-#include "engine/core/threads.h"
 #include "engine/cpu/ops.h"
 
 namespace winnow::cpu {
@@ -21,6 +22,12 @@ class HostKvCache final : public KvCache {
   float* columnSums(int layer) { return pages_[static_cast<size_t>(layer)].sums.as<float>(); }  // [kvHeads, columnStride]
   int64_t columnStride() const { return sumStride_; }
 
+  void setFormat(const KvFormat& format, ThreadPool& pool) override;
+  void seal(ThreadPool& pool) override;
+  bool asFormatted() const override { return !unlike_; }
+  int64_t unsealedBytes() const override;
+  int64_t takeRegrouped() override { return regrouped_.exchange(0, std::memory_order_relaxed); }
+
   void beginAs(const KvCache& other, int tokens) override;
   void dropKeys(int layer) override;
   void dropLayer(int layer) override;
@@ -30,24 +37,51 @@ class HostKvCache final : public KvCache {
   int64_t allocatedBytes() const override;
 
  private:
+  struct Side {  // the pages of a head's keys or values
+    std::vector<Buffer> owners;  // empty for pages of another cache
+    std::vector<const uint16_t*> pages;
+    std::vector<PageForm> forms;
+    void resize(size_t count);
+    void replace(size_t page, Buffer buffer, const PageForm& form);
+    bool anySealed() const { return !forms.empty() && forms.front().sealed(); }  // the oldest pages are sealed first
+  };
   struct HeadPages {
-    std::vector<Buffer> keys, values;
-    std::vector<const uint16_t*> keyPages, valuePages;
+    Side keys, values;
+    Side& side(bool key) { return key ? keys : values; }
+    const Side& side(bool key) const { return key ? keys : values; }
   };
   struct LayerPages {
     std::vector<HeadPages> heads;
     Buffer sums;  // f32 [kvHeads, sumStride_]
   };
   HeadPages& pagesAt(int layer, int head) { return pages_[static_cast<size_t>(layer)].heads[static_cast<size_t>(head)]; }
+  const HeadPages& pagesAt(int layer, int head) const { return pages_[static_cast<size_t>(layer)].heads[static_cast<size_t>(head)]; }
+  Buffer page(const PageForm& form = {}) const { return Buffer(ledger_, MemoryTag::kv, shape().bytes(form)); }
   void growPages(int layer, int head, int slots);
   void growSums(int slots);
   void gather(int layer, int head, std::span<const int32_t> slots) override;
   void freePages(int layer, int head) override;
+  void lengthsChanged() override;
+  int64_t sideBytes(int layer, int head, bool keys) const override;
   static void copySlots(const std::vector<const uint16_t*>& pages, int pageTokens, int headDim, std::span<const int32_t> slots);
+
+  // kv_cache_sealed.cpp
+  template <class Body>
+  void eachSide(Body body);  // body(side, keys, slots of the head)
+  size_t sealable(int slots) const { return slots > 0 ? static_cast<size_t>((slots - 1) / pageTokens_) : 0; }  // pages before the newest
+  int sealSide(Side& side, bool keys, size_t page, std::span<const int32_t> slots);  // slots of the head; how many were rounded again
+  void openPage(Side& side, size_t page, std::span<const int32_t> slots);            // as f16 rows
+  void gatherSealed(Side& side, bool keys, std::span<const int32_t> slots);
+  void reseal(Side& side, bool keys);
+  void rotateKeys(Side& side);
+  void planForms(Side& side, bool keys, int slots);
+  void sealDue(Side& side, bool keys, int slots);
 
   int64_t sumStride_ = 0;
   std::vector<LayerPages> pages_;
   std::vector<KvHead> view_;
+  bool unlike_ = false;  // pages were sealed in another format, until clear()
+  std::atomic<int64_t> regrouped_{0};
 };
 
 }  // namespace winnow::cpu

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/cache/page_form.h"
 #include "engine/core/memory.h"
 #include "engine/core/threads.h"
 #include "engine/model/config.h"
@@ -72,13 +73,16 @@ void rope(Context& context, float* x /* [tokens, heads, headDim] */, int64_t str
 // gate[t][i] = act(gate[t][i]) * up[t][i]; up null: act alone.
 void activate(Context& context, Activation kind, float* gate, const float* up, int64_t count);
 
-// Attention over paged keys and values. Page p of a head holds slots [p*pageTokens, (p+1)*pageTokens), f16 [pageTokens, headDim].
+// Attention over paged keys and values. Page p of a head holds slots [p*pageTokens, (p+1)*pageTokens), f16 [pageTokens, headDim] or sealed.
 // The last `queries` slots of every head are the queries' own tokens, in order: query i sees slots [0, tokens - queries + i].
 struct KvHead {
-  const uint16_t* const* keys = nullptr;    // f16 pages; null with `reuse`
-  const uint16_t* const* values = nullptr;  // f16 pages
+  const uint16_t* const* keys = nullptr;    // pages; null with `reuse`
+  const uint16_t* const* values = nullptr;
   int tokens = 0;                           // slots, this step's included
   const int32_t* positions = nullptr;       // [tokens] original positions, ascending; needed for slidingWindow only
+  // What form each page has; null: all are f16.
+  const PageForm* keyForms = nullptr;
+  const PageForm* valueForms = nullptr;
 };
 struct AttendArgs {
   int heads = 0, kvHeads = 0, headDim = 0, queries = 0, pageTokens = 0;

@@ -113,6 +113,19 @@ INLINE void storeCodes(uint8_t* p, Vf a) {  // kLanes integers in [0, 255]
   _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(w, w));
 }
 
+template <int Bits>
+INLINE Vf codesToFloat(const uint8_t* row, int first) {  // kLanes codes of a sealed row from `first` on; may read past it, within the page
+  const uint8_t* p = row + first * Bits / 8;
+  if constexpr (Bits == 8) {
+    return loadByteFloats(p);
+  } else {
+    int32_t word;
+    memcpy(&word, p, 4);
+    const __m256i shifts = _mm256_setr_epi32(0, Bits, 2 * Bits, 3 * Bits, 4 * Bits, 5 * Bits, 6 * Bits, 7 * Bits);
+    return {_mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srlv_epi32(_mm256_set1_epi32(word), shifts), _mm256_set1_epi32((1 << Bits) - 1)))};
+  }
+}
+
 INLINE void transpose(Vf (&m)[8]) {
   __m256 t[8];
   UNROLL for (int i = 0; i < 8; i += 4) {

@@ -107,6 +107,22 @@ INLINE void storeCodes(uint8_t* p, Vf a) {  // kLanes integers in [0, 255]
 }
 
 // Rows become columns: 4x4 dword blocks inside 128-bit lanes, then the lanes.
+template <int Bits>
+INLINE Vf codesToFloat(const uint8_t* row, int first) {  // kLanes codes of a sealed row from `first` on; may read past it, within the page
+  const uint8_t* p = row + first * Bits / 8;
+  if constexpr (Bits == 8) {
+    return loadByteFloats(p);
+  } else {
+    int32_t low, high;
+    memcpy(&low, p, 4);
+    memcpy(&high, p + Bits, 4);
+    const __m512i words = _mm512_mask_set1_epi32(_mm512_set1_epi32(low), 0xff00, high);
+    const __m512i shifts = _mm512_setr_epi32(0, Bits, 2 * Bits, 3 * Bits, 4 * Bits, 5 * Bits, 6 * Bits, 7 * Bits, 0, Bits, 2 * Bits, 3 * Bits,
+                                             4 * Bits, 5 * Bits, 6 * Bits, 7 * Bits);
+    return {_mm512_cvtepi32_ps(_mm512_and_si512(_mm512_srlv_epi32(words, shifts), _mm512_set1_epi32((1 << Bits) - 1)))};
+  }
+}
+
 INLINE void transpose(Vf (&m)[16]) {
   __m512 t[16];
   UNROLL for (int i = 0; i < 16; i += 4) {

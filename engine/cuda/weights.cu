@@ -179,11 +179,11 @@ Converted DevicePlace::fromHost(const WeightWork& work, const DeviceMatrix& to, 
   std::shared_ptr<const PruneScores> scores;
   std::unique_ptr<Pruner> pruner;
   if (!work.recipe.prune.empty()) {
-    const TensorPruning pruning(work.tensor, work.recipe, work.inputs.prune, work.pool);
+    const TensorPruning pruning(work.tensor, work.recipe, work.inputs, work.pool);
     scores = pruning.prepare(host);
     pruner = pruning.pruner(*scores);
   }
-  if (const Converted converted = convert(work.tensor, work.recipe, pruner.get(), work.inputs.quantize, work.pool, work.progress, made); converted != Converted::done) return converted;
+  if (const Converted converted = convert(work.tensor, work.recipe, pruner.get(), work.inputs, work.pool, work.progress, made); converted != Converted::done) return converted;
   const auto send = [&](const DeviceBuffer& buffer, const void* from) {
     if (buffer.bytes() > 0) buffer.copyFrom(stream, from, buffer.bytes());
   };

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <utility>
 
+#include "engine/evaluate/held_out.h"
 #include "engine/evaluate/windows.h"
 
 namespace winnow {
@@ -250,7 +251,8 @@ std::optional<PerplexityMode> findPerplexityMode(std::string_view name) {
 }
 
 bool scoresStepwise(const PerplexityRequest& request, const Config& effective) {
-  return request.stepwise.value_or(effective.text("kv.policy") != "full" || effective.text("share.method") != "none");
+  return request.stepwise.value_or(effective.text("kv.policy") != "full" || effective.text("share.method") != "none" ||
+                                  effective.integer("kv.k_bits") < 16 || effective.integer("kv.v_bits") < 16);
 }
 
 std::string perplexityProtocol(const PerplexityRequest& request, bool stepwise) {
@@ -290,6 +292,7 @@ Result<PerplexityResult> measurePerplexity(Session& session, Session* baseline, 
                                            const std::function<void(const PerplexityWindow&)>& onWindow) {
   const auto began = std::chrono::steady_clock::now();
   if (Status checked = checkSessions(session, baseline, tokenizer, request); !checked) return checked.error();
+  if (Status held = heldOut(session.effective()->config, text); !held) return held.error();
   progress(0.0, "tokenizing");
   const std::vector<int32_t> tokens = tokenizer.encode(text, true);
   const VocabData& vocab = tokenizer.vocab();

@@ -2,6 +2,7 @@
 // Choices of the method knobs come from the registries: a new method appears here, in the panel, the CLI and sweeps by itself.
 #include "engine/knobs/declarations.h"
 
+#include "engine/cache/kv_format.h"
 #include "engine/cache/registry.h"
 #include "engine/prune/layer_drop.h"
 #include "engine/prune/method.h"
@@ -64,6 +65,12 @@ Knob text(std::string name, std::string title, std::string group, KnobType type,
   return knob;
 }
 
+Knob boolean(std::string name, std::string title, const std::string& group, bool value) {
+  Knob knob = text(std::move(name), std::move(title), group, KnobType::boolean, "", Apply::prepareWeights);
+  knob.defaultValue = value;
+  return knob;
+}
+
 InputNeeds pruneNeeds(const Config& config) {
   const PruneMethod* chosen = findPruneMethod(config.text("prune.method"));
   return chosen ? chosen->needs : InputNeeds{};
@@ -90,6 +97,7 @@ Knob layerRules(std::string name, std::string title, std::string group, RuleValu
 }
 
 bool evicts(const Config& config) { return config.text("kv.policy") != "full" || config.real("kv.budget") != 1.0; }
+bool quantizesKeys(const Config& config) { return config.integer("kv.k_bits") < 16; }
 bool shares(const Config& config) { return config.text("share.method") != "none" || config.integer("share.block") > 1; }
 
 }  // namespace
@@ -104,7 +112,8 @@ std::vector<Knob> weightKnobs() {
   knobs.push_back(bits);
 
   Knob method = enumeration("weights.method", "Quantization", group, names("none", quantizeMethods()), Apply::prepareWeights);
-  method.help = "How weights are rounded to fewer bits.";
+  method.help = "How weights are rounded to fewer bits. Methods that measure the calibration text do so for the matrices of the blocks; embedding and "
+                "head are rounded to nearest.";
   method.paper = papers(quantizeMethods());
   knobs.push_back(method);
 
@@ -131,6 +140,24 @@ std::vector<Knob> weightKnobs() {
   layers.help = "Bit widths of single layers and matrices before weights.bits, such as 0-3:8, 4-31:4, *.down:6. " + std::string(layerRuleHelp()) +
                 " 16 keeps the file's own type; an entry without a matrix follows weights.tensors.";
   knobs.push_back(layers);
+  const auto compensates = [](const Config& config) { return methodNeeds(config).factor; };
+  Knob order = boolean("weights.act_order", "Order by activity", group, true);
+  order.help = "GPTQ rounds the columns of the most active inputs first, while most columns are left to make up for them. Implies static groups.";
+  order.enabledIf = "weights.method is gptq";
+  order.enabled = compensates;
+  knobs.push_back(order);
+
+  Knob grids = boolean("weights.static_groups", "Static groups", group, false);
+  grids.help = "GPTQ fits the grid of a group to the original weights instead of those that earlier errors have changed.";
+  grids.enabledIf = "weights.method is gptq and weights.act_order is off";
+  grids.enabled = [compensates](const Config& config) { return compensates(config) && !config.boolean("weights.act_order"); };
+  knobs.push_back(grids);
+
+  Knob clip = boolean("weights.clip", "Clip", group, true);
+  clip.help = "AWQ clips the largest weights of a group where a finer grid for the others is worth more.";
+  clip.enabledIf = "weights.method is awq";
+  clip.enabled = [](const Config& config) { return config.text("weights.method") == "awq"; };
+  knobs.push_back(clip);
   return knobs;
 }
 
@@ -256,6 +283,29 @@ std::vector<Knob> cacheKnobs() {
   interval.enabledIf = "kv.policy is not full";
   interval.enabled = evicts;
   knobs.push_back(interval);
+
+  for (const bool keys : {true, false}) {
+    Knob bits = integer(keys ? "kv.k_bits" : "kv.v_bits", keys ? "Bits per key" : "Bits per value", group, 16, 2, 16, Apply::rebuildCache);
+    bits.choices = {"16", "8", "4", "3", "2"};
+    bits.unit = "bit";
+    bits.help = std::string(keys ? "Keys" : "Values") + " of full pages, packed in memory; the newest page and what attends within a prompt chunk stay 16 bit. "
+                "Scales add one bit per value in groups of 32.";
+    knobs.push_back(bits);
+  }
+  Knob quantizer = enumeration("kv.quantizer", "Scales of keys", group, names(kvQuantizers().front().name, kvQuantizers()), Apply::rebuildCache);
+  quantizer.help = "per_token: one scale per 32 values of a key. kivi: one per channel and up to 32 tokens, since large key values stay in their channels. "
+                   "Values are always quantized per token.";
+  quantizer.paper = papers(kvQuantizers());
+  quantizer.enabledIf = "kv.k_bits is below 16";
+  quantizer.enabled = quantizesKeys;
+  knobs.push_back(quantizer);
+
+  Knob rotate = text("kv.rotate", "Rotate keys", group, KnobType::boolean, "", Apply::rebuildCache);
+  rotate.defaultValue = false;
+  rotate.help = "Passes keys and queries through a Hadamard matrix: the same scores, and no channel that stands out when keys are rounded.";
+  rotate.enabledIf = "kv.k_bits is below 16";
+  rotate.enabled = quantizesKeys;
+  knobs.push_back(rotate);
   return knobs;
 }
 

@@ -2,6 +2,7 @@
 // From what was asked to what runs. Shorthands are spelled out in both records; every other difference carries a reason.
 #include <algorithm>
 
+#include "engine/cache/kv_format.h"
 #include "engine/cache/registry.h"
 #include "engine/knobs/knobs.h"
 #include "engine/prune/layer_drop.h"
@@ -48,6 +49,7 @@ class Resolver {
     layers();
     sharing();
     sinks();
+    cacheFormat();
     return std::move(effective_);
   }
 
@@ -101,6 +103,19 @@ class Resolver {
       adjust("kv.sinks", room, "a budget of " + std::to_string(room + 1) + " tokens has room for " + std::to_string(room) +
                                    (room == 1 ? " sink" : " sinks") + " beside the newest token.");
     }
+  }
+
+  void cacheFormat() {
+    constexpr int64_t kSmallestSet = 16;  // tokens
+    const auto quantized = [&] { return KvFormat::of(effective_.config).quantizes(); };
+    if (const auto reason = cannotSeal(model_); reason && quantized())
+      for (const char* knob : {"kv.k_bits", "kv.v_bits"})
+        if (effective_.config.integer(knob) < 16) adjust(knob, int64_t{16}, *reason);
+    const KvFormat format = KvFormat::of(effective_.config);
+    if (const auto reason = cannotRotate(model_); reason && format.rotateKeys) adjust("kv.rotate", false, *reason);
+    if (format.keysPerChannel && effective_.config.text("kv.policy") != "full" && effective_.config.integer("kv.interval") < kSmallestSet)
+      adjust("kv.interval", kSmallestSet,
+             "keys quantized per channel share scales among tokens: evicting every " + std::to_string(kSmallestSet) + " tokens lets those that stay keep theirs.");
   }
 
   const ModelConfig& model_;

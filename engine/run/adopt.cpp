@@ -27,7 +27,7 @@ void holdBack(Effective& next, const Config& running, Match match, const std::st
 }  // namespace
 
 Session::Impl::Request Session::Impl::makeRequest(const Config& config, const std::string& cause) const {
-  Request made{resolve(config, model), {}, cause};
+  Request made{core->resolved(config), {}, cause};
   made.weights = weightTarget(*core->model, made.wanted.config, core->options.calibrationSample);
   for (const Adjustment& adjustment : made.weights.adjustments) {
     made.wanted.adjustments.push_back(adjustment);
@@ -99,6 +99,7 @@ void Session::Impl::apply(const Weights& prepared, const std::optional<Error>& f
   takeWeights(prepared, failure, next);
   takeSharing(next);
   takeActivations(next);
+  takeCacheFormat(next.config);
   const EvictionSettings eviction = EvictionSettings::of(next.config);
   if (eviction != evictor.settings() || evictor.needsColumnSums() != cache->tracksColumnSums()) {
     const bool counted = evictor.needsColumnSums();
@@ -195,6 +196,17 @@ void Session::Impl::takeActivations(Effective& next) {
   activations = activationsOf(next.config.text("compute.activations"));
 }
 
+void Session::Impl::takeCacheFormat(const Config& config) {
+  const KvFormat wanted = KvFormat::of(config);
+  if (wanted == cache->format()) return;
+  const int64_t before = cache->allocatedBytes();
+  cache->setFormat(wanted, pool);
+  const int64_t after = cache->allocatedBytes();
+  if (before == after) return;
+  returnFreedMemory();
+  emit(EngineEvent::Kind::published, "kv.reformatted", "The pages of the cache were quantized again: " + std::to_string(before) + " → " + std::to_string(after) + " bytes.");
+}
+
 void Session::Impl::beginEpoch(const Effective& next) {
   const std::shared_ptr<const Effective> before = effective.get();
   std::vector<Adjustment> changes;
@@ -228,7 +240,7 @@ void Session::Impl::emit(EngineEvent::Kind kind, std::string code, std::string t
 void Session::Impl::updateMixed() {
   bool now = false;
   if (fed > 0) {
-    now = writtenMixed || writtenUnder != weights->key;
+    now = writtenMixed || writtenUnder != weights->key || !cache->asFormatted();
     if (evictedUnder) {
       const EvictionSettings& settings = evictor.settings();
       now |= settings.policy != evictedUnder->policy || settings.sinks > evictedUnder->sinks || cache->longest(0) < evictor.kept(fed);

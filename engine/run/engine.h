@@ -55,6 +55,7 @@ struct CacheStats {
   int64_t evictedTokens = 0;    // tokens fed - liveTokens
   int64_t allocatedBytes = 0;   // pages * page bytes
   int64_t liveBytes = 0;        // kept tokens * bytes
+  int64_t unsealedBytes = 0;    // of those allocated: 16-bit pages that are not quantized yet, though the format is
 };
 
 // Occupancy of the cache for a map: which original positions each (layer, kv head) still holds.

@@ -53,6 +53,7 @@ CacheStats Session::cache() const {
   stats.evictedTokens = cache.heldLayers() > 0 ? impl_->fed - stats.liveTokens : 0;
   stats.allocatedBytes = cache.allocatedBytes();
   stats.liveBytes = cache.liveBytes();
+  stats.unsealedBytes = cache.unsealedBytes();
   return stats;
 }
 

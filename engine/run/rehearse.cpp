@@ -15,6 +15,8 @@ Rehearsal rehearse(Backend& backend, Ledger& ledger, const RehearsedSession& ses
   const std::unique_ptr<KvCache> cache = backend.makeCache(session.context);
   Evictor evictor;
   evictor.configure(EvictionSettings::of(session.config), *cache);
+  ThreadPool alone(1);
+  cache->setFormat(KvFormat::of(session.config), alone);
   for (int layer = 0; layer < session.model.layers; ++layer) {
     if (session.plan.follower(layer)) cache->dropKeys(layer);
     if (!session.plan.attends(layer)) cache->dropLayer(layer);
@@ -28,9 +30,11 @@ Rehearsal rehearse(Backend& backend, Ledger& ledger, const RehearsedSession& ses
     const SequenceRows rows{cache.get(), fed, count};
     backend.run({session.plan, session.weights, {&rows, 1}, std::span(ids).first(static_cast<size_t>(count)), activations});
     fed += count;
-    if (!evictor.due(fed)) continue;
-    cache->keepForPlan(static_cast<int>(evictor.kept(fed)));
-    evictor.ran(fed);
+    if (evictor.due(fed)) {
+      cache->keepForPlan(static_cast<int>(evictor.kept(fed)));
+      evictor.ran(fed);
+    }
+    cache->seal(alone);
   }
   Rehearsal out{ledger.snapshot(), backend.memory()};
   for (size_t tag = 0; tag < out.all.size(); ++tag) out.all[tag] += out.onDevice[tag];

@@ -93,6 +93,7 @@ void Session::Impl::took(std::span<const int32_t> fedNow) {
   fed += static_cast<int64_t>(fedNow.size());
   fedPublished.store(fed, std::memory_order_relaxed);
   if (evictor.due(fed)) evict();
+  cache->seal(pool);
   updateMixed();
 }
 
@@ -177,8 +178,12 @@ void Session::Impl::evict() {
   const std::string text = std::to_string(evicted / (int64_t{cache->heldLayers()} * cache->kvHeads())) + " tokens left the cache (" + evictor.settings().policy + ", " +
                            std::to_string(evictor.kept(fed)) + " stay).";
   // A run of evictions that nobody has read yet is one event, at its last token.
-  if (!events.empty() && events.back().kind == EngineEvent::Kind::evicted) events.pop_back();
+  const auto unread = [&](std::string_view code) { return !events.empty() && events.back().code == code; };
+  const bool regrouped = cache->takeRegrouped() > 0 || unread("kv.regrouped");
+  if (unread("kv.regrouped")) events.pop_back();
+  if (unread("kv.evicted")) events.pop_back();
   emit(EngineEvent::Kind::evicted, "kv.evicted", text);
+  if (regrouped) emit(EngineEvent::Kind::warning, "kv.regrouped", "Eviction took groups of quantized keys apart: some keys that stay were rounded once more.");
 }
 
 void Session::Impl::clear() {
@@ -283,6 +288,7 @@ void Session::applyPolicyNow() {
   if (!impl_->evictor.evicts() || impl_->fed == 0) return;
   impl_->onOwnThread([&] {
     impl_->evict();
+    impl_->cache->seal(impl_->pool);
     impl_->updateMixed();
     return true;
   });

@@ -37,6 +37,7 @@ class Calibration final : public LinearInputTap {
   void take(int layer, LinearInput input, const float* x, int64_t stride, int tokens, int cols) override;
   // ||X_j||_2 of each input channel, [cols]. f32 of a double sum.
   std::vector<float> columnNorms(int layer, LinearInput input) const;
+  std::vector<float> meanMagnitudes(int layer, LinearInput input) const;  // mean |x_j|, [cols]
   bool hasMoments() const { return !moments_.empty(); }
   const SecondMoments& moments(int layer, LinearInput input) const;  // CHECKs hasMoments()
   int64_t tokens() const { return tokens_; }
@@ -48,7 +49,7 @@ class Calibration final : public LinearInputTap {
   void finish() { stream_.finish(); }  // nothing more comes
 
  private:
-  using PerInput = std::array<Buffer, static_cast<size_t>(LinearInput::count)>;  // sum of squares, double [cols]
+  using PerInput = std::array<Buffer, static_cast<size_t>(LinearInput::count)>;  // double [2, cols]: sum of squares, sum of magnitudes
   Ledger& ledger_;
   ThreadPool* pool_;
   std::vector<PerInput> sums_;  // [layers]

@@ -79,7 +79,18 @@ void writePlain(const float* rows, int64_t firstRow, int64_t count, Matrix& out)
 
 }  // namespace
 
-Converted convert(const MasterTensor& tensor, const Recipe& recipe, const Pruner* pruner, const MethodInput& quantize, ThreadPool& pool,
+void decodeScaled(const MasterTensor& tensor, int64_t row, int64_t count, const InputScaling& scaling, float* out) {
+  Model::decodeRows(tensor, row, count, out);
+  if (scaling.columns.empty() && scaling.divisors.empty()) return;
+  for (int64_t r = 0; r < count; ++r)
+    for (int64_t c = 0; c < tensor.cols; ++c) {
+      float& value = out[r * tensor.cols + c];
+      if (!scaling.columns.empty()) value *= scaling.columns[static_cast<size_t>(c)];
+      if (!scaling.divisors.empty()) value /= scaling.divisors[static_cast<size_t>(isMatrix(tensor.role) ? row + r : c)];
+    }
+}
+
+Converted convert(const MasterTensor& tensor, const Recipe& recipe, const Pruner* pruner, const MethodInputs& inputs, ThreadPool& pool,
                   ConvertProgress& progress, Matrix& out) {
   const QuantizeMethod* method = recipe.method.empty() ? nullptr : findQuantizeMethod(recipe.method);
   CHECK(recipe.method.empty() || method, recipe.method);
@@ -97,7 +108,7 @@ Converted convert(const MasterTensor& tensor, const Recipe& recipe, const Pruner
       const int64_t end = std::min<int64_t>(first + rowsPerClaim, tensor.rows);
       if (!blocks) {
         rows.resize(static_cast<size_t>((end - first) * tensor.cols));
-        Model::decodeRows(tensor, first, end - first, rows.data());
+        decodeScaled(tensor, first, end - first, inputs.scaling, rows.data());
         if ((method || pruner) && !allFinite(rows)) damaged.store(true, std::memory_order_relaxed);  // rounding would hide it
       }
       for (int64_t row = first; row < end; row += kTile) {
@@ -109,7 +120,7 @@ Converted convert(const MasterTensor& tensor, const Recipe& recipe, const Pruner
         }
         if (pruner) pruner->apply(tile, static_cast<int>(row), count);
         if (method)
-          method->quantizeRows(tile, static_cast<int>(row), count, quantize, out);
+          method->quantizeRows(tile, static_cast<int>(row), count, inputs.quantize, out);
         else
           writePlain(tile, row, count, out);
       }

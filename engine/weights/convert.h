@@ -36,10 +36,14 @@ enum class Converted : uint8_t { done, cancelled, damaged };  // damaged: a valu
 // What the methods of a recipe look at.
 struct MethodInputs {
   MethodInput prune, quantize;
+  InputScaling scaling;
 };
 
+// Master rows as f32, [count, cols], scaled.
+void decodeScaled(const MasterTensor& tensor, int64_t row, int64_t count, const InputScaling& scaling, float* out);
+
 // The calling thread reports progress; between tiles threads yield.
-Converted convert(const MasterTensor& tensor, const Recipe& recipe, const Pruner* pruner /* null: dense */, const MethodInput& quantize,
+Converted convert(const MasterTensor& tensor, const Recipe& recipe, const Pruner* pruner /* null: dense */, const MethodInputs& inputs,
                   ThreadPool& pool, ConvertProgress& progress, Matrix& out);
 
 }  // namespace winnow

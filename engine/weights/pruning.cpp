@@ -14,13 +14,13 @@ const PruneMethod& methodOf(const Recipe& recipe) {
 
 }  // namespace
 
-TensorPruning::TensorPruning(const MasterTensor& tensor, const Recipe& recipe, const MethodInput& statistics, ThreadPool& pool)
+TensorPruning::TensorPruning(const MasterTensor& tensor, const Recipe& recipe, const MethodInputs& inputs, ThreadPool& pool)
     : method_(methodOf(recipe)), level_{recipe.pruneRatio, parsePattern(recipe.prunePattern)} {
   input_.rows = static_cast<int>(tensor.rows);
   input_.cols = static_cast<int>(tensor.cols);
   input_.scope = recipe.pruneScope == "matrix" ? PruneScope::matrix : PruneScope::row;
-  input_.statistics = statistics;
-  input_.decode = [&tensor](int row, int count, float* out) { Model::decodeRows(tensor, row, count, out); };
+  input_.statistics = inputs.prune;
+  input_.decode = [&tensor, scaling = inputs.scaling](int row, int count, float* out) { decodeScaled(tensor, row, count, scaling, out); };
   input_.pool = &pool;
 }
 

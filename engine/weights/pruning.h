@@ -6,7 +6,7 @@
 #include "engine/core/threads.h"
 #include "engine/model/model.h"
 #include "engine/prune/method.h"
-#include "engine/weights/method_input.h"
+#include "engine/weights/convert.h"
 #include "engine/weights/recipe.h"
 
 namespace winnow {
@@ -14,7 +14,7 @@ namespace winnow {
 // One tensor with the scores its recipe prunes by: those that are known, or prepared now in the ledger.
 class TensorPruning {
  public:
-  TensorPruning(const MasterTensor& tensor, const Recipe& recipe, const MethodInput& statistics, ThreadPool& pool);
+  TensorPruning(const MasterTensor& tensor, const Recipe& recipe, const MethodInputs& inputs, ThreadPool& pool);
   std::shared_ptr<const PruneScores> prepare(Ledger& ledger) const { return method_.prepare(input_, ledger); }
   std::unique_ptr<Pruner> pruner(const PruneScores& scores) const { return scores.at(level_, input_); }
 

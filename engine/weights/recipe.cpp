@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <map>
+#include <set>
 
 #include "engine/core/suggest.h"
 #include "engine/prune/method.h"
@@ -15,6 +17,26 @@ namespace {
 
 bool inBlock(TensorRole role) {  // the linear layers of the blocks
   return isMatrix(role) && role != TensorRole::tokenEmbedding && role != TensorRole::positionEmbedding && role != TensorRole::head;
+}
+
+// The input of a layer that a tensor makes alone, without a nonlinear step between: scaling it can be undone there. count = none.
+LinearInput madeBy(TensorRole role, const ModelConfig& model) {
+  switch (role) {
+    case TensorRole::attnNorm:
+    case TensorRole::attnNormBias:
+      return LinearInput::attention;
+    case TensorRole::ffnNorm:
+    case TensorRole::ffnNormBias:
+      return LinearInput::ffn;
+    case TensorRole::v:
+    case TensorRole::vBias:
+      return model.heads == model.kvHeads ? LinearInput::output : LinearInput::count;
+    case TensorRole::up:
+    case TensorRole::upBias:
+      return model.gatedFfn ? LinearInput::down : LinearInput::count;
+    default:
+      return LinearInput::count;
+  }
 }
 
 struct Roles {
@@ -82,6 +104,53 @@ class PerMatrix {
   std::vector<LayerRule> layers_, ratios_;
 };
 
+// Inputs that can be scaled, per layer, with the format of the matrices that read them: one, of all that do; what makes the input is a norm
+// or a matrix that is quantized as well.
+using Scalable = std::map<std::pair<int, LinearInput>, WeightFormat>;
+
+Scalable scalable(const Model& model, const Config& config, const PerMatrix& wanted, const Roles& roles) {
+  struct Found {
+    std::set<int> widths;  // of the readers
+    bool made = false, sound = true;
+  };
+  std::map<std::pair<int, LinearInput>, Found> found;
+  for (const MasterTensor& tensor : model.tensors()) {
+    if (tensor.layer < 0) continue;
+    const int bits = isMatrix(tensor.role) ? wanted.bits(tensor, roles) : 0;
+    if (const LinearInput makes = madeBy(tensor.role, model.config()); makes != LinearInput::count) {
+      Found& input = found[{tensor.layer, makes}];
+      input.made = true;
+      input.sound &= bits < 16;
+    }
+    if (inBlock(tensor.role)) found[{tensor.layer, linearInputOf(tensor.role)}].widths.insert(bits);
+  }
+  Scalable out;
+  for (const auto& [input, f] : found)
+    if (f.made && f.sound && f.widths.size() == 1 && *f.widths.begin() < 16) out[input] = quantizedFormat(config, *f.widths.begin());
+  return out;
+}
+
+// What a method that scales does to one tensor.
+void scale(const MasterTensor& tensor, const ModelConfig& model, const std::string& method, const Scalable& inputs, Recipe& recipe) {
+  const auto choice = [&](LinearInput input) {
+    const auto found = inputs.find({tensor.layer, input});
+    return found == inputs.end() ? Scaling() : Scaling{input, {method, found->second}};
+  };
+  if (inBlock(tensor.role)) recipe.multiplied = choice(linearInputOf(tensor.role));
+  recipe.divided = choice(madeBy(tensor.role, model));
+}
+
+MethodOptions methodOptions(const QuantizeMethod& method, TensorRole role, const Config& config) {
+  MethodOptions out;
+  if (method.needs.factor) {
+    out.ordered = config.boolean("weights.act_order");
+    out.staticGroups = !out.ordered && config.boolean("weights.static_groups");
+  }
+  // Scores are products of queries and keys: what clipping does to them is not what it does to either.
+  if (method.searchScales) out.clip = config.boolean("weights.clip") && role != TensorRole::q && role != TensorRole::k;
+  return out;
+}
+
 }  // namespace
 
 std::string Recipe::key() const {
@@ -89,11 +158,22 @@ std::string Recipe::key() const {
   if (!method.empty()) out += " " + method;
   if (!prune.empty()) out += " " + prune + " " + toText(KnobValue{pruneRatio}) + " " + prunePattern + " " + pruneScope;
   if (!calibration.empty()) out += " [" + calibration + "]";
+  if (options.ordered) out += " ordered";
+  if (options.staticGroups) out += " static";
+  if (options.clip) out += " clipped";
+  out += scalingKey();
   if (damping > 0) out += " damped " + toText(KnobValue{damping});
   return out;
 }
 
-std::string Recipe::scoresKey() const { return prune + " " + pruneScope + " [" + calibration + "]"; }
+std::string Recipe::scalingKey() const {
+  std::string out;
+  if (multiplied) out += " multiplied for " + multiplied.choice.method + " " + multiplied.choice.format.describe();
+  if (divided) out += " divided for " + divided.choice.method + " " + divided.choice.format.describe();
+  return out;
+}
+
+std::string Recipe::scoresKey() const { return prune + " " + pruneScope + " [" + calibration + "]" + scalingKey(); }
 
 std::string CalibrationChoice::identity() const {
   std::error_code error;
@@ -136,6 +216,12 @@ WeightTarget weightTarget(const Model& model, const Config& config, const std::s
     }
   }
   const QuantizeMethod* method = quantize ? findQuantizeMethod(config.text("weights.method")) : nullptr;
+  if (prune && prune->needs.gram() && method && method->searchScales) {
+    target.adjustments.push_back({"weights.method", method->name, std::string("rtn"),
+                                  prune->name + " corrects weights for inputs as they were measured, and " + method->name +
+                                      " scales those: only one of the two can act. Choose rtn or gptq beside it."});
+    method = findQuantizeMethod("rtn");
+  }
   const InputNeeds pruneNeeds = prune ? prune->needs : InputNeeds{}, methodNeeds = method ? method->needs : InputNeeds{};
   std::string statistics;
   if (const int64_t count = config.integer("prune.layers"); count > 0 && config.text("prune.layers_method") != "none")
@@ -148,6 +234,7 @@ WeightTarget weightTarget(const Model& model, const Config& config, const std::s
   }
   if (target.layers.count > 0)
     target.key = "without " + std::to_string(target.layers.count) + " by " + target.layers.method + ", " + std::to_string(target.layers.protect) + " protected [" + statistics + "]\n";
+  const Scalable scalings = method && method->searchScales ? scalable(model, config, wanted, roles) : Scalable();
   for (const MasterTensor& tensor : model.tensors()) {
     Recipe recipe;
     recipe.format = isMatrix(tensor.role) ? ownFormat(tensor) : WeightFormat{};
@@ -164,10 +251,14 @@ WeightTarget weightTarget(const Model& model, const Config& config, const std::s
     }
     if (const int bits = quantize ? wanted.bits(tensor, roles) : 16; bits < 16) {
       recipe.format = quantizedFormat(config, bits);
-      recipe.method = config.text("weights.method");
-      if (inBlock(tensor.role)) recipe.methodNeeds = methodNeeds;
+      recipe.method = method->name;
+      if (inBlock(tensor.role)) {
+        recipe.methodNeeds = methodNeeds;
+        recipe.options = methodOptions(*method, tensor.role, config);
+      }
     }
-    if (recipe.pruneNeeds.any() || recipe.methodNeeds.any()) recipe.calibration = statistics;
+    if (!scalings.empty() && tensor.layer >= 0) scale(tensor, model.config(), method->name, scalings, recipe);
+    if (recipe.pruneNeeds.any() || recipe.methodNeeds.any() || recipe.scaled()) recipe.calibration = statistics;
     if (recipe.pruneNeeds.factor || recipe.methodNeeds.factor) recipe.damping = config.real("calibration.damping");
     target.anyPacked |= recipe.format.storage == Storage::packed;
     target.key += recipe.key() + "\n";

@@ -13,6 +13,13 @@
 
 namespace winnow {
 
+// Scales of one input of a layer, as a method searched them; none by default.
+struct Scaling {
+  LinearInput input = LinearInput::count;
+  ScalingChoice choice;
+  explicit operator bool() const { return input != LinearInput::count; }
+};
+
 struct Recipe {
   WeightFormat format;        // how the result is stored
   std::string method;         // quantization method; "" = the file's own values
@@ -23,8 +30,13 @@ struct Recipe {
   std::string calibration;    // identity of the statistics the methods look at; "" = none
   double damping = 0;         // of the second moments, where a method factors them; else 0
   InputNeeds pruneNeeds, methodNeeds;  // what the two ask for; follows from their names
+  MethodOptions options;               // of the quantization method
+  Scaling multiplied;                  // the input whose scales multiply the columns
+  Scaling divided;                     // the input this tensor makes, divided by its scales
+  bool scaled() const { return multiplied || divided; }
   std::string key() const;
   std::string scoresKey() const;  // of what pruning knows at every ratio and pattern
+  std::string scalingKey() const;
 };
 
 struct CalibrationChoice {

@@ -56,12 +56,26 @@ const float** vectorSlot(WeightSet& set, TensorRole role, int layer) {
 Result<MethodInputs> inputsOf(const MasterTensor& tensor, const Recipe& recipe, InputPreparer& preparer) {
   MethodInputs out;
   if (recipe.calibration.empty()) return out;
+  if (recipe.divided) {
+    const auto divisors = preparer.scales(tensor.layer, recipe.divided.input, recipe.divided.choice);
+    if (!divisors) return divisors.error();
+    out.scaling.divisors = *divisors;
+  }
+  if (recipe.multiplied) {
+    const auto columns = preparer.scales(tensor.layer, recipe.multiplied.input, recipe.multiplied.choice);
+    if (!columns) return columns.error();
+    out.scaling.columns = *columns;
+  }
+  if (!recipe.pruneNeeds.any() && !recipe.methodNeeds.any()) return out;
   const LinearInput input = linearInputOf(tensor.role);
-  auto prune = preparer.prepare(tensor.layer, input, recipe.pruneNeeds, {recipe.damping, false});
+  auto prune = preparer.prepare(tensor.layer, input, recipe.pruneNeeds, {recipe.damping, false}, out.scaling.columns);
   if (!prune) return prune.error();
-  auto quantize = preparer.prepare(tensor.layer, input, recipe.methodNeeds, {recipe.damping, false});
+  auto quantize = preparer.prepare(tensor.layer, input, recipe.methodNeeds, {recipe.damping, recipe.options.ordered}, out.scaling.columns);
   if (!quantize) return quantize.error();
-  return MethodInputs{*prune, *quantize};
+  out.prune = *prune;
+  out.quantize = *quantize;
+  out.quantize.options = recipe.options;
+  return out;
 }
 
 bool ofAttention(TensorRole role) { return role >= TensorRole::attnNorm && role <= TensorRole::kNorm; }

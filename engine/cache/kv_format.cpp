@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "engine/cache/kv_format.h"
+
+#include <array>
+#include <bit>
+#include <cmath>
+
+#include "engine/core/check.h"
+#include "engine/knobs/knobs.h"
+
+namespace winnow {
+
+std::span<const KvQuantizerInfo> kvQuantizers() {
+  static const std::array<KvQuantizerInfo, 2> quantizers = {{
+      {"per_token", "Keys and values per token", "", false},
+      {"kivi", "KIVI: keys per channel, values per token", "Liu et al., ICML 2024, arXiv 2402.02750", true},
+  }};
+  return quantizers;
+}
+
+KvFormat KvFormat::of(const Config& config) {
+  KvFormat format;
+  format.keyBits = static_cast<int>(config.integer("kv.k_bits"));
+  format.valueBits = static_cast<int>(config.integer("kv.v_bits"));
+  if (format.keyBits == 16) return format;
+  for (const KvQuantizerInfo& info : kvQuantizers())
+    if (info.name == config.text("kv.quantizer")) format.keysPerChannel = info.keysPerChannel;
+  format.rotateKeys = config.boolean("kv.rotate");
+  return format;
+}
+
+PageForm KvFormat::form(bool keys, const PageShape& shape) const {
+  PageForm form;
+  form.bits = static_cast<uint8_t>(bits(keys));
+  if (!form.sealed() || !perChannel(keys)) return form;
+  for (int end = shape.setTokens(); end <= shape.tokens; end += shape.setTokens()) form.ends[form.sets++] = static_cast<uint8_t>(end);
+  return form;
+}
+
+std::optional<std::string> cannotSeal(const ModelConfig& model) {
+  const PageShape shape{64, model.headDim};
+  const std::string has = "this model's heads have " + std::to_string(model.headDim) + " values: ";
+  if (model.headDim % 8 != 0) return has + "packing needs a multiple of 8.";
+  if (model.headDim % shape.group() != 0) return has + "groups of " + std::to_string(shape.group()) + " do not divide them.";
+  return std::nullopt;
+}
+
+std::optional<std::string> cannotRotate(const ModelConfig& model) {
+  if (std::has_single_bit(static_cast<unsigned>(model.headDim))) return std::nullopt;
+  return "this model's heads have " + std::to_string(model.headDim) + " values: a Hadamard rotation needs a power of two.";
+}
+
+void rotateHadamard(float* x, int n) {
+  CHECK(std::has_single_bit(static_cast<unsigned>(n)), n);
+  for (int half = 1; half < n; half *= 2)
+    for (int block = 0; block < n; block += 2 * half)
+      for (int i = block; i < block + half; ++i) {
+        const float a = x[i], b = x[i + half];
+        x[i] = a + b;
+        x[i + half] = a - b;
+      }
+  const float scale = 1.0f / std::sqrt(static_cast<float>(n));
+  for (int i = 0; i < n; ++i) x[i] *= scale;
+}
+
+}  // namespace winnow

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// In what form full pages are kept. One quantizer is one line in kv_format.cpp.
+#pragma once
+#include <optional>
+#include <span>
+#include <string>
+
+#include "engine/cache/page_form.h"
+#include "engine/model/config.h"
+
+namespace winnow {
+
+class Config;
+
+struct KvQuantizerInfo {
+  std::string name, title, paper;
+  bool keysPerChannel = false;  // else keys, like values, have their scales per token
+};
+std::span<const KvQuantizerInfo> kvQuantizers();  // "per_token" first
+
+struct KvFormat {
+  int keyBits = 16, valueBits = 16;
+  bool keysPerChannel = false;
+  bool rotateKeys = false;  // keys and queries pass a Hadamard matrix: the same scores, flatter keys
+  bool operator==(const KvFormat&) const = default;
+
+  static KvFormat of(const Config& config);  // effective
+  bool quantizes() const { return keyBits < 16 || valueBits < 16; }
+  int bits(bool keys) const { return keys ? keyBits : valueBits; }
+  bool perChannel(bool keys) const { return keys && keysPerChannel; }
+  // Of a page whose slots are sealed together.
+  PageForm form(bool keys, const PageShape& shape) const;
+};
+
+// Why heads of this size can't be sealed or rotated; nullopt when they can.
+std::optional<std::string> cannotSeal(const ModelConfig& model);
+std::optional<std::string> cannotRotate(const ModelConfig& model);
+
+// x becomes H x with H the normalized Hadamard matrix, its own inverse. n is a power of two.
+void rotateHadamard(float* x, int n);
+
+}  // namespace winnow

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// How one page of keys or values lies in memory: f16 rows [tokens, headDim], or *sealed*: unsigned codes, value = code * scale + min, with
+// f16 scales and minimums after the codes. Included by kernel files, so nothing of std::.
+//   codes       [tokens][headDim * bits / 8]: code i of a row at bits [i * bits, (i + 1) * bits), little-endian
+//   per token   [tokens][groups]{scale, min}: groups of min(32, headDim) neighbouring values of a row
+//   per channel [sets]{scales[headDim], mins[headDim]}: a set serves consecutive slots, as many as were sealed together (KIVI)
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+namespace winnow {
+
+constexpr int kMostSets = 8;
+
+struct PageForm {
+  uint8_t bits = 16;             // 16: f16 rows
+  uint8_t sets = 0;              // 0: per token
+  uint8_t ends[kMostSets] = {};  // set i serves the slots from ends[i - 1] to before ends[i]
+  bool sealed() const { return bits < 16; }
+};
+
+struct PageShape {
+  int tokens, headDim;
+  int group() const { return headDim < 32 ? headDim : 32; }         // values of a row that share a scale
+  int groups() const { return headDim / group(); }
+  int setTokens() const { return tokens < 32 ? tokens : 32; }       // slots sealed at once that share the scales of a channel
+  // Eviction leaves slots of several sets in one page. Up to here they keep their codes; beyond, the page is grouped anew.
+  int mostSets() const { return tokens < 32 ? 4 : kMostSets; }
+  size_t rowBytes(int bits) const { return static_cast<size_t>(headDim) * static_cast<size_t>(bits) / 8; }
+  size_t codeBytes(int bits) const { return static_cast<size_t>(tokens) * rowBytes(bits); }
+  size_t bytes(const PageForm& form) const {
+    if (!form.sealed()) return codeBytes(16);
+    const int scales = form.sets > 0 ? form.sets * headDim : tokens * groups();
+    return codeBytes(form.bits) + static_cast<size_t>(scales) * 2 * sizeof(uint16_t);
+  }
+};
+
+}  // namespace winnow

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// Packing rows into sealed pages and back, row by row; kernels read sealed pages a page at a time. Rounding is to nearest even with the
+// scale as it is stored (f16), so |x - x'| <= scale / 2 plus the f16 rounding of scale and result.
+#pragma once
+#include <array>
+#include <cstdint>
+#include <span>
+
+#include "engine/cache/page_form.h"
+
+namespace winnow {
+
+// A slot of a page, sealed or not.
+struct SlotSource {
+  const void* page;
+  const PageForm* form;
+  int slot;
+};
+
+void readSlot(const PageShape& shape, const SlotSource& source, uint16_t* out /* f16 [headDim] */);
+
+// What becomes of the slots of a full page. Slots that are sealed in the same form already keep their codes and scales; only where that
+// would need more sets than a page may have (mostSets) are all of them grouped anew.
+struct SealPlan {
+  PageForm form;
+  std::array<int, kMostSets> from{};  // set of the source that is kept, or -1
+  int again = 0;                      // slots rounded though they had been rounded before
+};
+SealPlan planSeal(const PageShape& shape, std::span<const SlotSource> slots /* [tokens] */, int bits, bool perChannel);
+void seal(const PageShape& shape, std::span<const SlotSource> slots, const SealPlan& plan, void* out /* bytes(plan.form) */);
+
+}  // namespace winnow

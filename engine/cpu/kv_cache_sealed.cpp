@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// Sealed pages of the host's cache: sealing after a step, another format, eviction.
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+
+#include "engine/cache/seal.h"
+#include "engine/core/check.h"
+#include "engine/core/dtype.h"
+#include "engine/cpu/kv_cache.h"
+
+namespace winnow::cpu {
+
+void HostKvCache::Side::resize(size_t count) {
+  if (pages.size() <= count) return;
+  owners.erase(owners.begin() + static_cast<std::ptrdiff_t>(count), owners.end());
+  pages.resize(count);
+  forms.resize(count);
+}
+
+void HostKvCache::Side::replace(size_t page, Buffer buffer, const PageForm& form) {
+  owners[page] = std::move(buffer);
+  pages[page] = owners[page].as<uint16_t>();
+  forms[page] = form;
+}
+
+template <class Body>
+void HostKvCache::eachSide(Body body) {
+  for (int layer = 0; layer < layers(); ++layer)
+    for (int head = 0; head < kvHeads_; ++head)
+      for (const bool keys : {true, false})
+        if (!keys || ownsKeys(layer)) body(pagesAt(layer, head).side(keys), keys, slots(layer, head));
+}
+
+int HostKvCache::sealSide(Side& side, bool keys, size_t page, std::span<const int32_t> slots) {
+  std::vector<SlotSource> sources;
+  for (const int32_t slot : slots) {
+    const auto from = static_cast<size_t>(slot / pageTokens_);
+    sources.push_back({side.pages[from], &side.forms[from], slot % pageTokens_});
+  }
+  const SealPlan plan = planSeal(shape(), sources, format_.bits(keys), format_.perChannel(keys));
+  Buffer packed = this->page(plan.form);
+  winnow::seal(shape(), sources, plan, packed.data());
+  side.replace(page, std::move(packed), plan.form);
+  return plan.again;
+}
+
+// Sources lie at or behind the page, so rows of an f16 page move within it.
+void HostKvCache::openPage(Side& side, size_t page, std::span<const int32_t> slots) {
+  const bool inPlace = !side.forms[page].sealed() && side.owners[page].bytes() > 0;
+  Buffer fresh = inPlace ? Buffer() : this->page();
+  uint16_t* to = inPlace ? side.owners[page].as<uint16_t>() : fresh.as<uint16_t>();
+  std::vector<uint16_t> row(static_cast<size_t>(headDim_));
+  for (const int32_t slot : slots) {
+    const auto from = static_cast<size_t>(slot / pageTokens_);
+    readSlot(shape(), {side.pages[from], &side.forms[from], slot % pageTokens_}, row.data());
+    std::memcpy(to, row.data(), row.size() * sizeof(uint16_t));
+    to += headDim_;
+  }
+  if (!inPlace) side.replace(page, std::move(fresh), {});
+}
+
+void HostKvCache::gatherSealed(Side& side, bool keys, std::span<const int32_t> slots) {
+  const auto tokens = static_cast<size_t>(pageTokens_);
+  const size_t toSeal = format_.bits(keys) < 16 ? sealable(static_cast<int>(slots.size())) : 0;
+  for (size_t page = 0; page * tokens < slots.size(); ++page) {
+    const auto own = slots.subspan(page * tokens, std::min(tokens, slots.size() - page * tokens));
+    const bool moves = own.back() != static_cast<int32_t>(page * tokens + own.size() - 1);  // ascending: then all are where they were
+    if (page < toSeal) {
+      if (moves || !side.forms[page].sealed()) regrouped_.fetch_add(sealSide(side, keys, page, own), std::memory_order_relaxed);
+    } else if (moves || (side.forms[page].sealed() && page >= sealable(static_cast<int>(slots.size())))) {
+      openPage(side, page, own);
+    }
+  }
+}
+
+void HostKvCache::planForms(Side& side, bool keys, int slots) {
+  for (size_t page = 0; page < side.pages.size(); ++page) {
+    const PageForm form = page < sealable(slots) ? format_.form(keys, shape()) : PageForm();
+    if (side.owners[page].bytes() != shape().bytes(form)) side.replace(page, this->page(form), form);
+  }
+}
+
+void HostKvCache::sealDue(Side& side, bool keys, int slots) {
+  std::vector<int32_t> own(static_cast<size_t>(pageTokens_));
+  for (size_t page = sealable(slots); page-- > 0 && !side.forms[page].sealed();) {
+    std::iota(own.begin(), own.end(), static_cast<int32_t>(page) * pageTokens_);
+    sealSide(side, keys, page, own);
+  }
+}
+
+void HostKvCache::seal(ThreadPool& pool) {
+  if (!format_.quantizes()) return;
+  if (ledger_.planning())
+    return eachSide([&](Side& side, bool keys, int slots) {
+      if (format_.bits(keys) < 16) planForms(side, keys, slots);
+    });
+  struct Due {
+    Side* side;
+    bool keys;
+    int slots;
+  };
+  std::vector<Due> due;
+  eachSide([&](Side& side, bool keys, int slots) {
+    const size_t full = sealable(slots);
+    if (format_.bits(keys) < 16 && full > 0 && !side.forms[full - 1].sealed()) due.push_back({&side, keys, slots});
+  });
+  if (due.empty()) return;
+  pool.run([&](int thread, int threads) {
+    const auto range = ThreadPool::split(static_cast<int64_t>(due.size()), 1, thread, threads);
+    for (int64_t i = range.begin; i < range.end; ++i) sealDue(*due[static_cast<size_t>(i)].side, due[static_cast<size_t>(i)].keys, due[static_cast<size_t>(i)].slots);
+  });
+}
+
+// Fewer bits take hold of what is there; more bits would only store the same loss in more bytes.
+void HostKvCache::reseal(Side& side, bool keys) {
+  const int bits = format_.bits(keys);
+  std::vector<int32_t> own(static_cast<size_t>(pageTokens_));
+  for (size_t page = 0; page < side.pages.size() && side.forms[page].sealed(); ++page) {
+    if (side.forms[page].bits > bits) {
+      std::iota(own.begin(), own.end(), static_cast<int32_t>(page) * pageTokens_);
+      sealSide(side, keys, page, own);
+    }
+    unlike_ = unlike_ || side.forms[page].bits < bits || (side.forms[page].sets > 0) != format_.perChannel(keys);
+  }
+}
+
+// All keys of a cache are rotated or none is: queries are so as a whole.
+void HostKvCache::rotateKeys(Side& side) {
+  const PageForm f16;
+  std::vector<float> row(static_cast<size_t>(headDim_));
+  for (size_t page = 0; page < side.pages.size(); ++page) {
+    const PageForm was = side.forms[page];
+    Buffer open = this->page();
+    auto* to = open.as<uint16_t>();
+    std::vector<SlotSource> sources;
+    for (int slot = 0; slot < pageTokens_; ++slot, to += headDim_) {
+      readSlot(shape(), {side.pages[page], &was, slot}, to);
+      std::transform(to, to + headDim_, row.begin(), f16ToFloat);
+      rotateHadamard(row.data(), headDim_);
+      std::transform(row.begin(), row.end(), to, floatToF16);
+      sources.push_back({open.data(), &f16, slot});
+    }
+    if (!was.sealed()) {
+      side.replace(page, std::move(open), f16);
+      continue;
+    }
+    const SealPlan plan = planSeal(shape(), sources, was.bits, was.sets > 0);
+    Buffer packed = this->page(plan.form);
+    winnow::seal(shape(), sources, plan, packed.data());
+    side.replace(page, std::move(packed), plan.form);
+  }
+}
+
+void HostKvCache::setFormat(const KvFormat& format, ThreadPool& pool) {
+  if (format == format_) return;
+  const bool turn = format.rotateKeys != format_.rotateKeys;
+  format_ = format;
+  if (ledger_.planning()) return;
+  unlike_ = false;
+  struct All {
+    Side* side;
+    bool keys;
+  };
+  std::vector<All> all;
+  eachSide([&](Side& side, bool keys, int) { all.push_back({&side, keys}); });
+  std::atomic<bool> unlike{false};
+  for (const auto& [side, keys] : all) {
+    if (turn && keys) {
+      unlike = unlike || side->anySealed();  // sealed keys were rounded as they lay
+      rotateKeys(*side);
+    }
+    reseal(*side, keys);
+  }
+  unlike_ = unlike_ || unlike;
+  seal(pool);
+}
+
+int64_t HostKvCache::sideBytes(int layer, int head, bool keys) const {
+  const Side& side = pagesAt(layer, head).side(keys);
+  const int held = slots(layer, head);
+  int64_t sum = 0, sealedSlots = 0;
+  if (side.anySealed())
+    for (const PageForm& form : side.forms) {
+      if (!form.sealed()) break;
+      KvFormat nominal;
+      (keys ? nominal.keyBits : nominal.valueBits) = form.bits;
+      nominal.keysPerChannel = form.sets > 0;
+      sum += static_cast<int64_t>(shape().bytes(nominal.form(keys, shape())));
+      sealedSlots += pageTokens_;
+    }
+  return sum + (held - sealedSlots) * headDim_ * static_cast<int64_t>(sizeof(uint16_t));
+}
+
+int64_t HostKvCache::allocatedBytes() const {
+  int64_t sum = 0;
+  for (const LayerPages& layer : pages_)
+    for (const HeadPages& head : layer.heads)
+      for (const bool keys : {true, false})
+        for (const Buffer& page : head.side(keys).owners) sum += static_cast<int64_t>(page.bytes());
+  return sum;
+}
+
+int64_t HostKvCache::unsealedBytes() const {
+  int64_t sum = 0;
+  for (const LayerPages& layer : pages_)
+    for (const HeadPages& head : layer.heads)
+      for (const bool keys : {true, false})
+        for (size_t page = 0; page < head.side(keys).owners.size(); ++page)
+          if (format_.bits(keys) < 16 && !head.side(keys).forms[page].sealed()) sum += static_cast<int64_t>(head.side(keys).owners[page].bytes());
+  return sum;
+}
+
+// Slots were forgotten: a page that was sealed and is no longer full has to take new ones.
+void HostKvCache::lengthsChanged() {
+  for (int layer = 0; layer < layers(); ++layer)
+    for (int head = 0; head < kvHeads_; ++head)
+      for (const bool keys : {true, false}) {
+        Side& side = pagesAt(layer, head).side(keys);
+        const int held = slots(layer, head), rest = held % pageTokens_;
+        size_t full = static_cast<size_t>(held / pageTokens_);
+        if (full < side.pages.size() && side.forms[full].sealed() && rest > 0) {
+          std::vector<int32_t> own(static_cast<size_t>(rest));
+          std::iota(own.begin(), own.end(), static_cast<int32_t>(full) * pageTokens_);
+          openPage(side, full, own);
+        }
+        full = pagesFor(held);
+        if (full < side.pages.size() && side.forms[full].sealed()) side.resize(full);
+      }
+}
+
+}  // namespace winnow::cpu
