@@ -9,6 +9,26 @@
 #include "engine/run/branches.h"
 
 namespace winnow {
+namespace {
+
+// Numbers the layers that attend, so that those that were dropped leave no gap.
+class AttendingLayers final : public AttentionTap {
+ public:
+  AttendingLayers(const Plan& plan, AttentionTap& to) : to_(to) {
+    for (size_t layer = 0; layer < plan.parts.size(); ++layer) number_.push_back(plan.parts[layer].attention ? next_++ : -1);
+  }
+  static int64_t count(const Plan& plan) {
+    return std::count_if(plan.parts.begin(), plan.parts.end(), [](const LayerParts& parts) { return parts.attention; });
+  }
+  void take(int layer, const AttentionRows& rows) override { to_.take(number_[static_cast<size_t>(layer)], rows); }
+
+ private:
+  AttentionTap& to_;
+  int next_ = 0;
+  std::vector<int> number_;  // [layers]
+};
+
+}  // namespace
 
 ModelScorer::ModelScorer(Session& session, const Tokenizer& tokenizer, std::string question, std::vector<int32_t> response, std::stop_token stop, bool together)
     : session_(session), tokenizer_(tokenizer), question_(std::move(question)), response_(std::move(response)), together_(together) {
@@ -122,9 +142,10 @@ Result<AttentionMass> ModelScorer::attention(const std::string& context, const s
     if (source < sources.size() && last >= sources[source].start) owner[i] = static_cast<int>(source);
   }
   const auto firstQuery = static_cast<int64_t>(prompt.size()) - 1;
-  const auto count = static_cast<int64_t>(response_.size()), layers = static_cast<int64_t>(session_.plan().sharing.size());
+  const auto count = static_cast<int64_t>(response_.size()), layers = AttendingLayers::count(session_.plan());
   AttentionFlow flow(static_cast<int>(layers), static_cast<int>(sources.size()), std::move(owner), firstQuery, firstQuery + count, rollout);
-  session_.observeAttention(&flow);
+  AttendingLayers attending(session_.plan(), flow);
+  session_.observeAttention(&attending);
   auto scored = scorePrompt(std::move(prompt), 0);
   session_.observeAttention(nullptr);
   if (!scored) return scored.error();

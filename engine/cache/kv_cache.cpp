@@ -49,6 +49,8 @@ void KvCache::beginAs(const KvCache& other, int tokens) {
   for (size_t layer = 0; layer < layers_.size(); ++layer) {
     Layer& l = layers_[layer];
     l.ownsKeys = other.layers_[layer].ownsKeys;
+    l.held = other.layers_[layer].held;
+    if (!l.held) continue;
     for (size_t h = 0; h < l.heads.size(); ++h) {
       Head& head = l.heads[h];
       const Head& from = other.layers_[layer].heads[h];
@@ -81,6 +83,17 @@ int64_t KvCache::slotsSeen(int layer) const {
   int64_t sum = 0;
   for (int h = 0; h < kvHeads_; ++h) sum += slots(layer, h);
   return sum;
+}
+
+void KvCache::dropLayer(int layer) {
+  Layer& dropped = layers_[static_cast<size_t>(layer)];
+  dropped.held = false;
+  for (Head& head : dropped.heads) head = Head();
+  lengthsChanged();
+}
+
+int KvCache::heldLayers() const {
+  return static_cast<int>(std::count_if(layers_.begin(), layers_.end(), [](const Layer& layer) { return layer.held; }));
 }
 
 void KvCache::dropKeys(int layer) { layers_[static_cast<size_t>(layer)].ownsKeys = false; }
@@ -123,7 +136,7 @@ int64_t KvCache::liveBytes() const {
 
 void KvCache::clear() {
   for (Layer& layer : layers_) {
-    layer.ownsKeys = true;
+    layer.ownsKeys = layer.held = true;
     for (Head& head : layer.heads) head = Head();
   }
 }

@@ -40,7 +40,11 @@ class KvCache {
   // stay as they are. Without column sums only.
   virtual void beginAs(const KvCache& other, int tokens);
   virtual void dropKeys(int layer);
-  virtual void clear();  // no slots, no pages; followers own keys again
+  // The layer is in no plan: it holds nothing and gets nothing, until clear().
+  virtual void dropLayer(int layer);
+  bool holds(int layer) const { return layers_[static_cast<size_t>(layer)].held; }
+  int heldLayers() const;
+  virtual void clear();  // no slots, no pages; followers own keys again, dropped layers are held
 
   // Eviction: readSums(), then keep() for each head that loses slots (several heads at once from several threads), then settle(), which
   // leaves the pages as kept.
@@ -74,7 +78,7 @@ class KvCache {
   };
   struct Layer {
     std::vector<Head> heads;
-    bool ownsKeys = true;
+    bool ownsKeys = true, held = true;
   };
   Head& at(int layer, int head) { return layers_[static_cast<size_t>(layer)].heads[static_cast<size_t>(head)]; }
   const Head& at(int layer, int head) const { return layers_[static_cast<size_t>(layer)].heads[static_cast<size_t>(head)]; }

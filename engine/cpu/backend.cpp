@@ -42,6 +42,9 @@ struct CpuBackend::Step {
   void tap(const Op& op, LinearInput input, const float* x, int cols) const {
     if (in.tap) in.tap->take(op.layer, input, x, cols, n, cols);
   }
+  void tapStream(int point, const float* x, int cols) const {
+    if (in.tap) in.tap->takeStream(point, x, cols, n);
+  }
 };
 
 CpuBackend::CpuBackend(Ledger& ledger, const ModelConfig& model, ThreadPool& pool, Isa isa, const BackendOptions& options)
@@ -77,6 +80,7 @@ void CpuBackend::run(const ForwardInput& input) {
     time.ns = ns >= 0 ? ns : nsSince(start);
     input.times->push_back(time);
   }
+  step.tapStream(2 * model_.layers, buffers_.residual.as<float>(), model_.hidden);
 }
 
 void CpuBackend::embed(const Step& step) {
@@ -133,6 +137,7 @@ void CpuBackend::project(const Step& step, const Op& op) {
   const LayerWeights& w = step.layer(op);
   const int n = step.n, hidden = model_.hidden, qRows = model_.qRows(), kvRows = model_.kvRows();
   float *q = buffers_.q.as<float>(), *k = buffers_.k.as<float>(), *v = buffers_.v.as<float>(), *x = buffers_.normed.as<float>();
+  step.tapStream(2 * op.layer, buffers_.residual.as<float>(), hidden);
   normalize(0, n, w.attnNorm, w.attnNormBias);
   step.tap(op, LinearInput::attention, x, hidden);
   const MatmulTarget value{w.v, v, kvRows, w.vBias, false};
@@ -240,6 +245,7 @@ void CpuBackend::gateUp(const Step& step, const Op& op) {
   const LayerWeights& w = step.layer(op);
   const int n = step.n, ffn = model_.ffn;
   float *gate = buffers_.gate.as<float>(), *up = buffers_.up.as<float>(), *x = buffers_.normed.as<float>();
+  step.tapStream(2 * op.layer + 1, buffers_.residual.as<float>(), model_.hidden);
   normalize(0, n, w.ffnNorm, w.ffnNormBias);
   step.tap(op, LinearInput::ffn, x, model_.hidden);
   const MatmulTarget upTarget{w.up, up, ffn, w.upBias, false};

@@ -117,6 +117,8 @@ struct KernelTable {
 
   // Round to nearest of one row, codes to q and one scale (and min) per group at stride 16; see quantize/rtn.cpp.
   void (*rtnRow)(const float* w, int cols, int group, int bits, bool symmetric, uint8_t* q, uint16_t* scales, uint16_t* mins);
+  // c[64][64] -= a b over k terms, in double: a[i][t] at a + i * aRow + t * aStep, b[t][j] at b + t * bStride + j.
+  void (*subtractProduct)(const double* a, int64_t aRow, int64_t aStep, const double* b, int64_t bStride, int k, double* c, int64_t cStride);
 
   // Independent multiply-adds in registers; each returns the number of multiply-adds it did. Null where there is no such instruction.
   int64_t (*peakFloat)(int rounds, float* keep);

@@ -8,6 +8,7 @@
 #include "engine/cpu/pointwise.h"
 #include "engine/cpu/rounding.h"
 #include "engine/cpu/sealed.h"
+#include "engine/cpu/update.h"
 
 namespace winnow::cpu {
 namespace {
@@ -43,6 +44,7 @@ constexpr KernelTable kTable = {
     .scaleRow = scaleRow,
     .addScaled = addScaled,
     .rtnRow = rtnRow,
+    .subtractProduct = subtractProduct,
     .peakFloat = peakFloat,
     .peakInt8 = peakInt8,
     .peakBf16 = nullptr,

@@ -18,7 +18,7 @@ HostKvCache::HostKvCache(Ledger& ledger, const ModelConfig& model, int context) 
 void HostKvCache::reserve(int count) {
   int most = 0;
   for (int layer = 0; layer < layers(); ++layer)
-    for (int h = 0; h < kvHeads_; ++h) {
+    for (int h = 0; h < kvHeads_ && holds(layer); ++h) {
       const int wanted = slots(layer, h) + count;
       growPages(layer, h, wanted);
       most = std::max(most, wanted);
@@ -62,7 +62,7 @@ void HostKvCache::beginAs(const KvCache& other, int tokens) {
     for (int slot = 0; slot < rest; ++slot, to += headDim_) readSlot(shape(), {from.pages[shared], &from.forms[shared], slot}, to);
   };
   for (int layer = 0; layer < layers(); ++layer)
-    for (int h = 0; h < kvHeads_; ++h) {
+    for (int h = 0; h < kvHeads_ && holds(layer); ++h) {
       HeadPages& own = pagesAt(layer, h);
       const HeadPages& from = source.pagesAt(layer, h);
       own = HeadPages();
@@ -142,6 +142,11 @@ std::span<const KvHead> HostKvCache::view(int layer, int keyLayer) {
     CHECK(keyLayer < 0 || slots(keyLayer, h) == head.tokens, "leader and follower hold different slots", layer, keyLayer, h);
   }
   return view_;
+}
+
+void HostKvCache::dropLayer(int layer) {
+  KvCache::dropLayer(layer);
+  for (HeadPages& head : pages_[static_cast<size_t>(layer)].heads) head = HeadPages();
 }
 
 void HostKvCache::dropKeys(int layer) {

@@ -30,6 +30,7 @@ class HostKvCache final : public KvCache {
 
   void beginAs(const KvCache& other, int tokens) override;
   void dropKeys(int layer) override;
+  void dropLayer(int layer) override;
   void clear() override;
   void trackColumnSums(bool on) override;
   std::span<const float> columnSums(int layer, int head) const override;

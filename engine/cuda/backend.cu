@@ -88,6 +88,7 @@ void CudaBackend::step(const ForwardInput& input) {
   const DeviceKvCache& cache = cacheOf(input.sequences.front());
   GraphKey key{input.weights.serial, cache.serial(), forward_.room(), forward_.slots(), {}, cache.deviceSums(0), input.activations, input.times != nullptr};
   for (const LayerSharing& share : input.plan.sharing) key.leaders.push_back(share.attnSource);
+  for (const LayerParts& parts : input.plan.parts) key.leaders.push_back(parts.attention + 2 * parts.ffn);
   if (!graph_ || key != key_) {
     graph_.reset();
     if (marks_) marks_->capturing(true);

@@ -106,6 +106,7 @@ void Forward::enqueue(const ForwardInput& input, OpMarks* marks) {
     }
     if (marks) marks->end();
   }
+  tapStream(input, 2 * model_.layers);
   for (const SequenceRows& sequence : input.sequences) advance(stream_, cacheOf(sequence).lengths(), cacheOf(sequence).heads(), sequence.count);
 }
 
@@ -130,6 +131,7 @@ void Forward::project(const ForwardInput& input, const Op& op) {
   const int n = static_cast<int>(input.tokens.size());
   const bool follower = op.kind == OpKind::vOnly;
   const Source x = normed(0, w.attnNorm, w.attnNormBias);
+  tapStream(input, 2 * op.layer);
   tapInput(input, op, LinearInput::attention, x, model_.hidden);
   const auto target = [](const Matrix* m, const float* bias, const DeviceBuffer& y) {
     return Target{argsOf(*m), y.as<float>(), m->rows, bias, false};
@@ -220,6 +222,13 @@ void Forward::tapInput(const ForwardInput& input, const Op& op, LinearInput whic
   input.tap->take(op.layer, which, host.data(), cols, n, cols);
 }
 
+void Forward::tapStream(const ForwardInput& input, int point) {
+  if (!input.tap) return;
+  std::vector<float> host(input.tokens.size() * static_cast<size_t>(model_.hidden));
+  residual_.copyTo(stream_, host.data(), host.size() * sizeof(float));
+  input.tap->takeStream(point, host.data(), model_.hidden, static_cast<int>(input.tokens.size()));
+}
+
 void Forward::tapAttention(const ForwardInput& input, const Op& op, const SequenceRows& sequence, int64_t row) {
   const size_t bytes = floats(int64_t{model_.heads} * sequence.count * stride_);
   if (hostProbabilities_.bytes() < bytes) {
@@ -249,6 +258,7 @@ void Forward::output(const ForwardInput& input, const Op& op) {
 void Forward::gateUp(const ForwardInput& input, const Op& op) {
   const LayerWeights& w = layerOf(input, op);
   const Source x = normed(0, w.ffnNorm, w.ffnNormBias);
+  tapStream(input, 2 * op.layer + 1);
   tapInput(input, op, LinearInput::ffn, x, model_.hidden);
   std::vector<Target> targets = {{argsOf(*w.up), up_.as<float>(), model_.ffn, w.upBias, false}};
   if (model_.gatedFfn) targets.push_back({argsOf(*w.gate), gate_.as<float>(), model_.ffn, w.gateBias, false});

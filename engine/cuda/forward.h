@@ -44,6 +44,7 @@ class Forward {
   void attend(const ForwardInput& input, const Op& op);
   void attendSequence(const ForwardInput& input, const Op& op, const SequenceRows& sequence, int64_t row);
   void tapAttention(const ForwardInput& input, const Op& op, const SequenceRows& sequence, int64_t row);
+  void tapStream(const ForwardInput& input, int point);
   void tapInput(const ForwardInput& input, const Op& op, LinearInput which, const Source& source, int cols);
   void output(const ForwardInput& input, const Op& op);
   void gateUp(const ForwardInput& input, const Op& op);

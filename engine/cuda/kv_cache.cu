@@ -30,7 +30,7 @@ void DeviceKvCache::grow(size_t head, Side side, size_t pages) {
 
 void DeviceKvCache::reserve(int count) {
   for (int layer = 0; layer < layers(); ++layer)
-    for (int h = 0; h < kvHeads_; ++h) {
+    for (int h = 0; h < kvHeads_ && holds(layer); ++h) {
       Head& head = at(layer, h);
       const size_t pages = pagesFor(head.tokens + count);
       CHECK(pages <= static_cast<size_t>(pageStride_), pages, pageStride_);
@@ -63,6 +63,7 @@ void DeviceKvCache::prepare() {
 void DeviceKvCache::appended(int64_t first, int count) {
   for (Layer& layer : layers_)
     for (Head& head : layer.heads) {
+      if (!layer.held) break;
       if (!ledger_.planning()) std::iota(head.positions.as<int32_t>() + head.tokens, head.positions.as<int32_t>() + head.tokens + count, static_cast<int32_t>(first));
       head.tokens += count;
     }
@@ -93,7 +94,7 @@ void DeviceKvCache::beginAs(const KvCache& other, int tokens) {
   const auto shared = static_cast<size_t>(tokens / pageTokens_), slots = static_cast<size_t>(tokens);
   const size_t rest = static_cast<size_t>(tokens % pageTokens_) * static_cast<size_t>(headDim_) * sizeof(uint16_t);
   for (int layer = 0; layer < layers(); ++layer)
-    for (int h = 0; h < kvHeads_; ++h) {
+    for (int h = 0; h < kvHeads_ && holds(layer); ++h) {
       const size_t i = index(layer, h), first = i * static_cast<size_t>(pageStride_);
       pages_[i] = HeadPages();
       for (const Side side : {keys, values}) {
@@ -114,6 +115,11 @@ void DeviceKvCache::beginAs(const KvCache& other, int tokens) {
 void DeviceKvCache::dropKeys(int layer) {
   KvCache::dropKeys(layer);
   for (int h = 0; h < kvHeads_; ++h) pages_[index(layer, h)].sides[keys].clear();
+}
+
+void DeviceKvCache::dropLayer(int layer) {
+  KvCache::dropLayer(layer);
+  for (int h = 0; h < kvHeads_; ++h) pages_[index(layer, h)] = HeadPages();
 }
 
 void DeviceKvCache::clear() {

@@ -29,6 +29,7 @@ class DeviceKvCache final : public KvCache {
 
   void beginAs(const KvCache& other, int tokens) override;
   void dropKeys(int layer) override;
+  void dropLayer(int layer) override;
   void clear() override;
   void settle() override;
   void trackColumnSums(bool on) override;

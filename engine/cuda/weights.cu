@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "engine/core/check.h"
+#include "engine/weights/pruning.h"
 
 namespace winnow::cuda {
 namespace {
@@ -37,7 +38,7 @@ bool rowsInFile(const MasterTensor& t) {
 
 bool rounds(const Recipe& recipe) { return recipe.method == "rtn" && recipe.format.storage == Storage::packed && recipe.format.super == 0; }
 bool prunes(const MasterTensor& tensor, const Recipe& recipe) {
-  return recipe.prune == "magnitude" && tensor.cols > 0 && (rounds(recipe) || (recipe.method.empty() && recipe.format.storage != Storage::packed));
+  return recipe.prune == "magnitude" && recipe.prunePattern == "unstructured" && recipe.pruneScope == "matrix" && tensor.cols > 0 && (rounds(recipe) || (recipe.method.empty() && recipe.format.storage != Storage::packed));
 }
 
 // Whether a flag in device memory was raised.
@@ -175,7 +176,14 @@ Converted DevicePlace::prune(const WeightWork& work, const Matrix& out, Stream s
 Converted DevicePlace::fromHost(const WeightWork& work, const DeviceMatrix& to, const Matrix& out, Stream stream) {
   Ledger host;  // for a moment
   Matrix made = Matrix::allocate(host, out.format, out.rows, out.cols);
-  if (const Converted converted = convert(work.tensor, work.recipe, work.calibration, work.pool, work.progress, made); converted != Converted::done) return converted;
+  std::shared_ptr<const PruneScores> scores;
+  std::unique_ptr<Pruner> pruner;
+  if (!work.recipe.prune.empty()) {
+    const TensorPruning pruning(work.tensor, work.recipe, work.inputs, work.pool);
+    scores = pruning.prepare(host);
+    pruner = pruning.pruner(*scores);
+  }
+  if (const Converted converted = convert(work.tensor, work.recipe, pruner.get(), work.inputs, work.pool, work.progress, made); converted != Converted::done) return converted;
   const auto send = [&](const DeviceBuffer& buffer, const void* from) {
     if (buffer.bytes() > 0) buffer.copyFrom(stream, from, buffer.bytes());
   };

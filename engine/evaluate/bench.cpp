@@ -7,6 +7,7 @@
 #include <map>
 
 #include "engine/run/sampler.h"
+#include "engine/weights/recipe.h"
 
 namespace winnow {
 namespace {
@@ -58,11 +59,12 @@ double prefillFlops(const ModelConfig& model, const Plan& plan, int tokens, int 
   const double n = tokens, seen = depth + (n + 1) / 2;
   double perToken = 0;
   for (int layer = 0; layer < model.layers; ++layer) {
+    if (plan.hasFfn(layer)) perToken += 2.0 * model.hidden * model.ffn * (model.gatedFfn ? 3 : 2);
+    if (!plan.attends(layer)) continue;
     const bool follower = plan.follower(layer);
     double weights = static_cast<double>(model.hidden) * model.kvRows();  // v
     if (!follower) weights += static_cast<double>(model.hidden) * (model.qRows() + model.kvRows());
     weights += static_cast<double>(model.hidden) * model.qRows();
-    weights += static_cast<double>(model.hidden) * model.ffn * (model.gatedFfn ? 3 : 2);
     perToken += 2 * weights + 2.0 * (follower ? 1 : 2) * model.qRows() * seen;
   }
   return n * perToken + 2.0 * model.hidden * model.vocab;
@@ -86,7 +88,9 @@ PeakKind peakKindOf(const Model& model, const Config& config) {
     kind = {Storage::packed, ActivationMode::f16, std::clamp(8 * traits.blockBytes / traits.blockValues, 2, 8)};
     if (kind.bits == 7) kind.bits = 6;
   }
-  if (config.text("weights.method") != "none") kind = {Storage::packed, ActivationMode::f16, static_cast<int>(config.integer("weights.bits"))};
+  const WeightTarget target = weightTarget(model, config, "");
+  for (size_t i = 0; i < target.recipes.size(); ++i)
+    if (&model.tensors()[i] == matrix && !target.recipes[i].method.empty()) kind = {Storage::packed, ActivationMode::f16, target.recipes[i].format.bits};
   const std::string& activations = config.text("compute.activations");
   if (activations == "f32") kind.mode = ActivationMode::f32;
   if (activations == "16bit" && kind.storage != Storage::bf16) kind.mode = ActivationMode::f16;

@@ -4,9 +4,11 @@
 
 #include "engine/cache/kv_format.h"
 #include "engine/cache/registry.h"
+#include "engine/prune/layer_drop.h"
 #include "engine/prune/method.h"
 #include "engine/quantize/method.h"
 #include "engine/share/registry.h"
+#include "engine/weights/layer_rules.h"
 
 namespace winnow {
 namespace {
@@ -63,7 +65,37 @@ Knob text(std::string name, std::string title, std::string group, KnobType type,
   return knob;
 }
 
-bool quantizes(const Config& config) { return config.text("weights.method") != "none" || config.integer("weights.bits") < 16; }
+Knob boolean(std::string name, std::string title, const std::string& group, bool value) {
+  Knob knob = text(std::move(name), std::move(title), group, KnobType::boolean, "", Apply::prepareWeights);
+  knob.defaultValue = value;
+  return knob;
+}
+
+InputNeeds pruneNeeds(const Config& config) {
+  const PruneMethod* chosen = findPruneMethod(config.text("prune.method"));
+  return chosen ? chosen->needs : InputNeeds{};
+}
+InputNeeds methodNeeds(const Config& config) {
+  const QuantizeMethod* chosen = findQuantizeMethod(config.text("weights.method"));
+  return chosen ? chosen->needs : InputNeeds{};
+}
+bool quantizes(const Config& config) {
+  return config.text("weights.method") != "none" || config.integer("weights.bits") < 16 || !config.text("weights.layers").empty();
+}
+const char* const kQuantizes = "weights.bits is below 16 or weights.layers is given";
+Knob layerRules(std::string name, std::string title, std::string group, RuleValue kind) {
+  Knob knob = text(std::move(name), std::move(title), std::move(group), KnobType::text, "", Apply::prepareWeights);
+  knob.malformed = [kind](const std::string& value) -> std::optional<std::string> {
+    const auto rules = parseLayerRules(value, kind);
+    return rules ? std::nullopt : std::optional(rules.error().message);
+  };
+  knob.refuses = [kind](const ModelConfig& model, const KnobValue& value) -> std::optional<std::string> {
+    const auto rules = parseLayerRules(std::get<std::string>(value), kind);
+    return rules ? outOfModel(*rules, model.layers) : rules.error().message;
+  };
+  return knob;
+}
+
 bool evicts(const Config& config) { return config.text("kv.policy") != "full" || config.real("kv.budget") != 1.0; }
 bool quantizesKeys(const Config& config) { return config.integer("kv.k_bits") < 16; }
 bool shares(const Config& config) { return config.text("share.method") != "none" || config.integer("share.block") > 1; }
@@ -80,30 +112,80 @@ std::vector<Knob> weightKnobs() {
   knobs.push_back(bits);
 
   Knob method = enumeration("weights.method", "Quantization", group, names("none", quantizeMethods()), Apply::prepareWeights);
-  method.help = "How weights are rounded to fewer bits.";
+  method.help = "How weights are rounded to fewer bits. Methods that measure the calibration text do so for the matrices of the blocks; embedding and "
+                "head are rounded to nearest.";
   method.paper = papers(quantizeMethods());
   knobs.push_back(method);
 
   Knob size = enumeration("weights.group", "Group", group, {"32", "64", "128", "row"}, Apply::prepareWeights);
   size.unit = "weights";
   size.help = "Consecutive weights of a row that share one scale. Smaller groups are more exact and cost more scale bytes.";
-  size.enabledIf = "weights.bits is below 16";
+  size.enabledIf = kQuantizes;
   size.enabled = quantizes;
   knobs.push_back(size);
 
   Knob symmetric = enumeration("weights.symmetric", "Symmetric", group, {"auto", "true", "false"}, Apply::prepareWeights);
   symmetric.help = "Symmetric codes around zero, or a minimum per group. auto: asymmetric at 3 bits and below, where it is far better.";
-  symmetric.enabledIf = "weights.bits is below 16";
+  symmetric.enabledIf = kQuantizes;
   symmetric.enabled = quantizes;
   knobs.push_back(symmetric);
 
   Knob tensors = text("weights.tensors", "Tensors", group, KnobType::text, "all", Apply::prepareWeights);
   tensors.help = "Which matrices are quantized: all, or a comma list of embedding, q, k, v, o, gate, up, down, head.";
-  tensors.enabledIf = "weights.bits is below 16";
+  tensors.enabledIf = kQuantizes;
   tensors.enabled = quantizes;
   knobs.push_back(tensors);
+
+  Knob layers = layerRules("weights.layers", "Bits per layer", group, RuleValue::bits);
+  layers.help = "Bit widths of single layers and matrices before weights.bits, such as 0-3:8, 4-31:4, *.down:6. " + std::string(layerRuleHelp()) +
+                " 16 keeps the file's own type; an entry without a matrix follows weights.tensors.";
+  knobs.push_back(layers);
+  const auto compensates = [](const Config& config) { return methodNeeds(config).factor; };
+  Knob order = boolean("weights.act_order", "Order by activity", group, true);
+  order.help = "GPTQ rounds the columns of the most active inputs first, while most columns are left to make up for them. Implies static groups.";
+  order.enabledIf = "weights.method is gptq";
+  order.enabled = compensates;
+  knobs.push_back(order);
+
+  Knob grids = boolean("weights.static_groups", "Static groups", group, false);
+  grids.help = "GPTQ fits the grid of a group to the original weights instead of those that earlier errors have changed.";
+  grids.enabledIf = "weights.method is gptq and weights.act_order is off";
+  grids.enabled = [compensates](const Config& config) { return compensates(config) && !config.boolean("weights.act_order"); };
+  knobs.push_back(grids);
+
+  Knob clip = boolean("weights.clip", "Clip", group, true);
+  clip.help = "AWQ clips the largest weights of a group where a finer grid for the others is worth more.";
+  clip.enabledIf = "weights.method is awq";
+  clip.enabled = [](const Config& config) { return config.text("weights.method") == "awq"; };
+  knobs.push_back(clip);
   return knobs;
 }
+
+namespace {
+
+std::vector<Knob> layerKnobs() {
+  const std::string group = "Pruning";
+  Knob count = integer("prune.layers", "Layers dropped", group, 0, 0, 1024, Apply::prepareWeights);
+  count.unit = "layers";
+  count.help = "Layers, or parts of layers, that are left out: no time, no weights, no cache. Which ones is measured on the calibration text. Alone it "
+               "means shortgpt. Bringing layers back needs the cache recomputed.";
+
+  Knob method = enumeration("prune.layers_method", "Layers dropped by", group, names("none", layerDropMethods()), Apply::prepareWeights);
+  method.help = "shortgpt: the layers that turn the residual stream least. contiguous: the run of layers that does. attention, ffn: only that part of "
+                "the layers where it turns the stream least.";
+  method.paper = papers(layerDropMethods());
+
+  Knob protect = integer("prune.layers_protect", "Layers kept at the ends", group, -1, -1, 1024, Apply::prepareWeights);
+  protect.unit = "layers";
+  protect.help = "First and last layers that are never dropped. -1 takes min(2, layers / 4).";
+  for (Knob* knob : {&method, &protect}) {
+    knob->enabledIf = "prune.layers is above 0";
+    knob->enabled = [](const Config& config) { return config.integer("prune.layers") > 0; };
+  }
+  return {count, method, protect};
+}
+
+}  // namespace
 
 std::vector<Knob> pruneKnobs() {
   const std::string group = "Pruning";
@@ -113,29 +195,56 @@ std::vector<Knob> pruneKnobs() {
   ratio.maximum = 0.95;
   ratio.step = 0.05;
   ratio.help = "Share of the weights of each linear layer set to zero. Zeros are stored like other weights: quality changes, memory and "
-               "speed do not.";
+               "speed do not. Another ratio is taken from the prepared scores, without measuring again.";
   knobs.push_back(ratio);
 
   Knob method = enumeration("prune.method", "Pruning", group, names("none", pruneMethods()), Apply::prepareWeights);
-  method.help = "Which weights go. Wanda measures the inputs of each layer on the calibration text first.";
+  method.help = "Which weights go. Wanda and SparseGPT measure the inputs of each layer on the calibration text first; SparseGPT lets the weights that "
+                "stay make up for those that go, and computes every ratio anew.";
   method.paper = papers(pruneMethods());
   knobs.push_back(method);
 
+  Knob ratios = layerRules("prune.ratios", "Ratio per layer", group, RuleValue::ratio);
+  ratios.help = "Ratios of single layers and matrices before prune.ratio, such as 0-3:0.2, *.down:0.6. " + std::string(layerRuleHelp()) +
+                " Embeddings and head are never pruned.";
+  knobs.push_back(ratios);
+
+  const std::span<const std::string> patterns = prunePatterns();
+  Knob pattern = enumeration("prune.pattern", "Pattern", group, {patterns.begin(), patterns.end()}, Apply::prepareWeights);
+  pattern.help = "unstructured: any weights of a row or matrix. 2:4 and 4:8: two of every four, four of every eight consecutive inputs, half of "
+                 "all: what sparse tensor cores ask for. Alone it means magnitude.";
+  knobs.push_back(pattern);
+
+  Knob scope = enumeration("prune.scope", "Compared within", group, {"auto", "row", "matrix"}, Apply::prepareWeights);
+  scope.help = "Which weights compete when none has to go from every few. auto is the method's own: magnitude within the matrix, Wanda within "
+               "each row, which keeps every output alive.";
+  scope.enabledIf = "prune.method is not none and the pattern is unstructured";
+  scope.enabled = [](const Config& config) { return config.text("prune.pattern") == "unstructured" && (config.text("prune.method") != "none" || config.real("prune.ratio") > 0); };
+  knobs.push_back(scope);
+
+  for (Knob& knob : layerKnobs()) knobs.push_back(std::move(knob));
+
   Knob calibration = text("calibration.text", "Calibration text", "Calibration", KnobType::path, "", Apply::prepareWeights);
   calibration.help = "Text file the statistics are measured on; empty takes the sample that comes with Winnow. Never use the evaluation text.";
-  calibration.enabledIf = "prune.method needs calibration";
-  calibration.enabled = [](const Config& config) {
-    const PruneMethod* chosen = findPruneMethod(config.text("prune.method"));
-    return chosen && chosen->needsCalibration;
-  };
+  calibration.enabledIf = "prune.method or weights.method looks at the inputs of layers, or layers are dropped";
+  calibration.enabled = [](const Config& config) { return config.integer("prune.layers") > 0 || pruneNeeds(config).any() || methodNeeds(config).any(); };
   Knob tokens = integer("calibration.tokens", "Calibration tokens", "Calibration", 4096, 256, 262144, Apply::prepareWeights);
   tokens.unit = "tokens";
   tokens.logarithmic = true;
   tokens.help = "How much of the calibration text is read.";
   tokens.enabledIf = calibration.enabledIf;
   tokens.enabled = calibration.enabled;
+  Knob damping = text("calibration.damping", "Damping", "Calibration", KnobType::real, "", Apply::prepareWeights);
+  damping.defaultValue = 0.01;
+  damping.minimum = 0.0001;
+  damping.maximum = 1;
+  damping.logarithmic = true;
+  damping.help = "Share of the mean second moment that is added to each before they are inverted: more keeps corrections smaller.";
+  damping.enabledIf = "prune.method or weights.method corrects what is left for its errors";
+  damping.enabled = [](const Config& config) { return pruneNeeds(config).factor || methodNeeds(config).factor; };
   knobs.push_back(calibration);
   knobs.push_back(tokens);
+  knobs.push_back(damping);
   return knobs;
 }
 

@@ -134,6 +134,7 @@ Result<KnobValue> Schema::check(std::string_view name, KnobValue value) const {
     case KnobType::text:
     case KnobType::path:
       if (!std::holds_alternative<std::string>(value)) return wrongType;
+      if (const auto problem = knob->malformed ? knob->malformed(shown) : std::nullopt) return usage("knob " + knob->name + ": " + *problem);
       return value;
   }
   return wrongType;

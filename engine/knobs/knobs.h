@@ -45,6 +45,8 @@ struct Knob {
   Apply apply = Apply::nextToken;
   std::string enabledIf;                             // for a person: "kv.policy is streaming, window or h2o"; empty = always
   std::function<bool(const Config&)> enabled;        // empty = always
+  // text: what is wrong with it whatever the model ("entry 2 ..."); nullopt when nothing is.
+  std::function<std::optional<std::string>(const std::string&)> malformed;
   // Why this value can't be used on this model; nullopt when it can.
   std::function<std::optional<std::string>(const ModelConfig&, const KnobValue&)> refuses;
 };

@@ -5,16 +5,24 @@
 #include "engine/cache/kv_format.h"
 #include "engine/cache/registry.h"
 #include "engine/knobs/knobs.h"
+#include "engine/prune/layer_drop.h"
+#include "engine/prune/method.h"
 
 namespace winnow {
 namespace {
 
 // weights.bits=4 alone is round-to-nearest, and so on (DESIGN §3). Defaults that depend on the model become numbers.
 Config spelledOut(Config config, const ModelConfig& model) {
-  if (config.integer("weights.bits") < 16 && config.text("weights.method") == "none") config = config.with("weights.method", std::string("rtn"));
-  if (config.text("weights.method") != "none" && config.text("weights.symmetric") == "auto")
+  const bool perLayer = !config.text("weights.layers").empty();
+  if ((config.integer("weights.bits") < 16 || perLayer) && config.text("weights.method") == "none")
+    config = config.with("weights.method", std::string("rtn"));
+  // With widths per layer auto is decided for each matrix.
+  if (config.text("weights.method") != "none" && config.text("weights.symmetric") == "auto" && !perLayer)
     config = config.with("weights.symmetric", std::string(config.integer("weights.bits") <= 3 ? "false" : "true"));
-  if (config.real("prune.ratio") > 0 && config.text("prune.method") == "none") config = config.with("prune.method", std::string("magnitude"));
+  if (config.text("prune.pattern") != "unstructured" && config.real("prune.ratio") == 0 && config.text("prune.ratios").empty()) config = config.with("prune.ratio", 0.5);
+  if ((config.real("prune.ratio") > 0 || !config.text("prune.ratios").empty()) && config.text("prune.method") == "none")
+    config = config.with("prune.method", std::string("magnitude"));
+  if (config.integer("prune.layers") > 0 && config.text("prune.layers_method") == "none") config = config.with("prune.layers_method", std::string("shortgpt"));
   if (config.real("kv.budget") != 1.0 && config.text("kv.policy") == "full") config = config.with("kv.policy", std::string("streaming"));
   if (config.integer("share.block") > 1 && config.text("share.method") == "none") config = config.with("share.method", std::string("echoatt"));
   if (config.text("share.method") != "none") {
@@ -32,14 +40,16 @@ class Resolver {
   }
 
   Effective run() {
-    quantization();
-    sharing();
-    sinks();
-    cacheFormat();
     for (const Knob& knob : Schema::instance().knobs()) {
       if (!knob.refuses) continue;
       if (const auto reason = knob.refuses(model_, effective_.config.get(knob.name))) adjust(knob.name, knob.defaultValue, *reason);
     }
+    quantization();
+    pattern();
+    layers();
+    sharing();
+    sinks();
+    cacheFormat();
     return std::move(effective_);
   }
 
@@ -51,8 +61,26 @@ class Resolver {
 
   void quantization() {
     const Config& config = effective_.config;
-    if (config.text("weights.method") != "none" && config.integer("weights.bits") == 16)
-      adjust("weights.method", std::string("none"), "16 bits keep the file's own type: choose weights.bits below 16 to quantize.");
+    if (config.text("weights.method") != "none" && config.integer("weights.bits") == 16 && config.text("weights.layers").empty())
+      adjust("weights.method", std::string("none"), "16 bits keep the file's own type: choose weights.bits below 16, or weights.layers, to quantize.");
+  }
+
+  void pattern() {
+    const Config& config = effective_.config;
+    const PruneMethod* prune = findPruneMethod(config.text("prune.method"));
+    if (prune && prune->changesRest && config.text("prune.scope") != "auto")
+      adjust("prune.scope", std::string("auto"), prune->name + " compares weights within blocks of columns, as it works through them.");
+    const PrunePattern pattern = parsePattern(config.text("prune.pattern"));
+    if (!pattern.grouped()) return;
+    const double ratio = static_cast<double>(pattern.zeros) / pattern.of;
+    if (config.real("prune.ratio") > 0 && config.real("prune.ratio") != ratio) adjust("prune.ratio", ratio, "the pattern " + config.text("prune.pattern") + " zeroes exactly half of the weights.");
+  }
+
+  void layers() {
+    const Config& config = effective_.config;
+    const int64_t most = std::max<int64_t>(model_.layers - 2 * int64_t{protectedLayers(config.integer("prune.layers_protect"), model_.layers)}, 0);
+    if (config.integer("prune.layers") > most)
+      adjust("prune.layers", most, "of " + std::to_string(model_.layers) + " layers " + std::to_string(most) + " are not protected at the ends.");
   }
 
   void sharing() {

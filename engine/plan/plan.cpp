@@ -19,8 +19,25 @@ std::vector<LayerSharing> noSharing(int layers) {
   return map;
 }
 
-Plan buildPlan(const ModelConfig& model, const std::vector<LayerSharing>& sharing) {
+std::vector<LayerParts> allParts(int layers) { return std::vector<LayerParts>(static_cast<size_t>(layers)); }
+
+std::vector<LayerSharing> sharingWithout(std::vector<LayerSharing> sharing, const std::vector<LayerParts>& parts) {
+  std::vector<int> heir(sharing.size(), -1);  // of a leader: who leads now
+  for (size_t layer = 0; layer < sharing.size(); ++layer) {
+    const auto leader = static_cast<size_t>(sharing[layer].attnSource);
+    if (!parts[layer].attention) {
+      sharing[layer].attnSource = static_cast<int>(layer);
+      continue;
+    }
+    if (heir[leader] < 0) heir[leader] = static_cast<int>(layer);
+    sharing[layer].attnSource = heir[leader];
+  }
+  return sharing;
+}
+
+Plan buildPlan(const ModelConfig& model, const std::vector<LayerSharing>& sharing, const std::vector<LayerParts>& parts) {
   CHECK(static_cast<int>(sharing.size()) == model.layers, sharing.size(), model.layers);
+  CHECK(parts.empty() || parts.size() == sharing.size(), parts.size(), model.layers);
   std::vector<char> followed(sharing.size(), 0);
   for (int layer = 0; layer < model.layers; ++layer) {
     const LayerSharing& share = sharing[static_cast<size_t>(layer)];
@@ -32,18 +49,21 @@ Plan buildPlan(const ModelConfig& model, const std::vector<LayerSharing>& sharin
 
   Plan plan;
   plan.sharing = sharing;
+  plan.parts = parts.empty() ? allParts(model.layers) : parts;
   plan.ops.push_back({OpKind::embed});
   for (int i = 0; i < model.layers; ++i) {
     const auto layer = static_cast<int16_t>(i);
     const auto leader = static_cast<int16_t>(sharing[static_cast<size_t>(i)].attnSource);
+    CHECK(plan.attends(i) || leader == layer, "a layer without attention follows another", i);
     if (leader != layer) {
       plan.ops.push_back({OpKind::vOnly, layer, leader});
       plan.ops.push_back({OpKind::attendReuse, layer, leader});
-    } else {
+    } else if (plan.attends(i)) {
       plan.ops.push_back({OpKind::qkv, layer});
       plan.ops.push_back({OpKind::attend, layer, -1, followed[static_cast<size_t>(i)] != 0});
     }
-    plan.ops.push_back({OpKind::linear, layer});
+    if (plan.attends(i)) plan.ops.push_back({OpKind::linear, layer});
+    if (!plan.hasFfn(i)) continue;
     plan.ops.push_back({OpKind::gateUp, layer});
     plan.ops.push_back({OpKind::linear, layer, -1, false, true});
   }

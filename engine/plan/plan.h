@@ -36,13 +36,25 @@ struct LayerSharing {
   int attnSource = -1;  // whose probabilities: itself, or the leader
 };
 
+// What is left of a layer: the rest is in no plan, has no weights and no cache.
+struct LayerParts {
+  bool attention = true, ffn = true;
+  bool operator==(const LayerParts&) const = default;
+};
+std::vector<LayerParts> allParts(int layers);
+
 struct Plan {
   std::vector<Op> ops;
   std::vector<LayerSharing> sharing;  // [layers]
+  std::vector<LayerParts> parts;      // [layers]
   bool follower(int layer) const { return sharing[static_cast<size_t>(layer)].attnSource != layer; }
+  bool attends(int layer) const { return parts[static_cast<size_t>(layer)].attention; }
+  bool hasFfn(int layer) const { return parts[static_cast<size_t>(layer)].ffn; }
   std::string print() const;  // one op per line
 };
-Plan buildPlan(const ModelConfig& model, const std::vector<LayerSharing>& sharing);
+Plan buildPlan(const ModelConfig& model, const std::vector<LayerSharing>& sharing, const std::vector<LayerParts>& parts = {} /* empty: all */);
 std::vector<LayerSharing> noSharing(int layers);
+// Layers without attention neither lead nor follow; the first follower of a leader that went leads in its place.
+std::vector<LayerSharing> sharingWithout(std::vector<LayerSharing> sharing, const std::vector<LayerParts>& parts);
 
 }  // namespace winnow

@@ -5,7 +5,8 @@
 
 namespace winnow {
 
-std::unique_ptr<Pruner> prepareMagnitude(const PruneInput& input);
-std::unique_ptr<Pruner> prepareWanda(const PruneInput& input);
+std::unique_ptr<PruneScores> prepareMagnitude(const PruneInput& input, Ledger& ledger);
+std::unique_ptr<PruneScores> prepareWanda(const PruneInput& input, Ledger& ledger);
+std::unique_ptr<PruneScores> prepareSparseGpt(const PruneInput& input, Ledger& ledger);
 
 }  // namespace winnow

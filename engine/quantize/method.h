@@ -2,22 +2,37 @@
 // A rounding method turns the f32 rows of one matrix into packed codes. One method is one file and one line in registry.cpp.
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "engine/weights/matrix.h"
+#include "engine/weights/method_input.h"
 
 namespace winnow {
 
-// What a method may know of one matrix. `rows` is f32, [count][cols]; count <= 16 except in the last call of a method that
-// asked for whole matrices (none does yet).
+// Matrices that read one input, as the file has them, and the input over the calibration text.
+struct ScaleSearch {
+  struct Source {
+    int rows;
+    std::function<void(int row, int count, float* out)> decode;  // out [count, cols]
+  };
+  std::vector<Source> matrices;
+  std::span<const float> meanMagnitudes, meanSquares;  // [cols]
+  WeightFormat format;                                 // they are to be rounded to
+};
+
 struct QuantizeMethod {
   std::string name;   // value of weights.method
   std::string title;  // for a person
   std::string paper;  // source, section
-  // Quantizes rows [firstRow, firstRow + count) (firstRow a multiple of 16) of `out`. Deterministic, thread-safe across tiles.
-  void (*quantizeRows)(const float* rows, int firstRow, int count, Matrix& out);
+  InputNeeds needs;
+  // Quantizes rows [firstRow, firstRow + count) (firstRow a multiple of 16) of `out`; rows is f32 [count, cols]. Deterministic, thread-safe
+  // across tiles. Matrices outside the blocks have no input: what was asked for is null there.
+  void (*quantizeRows)(const float* rows, int firstRow, int count, const MethodInput& input, Matrix& out);
+  // Of a method that scales inputs: [cols], positive. Deterministic; when stopped the result has no meaning.
+  std::vector<float> (*searchScales)(const ScaleSearch& search, ThreadPool& pool, const Progress& progress) = nullptr;
 };
 
 std::span<const QuantizeMethod> quantizeMethods();

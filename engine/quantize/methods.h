@@ -5,6 +5,9 @@
 
 namespace winnow {
 
-void quantizeRtn(const float* rows, int firstRow, int count, Matrix& out);
+void quantizeRtn(const float* rows, int firstRow, int count, const MethodInput& input, Matrix& out);
+void quantizeGptq(const float* rows, int firstRow, int count, const MethodInput& input, Matrix& out);
+void quantizeAwq(const float* rows, int firstRow, int count, const MethodInput& input, Matrix& out);
+std::vector<float> searchAwqScales(const ScaleSearch& search, ThreadPool& pool, const Progress& progress);
 
 }  // namespace winnow

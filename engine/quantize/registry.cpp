@@ -5,7 +5,9 @@ namespace winnow {
 
 std::span<const QuantizeMethod> quantizeMethods() {
   static const QuantizeMethod methods[] = {
-      {"rtn", "Round to nearest", "baseline of GPTQ (Frantar et al., ICLR 2023), section 5", quantizeRtn},
+      {"rtn", "Round to nearest", "baseline of GPTQ (Frantar et al., ICLR 2023), section 5", {}, quantizeRtn},
+      {"gptq", "GPTQ: errors made up for in the columns that follow", "Frantar et al., ICLR 2023, section 3", {.factor = true}, quantizeGptq},
+      {"awq", "AWQ: columns of large inputs scaled up", "Lin et al., MLSys 2024, section 3", {.norms = true}, quantizeAwq, searchAwqScales},
   };
   return methods;
 }

@@ -12,7 +12,7 @@
 
 namespace winnow {
 
-void quantizeRtn(const float* rows, int firstRow, int count, Matrix& out) {
+void quantizeRtn(const float* rows, int firstRow, int count, const MethodInput&, Matrix& out) {
   constexpr int kTileRows = WeightFormat::kTileRows;
   const WeightFormat& format = out.format;
   CHECK(format.storage == Storage::packed && format.super == 0 && firstRow % kTileRows == 0 && firstRow + count <= out.rows, firstRow, count, out.rows);

@@ -53,7 +53,8 @@ void Session::Impl::start(Request first, Weights set) {
   current = std::move(first);
   weights = std::move(set);
   weightsKey = weights->key;
-  plan = buildPlan(model, noSharing(model.layers));
+  plan = buildPlan(model, noSharing(model.layers), weights->parts);
+  fitCache();
   effective.set(std::make_shared<Effective>(current.wanted));
   apply(nullptr, std::nullopt);
   events.clear();  // the first configuration is no change
@@ -112,33 +113,73 @@ void Session::Impl::apply(const Weights& prepared, const std::optional<Error>& f
   updateMixed();
 }
 
+std::string Session::Impl::restored(const WeightSet& set) const {
+  std::string layers;
+  const std::vector<LayerSharing> sharing = sharingWithout(sharingOf(model, effective.get()->config), set.parts);
+  for (int layer = 0; layer < model.layers; ++layer) {
+    const auto at = static_cast<size_t>(layer);
+    const bool leads = sharing[at].attnSource == layer;  // a dropped leader's heir has kept no keys
+    if (set.parts[at].attention && (!cache->holds(layer) || (leads && !cache->ownsKeys(layer)))) layers += (layers.empty() ? "" : ", ") + std::to_string(layer);
+  }
+  return layers;
+}
+
+namespace {
+
+std::string partsGone(const std::vector<LayerParts>& parts) {
+  std::string text;
+  for (size_t layer = 0; layer < parts.size(); ++layer) {
+    if (parts[layer] == LayerParts()) continue;
+    text += (text.empty() ? "" : ", ") + std::to_string(layer) + (parts[layer].attention ? " (feed-forward)" : parts[layer].ffn ? " (attention)" : "");
+  }
+  return text;
+}
+
+}  // namespace
+
 void Session::Impl::takeWeights(const Weights& prepared, const std::optional<Error>& failure, Effective& next) {
-  if (prepared) {
-    weights = prepared;
-    emit(EngineEvent::Kind::published, "weights.published", "New weights: " + std::to_string((*weights).versions.size()) + " tensors.");
+  if (prepared) waiting = prepared;
+  if (waiting && waiting->key != current.weights.key) waiting = nullptr;  // asked for before something else was
+  const std::string missing = waiting && fed > 0 ? restored(*waiting) : "";
+  if (waiting && missing.empty()) {
+    weights = std::exchange(waiting, nullptr);
+    current.weightsFailure.clear();
+    const std::string gone = partsGone(weights->parts);
+    emit(EngineEvent::Kind::published, "weights.published",
+         "New weights: " + std::to_string((*weights).versions.size()) + " tensors" + (gone.empty() ? "." : ", without layers " + gone + "."));
+  } else if (waiting) {
+    current.weightsFailure = "layers " + missing + " kept no keys and values while the cache was written: recompute the cache.";
   }
   if (failure && failure->code != ErrorCode::cancelled) {
     current.weightsFailure = failure->message;
     emit(EngineEvent::Kind::fallback, "weights.failed", failure->message);
   }
-  if (current.weights.key == weights->key) return;
+  if (current.weights.key == weights->key) {
+    for (const Adjustment& adjustment : weights->adjustments) {
+      next.adjustments.push_back(adjustment);
+      next.config = next.config.with(adjustment.knob, adjustment.effective);
+    }
+    return;
+  }
   holdBack(next, effective.get()->config, isWeightKnob, current.weightsFailure);
 }
 
 void Session::Impl::takeSharing(Effective& next) {
-  const std::vector<LayerSharing> wanted = sharingOf(model, next.config);
-  const auto leader = [](const std::vector<LayerSharing>& map, int layer) { return map[static_cast<size_t>(layer)].attnSource; };
-  bool same = true;
+  std::vector<LayerSharing> wanted = sharingWithout(sharingOf(model, next.config), weights->parts);
   std::string missing;  // layers that would need keys they never kept
   for (int layer = 0; layer < model.layers; ++layer) {
-    same &= leader(wanted, layer) == leader(plan.sharing, layer);
-    if (leader(wanted, layer) == layer && !cache->ownsKeys(layer)) missing += (missing.empty() ? "" : ", ") + std::to_string(layer);
+    const bool attends = weights->parts[static_cast<size_t>(layer)].attention;
+    if (attends && wanted[static_cast<size_t>(layer)].attnSource == layer && !cache->ownsKeys(layer)) missing += (missing.empty() ? "" : ", ") + std::to_string(layer);
   }
-  if (same) return;
-  if (!missing.empty() && fed > 0)
-    return holdBack(next, effective.get()->config, isSharingKnob, "layers " + missing + " kept no keys while they shared attention: recompute the cache.");
-  plan = buildPlan(model, wanted);
+  if (!missing.empty() && fed > 0) {
+    holdBack(next, effective.get()->config, isSharingKnob, "layers " + missing + " kept no keys while they shared attention: recompute the cache.");
+    wanted = sharingWithout(sharingOf(model, next.config), weights->parts);
+  }
+  const auto sameLeader = [](const LayerSharing& a, const LayerSharing& b) { return a.attnSource == b.attnSource; };
+  if (std::ranges::equal(wanted, plan.sharing, sameLeader) && plan.parts == weights->parts) return;
+  plan = buildPlan(model, wanted, weights->parts);
   if (fed == 0) cache->clear();
+  fitCache();
   if (const int64_t left = unifyGroups(*cache, plan.sharing); left > 0)
     emit(EngineEvent::Kind::evicted, "share.unified",
          std::to_string(left) + " slots left the cache: layers that share attention keep only what all of them still hold.");

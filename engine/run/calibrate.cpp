@@ -17,7 +17,7 @@ constexpr size_t kMostTextBytes = size_t{16} << 20;
 
 Result<std::string> readText(const std::string& path) {
   if (path.empty())
-    return Error{ErrorCode::badInput, "This pruning method measures a calibration text, and none was chosen.", "Set calibration.text to a text file."};
+    return Error{ErrorCode::badInput, "This method measures a calibration text, and none was chosen.", "Set calibration.text to a text file."};
   std::ifstream in(path, std::ios::binary);
   std::string text(kMostTextBytes, '\0');
   if (in) in.read(text.data(), static_cast<std::streamsize>(text.size()));
@@ -31,7 +31,7 @@ Result<std::string> readText(const std::string& path) {
 Result<std::shared_ptr<const Calibration>> EngineCore::calibrate(const CalibrationChoice& choice, const Progress& progress) {
   std::scoped_lock lock(calibrationMutex);
   const std::string identity = choice.identity();
-  if (const auto known = calibrations.find(identity); known != calibrations.end()) return known->second;
+  if (const auto known = calibrations.find(identity); known != calibrations.end() && (known->second->hasMoments() || !choice.moments)) return known->second;
   const auto text = readText(choice.path);
   if (!text) return text.error();
   if (!tokenizer) return Error{ErrorCode::badInput, "A calibration text needs a tokenizer, and " + model->path() + " has no vocabulary.", ""};
@@ -44,20 +44,24 @@ Result<std::shared_ptr<const Calibration>> EngineCore::calibrate(const Calibrati
                                           std::to_string(kShortestWindow) + " are needed.", "Choose a longer text."};
 
   try {
-    return measured(ids, window, identity, progress);
+    // Second moments are large: those of one text are kept.
+    if (choice.moments) std::erase_if(calibrations, [](const auto& known) { return known.second->hasMoments(); });
+    auto statistics = measured(ids, window, choice.moments, progress);
+    if (statistics) calibrations[identity] = *statistics;
+    return statistics;
   } catch (const std::bad_alloc&) {
-    return Error{ErrorCode::resources, "Not enough memory to measure the calibration text.", "Set calibration.tokens lower, or choose a smaller model."};
+    return Error{ErrorCode::resources, "Not enough memory to measure the calibration text.", "Choose a method that needs less of it (rtn, wanda), or a smaller model."};
   } catch (const DeviceFailure& failure) {
     return Error{ErrorCode::failed, failure.what(), "Use --device cpu."};
   }
 }
 
-Result<std::shared_ptr<const Calibration>> EngineCore::measured(std::span<const int32_t> ids, int window, const std::string& identity, const Progress& progress) {
+Result<std::shared_ptr<const Calibration>> EngineCore::measured(std::span<const int32_t> ids, int window, bool moments, const Progress& progress) {
   const ModelConfig& config = model->config();
   ThreadPool pool(threads);
   auto weights = store.build(weightTarget(*model, Config(), ""), pool, {}, {});
   if (!weights) return weights.error();
-  auto statistics = std::make_shared<Calibration>(config, ledger);
+  auto statistics = std::make_shared<Calibration>(config, ledger, moments ? &pool : nullptr);
   const Plan plan = buildPlan(config, noSharing(config.layers));
   const auto backend = device->makeBackend(ledger, pool, {window, window, 0});
   const auto cache = backend->makeCache(window);
@@ -70,7 +74,8 @@ Result<std::shared_ptr<const Calibration>> EngineCore::measured(std::span<const 
     backend->run({plan, **weights, {&rows, 1}, ids.subspan(at, count), Activations::automatic, false, nullptr, 0, 0, statistics.get(), nullptr});
     progress(static_cast<double>(at + count) / static_cast<double>(ids.size()), "measuring the calibration text");
   }
-  calibrations[identity] = statistics;
+  statistics->finish();
+  if (Status sound = statistics->sound(); !sound) return sound.error();
   return std::shared_ptr<const Calibration>(std::move(statistics));
 }
 

@@ -28,7 +28,7 @@ struct EngineCore : std::enable_shared_from_this<EngineCore> {
   Result<std::unique_ptr<Session>> createSession(const Config& config, const SessionOptions& options, const Progress& progress);
   // Statistics of the dense model over a text; kept, so that each text is measured once. [any thread]
   Result<std::shared_ptr<const Calibration>> calibrate(const CalibrationChoice& choice, const Progress& progress);
-  Result<std::shared_ptr<const Calibration>> measured(std::span<const int32_t> ids, int window, const std::string& identity, const Progress& progress);
+  Result<std::shared_ptr<const Calibration>> measured(std::span<const int32_t> ids, int window, bool moments, const Progress& progress);
   CalibrationSource calibrationSource() {
     return [this](const CalibrationChoice& choice, const Progress& progress) { return calibrate(choice, progress); };
   }

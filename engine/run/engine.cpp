@@ -113,6 +113,15 @@ Result<std::unique_ptr<Session>> Engine::createSession(const Config& config, con
   return core_->createSession(config, options, progress);
 }
 
+Result<std::vector<LayerInfluence>> Engine::layerInfluence(const Config& config, const Progress& progress) {
+  const std::string& chosen = config.text("calibration.text");
+  const auto measured = core_->calibrate({chosen.empty() ? core_->options.calibrationSample : chosen, static_cast<int>(config.integer("calibration.tokens"))}, progress);
+  if (!measured) return measured.error();
+  std::vector<LayerInfluence> out;
+  for (int layer = 0; layer < core_->model->config().layers; ++layer) out.push_back((*measured)->stream().influence(layer));
+  return out;
+}
+
 Result<MemoryByTag> Engine::plan(const Config& config, const SessionOptions& options, int tokens) const {
   const auto contextTokens = core_->contextFor(options);
   if (!contextTokens) return contextTokens.error();
@@ -133,9 +142,9 @@ Result<Rehearsal> EngineCore::rehearsed(const Config& config, const SessionOptio
   const auto weights = planned.build(target, pool, {}, {});
   if (!weights) return weights.error();
   std::optional<Calibration> statistics;
-  if (target.calibration) statistics.emplace(shape, counted);
+  if (target.calibration) statistics.emplace(shape, counted, target.calibration->moments ? &pool : nullptr);
 
-  const Plan plan = buildPlan(shape, sharingOf(shape, effective.config));
+  const Plan plan = buildPlan(shape, sharingWithout(sharingOf(shape, effective.config), (*weights)->parts), (*weights)->parts);
   const auto backend = device->makeBackend(counted, pool, backendOptions(wanted, context));
   const RehearsedSession session{shape, plan, **weights, effective.config, context};
   rehearseBatch(*backend, counted, session);

@@ -21,6 +21,7 @@
 #include "engine/plan/plan.h"
 #include "engine/run/backend.h"
 #include "engine/text/tokenizer.h"
+#include "engine/weights/residuals.h"
 
 namespace winnow {
 
@@ -83,6 +84,9 @@ class Engine {
 
   // Prepares the weights the configuration needs (blocking, with progress), then a session on them.
   Result<std::unique_ptr<Session>> createSession(const Config& config, const SessionOptions& options, const Progress& progress);
+
+  // How much each layer turns the residual stream of the dense model over the calibration text of a configuration; measured once. [any thread]
+  Result<std::vector<LayerInfluence>> layerInfluence(const Config& config, const Progress& progress);
 
   // What createSession plus a run of `tokens` tokens would use, by the allocating code on a planning ledger.
   Result<MemoryByTag> plan(const Config& config, const SessionOptions& options, int tokens) const;

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // What a session can be asked about itself.
+#include <algorithm>
+
 #include "engine/core/check.h"
 #include "engine/run/session_impl.h"
 
@@ -43,12 +45,12 @@ MemoryByTag Session::memory() const {
 
 CacheStats Session::cache() const {
   const KvCache& cache = *impl_->cache;
-  const int64_t heads = int64_t{cache.layers()} * cache.kvHeads();
+  const int64_t heads = std::max<int64_t>(int64_t{cache.heldLayers()} * cache.kvHeads(), 1);
   int64_t slots = 0;
   for (int layer = 0; layer < cache.layers(); ++layer) slots += cache.slotsSeen(layer);
   CacheStats stats;
   stats.liveTokens = (slots + heads / 2) / heads;
-  stats.evictedTokens = impl_->fed - stats.liveTokens;
+  stats.evictedTokens = cache.heldLayers() > 0 ? impl_->fed - stats.liveTokens : 0;
   stats.allocatedBytes = cache.allocatedBytes();
   stats.liveBytes = cache.liveBytes();
   stats.unsealedBytes = cache.unsealedBytes();
@@ -59,7 +61,7 @@ std::vector<HeadPositions> Session::occupancy() const {
   std::vector<HeadPositions> out;
   const KvCache& cache = *impl_->cache;
   for (int layer = 0; layer < cache.layers(); ++layer)
-    for (int head = 0; head < cache.kvHeads(); ++head) {
+    for (int head = 0; head < cache.kvHeads() && cache.holds(layer); ++head) {
       const auto positions = cache.positions(layer, head);
       out.push_back({layer, head, cache.ownsKeys(layer), {positions.begin(), positions.end()}});
     }

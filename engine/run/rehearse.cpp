@@ -17,8 +17,10 @@ Rehearsal rehearse(Backend& backend, Ledger& ledger, const RehearsedSession& ses
   evictor.configure(EvictionSettings::of(session.config), *cache);
   ThreadPool alone(1);
   cache->setFormat(KvFormat::of(session.config), alone);
-  for (int layer = 0; layer < session.model.layers; ++layer)
+  for (int layer = 0; layer < session.model.layers; ++layer) {
     if (session.plan.follower(layer)) cache->dropKeys(layer);
+    if (!session.plan.attends(layer)) cache->dropLayer(layer);
+  }
   const Activations activations = activationsOf(session.config.text("compute.activations"));
   const std::vector<int32_t> ids(static_cast<size_t>(batch));
   for (int fed = 0; fed < tokens;) {

@@ -101,7 +101,7 @@ void Session::Impl::took(std::span<const int32_t> fedNow) {
 Status Session::Impl::canStepWith(const Impl& first) const {
   const auto leader = [](const LayerSharing& a, const LayerSharing& b) { return a.attnSource == b.attnSource; };
   if (core == first.core && weights->key == first.weights->key && activations == first.activations &&
-      std::ranges::equal(plan.sharing, first.plan.sharing, leader))
+      std::ranges::equal(plan.sharing, first.plan.sharing, leader) && plan.parts == first.plan.parts)
     return Done{};
   return Error{ErrorCode::usage, "Sequences that are decoded together need the same weights, activations and attention sharing.",
                "Give them one configuration."};
@@ -175,7 +175,7 @@ void Session::Impl::evict() {
   if (evicted == 0) return;
   if (before - cache->allocatedBytes() >= kWorthReturning) returnFreedMemory();
   evictedUnder = evictor.settings();
-  const std::string text = std::to_string(evicted / (int64_t{cache->layers()} * cache->kvHeads())) + " tokens left the cache (" + evictor.settings().policy + ", " +
+  const std::string text = std::to_string(evicted / (int64_t{cache->heldLayers()} * cache->kvHeads())) + " tokens left the cache (" + evictor.settings().policy + ", " +
                            std::to_string(evictor.kept(fed)) + " stay).";
   // A run of evictions that nobody has read yet is one event, at its last token.
   const auto unread = [&](std::string_view code) { return !events.empty() && events.back().code == code; };
@@ -188,8 +188,7 @@ void Session::Impl::evict() {
 
 void Session::Impl::clear() {
   cache->clear();
-  for (int layer = 0; layer < model.layers; ++layer)
-    if (plan.follower(layer)) cache->dropKeys(layer);
+  fitCache();
   evictor.restart();
   backend->releaseProbabilities();
   fed = 0;
@@ -199,16 +198,24 @@ void Session::Impl::clear() {
   updateMixed();
 }
 
+void Session::Impl::fitCache() {
+  for (int layer = 0; layer < model.layers; ++layer) {
+    if (!plan.attends(layer) && cache->holds(layer)) cache->dropLayer(layer);
+    if (plan.follower(layer) && cache->ownsKeys(layer)) cache->dropKeys(layer);
+  }
+}
+
 // The cache grows anew beside the old one, which comes back when this is cancelled.
 Status Session::Impl::rebuild(const Progress& progress) {
   std::unique_ptr<KvCache> old = std::exchange(cache, backend->makeCache(context));
   const Plan oldPlan = plan;
+  const Weights oldWeights = weights;
   const Effective oldEffective = *effective.get();
   const int64_t oldFed = fed;
   const auto oldWritten = std::tuple(writtenUnder, writtenMixed, evictedUnder);
   evictor.configure(evictor.settings(), *cache);
   clear();
-  apply(nullptr, std::nullopt);  // sharing that waited for this
+  apply(nullptr, std::nullopt);  // sharing and layers that waited for this
   rebuilding = true;
   const Status result = prefill(tokens, progress, nullptr);
   rebuilding = false;
@@ -218,6 +225,7 @@ Status Session::Impl::rebuild(const Progress& progress) {
   }
   old.swap(cache);
   plan = oldPlan;
+  if (weights != oldWeights && weights->parts != oldWeights->parts) waiting = std::exchange(weights, oldWeights);
   effective.set(std::make_shared<Effective>(oldEffective));
   std::tie(writtenUnder, writtenMixed, evictedUnder) = oldWritten;
   fed = oldFed;
@@ -257,7 +265,7 @@ void Session::reset() {
   impl_->tokens.clear();
   impl_->hash = 0;
   impl_->clear();
-  impl_->apply(nullptr, std::nullopt);  // sharing that waited for an empty cache
+  impl_->apply(nullptr, std::nullopt);  // sharing and layers that waited for an empty cache
 }
 
 int64_t Session::rewind(int64_t tokens) {

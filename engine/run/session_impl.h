@@ -60,6 +60,7 @@ struct Session::Impl {
   size_t tappedRows() const;
   void evict();
   void clear();
+  void fitCache();  // followers keep no keys, dropped layers nothing
   Status rebuild(const Progress& progress);
   // What a device refuses ends the call with a sentence, not the program.
   template <class Call>
@@ -93,6 +94,7 @@ struct Session::Impl {
   void apply(const Weights& prepared, const std::optional<Error>& failure);
   void takeWeights(const Weights& prepared, const std::optional<Error>& failure, Effective& next);
   void takeSharing(Effective& next);
+  std::string restored(const WeightSet& set) const;  // layers it brings back whose keys the cache lacks
   void takeActivations(Effective& next);
   void takeCacheFormat(const Config& config);
   void beginEpoch(const Effective& next);
@@ -121,6 +123,7 @@ struct Session::Impl {
   Request current;                     // taken
   Published<Effective> effective;
   Weights weights;
+  Weights waiting;                     // bring back layers that the cache has nothing of: for when it is empty
   Plan plan;
   Activations activations{};
   Published<MemoryByTag> weightMemory;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "engine/weights/calibration.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "engine/core/check.h"
@@ -26,28 +27,69 @@ LinearInput linearInputOf(TensorRole role) {
   }
 }
 
-Calibration::Calibration(const ModelConfig& model, Ledger& ledger) : sums_(static_cast<size_t>(model.layers)) {
+std::string_view linearInputName(LinearInput input) {
+  constexpr std::array<std::string_view, static_cast<size_t>(LinearInput::count)> names = {"attention", "output", "ffn", "down"};
+  return names[static_cast<size_t>(input)];
+}
+
+Calibration::Calibration(const ModelConfig& model, Ledger& ledger, ThreadPool* moments)
+    : ledger_(ledger), pool_(moments), sums_(static_cast<size_t>(model.layers)), stream_(ledger, model.layers, model.hidden) {
   const std::array<int, static_cast<size_t>(LinearInput::count)> cols = {model.hidden, model.qRows(), model.hidden, model.ffn};
   for (PerInput& layer : sums_)
-    for (size_t i = 0; i < cols.size(); ++i) layer[i] = Buffer(ledger, MemoryTag::calibration, static_cast<size_t>(cols[i]) * sizeof(double));
+    for (size_t i = 0; i < cols.size(); ++i) layer[i] = Buffer(ledger, MemoryTag::calibration, 2 * static_cast<size_t>(cols[i]) * sizeof(double));
+  if (!moments) return;
+  moments_.resize(sums_.size());
+  for (auto& layer : moments_)
+    for (size_t i = 0; i < cols.size(); ++i) layer[i] = SecondMoments(ledger, cols[i]);
 }
 
 void Calibration::take(int layer, LinearInput input, const float* x, int64_t stride, int tokens, int cols) {
   const Buffer& buffer = sums_[static_cast<size_t>(layer)][static_cast<size_t>(input)];
-  CHECK(static_cast<size_t>(cols) * sizeof(double) == buffer.bytes(), layer, cols);
+  CHECK(2 * static_cast<size_t>(cols) * sizeof(double) == buffer.bytes(), layer, cols);
   double* sums = buffer.as<double>();
   for (int t = 0; t < tokens; ++t) {
     const float* row = x + t * stride;
-    for (int c = 0; c < cols; ++c) sums[c] += static_cast<double>(row[c]) * row[c];
+    for (int c = 0; c < cols; ++c) {
+      sums[c] += static_cast<double>(row[c]) * row[c];
+      sums[cols + c] += std::fabs(static_cast<double>(row[c]));
+    }
   }
+  if (!moments_.empty()) moments_[static_cast<size_t>(layer)][static_cast<size_t>(input)].add(x, stride, tokens, *pool_);
   if (layer == 0 && input == LinearInput::attention) tokens_ += tokens;
+}
+
+const SecondMoments& Calibration::moments(int layer, LinearInput input) const {
+  CHECK(hasMoments(), layer);
+  return moments_[static_cast<size_t>(layer)][static_cast<size_t>(input)];
+}
+
+// Finite f32 inputs can't make the double sums overflow.
+Status Calibration::sound() const {
+  for (size_t layer = 0; layer < sums_.size(); ++layer)
+    for (size_t input = 0; input < sums_[layer].size(); ++input) {
+      const Buffer& sums = sums_[layer][input];
+      const double* values = sums.as<double>();
+      for (size_t c = 0; c < sums.bytes() / sizeof(double) / 2; ++c)
+        if (!std::isfinite(values[c]))
+          return Error{ErrorCode::badInput, "On the calibration text the model computes NaN or infinity: first in layer " + std::to_string(layer) + ", channel " +
+                                                std::to_string(c) + " of what " + std::string(linearInputName(static_cast<LinearInput>(input))) + " reads.",
+                       "Choose another calibration text, or set compute.activations=f32."};
+    }
+  return Done{};
 }
 
 std::vector<float> Calibration::columnNorms(int layer, LinearInput input) const {
   const Buffer& sums = sums_[static_cast<size_t>(layer)][static_cast<size_t>(input)];
-  std::vector<float> norms(sums.bytes() / sizeof(double));
+  std::vector<float> norms(sums.bytes() / sizeof(double) / 2);
   for (size_t c = 0; c < norms.size(); ++c) norms[c] = static_cast<float>(std::sqrt(sums.as<double>()[c]));
   return norms;
+}
+
+std::vector<float> Calibration::meanMagnitudes(int layer, LinearInput input) const {
+  const Buffer& sums = sums_[static_cast<size_t>(layer)][static_cast<size_t>(input)];
+  std::vector<float> means(sums.bytes() / sizeof(double) / 2);
+  for (size_t c = 0; c < means.size(); ++c) means[c] = static_cast<float>(sums.as<double>()[means.size() + c] / static_cast<double>(std::max<int64_t>(tokens_, 1)));
+  return means;
 }
 
 }  // namespace winnow

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
-#include <memory>
 #include <span>
 #include <thread>
 #include <vector>
@@ -18,24 +17,6 @@ namespace winnow {
 namespace {
 
 constexpr int kTile = WeightFormat::kTileRows;
-
-std::unique_ptr<Pruner> makePruner(const MasterTensor& tensor, const Recipe& recipe, const Calibration* calibration) {
-  if (recipe.prune.empty()) return nullptr;
-  const PruneMethod* method = findPruneMethod(recipe.prune);
-  CHECK(method, recipe.prune);
-  PruneInput input;
-  input.rows = static_cast<int>(tensor.rows);
-  input.cols = static_cast<int>(tensor.cols);
-  input.ratio = recipe.pruneRatio;
-  std::vector<float> norms;
-  if (method->needsCalibration) {
-    CHECK(calibration, recipe.prune);
-    norms = calibration->columnNorms(tensor.layer, linearInputOf(tensor.role));
-    input.columnNorms = norms;
-  }
-  input.decode = [&tensor](int row, int count, float* out) { Model::decodeRows(tensor, row, count, out); };
-  return method->prepare(input);
-}
 
 // Whole rows of the master's own blocks, pruned weights at the code of zero.
 class BlockRows {
@@ -98,9 +79,19 @@ void writePlain(const float* rows, int64_t firstRow, int64_t count, Matrix& out)
 
 }  // namespace
 
-Converted convert(const MasterTensor& tensor, const Recipe& recipe, const Calibration* calibration, ThreadPool& pool,
+void decodeScaled(const MasterTensor& tensor, int64_t row, int64_t count, const InputScaling& scaling, float* out) {
+  Model::decodeRows(tensor, row, count, out);
+  if (scaling.columns.empty() && scaling.divisors.empty()) return;
+  for (int64_t r = 0; r < count; ++r)
+    for (int64_t c = 0; c < tensor.cols; ++c) {
+      float& value = out[r * tensor.cols + c];
+      if (!scaling.columns.empty()) value *= scaling.columns[static_cast<size_t>(c)];
+      if (!scaling.divisors.empty()) value /= scaling.divisors[static_cast<size_t>(isMatrix(tensor.role) ? row + r : c)];
+    }
+}
+
+Converted convert(const MasterTensor& tensor, const Recipe& recipe, const Pruner* pruner, const MethodInputs& inputs, ThreadPool& pool,
                   ConvertProgress& progress, Matrix& out) {
-  const std::unique_ptr<Pruner> pruner = makePruner(tensor, recipe, calibration);
   const QuantizeMethod* method = recipe.method.empty() ? nullptr : findQuantizeMethod(recipe.method);
   CHECK(recipe.method.empty() || method, recipe.method);
   const bool blocks = !method && out.format.storage == Storage::packed;
@@ -110,14 +101,14 @@ Converted convert(const MasterTensor& tensor, const Recipe& recipe, const Calibr
   std::atomic<bool> damaged{false};
   pool.run([&](int thread, int) {
     std::vector<float> rows;
-    BlockRows blockRows(tensor, pruner.get());
+    BlockRows blockRows(tensor, pruner);
     for (;;) {
       const int64_t first = next.fetch_add(rowsPerClaim);
       if (first >= tensor.rows || progress.stopped() || damaged.load(std::memory_order_relaxed)) return;
       const int64_t end = std::min<int64_t>(first + rowsPerClaim, tensor.rows);
       if (!blocks) {
         rows.resize(static_cast<size_t>((end - first) * tensor.cols));
-        Model::decodeRows(tensor, first, end - first, rows.data());
+        decodeScaled(tensor, first, end - first, inputs.scaling, rows.data());
         if ((method || pruner) && !allFinite(rows)) damaged.store(true, std::memory_order_relaxed);  // rounding would hide it
       }
       for (int64_t row = first; row < end; row += kTile) {
@@ -129,7 +120,7 @@ Converted convert(const MasterTensor& tensor, const Recipe& recipe, const Calibr
         }
         if (pruner) pruner->apply(tile, static_cast<int>(row), count);
         if (method)
-          method->quantizeRows(tile, static_cast<int>(row), count, out);
+          method->quantizeRows(tile, static_cast<int>(row), count, inputs.quantize, out);
         else
           writePlain(tile, row, count, out);
       }

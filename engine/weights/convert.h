@@ -7,7 +7,8 @@
 #include "engine/core/progress.h"
 #include "engine/core/threads.h"
 #include "engine/model/model.h"
-#include "engine/weights/calibration.h"
+#include "engine/prune/method.h"
+#include "engine/weights/method_input.h"
 #include "engine/weights/matrix.h"
 #include "engine/weights/recipe.h"
 
@@ -32,8 +33,17 @@ class ConvertProgress {
 
 enum class Converted : uint8_t { done, cancelled, damaged };  // damaged: a value is NaN or infinite
 
+// What the methods of a recipe look at.
+struct MethodInputs {
+  MethodInput prune, quantize;
+  InputScaling scaling;
+};
+
+// Master rows as f32, [count, cols], scaled.
+void decodeScaled(const MasterTensor& tensor, int64_t row, int64_t count, const InputScaling& scaling, float* out);
+
 // The calling thread reports progress; between tiles threads yield.
-Converted convert(const MasterTensor& tensor, const Recipe& recipe, const Calibration* calibration, ThreadPool& pool,
-                  ConvertProgress& progress, Matrix& out);
+Converted convert(const MasterTensor& tensor, const Recipe& recipe, const Pruner* pruner /* null: dense */, const MethodInputs& inputs,
+                  ThreadPool& pool, ConvertProgress& progress, Matrix& out);
 
 }  // namespace winnow

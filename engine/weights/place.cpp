@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "engine/weights/place.h"
 
+#include "engine/weights/pruning.h"
+
 namespace winnow {
 
 bool usableInPlace(const MasterTensor& t, const Recipe& recipe) {
-  if (!recipe.method.empty() || !recipe.prune.empty() || !t.direct() || isBlockType(t.type)) return false;
+  if (!recipe.method.empty() || !recipe.prune.empty() || recipe.scaled() || !t.direct() || isBlockType(t.type)) return false;
   const auto element = static_cast<size_t>(dtypeTraits(t.type).blockBytes);
   const bool sameType = (recipe.format.storage == Storage::f32) == (t.type == DType::f32);
   return sameType && t.storedRowBytes == element * static_cast<size_t>(t.cols) && reinterpret_cast<uintptr_t>(t.directRow(0)) % element == 0;
@@ -19,7 +21,13 @@ Converted HostPlace::make(const WeightWork& work, WeightVersion& out) {
   const auto rows = static_cast<int>(tensor.rows), cols = static_cast<int>(tensor.cols);
   if (!usableInPlace(tensor, work.recipe)) {
     out.matrix = Matrix::allocate(ledger_, work.recipe.format, rows, cols);
-    return planning() ? Converted::done : convert(tensor, work.recipe, work.calibration, work.pool, work.progress, out.matrix);
+    std::unique_ptr<Pruner> pruner;
+    if (!work.recipe.prune.empty()) {
+      const TensorPruning pruning(tensor, work.recipe, work.inputs, work.pool);
+      out.scores = work.scores ? work.scores : pruning.prepare(ledger_);
+      if (!planning()) pruner = pruning.pruner(*out.scores);
+    }
+    return planning() ? Converted::done : convert(tensor, work.recipe, pruner.get(), work.inputs, work.pool, work.progress, out.matrix);
   }
   out.matrix.format = work.recipe.format;
   out.matrix.rows = rows;

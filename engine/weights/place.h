@@ -8,7 +8,6 @@
 #include "engine/core/memory.h"
 #include "engine/core/threads.h"
 #include "engine/model/model.h"
-#include "engine/weights/calibration.h"
 #include "engine/weights/convert.h"
 #include "engine/weights/matrix.h"
 #include "engine/weights/recipe.h"
@@ -39,15 +38,18 @@ class MappedBytes {
 struct WeightVersion {
   Matrix matrix;  // norms and biases are f32 [1, n]
   MappedBytes mapped;
+  std::shared_ptr<const PruneScores> scores;  // kept so that another ratio needs no more than them
+  double damping = 0;  // of the second moments it was made with, where that is more than was asked for
   std::shared_ptr<const void> memory;  // owner of what the matrix points to, where that is neither the matrix nor the file
 };
 
 struct WeightWork {
   const MasterTensor& tensor;
   const Recipe& recipe;
-  const Calibration* calibration;  // null when the recipe needs none
+  const MethodInputs& inputs;
   ThreadPool& pool;
   ConvertProgress& progress;
+  std::shared_ptr<const PruneScores> scores{};  // of earlier weights pruned by the same; null when there are none
 };
 
 class WeightPlace {

@@ -4,25 +4,39 @@
 #include <algorithm>
 #include <filesystem>
 #include <map>
+#include <set>
 
 #include "engine/core/suggest.h"
 #include "engine/prune/method.h"
+#include "engine/quantize/method.h"
 #include "engine/weights/blocks.h"
+#include "engine/weights/layer_rules.h"
 
 namespace winnow {
 namespace {
 
-// Names of weights.tensors. A tied head is the embedding: naming either quantizes the one matrix.
-const std::map<std::string, TensorRole, std::less<>>& quantizableRoles() {
-  static const std::map<std::string, TensorRole, std::less<>> roles = {
-      {"embedding", TensorRole::tokenEmbedding}, {"head", TensorRole::head}, {"q", TensorRole::q},   {"k", TensorRole::k},
-      {"v", TensorRole::v},                      {"o", TensorRole::o},       {"gate", TensorRole::gate}, {"up", TensorRole::up},
-      {"down", TensorRole::down}};
-  return roles;
+bool inBlock(TensorRole role) {  // the linear layers of the blocks
+  return isMatrix(role) && role != TensorRole::tokenEmbedding && role != TensorRole::positionEmbedding && role != TensorRole::head;
 }
 
-bool prunable(TensorRole role) {  // the linear layers of the blocks
-  return isMatrix(role) && role != TensorRole::tokenEmbedding && role != TensorRole::positionEmbedding && role != TensorRole::head;
+// The input of a layer that a tensor makes alone, without a nonlinear step between: scaling it can be undone there. count = none.
+LinearInput madeBy(TensorRole role, const ModelConfig& model) {
+  switch (role) {
+    case TensorRole::attnNorm:
+    case TensorRole::attnNormBias:
+      return LinearInput::attention;
+    case TensorRole::ffnNorm:
+    case TensorRole::ffnNormBias:
+      return LinearInput::ffn;
+    case TensorRole::v:
+    case TensorRole::vBias:
+      return model.heads == model.kvHeads ? LinearInput::output : LinearInput::count;
+    case TensorRole::up:
+    case TensorRole::upBias:
+      return model.gatedFfn ? LinearInput::down : LinearInput::count;
+    default:
+      return LinearInput::count;
+  }
 }
 
 struct Roles {
@@ -40,8 +54,8 @@ Roles parseRoles(const std::string& text, bool tiedHead) {
     word.erase(word.find_last_not_of(' ') + 1);
     at = comma + 1;
     if (word == "all") {
-      for (const auto& [name, role] : quantizableRoles()) roles.chosen.push_back(role);
-    } else if (const auto found = quantizableRoles().find(word); found != quantizableRoles().end()) {
+      for (const auto& [name, role] : matrixNames()) roles.chosen.push_back(role);
+    } else if (const auto found = matrixNames().find(word); found != matrixNames().end()) {
       roles.chosen.push_back(found->second);
       if (tiedHead && found->second == TensorRole::head) roles.chosen.push_back(TensorRole::tokenEmbedding);
     } else if (roles.unknown.empty()) {
@@ -51,12 +65,90 @@ Roles parseRoles(const std::string& text, bool tiedHead) {
   return roles;
 }
 
-WeightFormat quantizedFormat(const Config& config) {
+WeightFormat quantizedFormat(const Config& config, int bits) {
   const std::string& group = config.text("weights.group");
-  const auto bits = static_cast<uint8_t>(config.integer("weights.bits"));
   const std::string& symmetric = config.text("weights.symmetric");
-  return {Storage::packed, bits, static_cast<uint16_t>(group == "row" ? 0 : std::stoi(group)),
+  return {Storage::packed, static_cast<uint8_t>(bits), static_cast<uint16_t>(group == "row" ? 0 : std::stoi(group)),
           symmetric == "auto" ? bits > 3 : symmetric == "true"};
+}
+
+// The widths and ratios of each matrix: its own entry, or the knob for all.
+class PerMatrix {
+ public:
+  PerMatrix(const Config& config, bool tiedHead)
+      : tiedHead_(tiedHead), bits_(static_cast<int>(config.integer("weights.bits"))), ratio_(config.real("prune.ratio")),
+        layers_(rules(config, "weights.layers", RuleValue::bits)), ratios_(rules(config, "prune.ratios", RuleValue::ratio)) {}
+  bool quantizes() const { return bits_ < 16 || !layers_.empty(); }
+  bool prunes() const { return ratio_ > 0 || !ratios_.empty(); }
+
+  int bits(const MasterTensor& tensor, const Roles& roles) const {
+    if (!isMatrix(tensor.role) || tensor.role == TensorRole::positionEmbedding) return 16;
+    const auto rule = matchLayerRules(layers_, tensor.role, tensor.layer, tiedHead_);
+    if (!roles.has(tensor.role) && !(rule && rule->named)) return 16;
+    return rule ? static_cast<int>(rule->value) : bits_;
+  }
+  double ratio(const MasterTensor& tensor) const {
+    if (!inBlock(tensor.role)) return 0;
+    const auto rule = matchLayerRules(ratios_, tensor.role, tensor.layer, tiedHead_);
+    return rule ? rule->value : ratio_;
+  }
+
+ private:
+  static std::vector<LayerRule> rules(const Config& config, const char* knob, RuleValue kind) {
+    auto parsed = parseLayerRules(config.text(knob), kind);
+    return parsed ? std::move(*parsed) : std::vector<LayerRule>();  // resolve() has dropped and reported what is malformed
+  }
+  bool tiedHead_;
+  int bits_;
+  double ratio_;
+  std::vector<LayerRule> layers_, ratios_;
+};
+
+// Inputs that can be scaled, per layer, with the format of the matrices that read them: one, of all that do; what makes the input is a norm
+// or a matrix that is quantized as well.
+using Scalable = std::map<std::pair<int, LinearInput>, WeightFormat>;
+
+Scalable scalable(const Model& model, const Config& config, const PerMatrix& wanted, const Roles& roles) {
+  struct Found {
+    std::set<int> widths;  // of the readers
+    bool made = false, sound = true;
+  };
+  std::map<std::pair<int, LinearInput>, Found> found;
+  for (const MasterTensor& tensor : model.tensors()) {
+    if (tensor.layer < 0) continue;
+    const int bits = isMatrix(tensor.role) ? wanted.bits(tensor, roles) : 0;
+    if (const LinearInput makes = madeBy(tensor.role, model.config()); makes != LinearInput::count) {
+      Found& input = found[{tensor.layer, makes}];
+      input.made = true;
+      input.sound &= bits < 16;
+    }
+    if (inBlock(tensor.role)) found[{tensor.layer, linearInputOf(tensor.role)}].widths.insert(bits);
+  }
+  Scalable out;
+  for (const auto& [input, f] : found)
+    if (f.made && f.sound && f.widths.size() == 1 && *f.widths.begin() < 16) out[input] = quantizedFormat(config, *f.widths.begin());
+  return out;
+}
+
+// What a method that scales does to one tensor.
+void scale(const MasterTensor& tensor, const ModelConfig& model, const std::string& method, const Scalable& inputs, Recipe& recipe) {
+  const auto choice = [&](LinearInput input) {
+    const auto found = inputs.find({tensor.layer, input});
+    return found == inputs.end() ? Scaling() : Scaling{input, {method, found->second}};
+  };
+  if (inBlock(tensor.role)) recipe.multiplied = choice(linearInputOf(tensor.role));
+  recipe.divided = choice(madeBy(tensor.role, model));
+}
+
+MethodOptions methodOptions(const QuantizeMethod& method, TensorRole role, const Config& config) {
+  MethodOptions out;
+  if (method.needs.factor) {
+    out.ordered = config.boolean("weights.act_order");
+    out.staticGroups = !out.ordered && config.boolean("weights.static_groups");
+  }
+  // Scores are products of queries and keys: what clipping does to them is not what it does to either.
+  if (method.searchScales) out.clip = config.boolean("weights.clip") && role != TensorRole::q && role != TensorRole::k;
+  return out;
 }
 
 }  // namespace
@@ -64,10 +156,24 @@ WeightFormat quantizedFormat(const Config& config) {
 std::string Recipe::key() const {
   std::string out = format.describe();
   if (!method.empty()) out += " " + method;
-  if (!prune.empty()) out += " " + prune + " " + toText(KnobValue{pruneRatio});
+  if (!prune.empty()) out += " " + prune + " " + toText(KnobValue{pruneRatio}) + " " + prunePattern + " " + pruneScope;
   if (!calibration.empty()) out += " [" + calibration + "]";
+  if (options.ordered) out += " ordered";
+  if (options.staticGroups) out += " static";
+  if (options.clip) out += " clipped";
+  out += scalingKey();
+  if (damping > 0) out += " damped " + toText(KnobValue{damping});
   return out;
 }
+
+std::string Recipe::scalingKey() const {
+  std::string out;
+  if (multiplied) out += " multiplied for " + multiplied.choice.method + " " + multiplied.choice.format.describe();
+  if (divided) out += " divided for " + divided.choice.method + " " + divided.choice.format.describe();
+  return out;
+}
+
+std::string Recipe::scoresKey() const { return prune + " " + pruneScope + " [" + calibration + "]" + scalingKey(); }
 
 std::string CalibrationChoice::identity() const {
   std::error_code error;
@@ -93,41 +199,67 @@ bool isWeightKnob(std::string_view name) {
 
 WeightTarget weightTarget(const Model& model, const Config& config, const std::string& sampleText) {
   WeightTarget target;
-  const bool quantize = config.text("weights.method") != "none" && config.integer("weights.bits") < 16;
-  const PruneMethod* prune = config.real("prune.ratio") > 0 ? findPruneMethod(config.text("prune.method")) : nullptr;
+  const PerMatrix wanted(config, model.config().tiedHead);
+  const bool quantize = config.text("weights.method") != "none" && wanted.quantizes();
+  const PruneMethod* prune = wanted.prunes() ? findPruneMethod(config.text("prune.method")) : nullptr;
   Roles roles;
   if (quantize) {
     const bool tied = model.config().tiedHead;
     roles = parseRoles(config.text("weights.tensors"), tied);
     if (!roles.unknown.empty()) {
       std::vector<std::string> known{"all"};
-      for (const auto& [name, role] : quantizableRoles()) known.push_back(name);
+      for (const auto& [name, role] : matrixNames()) known.push_back(name);
       target.adjustments.push_back({"weights.tensors", config.get("weights.tensors"), std::string("all"),
                                     "weights.tensors holds " + roles.unknown + ", which is no matrix; the nearest is " +
                                         closest(roles.unknown, known) + ". Use all, or a comma list of embedding, q, k, v, o, gate, up, down, head."});
       roles = parseRoles("all", tied);
     }
   }
+  const QuantizeMethod* method = quantize ? findQuantizeMethod(config.text("weights.method")) : nullptr;
+  if (prune && prune->needs.gram() && method && method->searchScales) {
+    target.adjustments.push_back({"weights.method", method->name, std::string("rtn"),
+                                  prune->name + " corrects weights for inputs as they were measured, and " + method->name +
+                                      " scales those: only one of the two can act. Choose rtn or gptq beside it."});
+    method = findQuantizeMethod("rtn");
+  }
+  const InputNeeds pruneNeeds = prune ? prune->needs : InputNeeds{}, methodNeeds = method ? method->needs : InputNeeds{};
   std::string statistics;
-  if (prune && prune->needsCalibration) {
+  if (const int64_t count = config.integer("prune.layers"); count > 0 && config.text("prune.layers_method") != "none")
+    target.layers = {config.text("prune.layers_method"), static_cast<int>(count), protectedLayers(config.integer("prune.layers_protect"), model.config().layers)};
+  if (pruneNeeds.any() || methodNeeds.any() || target.layers.count > 0) {
     const std::string& chosen = config.text("calibration.text");
-    target.calibration = CalibrationChoice{chosen.empty() ? sampleText : chosen, static_cast<int>(config.integer("calibration.tokens"))};
+    target.calibration = CalibrationChoice{chosen.empty() ? sampleText : chosen, static_cast<int>(config.integer("calibration.tokens")),
+                                           pruneNeeds.gram() || methodNeeds.gram()};
     statistics = target.calibration->identity();
   }
+  if (target.layers.count > 0)
+    target.key = "without " + std::to_string(target.layers.count) + " by " + target.layers.method + ", " + std::to_string(target.layers.protect) + " protected [" + statistics + "]\n";
+  const Scalable scalings = method && method->searchScales ? scalable(model, config, wanted, roles) : Scalable();
   for (const MasterTensor& tensor : model.tensors()) {
     Recipe recipe;
     recipe.format = isMatrix(tensor.role) ? ownFormat(tensor) : WeightFormat{};
-    if (prune && prunable(tensor.role)) {
+    if (const double ratio = prune ? wanted.ratio(tensor) : 0; ratio > 0) {
       recipe.prune = prune->name;
-      recipe.pruneRatio = config.real("prune.ratio");
-      recipe.calibration = statistics;
-      // A group minimum has no code for zero.
-      if (recipe.format.storage == Storage::packed && !recipe.format.symmetric) recipe.format = {Storage::f16, 16, 0, true};
+      recipe.prunePattern = config.text("prune.pattern");
+      const PrunePattern pattern = parsePattern(recipe.prunePattern);
+      recipe.pruneRatio = pattern.grouped() ? static_cast<double>(pattern.zeros) / pattern.of : ratio;
+      const std::string& scope = config.text("prune.scope");
+      recipe.pruneScope = scope != "auto" ? scope : prune->scope == PruneScope::row ? "row" : "matrix";
+      recipe.pruneNeeds = pruneNeeds;
+      // A group minimum has no code for zero, and the file's scales are not those of other values.
+      if (recipe.format.storage == Storage::packed && (!recipe.format.symmetric || prune->changesRest)) recipe.format = {Storage::f16, 16, 0, true};
     }
-    if (quantize && roles.has(tensor.role)) {
-      recipe.format = quantizedFormat(config);
-      recipe.method = config.text("weights.method");
+    if (const int bits = quantize ? wanted.bits(tensor, roles) : 16; bits < 16) {
+      recipe.format = quantizedFormat(config, bits);
+      recipe.method = method->name;
+      if (inBlock(tensor.role)) {
+        recipe.methodNeeds = methodNeeds;
+        recipe.options = methodOptions(*method, tensor.role, config);
+      }
     }
+    if (!scalings.empty() && tensor.layer >= 0) scale(tensor, model.config(), method->name, scalings, recipe);
+    if (recipe.pruneNeeds.any() || recipe.methodNeeds.any() || recipe.scaled()) recipe.calibration = statistics;
+    if (recipe.pruneNeeds.factor || recipe.methodNeeds.factor) recipe.damping = config.real("calibration.damping");
     target.anyPacked |= recipe.format.storage == Storage::packed;
     target.key += recipe.key() + "\n";
     target.recipes.push_back(std::move(recipe));

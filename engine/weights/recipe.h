@@ -7,29 +7,50 @@
 
 #include "engine/knobs/knobs.h"
 #include "engine/model/model.h"
+#include "engine/prune/layer_drop.h"
 #include "engine/weights/matrix.h"
+#include "engine/weights/method_input.h"
 
 namespace winnow {
+
+// Scales of one input of a layer, as a method searched them; none by default.
+struct Scaling {
+  LinearInput input = LinearInput::count;
+  ScalingChoice choice;
+  explicit operator bool() const { return input != LinearInput::count; }
+};
 
 struct Recipe {
   WeightFormat format;        // how the result is stored
   std::string method;         // quantization method; "" = the file's own values
   std::string prune;          // pruning method; "" = dense
   double pruneRatio = 0;
-  std::string calibration;    // identity of the statistics pruning looks at; "" = none
+  std::string prunePattern;   // one of prunePatterns()
+  std::string pruneScope;     // row or matrix
+  std::string calibration;    // identity of the statistics the methods look at; "" = none
+  double damping = 0;         // of the second moments, where a method factors them; else 0
+  InputNeeds pruneNeeds, methodNeeds;  // what the two ask for; follows from their names
+  MethodOptions options;               // of the quantization method
+  Scaling multiplied;                  // the input whose scales multiply the columns
+  Scaling divided;                     // the input this tensor makes, divided by its scales
+  bool scaled() const { return multiplied || divided; }
   std::string key() const;
+  std::string scoresKey() const;  // of what pruning knows at every ratio and pattern
+  std::string scalingKey() const;
 };
 
 struct CalibrationChoice {
   std::string path;  // text file
   int tokens = 0;
-  std::string identity() const;  // path, size, time of change, tokens
+  bool moments = false;          // second moments too
+  std::string identity() const;  // path, size, time of change, tokens; the same with and without moments
 };
 
 struct WeightTarget {
   std::vector<Recipe> recipes;  // one per tensor of Model::tensors()
   std::string key;              // identity of the whole
   std::optional<CalibrationChoice> calibration;
+  LayerDrop layers;                     // which layers have no weights is known once the calibration text was measured
   std::vector<Adjustment> adjustments;  // what of the configuration can't be done, and why
   bool anyPacked = false;
 };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "engine/weights/store.h"
 
+#include <algorithm>
 #include <new>
 
 #include "engine/core/check.h"
@@ -51,6 +52,39 @@ const float** vectorSlot(WeightSet& set, TensorRole role, int layer) {
   }
 }
 
+// What the methods of a recipe get to see.
+Result<MethodInputs> inputsOf(const MasterTensor& tensor, const Recipe& recipe, InputPreparer& preparer) {
+  MethodInputs out;
+  if (recipe.calibration.empty()) return out;
+  if (recipe.divided) {
+    const auto divisors = preparer.scales(tensor.layer, recipe.divided.input, recipe.divided.choice);
+    if (!divisors) return divisors.error();
+    out.scaling.divisors = *divisors;
+  }
+  if (recipe.multiplied) {
+    const auto columns = preparer.scales(tensor.layer, recipe.multiplied.input, recipe.multiplied.choice);
+    if (!columns) return columns.error();
+    out.scaling.columns = *columns;
+  }
+  if (!recipe.pruneNeeds.any() && !recipe.methodNeeds.any()) return out;
+  const LinearInput input = linearInputOf(tensor.role);
+  auto prune = preparer.prepare(tensor.layer, input, recipe.pruneNeeds, {recipe.damping, false}, out.scaling.columns);
+  if (!prune) return prune.error();
+  auto quantize = preparer.prepare(tensor.layer, input, recipe.methodNeeds, {recipe.damping, recipe.options.ordered}, out.scaling.columns);
+  if (!quantize) return quantize.error();
+  out.prune = *prune;
+  out.quantize = *quantize;
+  out.quantize.options = recipe.options;
+  return out;
+}
+
+bool ofAttention(TensorRole role) { return role >= TensorRole::attnNorm && role <= TensorRole::kNorm; }
+bool dropped(const MasterTensor& tensor, const std::vector<LayerParts>& parts) {
+  if (tensor.layer < 0) return false;
+  const LayerParts& left = parts[static_cast<size_t>(tensor.layer)];
+  return !(ofAttention(tensor.role) ? left.attention : left.ffn);
+}
+
 Error cancelled() { return {ErrorCode::cancelled, "Preparing the weights was cancelled.", ""}; }
 
 }  // namespace
@@ -74,6 +108,13 @@ std::shared_ptr<const WeightVersion> WeightStore::find(size_t tensor, const std:
   return found == versions_.end() ? nullptr : found->second.lock();
 }
 
+std::shared_ptr<const PruneScores> WeightStore::findScores(size_t tensor, const Recipe& recipe) {
+  if (recipe.prune.empty()) return nullptr;
+  std::scoped_lock lock(mutex_);
+  const auto found = scores_.find({tensor, recipe.scoresKey()});
+  return found == scores_.end() ? nullptr : found->second.lock();
+}
+
 int64_t WeightStore::bytesToMake(const WeightTarget& target) {
   int64_t sum = 0;
   for (size_t i = 0; i < target.recipes.size(); ++i)
@@ -81,27 +122,50 @@ int64_t WeightStore::bytesToMake(const WeightTarget& target) {
   return sum;
 }
 
-Result<std::shared_ptr<const WeightVersion>> WeightStore::make(size_t tensor, const WeightWork& work) {
+Result<std::shared_ptr<const WeightVersion>> WeightStore::make(size_t tensor, const Recipe& recipe, InputPreparer& preparer, ThreadPool& pool,
+                                                              ConvertProgress& progress) {
   auto version = std::make_shared<WeightVersion>();
+  const MasterTensor& master = model_->tensors()[tensor];
   try {
+    const Result<MethodInputs> inputs = place_->planning() ? MethodInputs() : inputsOf(master, recipe, preparer);
+    if (!inputs) return inputs.error();
+    for (const MethodInput* input : {&inputs->prune, &inputs->quantize})
+      if (input->factor && input->factor->damping() > recipe.damping) version->damping = std::max(version->damping, input->factor->damping());
+    const WeightWork work{master, recipe, *inputs, pool, progress, findScores(tensor, recipe)};
     switch (place_->make(work, *version)) {
       case Converted::done: break;
       case Converted::cancelled: return cancelled();
       case Converted::damaged:
         if (Status sound = model_->validateValues(); !sound) return sound.error();
-        return Error{ErrorCode::badInput, model_->path() + ": tensor " + work.tensor.fileName + " decodes to a value that is not finite.", ""};
+        return Error{ErrorCode::badInput, model_->path() + ": tensor " + master.fileName + " decodes to a value that is not finite.", ""};
     }
   } catch (const std::bad_alloc&) {
-    return Error{ErrorCode::resources, "Not enough memory for the weights: tensor " + work.tensor.fileName + " as " + work.recipe.format.describe() +
+    return Error{ErrorCode::resources, "Not enough memory for the weights: tensor " + master.fileName + " as " + recipe.format.describe() +
                                            " did not fit.", "Choose fewer bits, or a smaller model."};
   } catch (const DeviceFailure& failure) {
     return Error{ErrorCode::failed, failure.what(), ""};
   }
   std::scoped_lock lock(mutex_);
-  auto& place = versions_[{tensor, work.recipe.key()}];
+  auto& place = versions_[{tensor, recipe.key()}];
   if (auto other = place.lock()) return other;  // another session was faster
   place = version;
+  if (version->scores) scores_[{tensor, recipe.scoresKey()}] = version->scores;
   return std::shared_ptr<const WeightVersion>(std::move(version));
+}
+
+void WeightStore::noteDamping(const WeightTarget& target, WeightSet& set) const {
+  double most = 0, asked = 0;
+  int count = 0;
+  for (size_t i = 0; i < set.versions.size(); ++i) {
+    if (set.versions[i]->damping == 0) continue;
+    most = std::max(most, set.versions[i]->damping);
+    asked = target.recipes[i].damping;
+    ++count;
+  }
+  if (count > 0)
+    set.adjustments.push_back({"calibration.damping", asked, most,
+                               "the second moments of the inputs of " + std::to_string(count) + " matrices have no inverse with a damping of " + toText(KnobValue{asked}) +
+                                   ": it was raised for those, at most to " + toText(KnobValue{most}) + "."});
 }
 
 Result<std::shared_ptr<const WeightSet>> WeightStore::build(const WeightTarget& target, ThreadPool& pool, const CalibrationSource& calibration,
@@ -114,21 +178,30 @@ Result<std::shared_ptr<const WeightSet>> WeightStore::build(const WeightTarget& 
     statistics = *measured;
   }
   auto set = std::make_shared<WeightSet>();
+  Ledger uncounted;
+  const ResidualCosines unmeasured(uncounted, model_->config().layers, 0);  // a plan knows how many layers go, not which
   set->model = model_;
   set->key = target.key;
   set->anyPacked = target.anyPacked;
+  set->parts = partsLeft(target.layers, statistics ? statistics->stream() : unmeasured);
   set->layers.resize(static_cast<size_t>(model_->config().layers));
   int64_t total = 0;
   for (const MasterTensor& tensor : model_->tensors()) total += tensor.rows * tensor.cols;
   ConvertProgress converted(progress, total);
+  InputPreparer preparer(*model_, statistics.get(), pool, progress);
   for (size_t i = 0; i < target.recipes.size(); ++i) {
     const MasterTensor& tensor = model_->tensors()[i];
     if (progress.stopped()) return cancelled();
+    if (dropped(tensor, set->parts)) {
+      set->versions.push_back(std::make_shared<WeightVersion>());
+      converted.advance(tensor.rows * tensor.cols);
+      continue;
+    }
     std::shared_ptr<const WeightVersion> version = find(i, target.recipes[i].key());
     if (version) {
       converted.advance(tensor.rows * tensor.cols);
     } else {
-      auto made = make(i, {tensor, target.recipes[i], statistics.get(), pool, converted});
+      auto made = make(i, target.recipes[i], preparer, pool, converted);
       if (!made) return made.error();
       version = std::move(*made);
     }
@@ -139,6 +212,7 @@ Result<std::shared_ptr<const WeightSet>> WeightStore::build(const WeightTarget& 
     set->versions.push_back(std::move(version));
   }
   if (!set->head) set->head = set->embedding;
+  noteDamping(target, *set);
   std::scoped_lock lock(mutex_);
   set->serial = ++sets_;
   return std::shared_ptr<const WeightSet>(std::move(set));

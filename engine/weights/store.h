@@ -31,11 +31,13 @@ struct WeightSet {
   std::shared_ptr<const Model> model;                         // keeps the mapping
   std::vector<std::shared_ptr<const WeightVersion>> versions;  // [tensors of the model]
   std::vector<LayerWeights> layers;
+  std::vector<LayerParts> parts;                              // [layers] what the recipes left of each; the rest has empty versions
   const Matrix *embedding = nullptr, *positions = nullptr, *head = nullptr;
   const float *outputNorm = nullptr, *outputNormBias = nullptr;  // [hidden]
   std::string key;                                            // WeightTarget::key
   uint64_t serial = 0;                                        // another for every set of a store
   bool anyPacked = false;
+  std::vector<Adjustment> adjustments;  // what had to be done in another way than the target says, and why
 
   // By tag, of what a plan reads: file-backed followers' Q and K aren't, allocated ones are memory all the same.
   MemoryByTag memory(const Plan& plan) const;
@@ -54,14 +56,18 @@ class WeightStore {
   int64_t bytesToMake(const WeightTarget& target);  // of the versions nobody holds yet
 
  private:
+  void noteDamping(const WeightTarget& target, WeightSet& set) const;
   std::shared_ptr<const WeightVersion> find(size_t tensor, const std::string& recipe);
-  Result<std::shared_ptr<const WeightVersion>> make(size_t tensor, const WeightWork& work);
+  std::shared_ptr<const PruneScores> findScores(size_t tensor, const Recipe& recipe);
+  Result<std::shared_ptr<const WeightVersion>> make(size_t tensor, const Recipe& recipe, InputPreparer& preparer, ThreadPool& pool,
+                                                    ConvertProgress& progress);
 
   std::shared_ptr<const Model> model_;
   std::unique_ptr<WeightPlace> place_;
   std::mutex mutex_;
   uint64_t sets_ = 0;
   std::map<std::pair<size_t, std::string>, std::weak_ptr<const WeightVersion>> versions_;
+  std::map<std::pair<size_t, std::string>, std::weak_ptr<const PruneScores>> scores_;
 };
 
 }  // namespace winnow

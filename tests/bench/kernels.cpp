@@ -210,7 +210,7 @@ void benchQuantize(Context& context, const Options& options) {
   for (int bits : {8, 6, 5, 4, 3, 2})
     for (bool symmetric : {true, false}) {
       const auto [rate, best] = measure(packed(bits, symmetric), 1e-9 * kRows * kCols, [&](int t, Matrix& m) {
-        findQuantizeMethod("rtn")->quantizeRows(source.data() + static_cast<size_t>(t % 4) * 16 * kCols, t * 16, 16, m);
+        findQuantizeMethod("rtn")->quantizeRows(source.data() + static_cast<size_t>(t % 4) * 16 * kCols, t * 16, 16, {}, m);
       });
       std::printf("rtn %-14s %6.2f Gweight/s, %.2f per thread, best %.2f\n", packed(bits, symmetric).describe().c_str(), rate,
                   rate / options.threads, best);

@@ -82,10 +82,11 @@ TEST(pruning_zeroes_what_the_cpu_zeroes) {
       PruneInput input;
       input.rows = rows;
       input.cols = cols;
-      input.ratio = ratio;
+      input.scope = PruneScope::matrix;
       input.decode = [&](int row, int count, float* out) { std::copy_n(w.begin() + row * cols, count * cols, out); };
       auto expected = w;
-      findPruneMethod("magnitude")->prepare(input)->apply(expected.data(), 0, rows);
+      Ledger ledger;
+      findPruneMethod("magnitude")->prepare(input, ledger)->at({ratio, {}}, input)->apply(expected.data(), 0, rows);
       underEverySchedule([&] {
         DeviceArray<float> dw(w);
         DeviceArray<uint8_t> scratch(cuda::pruneScratchBytes(rows));

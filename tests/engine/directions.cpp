@@ -63,13 +63,34 @@ TEST(smaller_groups_are_better) {
 }
 
 TEST(wanda_prunes_better_than_magnitude) {
-  const std::string calibration = sharedData("corpora/tinystories_60k.txt");
+  const std::string calibration = (scratch() / "calibration.txt").string();
+  std::ofstream(calibration) << readFile(sharedData("corpora/tinystories_val.txt")).substr(400000, 60000);  // not what is scored
   for (const char* file : {kSmallLlama, kStories}) {
     const Meter perplexity(file);
     const double dense = perplexity({}), magnitude = perplexity({{"prune.ratio", "0.5"}}),
                  wanda = perplexity({{"prune.ratio", "0.5"}, {"prune.method", "wanda"}, {"calibration.text", calibration.c_str()}});
     EXPECT(wanda > 1.2 * dense, file, wanda, dense);
     EXPECT(wanda < 0.7 * magnitude, file, wanda, magnitude);
+  }
+}
+
+// What goes is made up for, or weighed by the inputs, or neither; and more of it costs more.
+TEST(pruning_methods_keep_their_order) {
+  const std::string calibration = sharedData("corpora/tinystories_60k.txt");
+  for (const char* file : {kSmallLlama, kStories}) {
+    const Meter perplexity(file);
+    const auto with = [&](const char* method, const char* ratio, const char* pattern) {
+      return perplexity({{"prune.ratio", ratio}, {"prune.method", method}, {"prune.pattern", pattern}, {"calibration.text", calibration.c_str()}});
+    };
+    for (const char* pattern : {"unstructured", "2:4"}) {
+      const double magnitude = with("magnitude", "0.5", pattern), wanda = with("wanda", "0.5", pattern), compensated = with("sparsegpt", "0.5", pattern);
+      EXPECT(wanda < 0.9 * magnitude, file, pattern, wanda, magnitude);
+      EXPECT(compensated < 0.95 * wanda, file, pattern, compensated, wanda);
+    }
+    for (const char* method : {"magnitude", "wanda", "sparsegpt"}) {
+      const double some = with(method, "0.3", "unstructured"), half = with(method, "0.5", "unstructured"), most = with(method, "0.7", "unstructured");
+      EXPECT(some < 1.02 * half && half < 1.02 * most, file, method, some, half, most);
+    }
   }
 }
 

@@ -22,7 +22,7 @@ struct Quantized {
   Matrix m;
   Quantized(const std::vector<float>& w, int rows, int cols, const WeightFormat& format) : m(Matrix::allocate(ledger, format, rows, cols)) {
     for (int r = 0; r < rows; r += 16)
-      findQuantizeMethod("rtn")->quantizeRows(w.data() + static_cast<size_t>(r) * static_cast<size_t>(cols), r, std::min(16, rows - r), m);
+      findQuantizeMethod("rtn")->quantizeRows(w.data() + static_cast<size_t>(r) * static_cast<size_t>(cols), r, std::min(16, rows - r), {}, m);
   }
   std::vector<float> values() const {
     std::vector<float> out(static_cast<size_t>(m.rows) * static_cast<size_t>(m.cols));

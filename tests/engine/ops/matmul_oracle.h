@@ -29,7 +29,7 @@ struct Weights {  // a matrix whose buffers all end at guard pages
       fillSuperBlocks();
     } else if (format.storage == Storage::packed) {
       for (int r = 0; r < rows; r += 16)
-        findQuantizeMethod("rtn")->quantizeRows(w.data() + static_cast<size_t>(r) * static_cast<size_t>(cols), r, std::min(16, rows - r),
+        findQuantizeMethod("rtn")->quantizeRows(w.data() + static_cast<size_t>(r) * static_cast<size_t>(cols), r, std::min(16, rows - r), {},
                                                 m);
     } else {
       for (size_t i = 0; i < w.size(); ++i) {

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "engine/evaluate/held_out.h"
+
+#include <algorithm>
+#include <fstream>
+#include <string_view>
+
+#include "engine/prune/method.h"
+#include "engine/quantize/method.h"
+
+namespace winnow {
+namespace {
+
+constexpr size_t kPassage = 200, kPassages = 16;  // bytes; how many are looked for, evenly spread
+constexpr int64_t kBytesPerToken = 6;             // what is read of the text at most, generously
+
+bool calibrated(const Config& config) {
+  const PruneMethod* prune = config.real("prune.ratio") > 0 ? findPruneMethod(config.text("prune.method")) : nullptr;
+  const QuantizeMethod* method = config.integer("weights.bits") < 16 ? findQuantizeMethod(config.text("weights.method")) : nullptr;
+  return (prune && prune->needs.any()) || (method && method->needs.any());
+}
+
+}  // namespace
+
+Status heldOut(const Config& effective, const std::string& evaluated) {
+  const std::string& path = effective.text("calibration.text");
+  if (path.empty() || !calibrated(effective)) return Done{};
+  std::string text(static_cast<size_t>(effective.integer("calibration.tokens") * kBytesPerToken), '\0');
+  std::ifstream in(path, std::ios::binary);
+  if (in) in.read(text.data(), static_cast<std::streamsize>(text.size()));
+  text.resize(static_cast<size_t>(std::max<std::streamsize>(in.gcount(), 0)));
+  if (text.size() < kPassage) return Done{};
+  for (size_t i = 0; i < kPassages; ++i) {
+    const std::string_view passage(text.data() + (text.size() - kPassage) * i / (kPassages - 1), kPassage);
+    if (evaluated.find(passage) == std::string::npos) continue;
+    return Error{ErrorCode::badInput, "The calibration text " + path + " holds parts of the text to evaluate on: weights fitted to a text may not be judged by it.",
+                 "Set calibration.text to another text, or evaluate on one that was held out."};
+  }
+  return Done{};
+}
+
+}  // namespace winnow

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "engine/weights/method_input.h"
+
+#include <cmath>
+
+#include "engine/core/check.h"
+#include "engine/quantize/method.h"
+
+namespace winnow {
+
+Result<MethodInput> InputPreparer::prepare(int layer, LinearInput input, const InputNeeds& needs, const FactorOptions& options,
+                                           std::span<const float> scales) {
+  MethodInput out;
+  if (!needs.any()) return out;
+  CHECK(calibration_, layer, static_cast<int>(input));
+  if (layer != layer_ || input != input_ || scales.data() != scaledBy_.data()) {
+    layer_ = layer;
+    input_ = input;
+    scaledBy_ = scales;
+    norms_ = calibration_->columnNorms(layer, input);
+    for (size_t c = 0; c < scales.size(); ++c) norms_[c] /= scales[c];
+    squares_.resize(norms_.size());
+    for (size_t c = 0; c < norms_.size(); ++c) squares_[c] = norms_[c] * norms_[c] / static_cast<float>(calibration_->tokens());
+    factors_.clear();
+  }
+  out.tokens = calibration_->tokens();
+  if (needs.norms) {
+    out.columnNorms = norms_;
+    out.meanSquares = squares_;
+  }
+  CHECK(!needs.gram() || scales.empty(), layer, static_cast<int>(input));  // the moments are those of the inputs as they come
+  if (needs.gram()) out.moments = &calibration_->moments(layer, input);
+  if (!needs.factor) return out;
+  for (const Factor& known : factors_)
+    if (known.options == options) out.factor = known.factor.get();
+  if (out.factor) return out;
+  auto made = std::make_unique<InverseFactor>();
+  switch (made->make(calibration_->ledger(), *out.moments, options, pool_, progress_)) {
+    case InverseFactor::Outcome::done: break;
+    case InverseFactor::Outcome::cancelled: return Error{ErrorCode::cancelled, "Preparing the weights was cancelled.", ""};
+    case InverseFactor::Outcome::notPositive:
+      return Error{ErrorCode::failed, model_.path() + ": the inputs of layer " + std::to_string(layer) + " (" + std::string(linearInputName(input)) +
+                                          ") over the calibration text can't be factored, even damped.",
+                   "Choose a longer calibration text."};
+  }
+  factors_.push_back({options, std::move(made)});
+  out.factor = factors_.back().factor.get();
+  return out;
+}
+
+Result<std::span<const float>> InputPreparer::scales(int layer, LinearInput input, const ScalingChoice& choice) {
+  CHECK(calibration_, layer, choice.method);
+  const auto known = scales_.find({layer, input});
+  if (known != scales_.end()) return std::span<const float>(known->second);
+  const std::vector<float> norms = calibration_->columnNorms(layer, input), magnitudes = calibration_->meanMagnitudes(layer, input);
+  std::vector<float> squares(norms.size());
+  for (size_t c = 0; c < norms.size(); ++c) squares[c] = norms[c] * norms[c] / static_cast<float>(calibration_->tokens());
+  ScaleSearch search{{}, magnitudes, squares, choice.format};
+  for (const MasterTensor& tensor : model_.tensors())
+    if (tensor.layer == layer && isMatrix(tensor.role) && linearInputOf(tensor.role) == input)
+      search.matrices.push_back({static_cast<int>(tensor.rows), [&tensor](int row, int count, float* out) { Model::decodeRows(tensor, row, count, out); }});
+  const QuantizeMethod* method = findQuantizeMethod(choice.method);
+  CHECK(method && method->searchScales, choice.method);
+  std::vector<float> found = method->searchScales(search, pool_, progress_);
+  if (progress_.stopped()) return Error{ErrorCode::cancelled, "Preparing the weights was cancelled.", ""};
+  return std::span<const float>(scales_.emplace(std::pair{layer, input}, std::move(found)).first->second);
+}
+
+}  // namespace winnow

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "engine/weights/pruning.h"
+
+#include "engine/core/check.h"
+
+namespace winnow {
+namespace {
+
+const PruneMethod& methodOf(const Recipe& recipe) {
+  const PruneMethod* method = findPruneMethod(recipe.prune);
+  CHECK(method, recipe.prune);
+  return *method;
+}
+
+}  // namespace
+
+TensorPruning::TensorPruning(const MasterTensor& tensor, const Recipe& recipe, const MethodInputs& inputs, ThreadPool& pool)
+    : method_(methodOf(recipe)), level_{recipe.pruneRatio, parsePattern(recipe.prunePattern)} {
+  input_.rows = static_cast<int>(tensor.rows);
+  input_.cols = static_cast<int>(tensor.cols);
+  input_.scope = recipe.pruneScope == "matrix" ? PruneScope::matrix : PruneScope::row;
+  input_.statistics = inputs.prune;
+  input_.decode = [&tensor, scaling = inputs.scaling](int row, int count, float* out) { decodeScaled(tensor, row, count, scaling, out); };
+  input_.pool = &pool;
+}
+
+}  // namespace winnow

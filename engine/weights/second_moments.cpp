@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "engine/weights/second_moments.h"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+
+#include "engine/cpu/isa.h"
+
+namespace winnow {
+
+SecondMoments::SecondMoments(Ledger& ledger, int cols) : cols_(cols) {
+  const int64_t n = tiles();
+  sums_ = Buffer(ledger, MemoryTag::calibration, static_cast<size_t>(n * (n + 1) / 2 * kTile * kTile) * sizeof(float));
+}
+
+void SecondMoments::add(const float* x, int64_t stride, int tokens, ThreadPool& pool) {
+  const int64_t n = tiles(), padded = n * kTile, steps = (tokens + kTile - 1) / kTile, length = steps * kTile;
+  rows_.assign(static_cast<size_t>(length * padded), 0.0f);
+  columns_.assign(static_cast<size_t>(padded * length), 0.0f);
+  for (int64_t t = 0; t < tokens; ++t)
+    for (int64_t c = 0; c < cols_; ++c) rows_[static_cast<size_t>(t * padded + c)] = columns_[static_cast<size_t>(c * length + t)] = x[t * stride + c];
+  std::atomic<int64_t> next{0};
+  pool.run([&](int, int) {
+    std::array<double, kTile * kTile> sum;
+    std::array<float, kTile * kTile> product;
+    for (int64_t item; (item = next.fetch_add(1)) < n * n;) {
+      const int64_t row = item / n, col = item % n;
+      if (col < row) continue;
+      float* stored = tile(static_cast<int>(row), static_cast<int>(col));
+      std::copy_n(stored, sum.size(), sum.begin());
+      for (int64_t step = 0; step < steps; ++step) {
+        cpu::bestKernels().smallProduct(columns_.data() + row * kTile * length + step * kTile, length,
+                                        rows_.data() + step * kTile * padded + col * kTile, padded, kTile, kTile, kTile, product.data(), kTile, false);
+        for (size_t i = 0; i < sum.size(); ++i) sum[i] += static_cast<double>(product[i]);
+      }
+      for (size_t i = 0; i < sum.size(); ++i) stored[i] = static_cast<float>(sum[i]);
+    }
+  });
+  tokens_ += tokens;
+}
+
+}  // namespace winnow

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// What pruning costs, in quality and in time.
+//   bench_pruning quality MODEL --text F [--calibration F] [--context N] [--chunks N] [--set knob=value]...
+//     perplexity and KL divergence of every method at every ratio and pattern, and whether the directions hold.
+//   bench_pruning layers MODEL --text F ...       the same for dropped layers, with time per token, memory and the influence of each layer.
+//   bench_pruning ratio MODEL [--rounds N] ...    seconds from asking for another ratio to the moment a token may use it.
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
+#include <string>
+#include <vector>
+
+#include "engine/evaluate/perplexity.h"
+#include "engine/prune/layer_drop.h"
+#include "engine/prune/method.h"
+
+using namespace winnow;
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+double secondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+[[noreturn]] void fail(const std::string& message) {
+  std::fprintf(stderr, "%s\n", message.c_str());
+  std::exit(1);
+}
+template <class T>
+T need(Result<T> result) {
+  if (!result) fail(result.error().message);
+  return std::move(*result);
+}
+void need(const Status& status) {
+  if (!status) fail(status.error().message);
+}
+
+struct Options {
+  std::string part, model, text, calibration;
+  int context = 256, chunks = 0, rounds = 7, threads = 2;
+  Config config;
+};
+
+Options parse(int argc, char** argv) {
+  Options options;
+  std::vector<std::string> plain;
+  for (int i = 1; i < argc; ++i) {
+    const std::string arg = argv[i], value = i + 1 < argc ? argv[i + 1] : "";
+    if (arg.rfind("--", 0) != 0) {
+      plain.push_back(arg);
+      continue;
+    }
+    ++i;
+    if (arg == "--text") options.text = value;
+    else if (arg == "--calibration") options.calibration = value;
+    else if (arg == "--context") options.context = std::atoi(value.c_str());
+    else if (arg == "--chunks") options.chunks = std::atoi(value.c_str());
+    else if (arg == "--rounds") options.rounds = std::max(1, std::atoi(value.c_str()));
+    else if (arg == "--threads") options.threads = std::max(1, std::atoi(value.c_str()));
+    else if (arg == "--set" && value.find('=') != std::string::npos)
+      options.config = need(options.config.parsed(value.substr(0, value.find('=')), value.substr(value.find('=') + 1)));
+    else fail("unknown option " + arg);
+  }
+  if (plain.size() != 2) fail("usage: bench_pruning quality|layers|ratio MODEL [--text F] [--calibration F] [--context N] [--chunks N] [--rounds N] [--set knob=value]...");
+  options.part = plain[0];
+  options.model = plain[1];
+  if (!options.calibration.empty()) options.config = need(options.config.parsed("calibration.text", options.calibration));
+  return options;
+}
+
+class Meter {
+ public:
+  Meter(std::shared_ptr<Engine> engine, const Options& options) : engine_(std::move(engine)), options_(options) {
+    std::ifstream in(options.text, std::ios::binary);
+    text_.assign(std::istreambuf_iterator<char>(in), {});
+    if (text_.empty()) fail("--text " + options.text + " is missing or empty");
+    if (!engine_->tokenizer()) fail("the model has no vocabulary");
+    SessionOptions session;
+    session.context = options.context;
+    baseline_ = need(engine_->createSession(Config(), session, {}));
+    session_ = need(engine_->createSession(options.config, session, {}));
+  }
+  PerplexityResult operator()(const Config& config) {
+    const auto start = Clock::now();
+    session_->request(config);
+    need(session_->finishPending({}));
+    prepared_ = secondsSince(start);
+    PerplexityRequest request;
+    request.context = options_.context;
+    request.chunks = options_.chunks;
+    return need(measurePerplexity(*session_, baseline_.get(), *engine_->tokenizer(), text_, request, {}));
+  }
+  Session& session() { return *session_; }
+  double prepared() const { return prepared_; }  // seconds
+
+ private:
+  std::shared_ptr<Engine> engine_;
+  const Options& options_;
+  std::string text_;
+  std::unique_ptr<Session> baseline_, session_;
+  double prepared_ = 0;
+};
+
+Config with(const Config& config, const std::string& method, const std::string& ratio, const std::string& pattern) {
+  return need(need(need(config.parsed("prune.method", method)).parsed("prune.ratio", ratio)).parsed("prune.pattern", pattern));
+}
+
+void benchQuality(const std::shared_ptr<Engine>& engine, const Options& options) {
+  Meter meter(engine, options);
+  const std::vector<std::pair<std::string, std::string>> levels = {
+      {"0.3", "unstructured"}, {"0.4", "unstructured"}, {"0.5", "unstructured"}, {"0.6", "unstructured"}, {"0.7", "unstructured"}, {"0.5", "4:8"}, {"0.5", "2:4"}};
+  std::printf("| method |");
+  for (const auto& [ratio, pattern] : levels) std::printf(" %s |", pattern == "unstructured" ? ratio.c_str() : pattern.c_str());
+  std::printf(" s at 0.5 |\n");
+  std::printf("dense: perplexity %.3f\n", meter(options.config).perplexity);
+  std::vector<std::vector<double>> kld;
+  for (const PruneMethod& method : pruneMethods()) {
+    std::printf("| %s |", method.name.c_str());
+    kld.emplace_back();
+    double seconds = 0;
+    for (const auto& [ratio, pattern] : levels) {
+      const PerplexityResult result = meter(with(options.config, method.name, ratio, pattern));
+      std::printf(" %.2f (%.4f) |", result.perplexity, result.kld->mean);
+      std::fflush(stdout);
+      kld.back().push_back(result.kld->mean);
+      if (ratio == "0.5" && pattern == "unstructured") seconds = meter.prepared();
+    }
+    std::printf(" %.2f |\n", seconds);
+    for (size_t i = 1; i < 5; ++i)
+      if (kld.back()[i] < 0.98 * kld.back()[i - 1]) std::printf("DIRECTION FAILS: %s loses less at %s than at %s\n", method.name.c_str(), levels[i].first.c_str(), levels[i - 1].first.c_str());
+  }
+  for (size_t m = 1; m < kld.size(); ++m)
+    for (const size_t i : {size_t{2}, size_t{6}})
+      std::printf("%s: %s loses %.2f times what magnitude does at %s\n", kld[m][i] < kld[0][i] ? "holds" : "FAILS", pruneMethods()[m].name.c_str(), kld[m][i] / kld[0][i], levels[i].second.c_str());
+}
+
+double decodeMs(Session& session) {
+  constexpr int kTokens = 64;
+  session.reset();
+  need(session.step(1));
+  const auto start = Clock::now();
+  for (int i = 0; i < kTokens; ++i) need(session.step(1 + i % 7));
+  return 1e3 * secondsSince(start) / kTokens;
+}
+
+void benchLayers(const std::shared_ptr<Engine>& engine, const Options& options) {
+  Meter meter(engine, options);
+  const int layers = engine->model().config().layers;
+  const auto influence = need(engine->layerInfluence(options.config, {}));
+  for (int layer = 0; layer < layers; ++layer) {
+    const LayerInfluence& one = influence[static_cast<size_t>(layer)];
+    std::printf("layer %2d: influence %.4f (attention %.4f, feed-forward %.4f), angle %.4f pi\n", layer, one.layer, one.attention, one.ffn, one.angle);
+  }
+  std::printf("| dropped | perplexity | KL divergence, nat | ms per token | weights, MB | cache, kB |\n");
+  for (const LayerDropMethod& method : layerDropMethods())
+    for (int count = 0; count <= std::min(4, layers - 2); ++count) {
+      const Config config = need(need(options.config.parsed("prune.layers", std::to_string(count))).parsed("prune.layers_method", method.name));
+      const PerplexityResult result = meter(config);
+      const double ms = decodeMs(meter.session());
+      const MemoryByTag memory = meter.session().memory();
+      const double weights = static_cast<double>(memory[static_cast<size_t>(MemoryTag::weights)] + memory[static_cast<size_t>(MemoryTag::weightsMapped)]);
+      std::printf("| %s %d | %.3f | %.4f | %.3f | %.2f | %.1f |\n", method.name.c_str(), count, result.perplexity, result.kld->mean, ms, 1e-6 * weights,
+                  1e-3 * static_cast<double>(memory[static_cast<size_t>(MemoryTag::kv)]));
+    }
+}
+
+void benchRatio(const std::shared_ptr<Engine>& engine, const Options& options) {
+  SessionOptions small;
+  small.context = 64;
+  small.threads = options.threads;
+  const auto session = need(engine->createSession(options.config, small, {}));
+  const auto change = [&](const Config& config) {
+    const auto start = Clock::now();
+    session->request(config);
+    need(session->finishPending({}));
+    return secondsSince(start);
+  };
+  for (const char* method : {"magnitude", "wanda"}) {
+    const double first = change(with(options.config, method, "0.5", "unstructured"));
+    const double scores = 1e-6 * static_cast<double>(session->memory()[static_cast<size_t>(MemoryTag::calibration)]);
+    std::vector<double> seconds;
+    for (int i = 0; i < options.rounds; ++i) seconds.push_back(change(with(options.config, method, std::to_string(0.3 + 0.05 * (i % 8)), "unstructured")));
+    std::sort(seconds.begin(), seconds.end());
+    std::printf("%s: the first ratio %.2f s; another one %.3f s [%.3f, %.3f], %d rounds; scores and statistics kept: %.1f MB\n", method, first,
+                seconds[seconds.size() / 2], seconds.front(), seconds.back(), options.rounds, scores);
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const Options options = parse(argc, argv);
+  EngineOptions engineOptions;
+  engineOptions.device = "cpu";
+  engineOptions.threads = options.threads;
+  const std::shared_ptr<Engine> engine = need(Engine::create(need(Model::open(options.model)), engineOptions));
+  std::printf("%s, %s\n", engine->deviceDescription().c_str(), options.model.c_str());
+  if (options.part == "quality")
+    benchQuality(engine, options);
+  else if (options.part == "layers")
+    benchLayers(engine, options);
+  else if (options.part == "ratio")
+    benchRatio(engine, options);
+  else
+    fail("unknown part " + options.part);
+  return 0;
+}

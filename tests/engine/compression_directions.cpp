@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// Which weight method is better is known whatever the model: KL divergence from the unchanged model on text that calibration did not see.
+#include "engine/evaluate/perplexity.h"
+#include "tests/support/engine.h"
+
+using namespace winnow;
+using namespace winnow::test;
+
+namespace {
+
+constexpr const char* kSmallLlama = "models/llama2xs-280k-f32.gguf";
+
+class Meter {
+ public:
+  explicit Meter(const char* file) : engine_(openEngine(file, 1)) {
+    const std::string stories = readFile(sharedData("corpora/tinystories_val.txt"));
+    text_ = stories.substr(0, 60000);
+    calibration_ = (scratch() / "calibration.txt").string();
+    std::ofstream(calibration_) << stories.substr(400000, 60000);
+    baseline_ = makeSession(engine_, Config(), {.context = 128});
+  }
+  double operator()(Settings settings) const {
+    settings.emplace_back("calibration.text", calibration_.c_str());
+    settings.emplace_back("calibration.tokens", "8192");
+    PerplexityRequest request;
+    request.context = 128;
+    request.chunks = 12;
+    const auto session = makeSession(engine_, configure(settings), {.context = 128});
+    return value(measurePerplexity(*session, baseline_.get(), *engine_->tokenizer(), text_, request, {})).kld->mean;
+  }
+
+ private:
+  std::shared_ptr<Engine> engine_;
+  std::string text_, calibration_;
+  std::unique_ptr<Session> baseline_;
+};
+
+}  // namespace
+
+TEST(methods_that_measure_beat_round_to_nearest) {
+  for (const char* file : {kSmallLlama, kStories}) {
+    const Meter divergence(file);
+    for (const char* bits : {"3", "2"}) {
+      const double rtn = divergence({{"weights.bits", bits}}), gptq = divergence({{"weights.bits", bits}, {"weights.method", "gptq"}}),
+                   awq = divergence({{"weights.bits", bits}, {"weights.method", "awq"}});
+      EXPECT(gptq < 0.9 * rtn, file, bits, gptq, rtn);
+      EXPECT(awq < rtn, file, bits, awq, rtn);
+    }
+  }
+}
+
+TEST(a_text_that_was_calibrated_on_is_no_evidence) {
+  const auto engine = openEngine(kStories, 1);
+  const std::string path = sharedData("corpora/tinystories_60k.txt"), text = readFile(path);
+  const auto judged = [&](const char* method) {
+    const auto session = makeSession(engine, configure({{"weights.bits", "3"}, {"weights.method", method}, {"calibration.text", path.c_str()}}), {.context = 128});
+    PerplexityRequest request;
+    request.context = 128;
+    request.chunks = 1;
+    return measurePerplexity(*session, nullptr, *engine->tokenizer(), text, request, {});
+  };
+  const auto refused = judged("gptq");
+  EXPECT(!refused.ok() && refused.error().code == ErrorCode::badInput && refused.error().message.find("tinystories_60k.txt") != std::string::npos);
+  EXPECT(judged("rtn").ok());  // looks at no text
+}
+
+TEST(fewer_bits_diverge_more) {
+  for (const char* file : {kSmallLlama, kStories}) {
+    const Meter divergence(file);
+    for (const char* method : {"rtn", "gptq", "awq"}) {
+      double last = 0;
+      for (const char* bits : {"8", "4", "3", "2"}) {
+        const double now = divergence({{"weights.bits", bits}, {"weights.method", method}});
+        EXPECT(now > last, file, method, bits, now, last);
+        last = now;
+      }
+    }
+  }
+}
