@@ -101,7 +101,7 @@ class SparseGpt {
         for (int k = c + 1; k < end; ++k) w[k] -= errors[i] * u[k];
       }
       for (int i = 0; i < width; ++i)
-        if (errors[i] != 0) cpu::bestKernels().addScaled(w + end, factor_.row(begin + i) + end, -errors[i], input_.cols - end);
+        if (errors[i] != 0) cpu::bestKernels().addScaled(w + end, factor_.row(begin + i) + end, input_.cols - end, -errors[i]);
     }
   }
 
