@@ -26,8 +26,16 @@ EvictionSettings EvictionSettings::of(const Config& config) {
   EvictionSettings settings;
   settings.policy = config.text("kv.policy");
   settings.budget = config.real("kv.budget");
-  settings.sinks = policyInfo(settings.policy).usesSinks ? static_cast<int>(config.integer("kv.sinks")) : 0;
+  const KvPolicyInfo& info = policyInfo(settings.policy);
+  settings.sinks = info.usesSinks ? static_cast<int>(config.integer("kv.sinks")) : 0;
   settings.interval = static_cast<int>(config.integer("kv.interval"));
+  settings.seed = info.draws ? static_cast<uint32_t>(config.integer("kv.seed")) : 0;
+  const std::string& allocation = config.text("kv.allocation");
+  const KvAllocation even = info.allocation == KvAllocation::perLayer ? KvAllocation::perLayer : KvAllocation::perHead;
+  settings.allocation = allocation == "pyramid"    ? KvAllocation::pyramid
+                        : allocation == "adaptive" ? KvAllocation::adaptive
+                        : allocation == "even"     ? even
+                                                   : info.allocation;
   return settings;
 }
 
@@ -37,30 +45,77 @@ void Evictor::configure(const EvictionSettings& settings, KvCache& cache) {
   settings_ = settings;
   info_ = &policyInfo(settings.policy);
   policy_ = info_->make();
-  cache.trackColumnSums(info_->needsColumnSums);
+  cache.observe(info_->observes);
 }
 
 int64_t Evictor::kept(int64_t fed) const { return evicts() ? keptTokens(settings_.budget, fed, settings_.sinks) : fed; }
 
+int Evictor::window(int64_t fed) const {
+  return static_cast<int>(std::min<int64_t>(info_->observes.newest, std::max<int64_t>(1, kept(fed) / 2)));
+}
+
+bool Evictor::wouldHold(const KvCache& cache, int64_t fed) const {
+  int64_t held = 0;
+  for (int layer = 0; layer < cache.layers(); ++layer) held += cache.slotsSeen(layer);
+  return held < kept(fed) * cache.heldLayers() * cache.kvHeads();
+}
+
+struct Evictor::LayerWork {
+  std::vector<std::vector<float>> scores;  // [heads][slots]
+  std::vector<std::vector<int32_t>> kept;  // [heads]
+};
+
+bool Evictor::choose(const KvCache& cache, int layer, int keep, const KvRequest& request, LayerWork& work) const {
+  const auto heads = static_cast<size_t>(cache.kvHeads());
+  work.scores.resize(heads);
+  work.kept.resize(heads);
+  bool together = settings_.allocation == KvAllocation::perLayer, loses = false;
+  for (size_t head = 0; head < heads; ++head) {
+    const int h = static_cast<int>(head);
+    const auto positions = cache.positions(layer, h);
+    work.scores[head].resize(positions.size());
+    policy_->score({layer, h, positions, cache.columnSums(layer, h)}, request, work.scores[head]);
+    together = together && std::ranges::equal(positions, cache.positions(layer, 0));
+    loses |= static_cast<int>(positions.size()) > keep;
+  }
+  if (!loses) return false;
+  // Heads that kept different slots under another policy go on by themselves.
+  if (together) {
+    for (size_t head = 1; head < heads; ++head)
+      for (size_t slot = 0; slot < work.scores[0].size(); ++slot) work.scores[0][slot] += work.scores[head][slot];
+    std::fill(work.scores.begin() + 1, work.scores.end(), work.scores[0]);
+  }
+  const std::vector<int> budgets =
+      settings_.allocation == KvAllocation::adaptive ? adaptiveBudgets(work.scores, keep) : std::vector<int>(heads, keep);
+  for (size_t head = 0; head < heads; ++head)
+    keepBest(work.scores[head], std::min(budgets[head], static_cast<int>(work.scores[head].size())), work.kept[head]);
+  return true;
+}
+
 int64_t Evictor::apply(KvCache& cache, std::span<const LayerSharing> sharing, int64_t fed, ThreadPool& pool) {
   last_ = fed;
-  const auto keep = static_cast<int>(kept(fed));
-  const int heads = cache.kvHeads(), layers = cache.layers();
+  std::vector<int> leaders;
+  for (int layer = 0; layer < cache.layers(); ++layer)
+    if (cache.holds(layer) && follows(sharing, layer, layer)) leaders.push_back(layer);
+  const KvRequest request{static_cast<int>(kept(fed)), settings_.sinks, std::max(1, window(fed)), settings_.seed};
+  std::vector<int> budgets(leaders.size(), request.keep);
+  if (settings_.allocation == KvAllocation::pyramid && !leaders.empty())
+    budgets = pyramidBudgets(static_cast<int>(leaders.size()), request.keep, std::min(request.keep, window(fed)), static_cast<int>(fed));
   std::atomic<int64_t> evicted{0};
   cache.readSums();
   pool.run([&](int thread, int threads) {
-    std::vector<int32_t> slots;
-    const auto range = ThreadPool::split(int64_t{layers} * heads, 1, thread, threads);
+    LayerWork work;
+    const auto range = ThreadPool::split(static_cast<int64_t>(leaders.size()), 1, thread, threads);
     for (int64_t i = range.begin; i < range.end; ++i) {
-      const int leader = static_cast<int>(i / heads), head = static_cast<int>(i % heads);
-      if (!follows(sharing, leader, leader)) continue;  // its leader's thread sees to it: not even its length may be read here
-      const int held = cache.slots(leader, head);
-      if (held <= keep) continue;
-      policy_->select({leader, head, cache.positions(leader, head), cache.columnSums(leader, head)}, {keep, settings_.sinks}, slots);
-      for (int layer = leader; layer < layers; ++layer) {
+      const int leader = leaders[static_cast<size_t>(i)], keep = budgets[static_cast<size_t>(i)];
+      if (!choose(cache, leader, keep, {keep, request.sinks, request.window, request.seed}, work)) continue;
+      for (int layer = leader; layer < cache.layers(); ++layer) {
         if (!follows(sharing, layer, leader)) continue;
-        cache.keep(layer, head, slots);
-        evicted.fetch_add(held - static_cast<int64_t>(slots.size()), std::memory_order_relaxed);
+        for (int head = 0; head < cache.kvHeads(); ++head) {
+          const std::vector<int32_t>& slots = work.kept[static_cast<size_t>(head)];
+          evicted.fetch_add(cache.slots(layer, head) - static_cast<int64_t>(slots.size()), std::memory_order_relaxed);
+          cache.keep(layer, head, slots);
+        }
       }
     }
   });

@@ -20,6 +20,8 @@ struct EvictionSettings {
   double budget = 1.0;
   int sinks = 0;      // 0 where the policy has none
   int interval = 16;  // tokens
+  KvAllocation allocation{};
+  uint32_t seed = 0;  // 0 where the policy draws nothing
   bool operator==(const EvictionSettings&) const = default;
   static EvictionSettings of(const Config& config);
 };
@@ -30,16 +32,24 @@ class Evictor {
   void configure(const EvictionSettings& settings, KvCache& cache);
   const EvictionSettings& settings() const { return settings_; }
   bool evicts() const { return settings_.policy != "full"; }
-  bool needsColumnSums() const { return info_->needsColumnSums; }
-  int64_t kept(int64_t fed) const;  // slots of a head that stay after `fed` tokens
+  const ObservedQueries& observes() const { return info_->observes; }
+  int64_t kept(int64_t fed) const;  // slots of a head that stay after `fed` tokens, on average
+  // Newest queries the policy has to see before it evicts, at most half of what stays; 0 for one that needs none.
+  int window(int64_t fed) const;
+  // Whether it would hold more slots than the cache has: what is gone under another budget.
+  bool wouldHold(const KvCache& cache, int64_t fed) const;
 
   bool due(int64_t fed) const { return evicts() && fed - last_ >= settings_.interval; }
-  // Evicts down to kept(fed). Returns how many slots left, summed over heads and layers.
+  // Evicts down to kept(fed), dealt as settings().allocation says. Returns how many slots left, summed over heads and layers.
   int64_t apply(KvCache& cache, std::span<const LayerSharing> sharing, int64_t fed, ThreadPool& pool);
   void ran(int64_t fed) { last_ = fed; }  // in a rehearsal, which evicts nothing
   void restart() { last_ = 0; }           // the cache was emptied
 
  private:
+  struct LayerWork;
+  // The slots each head of a layer keeps; false when it loses none.
+  bool choose(const KvCache& cache, int layer, int keep, const KvRequest& request, LayerWork& work) const;
+
   const KvPolicyInfo* info_;
   std::unique_ptr<KvPolicy> policy_;
   EvictionSettings settings_;

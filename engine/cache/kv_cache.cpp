@@ -9,7 +9,8 @@
 namespace winnow {
 
 KvCache::KvCache(Ledger& ledger, const ModelConfig& model, int context)
-    : ledger_(ledger), kvHeads_(model.kvHeads), headDim_(model.headDim), pageTokens_(pageTokensFor(context)) {
+    : ledger_(ledger), kvHeads_(model.kvHeads), headDim_(model.headDim), pageTokens_(pageTokensFor(context)),
+      queryFloats_(model.qRows()) {
   layers_.resize(static_cast<size_t>(model.layers));
   for (Layer& layer : layers_) layer.heads.resize(static_cast<size_t>(kvHeads_));
 }
@@ -33,11 +34,12 @@ void KvCache::rollback() {
   size_t i = 0;
   for (Layer& layer : layers_)
     for (Head& head : layer.heads) head.tokens = marked_[i++];
+  queriesKept_ = 0;  // rows of those before may have been written over
   lengthsChanged();
 }
 
 void KvCache::truncate(int tokens) {
-  CHECK(!tracking_);
+  CHECK(!observed_.any());
   for (Layer& layer : layers_)
     for (Head& head : layer.heads) head.tokens = std::min(head.tokens, tokens);
   lengthsChanged();
@@ -45,7 +47,7 @@ void KvCache::truncate(int tokens) {
 
 void KvCache::beginAs(const KvCache& other, int tokens) {
   format_ = other.format_;
-  CHECK(!tracking_ && !other.tracking_ && pageTokens_ == other.pageTokens_ && layers_.size() == other.layers_.size());
+  CHECK(!observed_.any() && !other.observed_.any() && pageTokens_ == other.pageTokens_ && layers_.size() == other.layers_.size());
   for (size_t layer = 0; layer < layers_.size(); ++layer) {
     Layer& l = layers_[layer];
     l.ownsKeys = other.layers_[layer].ownsKeys;
@@ -96,6 +98,10 @@ int KvCache::heldLayers() const {
   return static_cast<int>(std::count_if(layers_.begin(), layers_.end(), [](const Layer& layer) { return layer.held; }));
 }
 
+int KvCache::firstHeld() const {
+  return static_cast<int>(std::find_if(layers_.begin(), layers_.end(), [](const Layer& layer) { return layer.held; }) - layers_.begin());
+}
+
 void KvCache::dropKeys(int layer) { layers_[static_cast<size_t>(layer)].ownsKeys = false; }
 
 std::span<const int32_t> KvCache::positions(int layer, int head) const {
@@ -135,6 +141,7 @@ int64_t KvCache::liveBytes() const {
 }
 
 void KvCache::clear() {
+  queriesKept_ = 0;
   for (Layer& layer : layers_) {
     layer.ownsKeys = layer.held = true;
     for (Head& head : layer.heads) head = Head();

@@ -4,6 +4,7 @@
 // (engine/cpu/kv_cache.h, engine/cuda/kv_cache.h), f16 [pageTokens, headDim] or, but for the newest of a head, sealed in the cache's
 // format; lengths and positions are known here.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -14,6 +15,16 @@
 #include "engine/model/config.h"
 
 namespace winnow {
+
+// Whose attention columnSums() holds.
+struct ObservedQueries {
+  int newest = 0;    // of so many newest queries, as of Backend::observe()
+  bool all = false;  // of every query so far
+  bool any() const { return all || newest > 0; }
+  bool operator==(const ObservedQueries&) const = default;
+};
+inline constexpr ObservedQueries kNobody{}, kEverybody{0, true};
+constexpr ObservedQueries newestQueries(int count) { return {count, false}; }
 
 class KvCache {
  public:
@@ -44,6 +55,7 @@ class KvCache {
   virtual void dropLayer(int layer);
   bool holds(int layer) const { return layers_[static_cast<size_t>(layer)].held; }
   int heldLayers() const;
+  int firstHeld() const;
   virtual void clear();  // no slots, no pages; followers own keys again, dropped layers are held
 
   // Eviction: readSums(), then keep() for each head that loses slots (several heads at once from several threads), then settle(), which
@@ -61,10 +73,11 @@ class KvCache {
   virtual int64_t unsealedBytes() const { return 0; }    // of allocatedBytes(): f16 pages beside sealed ones
   virtual int64_t takeRegrouped() { return 0; }          // slots that evictions rounded once more, since the last call
 
-  // Attention mass per slot (H2O), made on demand and zero at first.
-  virtual void trackColumnSums(bool on) = 0;
-  bool tracksColumnSums() const { return tracking_; }
-  virtual std::span<const float> columnSums(int layer, int head) const = 0;  // as of readSums(); empty when they are not tracked
+  // Attention mass per slot: a policy's eyes. Zero at first.
+  virtual void observe(ObservedQueries queries) = 0;
+  const ObservedQueries& observed() const { return observed_; }
+  int queriesKept() const { return queriesKept_; }  // newest queries at hand, at most observed().newest
+  virtual std::span<const float> columnSums(int layer, int head) const = 0;  // as of readSums(); empty when nobody is observed
 
   virtual int64_t allocatedBytes() const = 0;
   int64_t liveBytes() const;
@@ -72,6 +85,8 @@ class KvCache {
 
  protected:
   KvCache(Ledger& ledger, const ModelConfig& model, int context);
+  size_t queryBytes() const { return static_cast<size_t>(observed_.newest) * static_cast<size_t>(queryFloats_) * sizeof(float); }  // of a layer
+  void keptQueries(int count) { queriesKept_ = std::min(queriesKept_ + count, observed_.newest); }
   struct Head {
     Buffer positions;  // int32 [capacity]
     int tokens = 0;
@@ -93,9 +108,10 @@ class KvCache {
   virtual void lengthsChanged() {}                  // otherwise than by appending and keeping
 
   Ledger& ledger_;
-  int kvHeads_, headDim_, pageTokens_;
+  int kvHeads_, headDim_, pageTokens_, queryFloats_;  // queryFloats_: of a token, heads * headDim
   KvFormat format_;
-  bool tracking_ = false;
+  ObservedQueries observed_;
+  int queriesKept_ = 0;
   std::vector<Layer> layers_;
 
  private:

@@ -9,6 +9,8 @@ namespace winnow {
 std::unique_ptr<KvPolicy> makeFull();
 std::unique_ptr<KvPolicy> makeWindow();
 std::unique_ptr<KvPolicy> makeH2o();
+std::unique_ptr<KvPolicy> makeTova();
+std::unique_ptr<KvPolicy> makeSnapKv();
 std::unique_ptr<KvPolicy> makeRandom();
 
 }  // namespace winnow

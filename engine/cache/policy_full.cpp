@@ -2,7 +2,6 @@
 // Nothing is evicted. Also the budget arithmetic that all policies share.
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 #include "engine/cache/policies.h"
 
@@ -17,10 +16,7 @@ int64_t keptTokens(double budget, int64_t fed, int sinks) {
 namespace {
 class Full final : public KvPolicy {
  public:
-  void select(const KvSlots& slots, const KvRequest&, std::vector<int32_t>& kept) const override {
-    kept.resize(slots.positions.size());
-    std::iota(kept.begin(), kept.end(), 0);
-  }
+  void score(const KvSlots&, const KvRequest&, std::span<float> scores) const override { std::ranges::fill(scores, kAlways); }
 };
 }  // namespace
 

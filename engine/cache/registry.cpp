@@ -8,12 +8,23 @@
 namespace winnow {
 
 std::span<const KvPolicyInfo> kvPolicies() {
-  static const std::array<KvPolicyInfo, 5> policies = {{
-      {"full", "Keep everything", "", false, false, &makeFull},
-      {"window", "Sliding window", "", true, false, &makeWindow},
-      {"streaming", "StreamingLLM: sinks and a window", "Xiao et al., ICLR 2024, arXiv 2309.17453", true, false, &makeWindow},
-      {"h2o", "H2O: heavy hitters and recent tokens", "Zhang et al., NeurIPS 2023, arXiv 2306.14048", false, true, &makeH2o},
-      {"random", "Random (baseline)", "", false, false, &makeRandom},
+  using enum KvAllocation;
+  static const std::array<KvPolicyInfo, 9> policies = {{
+      {.name = "full", .title = "Keep everything", .make = &makeFull},
+      {.name = "window", .title = "Sliding window", .usesSinks = true, .make = &makeWindow},
+      {.name = "streaming", .title = "StreamingLLM: sinks and a window", .paper = "Xiao et al., ICLR 2024, arXiv 2309.17453",
+       .usesSinks = true, .make = &makeWindow},
+      {.name = "h2o", .title = "H2O: heavy hitters and recent tokens", .paper = "Zhang et al., NeurIPS 2023, arXiv 2306.14048",
+       .observes = kEverybody, .make = &makeH2o},
+      {.name = "tova", .title = "TOVA: what the newest query attends to", .paper = "Oren et al., EMNLP 2024, arXiv 2401.06104",
+       .observes = newestQueries(1), .allocation = perLayer, .make = &makeTova},
+      {.name = "snapkv", .title = "SnapKV: what the newest 32 queries attend to", .paper = "Li et al., NeurIPS 2024, arXiv 2404.14469",
+       .observes = newestQueries(32), .make = &makeSnapKv},
+      {.name = "pyramidkv", .title = "PyramidKV: SnapKV, early layers keep more", .paper = "Cai et al., 2024, arXiv 2406.02069",
+       .observes = newestQueries(32), .allocation = pyramid, .make = &makeSnapKv},
+      {.name = "adakv", .title = "Ada-KV: SnapKV, heads share a layer's budget", .paper = "Feng et al., 2024, arXiv 2407.11550",
+       .observes = newestQueries(32), .allocation = adaptive, .make = &makeSnapKv},
+      {.name = "random", .title = "Random (baseline)", .draws = true, .make = &makeRandom},
   }};
   return policies;
 }

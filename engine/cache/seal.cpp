@@ -6,6 +6,7 @@
 #include <cstring>
 #include <vector>
 
+#include "engine/cache/codes.h"
 #include "engine/core/check.h"
 #include "engine/core/dtype.h"
 
@@ -44,13 +45,10 @@ struct Grid {
   }
 };
 
-// Eight codes at a time fill `bits` whole bytes.
-void packRow(const uint8_t* codes, int count, int bits, uint8_t* out) {
-  for (int i = 0; i < count; i += 8, out += bits) {
-    uint64_t word = 0;
-    for (int j = 0; j < 8; ++j) word |= uint64_t{codes[i + j]} << (j * bits);
-    std::memcpy(out, &word, static_cast<size_t>(bits));
-  }
+void packRow(const PageShape& shape, const uint8_t* codes, int bits, uint8_t* out) {
+  std::memset(out, 0, shape.rowBytes(bits));
+  for (int g = 0; g < shape.groups(); ++g, out += shape.group() * bits / 8)
+    for (int i = 0; i < shape.group(); ++i) putCode(bits, out, shape.group(), i, *codes++);
 }
 
 void sealPerToken(const PageShape& shape, std::span<const SlotSource> slots, int bits, uint8_t* codes, uint16_t* scales) {
@@ -73,7 +71,7 @@ void sealPerToken(const PageShape& shape, std::span<const SlotSource> slots, int
         scales[2 * g] = grid.scaleBits;
         scales[2 * g + 1] = grid.minBits;
       }
-      packRow(rounded.data(), shape.headDim, bits, codes);
+      packRow(shape, rounded.data(), bits, codes);
     }
     codes += rowBytes;
     scales += scaleCount;
@@ -102,7 +100,7 @@ void sealSet(const PageShape& shape, std::span<const SlotSource> slots, int bits
   std::vector<uint8_t> rounded(n);
   for (size_t s = 0; s < slots.size(); ++s, codes += shape.rowBytes(bits)) {
     for (size_t c = 0; c < n; ++c) rounded[c] = grids[c].code(values[s * n + c]);
-    packRow(rounded.data(), shape.headDim, bits, codes);
+    packRow(shape, rounded.data(), bits, codes);
   }
 }
 
@@ -117,14 +115,11 @@ void readSlot(const PageShape& shape, const SlotSource& source, uint16_t* out) {
   const uint8_t* codes = codesOf(shape, source);
   const uint16_t* scales = scalesOf(shape, source);
   const bool perChannel = source.form->sets > 0;
-  for (int c = 0; c < n; c += 8, codes += bits) {
-    uint64_t word = 0;
-    std::memcpy(&word, codes, static_cast<size_t>(bits));
-    for (int i = c; i < c + 8; ++i, word >>= bits) {
-      const int at = perChannel ? i : i / shape.group() * 2;
-      const float scale = f16ToFloat(scales[at]), min = f16ToFloat(scales[perChannel ? n + at : at + 1]);
-      out[i] = floatToF16(static_cast<float>(word & ((1u << bits) - 1)) * scale + min);  // the product is exact
-    }
+  for (int i = 0; i < n; ++i) {
+    const int group = i / shape.group(), at = perChannel ? i : 2 * group;
+    const int code = codeAt(bits, codes + group * shape.group() * bits / 8, shape.group(), i % shape.group());
+    const float scale = f16ToFloat(scales[at]), min = f16ToFloat(scales[perChannel ? n + at : at + 1]);
+    out[i] = floatToF16(static_cast<float>(code) * scale + min);  // the product is exact
   }
 }
 

@@ -199,10 +199,7 @@ void CpuBackend::keepProbabilities(const Step& step, const Op& op) {
   }
 }
 
-void CpuBackend::attend(const Step& step, const Op& op) {
-  const bool reuse = op.kind == OpKind::attendReuse, kept = op.keepProbabilities || (step.in.attention && !reuse);
-  if (kept) keepProbabilities(step, op);
-  const bool fromBuffer = reuse && materialised_;
+AttendArgs CpuBackend::attendArgs() const {
   AttendArgs args;
   args.heads = model_.heads;
   args.kvHeads = model_.kvHeads;
@@ -210,11 +207,19 @@ void CpuBackend::attend(const Step& step, const Op& op) {
   args.scale = 1.0f / std::sqrt(static_cast<float>(model_.headDim));
   args.slidingWindow = model_.slidingWindow;
   args.qStride = args.outStride = model_.qRows();
+  return args;
+}
+
+void CpuBackend::attend(const Step& step, const Op& op) {
+  const bool reuse = op.kind == OpKind::attendReuse, kept = op.keepProbabilities || (step.in.attention && !reuse);
+  if (kept) keepProbabilities(step, op);
+  const bool fromBuffer = reuse && materialised_;
+  AttendArgs args = attendArgs();
   args.probabilityStride = probabilityStride_;
   int64_t row = 0;
   for (const SequenceRows& sequence : step.in.sequences) {
     HostKvCache& cache = hostCache(sequence);
-    const bool counted = !reuse && cache.tracksColumnSums();
+    const bool counted = !reuse && cache.observed().all;
     const bool keeps = kept && materialised_;
     float* probabilities = keeps || fromBuffer ? probabilities_.as<float>() + row * model_.heads * probabilityStride_ : nullptr;
     args.queries = sequence.count;
@@ -227,8 +232,31 @@ void CpuBackend::attend(const Step& step, const Op& op) {
     args.columnSums = counted ? cache.columnSums(op.layer) : nullptr;
     args.columnStride = counted ? cache.columnStride() : 0;
     cpu::attend(context_, args);
+    if (!reuse && cache.observed().newest > 0) cache.keepQueries(op.layer, args.q, args.qStride, sequence.count, sequence.first);
     if (step.in.attention) step.in.attention->take(op.layer, {probabilities, probabilityStride_, model_.heads, sequence.count, cache.longest(op.layer), sequence.first});
     row += sequence.count;
+  }
+}
+
+void CpuBackend::observe(KvCache& kv, int window) {
+  HostKvCache& cache = static_cast<HostKvCache&>(kv);
+  AttendArgs args = attendArgs();
+  args.queries = std::min(window, cache.queriesKept());
+  if (args.queries == 0) return;
+  const Buffer q(ledger_, MemoryTag::activations, floats(args.queries, args.qStride)), out(ledger_, MemoryTag::activations, q.bytes());
+  args.pageTokens = cache.pageTokens();
+  args.q = q.as<float>();
+  args.out = out.as<float>();
+  args.columnStride = cache.columnStride();
+  for (int layer = 0; layer < cache.layers(); ++layer) {
+    if (!cache.ownsKeys(layer) || !cache.holds(layer)) continue;
+    args.kv = cache.view(layer, layer).data();
+    args.columnSums = cache.columnSums(layer);
+    if (!ledger_.planning()) {
+      cache.newestQueries(layer, args.queries, q.as<float>());
+      std::fill_n(args.columnSums, model_.kvHeads * args.columnStride, 0.0f);
+    }
+    cpu::attend(context_, args);
   }
 }
 

@@ -29,6 +29,7 @@ class CpuBackend final : public Backend {
   int batch() const override { return options_.batch; }
   std::unique_ptr<KvCache> makeCache(int context) override;
   void run(const ForwardInput& input) override;
+  void observe(KvCache& cache, int window) override;
   void releaseProbabilities() override { probabilities_ = Buffer(); }
   void reserveLike(const Backend& planned) override;
   MemoryByTag memory() const override { return {}; }  // the session's ledger has it all
@@ -53,6 +54,7 @@ class CpuBackend final : public Backend {
   void normalize(int firstRow, int rows, const float* weight, const float* bias);  // of the residual
   void matmul(std::span<const MatmulTarget> targets, const float* x, int64_t stride, int tokens, Activations activations);
   void keepProbabilities(const Step& step, const Op& op);
+  AttendArgs attendArgs() const;  // what is the model's
 
   Ledger& ledger_;
   const ModelConfig& model_;

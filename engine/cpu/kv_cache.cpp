@@ -82,7 +82,7 @@ void HostKvCache::freePages(int layer, int head) {
 }
 
 void HostKvCache::growSums(int slots) {
-  if (!tracking_ || slots <= sumStride_) return;
+  if (!observed_.any() || slots <= sumStride_) return;
   const int64_t stride = std::max<int64_t>((slots + 255) / 256 * 256, sumStride_);
   std::vector<Buffer> larger;
   for (size_t i = 0; i < pages_.size(); ++i)
@@ -98,6 +98,7 @@ void HostKvCache::growSums(int slots) {
 
 void HostKvCache::append(int layer, const float* k, const float* v, int64_t stride, int count, int32_t first, ThreadPool& pool) {
   Layer& l = layers_[static_cast<size_t>(layer)];
+  if (layer == firstHeld()) keptQueries(count);
   if (ledger_.planning()) {
     for (Head& head : l.heads) head.tokens += count;
     return;
@@ -182,24 +183,42 @@ void HostKvCache::gather(int layer, int head, std::span<const int32_t> slots) {
     else
       copySlots(side.pages, pageTokens_, headDim_, slots);
   }
-  if (!tracking_) return;
+  if (!observed_.any()) return;
   float* sums = columnSums(layer) + head * sumStride_;
   for (size_t i = 0; i < slots.size(); ++i) sums[i] = sums[slots[i]];
   std::fill(sums + slots.size(), sums + this->slots(layer, head), 0.0f);
 }
 
-void HostKvCache::trackColumnSums(bool on) {
-  if (on == tracking_) return;
-  tracking_ = on;
+void HostKvCache::observe(ObservedQueries queries) {
+  if (queries == observed_) return;
+  observed_ = queries;
+  queriesKept_ = 0;
   sumStride_ = 0;
-  for (LayerPages& layer : pages_) layer.sums = Buffer();
+  for (LayerPages& layer : pages_) {
+    layer.sums = Buffer();
+    layer.queries = queries.newest > 0 ? Buffer(ledger_, MemoryTag::metadata, queryBytes()) : Buffer();
+  }
   int most = 0;
   for (int layer = 0; layer < layers(); ++layer) most = std::max(most, longest(layer));
   growSums(most);
 }
 
+void HostKvCache::keepQueries(int layer, const float* q, int64_t stride, int count, int64_t first) {
+  auto* rows = pages_[static_cast<size_t>(layer)].queries.as<float>();
+  for (int i = std::max(0, count - observed_.newest); i < count; ++i)
+    std::memcpy(rows + (first + i) % observed_.newest * queryFloats_, q + i * stride, static_cast<size_t>(queryFloats_) * sizeof(float));
+}
+
+void HostKvCache::newestQueries(int layer, int count, float* out) const {
+  CHECK(count <= queriesKept_, count, queriesKept_);
+  const auto* rows = pages_[static_cast<size_t>(layer)].queries.as<float>();
+  const int64_t newest = positions(layer, 0).back();
+  for (int i = 0; i < count; ++i)
+    std::memcpy(out + int64_t{i} * queryFloats_, rows + (newest - count + 1 + i) % observed_.newest * queryFloats_, static_cast<size_t>(queryFloats_) * sizeof(float));
+}
+
 std::span<const float> HostKvCache::columnSums(int layer, int head) const {
-  if (!tracking_) return {};
+  if (!observed_.any()) return {};
   return {pages_[static_cast<size_t>(layer)].sums.as<float>() + head * sumStride_, static_cast<size_t>(slots(layer, head))};
 }
 

@@ -32,7 +32,10 @@ class HostKvCache final : public KvCache {
   void dropKeys(int layer) override;
   void dropLayer(int layer) override;
   void clear() override;
-  void trackColumnSums(bool on) override;
+  void observe(ObservedQueries queries) override;
+  // Remembers queries of tokens at positions first, first + 1, ... as far as they are among the newest.
+  void keepQueries(int layer, const float* q /* [count, heads * headDim] */, int64_t stride, int count, int64_t first);
+  void newestQueries(int layer, int count, float* out /* [count, heads * headDim], the oldest first */) const;
   std::span<const float> columnSums(int layer, int head) const override;
   int64_t allocatedBytes() const override;
 
@@ -52,7 +55,8 @@ class HostKvCache final : public KvCache {
   };
   struct LayerPages {
     std::vector<HeadPages> heads;
-    Buffer sums;  // f32 [kvHeads, sumStride_]
+    Buffer sums;     // f32 [kvHeads, sumStride_]
+    Buffer queries;  // f32 [observed().newest, heads * headDim], that of position p in row p modulo their number
   };
   HeadPages& pagesAt(int layer, int head) { return pages_[static_cast<size_t>(layer)].heads[static_cast<size_t>(head)]; }
   const HeadPages& pagesAt(int layer, int head) const { return pages_[static_cast<size_t>(layer)].heads[static_cast<size_t>(head)]; }

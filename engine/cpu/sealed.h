@@ -1,50 +1,64 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // Slots of a sealed page (engine/cache/page_form.h) as f16 rows. A product of a code and an f16 scale is exact, so every instruction set
-// gives the same bits.
+// gives the same bits. Groups of 32 go through vectors; smaller ones are those of toy models.
 #pragma once
+#include "engine/cache/codes.h"
 #include "engine/cpu/kernels.h"
 #include "engine/cpu/simd.h"
 
 namespace winnow::cpu {
 namespace {
 
-INLINE void storeHalfUpTo(uint16_t* p, Vf a, int n) {
-  if (n == kLanes) return storeHalf(p, a);
-  uint16_t t[kLanes];
-  storeHalf(t, a);
-  for (int i = 0; i < n; ++i) p[i] = t[i];
+constexpr int kGroup = 32, kGroupVectors = kGroup / kLanes;
+
+template <int Bits>
+INLINE void unpackGroup(const uint8_t* codes, const Vf (&scale)[kGroupVectors], const Vf (&min)[kGroupVectors], uint16_t* out) {
+  Vf code[kGroupVectors];
+  codesOf32<Bits>(codes, code);
+  UNROLL for (int i = 0; i < kGroupVectors; ++i) storeHalf(out + i * kLanes, fma(code[i], scale[i], min[i]));
 }
 
 template <int Bits>
 void unpackPerToken(const PageShape& shape, const uint8_t* codes, const uint16_t* scales, int begin, int end, uint16_t* out) {
-  const int n = shape.headDim, group = shape.group(), groups = shape.groups();
-  const size_t rowBytes = shape.rowBytes(Bits);
-  for (int slot = begin; slot < end; ++slot, out += n) {
-    const uint8_t* row = codes + static_cast<size_t>(slot) * rowBytes;
-    const uint16_t* own = scales + static_cast<int64_t>(slot) * groups * 2;
-    for (int g = 0; g < groups; ++g) {
-      const Vf scale = set1(halfToFloat(own[2 * g])), min = set1(halfToFloat(own[2 * g + 1]));
-      for (int c = 0; c < group; c += kLanes) {
-        const int at = g * group + c, m = group - c < kLanes ? group - c : kLanes;
-        storeHalfUpTo(out + at, fma(codesToFloat<Bits>(row, at), scale, min), m);
+  const int group = shape.group(), groups = shape.groups(), groupBytes = group * Bits / 8;
+  codes += static_cast<size_t>(begin) * shape.rowBytes(Bits);
+  scales += static_cast<int64_t>(begin) * groups * 2;
+  for (int i = 0; i < (end - begin) * groups; ++i, codes += groupBytes, scales += 2, out += group) {
+    const float scale = halfToFloat(scales[0]), min = halfToFloat(scales[1]);
+    if (group == kGroup) {
+      Vf s[kGroupVectors], m[kGroupVectors];
+      UNROLL for (int j = 0; j < kGroupVectors; ++j) {
+        s[j] = set1(scale);
+        m[j] = set1(min);
       }
+      unpackGroup<Bits>(codes, s, m, out);
+    } else {
+      for (int j = 0; j < group; ++j) out[j] = floatToHalf(static_cast<float>(codeAt(Bits, codes, group, j)) * scale + min);
     }
   }
 }
 
 template <int Bits>
 void unpackPerChannel(const PageShape& shape, const PageForm& form, const uint8_t* codes, const uint16_t* scales, int begin, int end, uint16_t* out) {
-  const int n = shape.headDim;
+  const int n = shape.headDim, group = shape.group();
   const size_t rowBytes = shape.rowBytes(Bits);
   for (int set = 0, first = 0; set < form.sets && first < end; first = form.ends[set++], scales += 2 * n) {
     const int from = first > begin ? first : begin, to = form.ends[set] < end ? form.ends[set] : end;
-    if (from >= to) continue;
-    for (int c = 0; c < n; c += kLanes) {
-      const int m = n - c < kLanes ? n - c : kLanes;
-      const Vf scale = m == kLanes ? loadHalf(scales + c) : loadHalfPart(scales + c, m), min = m == kLanes ? loadHalf(scales + n + c) : loadHalfPart(scales + n + c, m);
-      const uint8_t* row = codes + static_cast<size_t>(from) * rowBytes;
-      uint16_t* to16 = out + static_cast<int64_t>(from - begin) * n + c;
-      for (int slot = from; slot < to; ++slot, row += rowBytes, to16 += n) storeHalfUpTo(to16, fma(codesToFloat<Bits>(row, c), scale, min), m);
+    for (int c = 0; c < n; c += group) {
+      const uint8_t* p = codes + static_cast<size_t>(from) * rowBytes + c * Bits / 8;
+      uint16_t* rows = out + static_cast<int64_t>(from - begin) * n + c;
+      if (group == kGroup) {
+        Vf s[kGroupVectors], m[kGroupVectors];
+        UNROLL for (int j = 0; j < kGroupVectors; ++j) {
+          s[j] = loadHalf(scales + c + j * kLanes);
+          m[j] = loadHalf(scales + n + c + j * kLanes);
+        }
+        for (int slot = from; slot < to; ++slot, p += rowBytes, rows += n) unpackGroup<Bits>(p, s, m, rows);
+      } else {
+        for (int slot = from; slot < to; ++slot, p += rowBytes, rows += n)
+          for (int j = 0; j < group; ++j)
+            rows[j] = floatToHalf(static_cast<float>(codeAt(Bits, p, group, j)) * halfToFloat(scales[c + j]) + halfToFloat(scales[n + c + j]));
+      }
     }
   }
 }

@@ -8,6 +8,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "engine/cache/codes.h"
+
 #if defined(__AVX2__)
 #include <immintrin.h>
 #endif

@@ -113,17 +113,36 @@ INLINE void storeCodes(uint8_t* p, Vf a) {  // kLanes integers in [0, 255]
   _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(w, w));
 }
 
+// 32 codes of a sealed group (engine/cache/codes.h) as floats.
 template <int Bits>
-INLINE Vf codesToFloat(const uint8_t* row, int first) {  // kLanes codes of a sealed row from `first` on; may read past it, within the page
-  const uint8_t* p = row + first * Bits / 8;
+INLINE void codesOf32(const uint8_t* p, Vf (&out)[4]) {
+  const auto bytes = [](const uint8_t* q) INLINE_LAMBDA { return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(q))); };
+  __m256i code[4];
   if constexpr (Bits == 8) {
-    return loadByteFloats(p);
+    UNROLL for (int i = 0; i < 4; ++i) code[i] = bytes(p + 8 * i);
+  } else if constexpr (Bits == 4) {
+    UNROLL for (int i = 0; i < 2; ++i) {
+      const __m256i both = bytes(p + 8 * i);
+      code[i] = _mm256_and_si256(both, _mm256_set1_epi32(15));
+      code[i + 2] = _mm256_srli_epi32(both, 4);
+    }
   } else {
-    int32_t word;
-    memcpy(&word, p, 4);
-    const __m256i shifts = _mm256_setr_epi32(0, Bits, 2 * Bits, 3 * Bits, 4 * Bits, 5 * Bits, 6 * Bits, 7 * Bits);
-    return {_mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srlv_epi32(_mm256_set1_epi32(word), shifts), _mm256_set1_epi32((1 << Bits) - 1)))};
+    const __m256i all = bytes(p), three = _mm256_set1_epi32(3);
+    code[0] = _mm256_and_si256(all, three);
+    code[1] = _mm256_and_si256(_mm256_srli_epi32(all, 2), three);
+    code[2] = _mm256_and_si256(_mm256_srli_epi32(all, 4), three);
+    code[3] = _mm256_srli_epi32(all, 6);
+    if constexpr (Bits == 3) {
+      int32_t word;
+      memcpy(&word, p + 8, 4);
+      const __m256i plane = _mm256_set1_epi32(word), lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+      UNROLL for (int i = 0; i < 4; ++i) {
+        const __m256i bit = _mm256_and_si256(_mm256_srlv_epi32(plane, _mm256_add_epi32(lane, _mm256_set1_epi32(8 * i))), _mm256_set1_epi32(1));
+        code[i] = _mm256_or_si256(code[i], _mm256_slli_epi32(bit, 2));
+      }
+    }
   }
+  UNROLL for (int i = 0; i < 4; ++i) out[i] = {_mm256_cvtepi32_ps(code[i])};
 }
 
 INLINE void transpose(Vf (&m)[8]) {

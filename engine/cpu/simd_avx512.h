@@ -107,20 +107,31 @@ INLINE void storeCodes(uint8_t* p, Vf a) {  // kLanes integers in [0, 255]
 }
 
 // Rows become columns: 4x4 dword blocks inside 128-bit lanes, then the lanes.
+// 32 codes of a sealed group (engine/cache/codes.h) as floats.
 template <int Bits>
-INLINE Vf codesToFloat(const uint8_t* row, int first) {  // kLanes codes of a sealed row from `first` on; may read past it, within the page
-  const uint8_t* p = row + first * Bits / 8;
+INLINE void codesOf32(const uint8_t* p, Vf (&out)[2]) {
+  __m512i low, high;
   if constexpr (Bits == 8) {
-    return loadByteFloats(p);
+    low = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    high = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 16)));
+  } else if constexpr (Bits == 4) {
+    const __m512i bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    low = _mm512_and_si512(bytes, _mm512_set1_epi32(15));
+    high = _mm512_srli_epi32(bytes, 4);
   } else {
-    int32_t low, high;
-    memcpy(&low, p, 4);
-    memcpy(&high, p + Bits, 4);
-    const __m512i words = _mm512_mask_set1_epi32(_mm512_set1_epi32(low), 0xff00, high);
-    const __m512i shifts = _mm512_setr_epi32(0, Bits, 2 * Bits, 3 * Bits, 4 * Bits, 5 * Bits, 6 * Bits, 7 * Bits, 0, Bits, 2 * Bits, 3 * Bits,
-                                             4 * Bits, 5 * Bits, 6 * Bits, 7 * Bits);
-    return {_mm512_cvtepi32_ps(_mm512_and_si512(_mm512_srlv_epi32(words, shifts), _mm512_set1_epi32((1 << Bits) - 1)))};
+    const __m512i bytes = _mm512_cvtepu8_epi32(_mm_castpd_si128(_mm_loaddup_pd(reinterpret_cast<const double*>(p))));
+    const __m512i two = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 2, 2, 2, 2, 2, 2, 2, 2), three = _mm512_set1_epi32(3);
+    low = _mm512_and_si512(_mm512_srlv_epi32(bytes, two), three);
+    high = _mm512_and_si512(_mm512_srlv_epi32(bytes, _mm512_add_epi32(two, _mm512_set1_epi32(4))), three);
+    if constexpr (Bits == 3) {
+      uint32_t word;
+      memcpy(&word, p + 8, 4);
+      low = _mm512_mask_or_epi32(low, static_cast<__mmask16>(word), low, _mm512_set1_epi32(4));
+      high = _mm512_mask_or_epi32(high, static_cast<__mmask16>(word >> 16), high, _mm512_set1_epi32(4));
+    }
   }
+  out[0] = {_mm512_cvtepi32_ps(low)};
+  out[1] = {_mm512_cvtepi32_ps(high)};
 }
 
 INLINE void transpose(Vf (&m)[16]) {

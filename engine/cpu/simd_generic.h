@@ -151,14 +151,10 @@ INLINE void storeInt8(int8_t* p, Vf a) {
 INLINE void storeCodes(uint8_t* p, Vf a) {
   for (int i = 0; i < 4; ++i) p[i] = static_cast<uint8_t>(a.v[i]);
 }
+// 32 codes of a sealed group as floats.
 template <int Bits>
-INLINE Vf codesToFloat(const uint8_t* row, int first) {  // kLanes codes of a sealed row from `first` on; may read past it, within the page
-  uint32_t word;
-  memcpy(&word, row + first * Bits / 8, 4);
-  word >>= first * Bits % 8;
-  Vf r;
-  for (int i = 0; i < kLanes; ++i) r.v[i] = static_cast<float>(word >> (i * Bits) & ((1u << Bits) - 1));
-  return r;
+INLINE void codesOf32(const uint8_t* p, Vf (&out)[8]) {
+  for (int i = 0; i < 32; ++i) out[i / kLanes].v[i % kLanes] = static_cast<float>(codeAt(Bits, p, 32, i));
 }
 
 INLINE void transpose(Vf (&m)[4]) {

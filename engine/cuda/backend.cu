@@ -66,6 +66,15 @@ void CudaBackend::run(const ForwardInput& input) {
   if (input.times && !device_.planning()) fillTimes(input);
 }
 
+void CudaBackend::observe(KvCache& kv, int window) {
+  auto& cache = static_cast<DeviceKvCache&>(kv);
+  const int queries = std::min(window, cache.queriesKept());
+  if (queries == 0) return;
+  useDevice(ordinal_);
+  cache.prepare();
+  forward_.observe(cache, queries);
+}
+
 void CudaBackend::makeMarks(const ForwardInput& input) {
   if (marks_ && markedOps_ == input.plan.ops.size()) return;
   graph_.reset();  // it names the events
@@ -86,7 +95,7 @@ void CudaBackend::fetchLogits() {
 
 void CudaBackend::step(const ForwardInput& input) {
   const DeviceKvCache& cache = cacheOf(input.sequences.front());
-  GraphKey key{input.weights.serial, cache.serial(), forward_.room(), forward_.slots(), {}, cache.deviceSums(0), input.activations, input.times != nullptr};
+  GraphKey key{input.weights.serial, cache.serial(), forward_.room(), forward_.slots(), {}, cache.observed().all ? cache.deviceSums(0) : nullptr, cache.deviceQueries(0), input.activations, input.times != nullptr};
   for (const LayerSharing& share : input.plan.sharing) key.leaders.push_back(share.attnSource);
   for (const LayerParts& parts : input.plan.parts) key.leaders.push_back(parts.attention + 2 * parts.ffn);
   if (!graph_ || key != key_) {

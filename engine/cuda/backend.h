@@ -22,6 +22,7 @@ class CudaBackend final : public Backend {
   int batch() const override { return options_.batch; }
   std::unique_ptr<KvCache> makeCache(int context) override;
   void run(const ForwardInput& input) override;
+  void observe(KvCache& cache, int window) override;
   void releaseProbabilities() override { forward_.releaseProbabilities(); }
   void reserveLike(const Backend&) override {}  // rows are taken at once, the rest with the lengths
   MemoryByTag memory() const override { return device_.snapshot(); }
@@ -40,7 +41,7 @@ class CudaBackend final : public Backend {
     uint64_t weights = 0, cache = 0, room = 0;
     int slots = 0;
     std::vector<int> leaders;
-    const float* sums = nullptr;
+    const float *sums = nullptr, *queries = nullptr;
     Activations activations{};
     bool timed = false;
     bool operator==(const GraphKey&) const = default;

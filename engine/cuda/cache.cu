@@ -22,6 +22,9 @@ void rotateAndStore(Stream stream, const StoreArgs& args) {
   job.cosines = args.cosines;
   job.sines = args.sines;
   job.positionIds = args.positionIds;
+  job.recent = args.recent;
+  job.recentRows = args.recentRows;
+  job.tokens = args.tokens;
   job.pages = pagesOf(args.kv);
   job.eps = args.eps;
   job.heads = args.heads;

@@ -21,9 +21,10 @@ struct StoreJob {
   Pointer<float> q, k;
   Pointer<const float> v, qNorm, kNorm, cosines, sines;
   Pointer<const int32_t> positionIds;
+  Pointer<float> recent;
   Pages pages;
   float eps = 0;
-  int heads = 0, kvHeads = 0, headDim = 0, half = 0, items = 0;  // items: heads of q, k and v together
+  int recentRows = 0, tokens = 0, heads = 0, kvHeads = 0, headDim = 0, half = 0, items = 0;  // items: heads of q, k and v together
 };
 
 // RMSNorm and RoPE of one head held in a warp's part of shared memory.
@@ -61,6 +62,9 @@ __global__ void __launch_bounds__(kStoreWarps * 32) storeHeads(const __grid_cons
     __syncwarp();
     turnHead(job, head, static_cast<bool>(job.qNorm), job.qNorm, token, lane);
     for (int c = lane; c < n; c += 32) q[c] = head[c];
+    if (!job.recent || token < job.tokens - job.recentRows) return;
+    Pointer<float> kept = job.recent + (static_cast<int64_t>(job.positionIds[token] % job.recentRows) * job.heads + item) * n;
+    for (int c = lane; c < n; c += 32) kept[c] = head[c];
     return;
   }
   if (job.q) item -= job.heads;

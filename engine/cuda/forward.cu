@@ -63,7 +63,7 @@ void Forward::makeRoom(const ForwardInput& input) {
   const bool followed = std::any_of(input.plan.ops.begin(), input.plan.ops.end(), [](const Op& op) { return op.keepProbabilities; });
   materialised_ = input.attention || (followed && static_cast<int64_t>(floats(rows)) <= options_.probabilityBytes);
   if (materialised_) need(probabilities_, MemoryTag::probabilities, floats(rows));
-  const bool counted = std::any_of(input.sequences.begin(), input.sequences.end(), [](const auto& s) { return s.cache->tracksColumnSums(); });
+  const bool counted = std::any_of(input.sequences.begin(), input.sequences.end(), [](const auto& s) { return s.cache->observed().all; });
   if (counted && single) need(tapped_, MemoryTag::probabilities, floats(row));
 }
 
@@ -164,8 +164,60 @@ void Forward::store(const ForwardInput& input, const Op& op) {
     }
     args.positionIds = positions_.as<int32_t>() + row;
     args.kv = cacheOf(sequence).tables(op.layer, follower ? -1 : op.layer);
+    if (!follower) args.recent = cacheOf(sequence).deviceQueries(op.layer), args.recentRows = sequence.cache->observed().newest;
     rotateAndStore(stream_, args);
     row += sequence.count;
+  }
+}
+
+AttendArgs Forward::attendArgs() const {
+  AttendArgs args;
+  args.heads = model_.heads;
+  args.kvHeads = model_.kvHeads;
+  args.headDim = model_.headDim;
+  args.scale = 1.0f / std::sqrt(static_cast<float>(model_.headDim));
+  args.slidingWindow = model_.slidingWindow;
+  return args;
+}
+
+// The lengths on the device count the queries' own slots already.
+void Forward::observe(DeviceKvCache& cache, int queries) {
+  const int64_t stride = std::bit_ceil(static_cast<unsigned>(std::max(cache.mostSlots(), kAttendChunk)));
+  const auto scratch = [&](DeviceBuffer& buffer, int64_t count) {
+    if (buffer.bytes() >= floats(count)) return;
+    buffer = DeviceBuffer();
+    buffer = DeviceBuffer(device_, MemoryTag::activations, floats(count));
+  };
+  scratch(observed_.q, int64_t{queries} * model_.qRows());
+  scratch(observed_.out, int64_t{queries} * model_.qRows());
+  scratch(observed_.states, int64_t{queries} * model_.heads * 2);
+  if (queries == 1) {
+    scratch(observed_.partial, static_cast<int64_t>(decodeScratchFloats(model_.heads, model_.headDim, static_cast<int>(stride))));
+    scratch(observed_.probabilities, model_.heads * stride);
+  }
+  if (device_.planning()) return;
+  AttendArgs args = attendArgs();
+  args.queries = queries;
+  args.mostTokens = cache.mostSlots();
+  args.q = observed_.q.as<float>();
+  args.out = observed_.out.as<float>();
+  args.states = observed_.states.as<float>();
+  args.partial = observed_.partial.as<float>();
+  args.probabilityStride = stride;
+  args.columnStride = cache.columnStride();
+  args.precise = true;
+  for (int layer = 0; layer < cache.layers(); ++layer) {
+    if (!cache.ownsKeys(layer) || !cache.holds(layer)) continue;
+    cache.newestQueries(layer, queries, observed_.q);
+    cache.clearSums(layer);
+    args.kv = cache.tables(layer, layer);
+    args.columnSums = cache.deviceSums(layer);
+    if (queries > 1) {
+      attendPrefill(stream_, args);
+      continue;
+    }
+    args.probabilities = observed_.probabilities.as<float>();
+    attendDecode(stream_, args);
   }
 }
 
@@ -183,21 +235,16 @@ void Forward::attendSequence(const ForwardInput& input, const Op& op, const Sequ
   const bool kept = materialised_ && (op.keepProbabilities || input.attention) && !reuse;
   const DeviceKvCache& cache = cacheOf(sequence);
   float* probabilities = probabilities_.as<float>() + row * model_.heads * stride_;
-  AttendArgs args;
+  AttendArgs args = attendArgs();
   args.queries = args.added = sequence.count;
-  args.heads = model_.heads;
-  args.kvHeads = model_.kvHeads;
-  args.headDim = model_.headDim;
   args.kv = cache.tables(op.layer, given ? -1 : reuse ? op.leader : op.layer);
   args.mostTokens = slots_;
-  args.scale = 1.0f / std::sqrt(static_cast<float>(model_.headDim));
-  args.slidingWindow = model_.slidingWindow;
   args.q = given ? nullptr : q_.as<float>() + row * model_.qRows();
   args.out = attended_.as<float>() + row * model_.qRows();
   args.reuse = given ? probabilities : nullptr;
   args.probabilities = kept ? probabilities : nullptr;
   args.probabilityStride = stride_;
-  args.columnSums = reuse ? nullptr : cache.deviceSums(op.layer);
+  args.columnSums = reuse || !cache.observed().all ? nullptr : cache.deviceSums(op.layer);
   args.columnStride = cache.columnStride();
   // The products that follow round to 16 bits what attention gives them, or they do not.
   const ActivationMode mode = activationMode(input.activations, layerOf(input, op).v->format.storage);

@@ -35,10 +35,12 @@ class Forward {
   void upload(const ForwardInput& input);                     // tokens and positions
   void enqueue(const ForwardInput& input, OpMarks* marks);    // all but the logits, then the caches' lengths
   void gatherRows(std::span<const int> rows);                 // of what the logits are made of, to the front
+  void observe(DeviceKvCache& cache, int queries);            // Backend::observe, of as many as the cache has
   void logits(const ForwardInput& input, int firstRow, int rows, float* out /* [rows, vocab] */);
 
  private:
   void measure(const ForwardInput& input);
+  AttendArgs attendArgs() const;  // what is the model's
   void project(const ForwardInput& input, const Op& op);
   void store(const ForwardInput& input, const Op& op);
   void attend(const ForwardInput& input, const Op& op);
@@ -61,6 +63,9 @@ class Forward {
   DeviceBuffer partial_;                              // of attention of one row over chunks of slots
   DeviceBuffer probabilities_;                        // [heads, rows, stride] of the last leader, of each sequence in turn
   DeviceBuffer tapped_;                               // [heads, stride]: what only column sums of one row want
+  struct {
+    DeviceBuffer q, out, states, partial, probabilities;
+  } observed_;                                        // of observe()
   DeviceBuffer frequencies_, cosines_, sines_;
   DeviceBuffer tokens_, positions_;                   // int32 [batch]
   Buffer hostProbabilities_;                          // for a tap

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "engine/cuda/kv_cache.h"
 
+#include <cuda_runtime.h>
+
 #include <algorithm>
 #include <numeric>
 
 #include "engine/core/check.h"
+#include "engine/cuda/checked.h"
 
 namespace winnow::cuda {
 
@@ -61,6 +64,7 @@ void DeviceKvCache::prepare() {
 }
 
 void DeviceKvCache::appended(int64_t first, int count) {
+  keptQueries(count);
   for (Layer& layer : layers_)
     for (Head& head : layer.heads) {
       if (!layer.held) break;
@@ -203,24 +207,44 @@ void DeviceKvCache::settle() {
   }
 }
 
-void DeviceKvCache::trackColumnSums(bool on) {
-  if (on == tracking_) return;
-  tracking_ = on;
-  const size_t bytes = on ? pages_.size() * static_cast<size_t>(columnStride()) * sizeof(float) : 0;
+void DeviceKvCache::observe(ObservedQueries queries) {
+  if (queries == observed_) return;
+  observed_ = queries;
+  queriesKept_ = 0;
   columnSums_ = DeviceBuffer();
+  queries_ = DeviceBuffer();
   hostSums_ = Buffer();
-  if (!on) return;
+  if (!queries.any()) return;
+  const size_t bytes = pages_.size() * static_cast<size_t>(columnStride()) * sizeof(float);
   columnSums_ = DeviceBuffer(device_, MemoryTag::metadata, bytes);
   hostSums_ = Buffer(ledger_, MemoryTag::metadata, bytes);
+  if (queries.newest > 0) queries_ = DeviceBuffer(device_, MemoryTag::metadata, layers_.size() * queryBytes());
   sumsStale_ = true;
 }
 
+float* DeviceKvCache::deviceQueries(int layer) const {
+  return observed_.newest > 0 ? queries_.as<float>() + int64_t{layer} * observed_.newest * queryFloats_ : nullptr;
+}
+
+void DeviceKvCache::newestQueries(int layer, int count, DeviceBuffer& out) const {
+  CHECK(count <= queriesKept_, count, queriesKept_);
+  const size_t row = static_cast<size_t>(queryFloats_) * sizeof(float);
+  const int first = (positions(layer, 0).back() - count + 1) % observed_.newest, whole = std::min(count, observed_.newest - first);
+  const float* rows = deviceQueries(layer);
+  out.copyFromDevice(stream_, rows + int64_t{first} * queryFloats_, static_cast<size_t>(whole) * row);
+  if (whole < count) out.copyFromDevice(stream_, rows, static_cast<size_t>(count - whole) * row, static_cast<size_t>(whole) * row);
+}
+
+void DeviceKvCache::clearSums(int layer) {
+  throwIfFailed(cudaMemsetAsync(deviceSums(layer), 0, static_cast<size_t>(kvHeads_ * columnStride()) * sizeof(float), stream_), "clear");
+}
+
 float* DeviceKvCache::deviceSums(int layer) const {
-  return tracking_ ? columnSums_.as<float>() + static_cast<int64_t>(index(layer, 0)) * columnStride() : nullptr;
+  return observed_.any() ? columnSums_.as<float>() + static_cast<int64_t>(index(layer, 0)) * columnStride() : nullptr;
 }
 
 void DeviceKvCache::readSums() {
-  if (!tracking_ || ledger_.planning()) return;
+  if (!observed_.any() || ledger_.planning()) return;
   prepare();
   for (int layer = 0; layer < layers(); ++layer)
     for (int h = 0; h < kvHeads_; ++h) {
@@ -231,7 +255,7 @@ void DeviceKvCache::readSums() {
 }
 
 std::span<const float> DeviceKvCache::columnSums(int layer, int head) const {
-  if (!tracking_) return {};
+  if (!observed_.any()) return {};
   return {hostSums_.as<float>() + index(layer, head) * static_cast<size_t>(columnStride()), static_cast<size_t>(slots(layer, head))};
 }
 

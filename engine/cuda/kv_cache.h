@@ -32,10 +32,13 @@ class DeviceKvCache final : public KvCache {
   void dropLayer(int layer) override;
   void clear() override;
   void settle() override;
-  void trackColumnSums(bool on) override;
+  void observe(ObservedQueries queries) override;
   void readSums() override;
   std::span<const float> columnSums(int layer, int head) const override;
-  float* deviceSums(int layer) const;  // [kvHeads, columnStride]; null when they are not tracked
+  float* deviceSums(int layer) const;  // [kvHeads, columnStride]; null when nobody is observed
+  void clearSums(int layer);
+  float* deviceQueries(int layer) const;  // [observed().newest, heads, headDim], that of position p in row p modulo their number; or null
+  void newestQueries(int layer, int count, DeviceBuffer& out) const;  // [count, heads, headDim], the oldest first
   int64_t columnStride() const { return int64_t{pageStride_} * pageTokens_; }
   int64_t allocatedBytes() const override;
 
@@ -67,6 +70,7 @@ class DeviceKvCache final : public KvCache {
   std::array<Buffer, 2> hostTables_;
   bool tablesStale_ = false, lengthsStale_ = true, sumsStale_ = false;
   DeviceBuffer columnSums_;               // [layers, kvHeads, columnStride]
+  DeviceBuffer queries_;                  // [layers, observed().newest, heads, headDim]
   Buffer hostSums_;                       // the same, as of readSums()
   DeviceBuffer keepLists_;                // of the last eviction
 };

@@ -113,6 +113,8 @@ struct StoreArgs {
   const float *cosines = nullptr, *sines = nullptr;  // null: no RoPE
   int ropeDims = 0;
   const int32_t* positionIds = nullptr;  // [tokens]
+  float* recent = nullptr;               // [recentRows, heads, headDim] or null: a copy of the last recentRows q, that of position p in row
+  int recentRows = 0;                    // p modulo their number
   KvTables kv;
 };
 void rotateAndStore(Stream stream, const StoreArgs& args);

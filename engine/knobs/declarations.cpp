@@ -2,6 +2,8 @@
 // Choices of the method knobs come from the registries: a new method appears here, in the panel, the CLI and sweeps by itself.
 #include "engine/knobs/declarations.h"
 
+#include <algorithm>
+
 #include "engine/cache/kv_format.h"
 #include "engine/cache/registry.h"
 #include "engine/prune/layer_drop.h"
@@ -275,6 +277,22 @@ std::vector<Knob> cacheKnobs() {
     return false;
   };
   knobs.push_back(sinks);
+
+  Knob allocation = enumeration("kv.allocation", "Dealt", group, {"auto", "even", "pyramid", "adaptive"}, Apply::rebuildCache);
+  allocation.help = "How the budget is dealt. even: every head keeps as much. pyramid: early layers more than late ones. adaptive: the heads of a "
+                    "layer share its budget by comparing scores. auto: as the policy's paper does.";
+  allocation.paper = "PyramidKV, arXiv 2406.02069; Ada-KV, arXiv 2407.11550";
+  allocation.enabledIf = "kv.policy is not full";
+  allocation.enabled = evicts;
+  knobs.push_back(allocation);
+
+  Knob seed = integer("kv.seed", "Seed", group, 0, 0, 1000000, Apply::rebuildCache);
+  seed.help = "Of the random policy: another seed, another choice. Its chart is the mean of several.";
+  seed.enabledIf = "kv.policy is random";
+  seed.enabled = [](const Config& config) {
+    return std::ranges::any_of(kvPolicies(), [&](const KvPolicyInfo& info) { return info.draws && info.name == config.text("kv.policy"); });
+  };
+  knobs.push_back(seed);
 
   Knob interval = integer("kv.interval", "Interval", group, 16, 1, 1024, Apply::nextToken);
   interval.unit = "tokens";

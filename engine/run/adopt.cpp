@@ -101,10 +101,10 @@ void Session::Impl::apply(const Weights& prepared, const std::optional<Error>& f
   takeActivations(next);
   takeCacheFormat(next.config);
   const EvictionSettings eviction = EvictionSettings::of(next.config);
-  if (eviction != evictor.settings() || evictor.needsColumnSums() != cache->tracksColumnSums()) {
-    const bool counted = evictor.needsColumnSums();
+  if (eviction != evictor.settings() || evictor.observes() != cache->observed()) {
+    const ObservedQueries before = cache->observed();
     evictor.configure(eviction, *cache);
-    if (fed > 0 && evictor.needsColumnSums() && !counted)
+    if (fed > 0 && evictor.observes().all && evictor.observes() != before)
       emit(EngineEvent::Kind::warning, "kv.scores_begin",
            "Attention scores for " + eviction.policy + " are counted from token " + std::to_string(fed) + " on: recompute the cache for those of the whole text.");
   }
@@ -243,7 +243,7 @@ void Session::Impl::updateMixed() {
     now = writtenMixed || writtenUnder != weights->key || !cache->asFormatted();
     if (evictedUnder) {
       const EvictionSettings& settings = evictor.settings();
-      now |= settings.policy != evictedUnder->policy || settings.sinks > evictedUnder->sinks || cache->longest(0) < evictor.kept(fed);
+      now |= settings.policy != evictedUnder->policy || settings.allocation != evictedUnder->allocation || settings.sinks > evictedUnder->sinks || evictor.wouldHold(*cache, fed);
     }
   }
   if (now && !mixed.exchange(now))

@@ -80,6 +80,9 @@ class Backend {
   virtual int batch() const = 0;  // most rows of a run
   virtual std::unique_ptr<KvCache> makeCache(int context) = 0;
   virtual void run(const ForwardInput& input) = 0;
+  // The attention that the newest `window` queries of a sequence (fewer where it has not kept as many) pay to each slot becomes its cache's
+  // column sums. Their own slots have to be there. Layers that follow others' attention are left out.
+  virtual void observe(KvCache& cache, int window) = 0;
   virtual void releaseProbabilities() = 0;             // what attention sharing kept of a prompt
   virtual void reserveLike(const Backend& planned) = 0;  // the scratch that one of this kind on a planning ledger has taken
   virtual MemoryByTag memory() const = 0;              // of it and its caches, beside the session's ledger

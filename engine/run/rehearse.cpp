@@ -31,6 +31,7 @@ Rehearsal rehearse(Backend& backend, Ledger& ledger, const RehearsedSession& ses
     backend.run({session.plan, session.weights, {&rows, 1}, std::span(ids).first(static_cast<size_t>(count)), activations});
     fed += count;
     if (evictor.due(fed)) {
+      if (const int window = evictor.window(fed); window > 0) backend.observe(*cache, window);
       cache->keepForPlan(static_cast<int>(evictor.kept(fed)));
       evictor.ran(fed);
     }

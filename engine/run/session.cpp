@@ -171,6 +171,7 @@ Status Session::Impl::prefill(std::span<const int32_t> wanted, const Progress& p
 void Session::Impl::evict() {
   constexpr int64_t kWorthReturning = int64_t{4} << 20;  // a narrower budget, not the trickle of every interval
   const int64_t before = cache->allocatedBytes();
+  if (const int window = evictor.window(fed); window > 0) backend->observe(*cache, window);
   const int64_t evicted = evictor.apply(*cache, plan.sharing, fed, pool);
   if (evicted == 0) return;
   if (before - cache->allocatedBytes() >= kWorthReturning) returnFreedMemory();
@@ -271,7 +272,7 @@ void Session::reset() {
 int64_t Session::rewind(int64_t tokens) {
   Impl& in = *impl_;
   in.adopt();
-  if (tokens <= 0 || in.evictor.evicts() || in.evictedUnder || in.cache->tracksColumnSums() || in.writtenMixed || in.writtenUnder != in.weights->key) {
+  if (tokens <= 0 || in.evictor.evicts() || in.evictedUnder || in.cache->observed().any() || in.writtenMixed || in.writtenUnder != in.weights->key) {
     reset();
     return 0;
   }

@@ -106,3 +106,17 @@ TEST(rewinding_forgets_and_feeds_again) {
   EXPECT(both.steps(3) <= kBound);
   both.expectSameCache();
 }
+
+TEST(bits_the_device_can_not_hold_are_refused_with_the_reason) {
+  Both both("llama3");
+  both.prompt(20);
+  const int64_t before = both.gpu->cache().allocatedBytes;
+  both.gpu->request(configure({{"kv.k_bits", "4"}, {"kv.v_bits", "8"}}));
+  both.gpu->adopt();
+  const auto effective = both.gpu->effective();
+  EXPECT_EQ(effective->config.integer("kv.k_bits"), int64_t{16});
+  EXPECT_EQ(effective->config.integer("kv.v_bits"), int64_t{16});
+  EXPECT_EQ(effective->adjustments.size(), size_t{2});
+  EXPECT(!effective->adjustments.empty() && effective->adjustments[0].reason.find("16-bit pages") != std::string::npos);
+  EXPECT_EQ(both.gpu->cache().allocatedBytes, before);
+}

@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// Pages, gathers, policies; attention over a gathered cache equals attention over the kept slots.
+// Pages and gathers; attention over a gathered cache equals attention over the kept slots.
 #include <random>
-#include <set>
 
 #include "engine/cache/evictor.h"
-#include "engine/cache/policies.h"
 #include "engine/core/dtype.h"
 #include "engine/cpu/kv_cache.h"
 #include "engine/knobs/knobs.h"
@@ -45,69 +43,7 @@ struct Filled {
   }
 };
 
-std::vector<int32_t> selected(std::unique_ptr<KvPolicy> policy, int slots, int keep, int sinks, std::vector<float> sums = {}, int layer = 0, int head = 0) {
-  std::vector<int32_t> positions(static_cast<size_t>(slots)), kept;
-  for (int i = 0; i < slots; ++i) positions[static_cast<size_t>(i)] = i;
-  policy->select({layer, head, positions, sums}, {keep, sinks}, kept);
-  return kept;
-}
-
 }  // namespace
-
-TEST(budgets_are_shares_or_tokens) {
-  EXPECT_EQ(keptTokens(1.0, 100, 4), int64_t{100});
-  EXPECT_EQ(keptTokens(0.5, 101, 4), int64_t{50});
-  EXPECT_EQ(keptTokens(0.01, 100, 4), int64_t{5});   // the sinks and one
-  EXPECT_EQ(keptTokens(0.01, 100, 0), int64_t{1});
-  EXPECT_EQ(keptTokens(32, 100, 4), int64_t{32});
-  EXPECT_EQ(keptTokens(32, 20, 4), int64_t{20});
-  EXPECT_EQ(keptTokens(2, 3, 4), int64_t{3});
-}
-
-TEST(window_keeps_sinks_and_the_newest) {
-  EXPECT(selected(makeWindow(), 10, 5, 2) == (std::vector<int32_t>{0, 1, 7, 8, 9}));
-  EXPECT(selected(makeWindow(), 10, 3, 0) == (std::vector<int32_t>{7, 8, 9}));
-  EXPECT(selected(makeWindow(), 10, 1, 4) == (std::vector<int32_t>{9}));  // the newest comes before sinks
-}
-
-TEST(a_sink_is_a_position_not_a_slot) {
-  std::vector<int32_t> positions = {0, 30, 31, 32, 33}, kept;
-  makeWindow()->select({0, 0, positions, {}}, {3, 2}, kept);
-  EXPECT(kept == (std::vector<int32_t>{0, 3, 4}));
-}
-
-TEST(h2o_keeps_half_heavy_half_recent) {
-  EXPECT(selected(makeH2o(), 8, 4, 0, {1, 9, 2, 8, 3, 0, 0, 0}) == (std::vector<int32_t>{1, 3, 6, 7}));
-  EXPECT(selected(makeH2o(), 6, 3, 0, {5, 5, 5, 5, 5, 5}) == (std::vector<int32_t>{0, 4, 5}));  // ties: the earlier
-  EXPECT(selected(makeH2o(), 6, 1, 0, {5, 5, 5, 5, 5, 5}) == (std::vector<int32_t>{5}));
-}
-
-TEST(random_is_uniform_and_repeats) {
-  EXPECT(selected(makeRandom(), 50, 10, 0) == selected(makeRandom(), 50, 10, 0));
-  EXPECT(selected(makeRandom(), 50, 10, 0) != selected(makeRandom(), 50, 10, 0, {}, 1, 0));
-  // 16 of 65, over 400 heads: the 64 others stay with probability 15 / 64 each; six standard deviations.
-  std::vector<int> count(65);
-  for (int head = 0; head < 400; ++head)
-    for (const int32_t slot : selected(makeRandom(), 65, 16, 0, {}, 0, head)) ++count[static_cast<size_t>(slot)];
-  EXPECT_EQ(count[64], 400);
-  const double p = 15.0 / 64;
-  for (int slot = 0; slot < 64; ++slot) EXPECT_NEAR(count[static_cast<size_t>(slot)], 400 * p, 6 * std::sqrt(400 * p * (1 - p)));
-}
-
-TEST(every_policy_keeps_the_asked_number_and_the_newest) {
-  for (const KvPolicyInfo& info : kvPolicies()) {
-    if (info.name == "full") continue;
-    for (int slots : {2, 3, 17, 64})
-      for (int keep = 1; keep < slots; ++keep) {
-        std::vector<float> sums;
-        for (int i = 0; i < slots; ++i) sums.push_back(static_cast<float>(i * 7 % 5));
-        const auto kept = selected(info.make(), slots, keep, 4, sums);
-        EXPECT_EQ(kept.size(), static_cast<size_t>(keep));
-        EXPECT_EQ(kept.back(), slots - 1);
-        EXPECT(std::is_sorted(kept.begin(), kept.end()) && std::set<int32_t>(kept.begin(), kept.end()).size() == kept.size(), info.name);
-      }
-  }
-}
 
 TEST(pages_hold_what_was_appended) {
   Filled f(37);
@@ -217,7 +153,7 @@ TEST(groups_meet_in_what_all_layers_still_hold) {
 
 TEST(column_sums_move_with_their_slots) {
   Filled f(40);
-  f.cache.trackColumnSums(true);
+  f.cache.observe(kEverybody);
   for (int slot = 0; slot < 40; ++slot) f.cache.columnSums(0)[f.cache.columnStride() + slot] = static_cast<float>(slot);
   const std::vector<int32_t> kept = {3, 5, 20, 39};
   f.cache.keep(0, 1, kept);
@@ -225,7 +161,7 @@ TEST(column_sums_move_with_their_slots) {
   const auto sums = f.cache.columnSums(0, 1);
   EXPECT((std::vector<float>(sums.begin(), sums.end()) == std::vector<float>{3, 5, 20, 39}));
   EXPECT_EQ(f.cache.columnSums(0)[f.cache.columnStride() + 4], 0.0f);  // the next token starts at nothing
-  f.cache.trackColumnSums(false);
+  f.cache.observe(kNobody);
   EXPECT(f.cache.columnSums(0, 1).empty());
 }
 
