@@ -39,7 +39,8 @@ struct EngineCore : std::enable_shared_from_this<EngineCore> {
             [this](const Progress& progress) { return superWeights(progress); }};
   }
 
-  // For the parts of engine/run that work beside a session.
+  // For the parts of engine/run that work beside an engine or a session.
+  static EngineCore& of(const Engine& engine) { return *engine.core_; }
   static auto& inside(Session& session) { return *session.impl_; }
   static const auto& inside(const Session& session) { return *session.impl_; }
 
