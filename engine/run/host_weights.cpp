@@ -11,8 +11,8 @@ Result<HostWeights> hostWeights(const Engine& engine, const Config& config, Thre
   out.effective = resolve(config, core.model->config());
   out.target = weightTarget(*core.model, out.effective.config, core.options.calibrationSample);
   for (const Adjustment& each : out.target.adjustments) out.effective.adjustments.push_back(each);
-  auto built = core.device->memory() ? WeightStore(core.model, core.ledger).build(out.target, pool, core.calibrationSource(), progress)
-                                     : core.store.build(out.target, pool, core.calibrationSource(), progress);
+  auto built = core.device->memory() ? WeightStore(core.model, core.ledger).build(out.target, pool, core.measurements(), progress)
+                                     : core.store.build(out.target, pool, core.measurements(), progress);
   if (!built) return built.error();
   out.set = std::move(*built);
   if (out.target.calibration) {
