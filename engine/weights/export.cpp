@@ -234,6 +234,10 @@ Result<ExportSummary> exportGguf(const WeightSet& set, const WeightTarget& targe
   std::error_code ignored;
   if (std::filesystem::equivalent(source, path, ignored))
     return Error{ErrorCode::badInput, path + " is the model that is open: it can't be replaced by its own compressed form.", "Choose another name."};
+  for (const LayerWeights& layer : set.layers)
+    if (layer.downCorrections)
+      return Error{ErrorCode::badInput, "Super weights that are kept exact lie beside the packed weights, and a GGUF file has no place for them.",
+                   "Set weights.super=off to export."};
   auto map = MappedFile::open(source);
   if (!map) return map.error();
   const auto file = GgufFile::parse((*map)->bytes(), source);
