@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // How one page of keys or values lies in memory: f16 rows [tokens, headDim], or *sealed*: unsigned codes, value = code * scale + min, with
 // f16 scales and minimums after the codes. Included by kernel files, so nothing of std::.
-//   codes       [tokens][headDim * bits / 8]: code i of a row at bits [i * bits, (i + 1) * bits), little-endian
+//   codes       [tokens][groups][group * bits / 8]: engine/cache/codes.h
 //   per token   [tokens][groups]{scale, min}: groups of min(32, headDim) neighbouring values of a row
 //   per channel [sets]{scales[headDim], mins[headDim]}: a set serves consecutive slots, as many as were sealed together (KIVI)
 #pragma once

@@ -158,6 +158,7 @@ void HostKvCache::setFormat(const KvFormat& format, ThreadPool& pool) {
   format_ = format;
   if (ledger_.planning()) return;
   unlike_ = false;
+  if (turn) queriesKept_ = 0;  // remembered ones are of the other kind
   struct All {
     Side* side;
     bool keys;

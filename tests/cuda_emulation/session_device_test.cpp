@@ -56,6 +56,7 @@ TEST(a_plan_is_what_a_run_uses) {
   options.context = 96;
   options.maxBatch = 8;
   for (const Settings& settings : {Settings{}, Settings{{"weights.bits", "4"}, {"kv.policy", "h2o"}, {"kv.budget", "16"}},
+                                   Settings{{"kv.policy", "snapkv"}, {"kv.budget", "16"}}, Settings{{"kv.policy", "tova"}, {"kv.budget", "16"}},
                                    Settings{{"share.block", "2"}, {"share.first", "0"}, {"share.last", "0"}}}) {
     const MemoryByTag planned = value(engine->plan(configure(settings), options, 41));
     const auto session = value(engine->createSession(configure(settings), options, {}));

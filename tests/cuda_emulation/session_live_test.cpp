@@ -40,7 +40,7 @@ TEST(weights_made_in_the_background_are_published_between_tokens) {
 }
 
 TEST(every_policy_evicts_the_same_slots) {
-  for (const char* policy : {"window", "streaming", "h2o", "random"}) {
+  for (const char* policy : {"window", "streaming", "h2o", "tova", "snapkv", "pyramidkv", "adakv", "random"}) {
     Both both("llama3", {{"kv.policy", policy}, {"kv.budget", "12"}, {"kv.interval", "4"}});
     const double prompt = both.prompt(20);
     both.expectSameCache();

@@ -74,3 +74,27 @@ TEST(perplexity_is_that_of_llama_cpp) {
   const double error = result.perplexity / golden["perplexity"].get<double>() - 1;
   EXPECT(std::fabs(error) < 1e-3, result.perplexity, error);
 }
+
+// Divergence from the full cache with a quarter of it, token by token. Chance is the mean of three seeds.
+TEST(policies_that_look_at_attention_beat_chance) {
+  const auto starter = engine();
+  const std::string text = readFile(kResources + "texts/sample.txt");
+  PerplexityRequest request;
+  request.context = 256;
+  request.chunks = 1;
+  request.stepwise = true;
+  const auto divergence = [&](const char* policy, const char* seed = "0") {
+    const auto full = makeSession(starter, Config(), {.context = request.context});
+    const auto session = makeSession(starter, configure({{"kv.policy", policy}, {"kv.budget", "0.25"}, {"kv.interval", "1"}, {"kv.seed", seed}}),
+                                     {.context = request.context});
+    return value(measurePerplexity(*session, full.get(), *starter->tokenizer(), text, request, {})).kld->mean;
+  };
+  const double chance = (divergence("random") + divergence("random", "1") + divergence("random", "2")) / 3;
+  const double even = divergence("snapkv"), dealt = divergence("adakv");
+  EXPECT(even < 0.6 * chance, even, chance);
+  EXPECT(dealt < 1.05 * even, dealt, even);
+  for (const char* policy : {"h2o", "tova", "pyramidkv"}) {
+    const double chosen = divergence(policy);
+    EXPECT(chosen < 0.6 * chance, policy, chosen, chance);
+  }
+}
