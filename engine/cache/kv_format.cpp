@@ -40,7 +40,7 @@ PageForm KvFormat::form(bool keys, const PageShape& shape) const {
 std::optional<std::string> cannotSeal(const ModelConfig& model) {
   const PageShape shape{64, model.headDim};
   const std::string has = "this model's heads have " + std::to_string(model.headDim) + " values: ";
-  if (model.headDim <= 0 || model.headDim % 8 != 0) return has + "packing needs a multiple of 8.";
+  if (model.headDim < 8 || model.headDim % 8 != 0) return has + "packing needs a multiple of 8.";
   if (model.headDim % shape.group() != 0) return has + "groups of " + std::to_string(shape.group()) + " do not divide them.";
   return std::nullopt;
 }

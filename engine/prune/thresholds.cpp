@@ -238,7 +238,7 @@ class MatrixThresholds final : public PruneScores {
     std::vector<std::vector<int64_t>> counts(static_cast<size_t>(threadsOf(input)), std::vector<int64_t>(kLower));
     Lower out{std::vector<int64_t>(kLower), std::vector<int64_t>(static_cast<size_t>(input.rows))};
     forEachRow(input, factors_, [&](int thread, int row, const uint32_t* bits) {
-      int64_t found = 0;
+      int found = 0;
       for (int c = 0; c < input.cols; ++c) found += bits[c] >> 16 == digit;
       out.inBin[static_cast<size_t>(row)] = found;
       for (int c = 0; c < input.cols && found > 0; ++c)
@@ -255,7 +255,7 @@ class MatrixThresholds final : public PruneScores {
   std::vector<int64_t> ties(const PruneInput& input, uint32_t threshold) const {
     std::vector<int64_t> out(static_cast<size_t>(input.rows));
     forEachRow(input, factors_, [&](int, int row, const uint32_t* bits) {
-      int64_t found = 0;
+      int found = 0;
       for (int c = 0; c < input.cols; ++c) found += bits[c] == threshold;
       out[static_cast<size_t>(row)] = found;
     });

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <fstream>
 #include <iterator>
 #include <string>
@@ -171,20 +172,28 @@ void benchRatio(const std::shared_ptr<Engine>& engine, const Options& options) {
   small.context = 64;
   small.threads = options.threads;
   const auto session = need(engine->createSession(options.config, small, {}));
+  double processor = 0;  // seconds of the last change on all processors: what a machine without other work would divide by its threads
   const auto change = [&](const Config& config) {
     const auto start = Clock::now();
+    const std::clock_t before = std::clock();
     session->request(config);
     need(session->finishPending({}));
+    processor = static_cast<double>(std::clock() - before) / CLOCKS_PER_SEC;
     return secondsSince(start);
   };
   for (const char* method : {"magnitude", "wanda"}) {
     const double first = change(with(options.config, method, "0.5", "unstructured"));
     const double scores = 1e-6 * static_cast<double>(session->memory()[static_cast<size_t>(MemoryTag::calibration)]);
-    std::vector<double> seconds;
-    for (int i = 0; i < options.rounds; ++i) seconds.push_back(change(with(options.config, method, std::to_string(0.3 + 0.05 * (i % 8)), "unstructured")));
+    std::vector<double> seconds, busy;
+    for (int i = 0; i < options.rounds; ++i) {
+      seconds.push_back(change(with(options.config, method, std::to_string(0.3 + 0.05 * (i % 8)), "unstructured")));
+      busy.push_back(processor);
+    }
     std::sort(seconds.begin(), seconds.end());
-    std::printf("%s: the first ratio %.2f s; another one %.3f s [%.3f, %.3f], %d rounds; scores and statistics kept: %.1f MB\n", method, first,
-                seconds[seconds.size() / 2], seconds.front(), seconds.back(), options.rounds, scores);
+    std::sort(busy.begin(), busy.end());
+    const size_t middle = seconds.size() / 2;
+    std::printf("%s: the first ratio %.2f s; another one %.3f s [%.3f, %.3f], processor time %.3f s [%.3f, %.3f], %d rounds; scores and statistics kept: %.1f MB\n",
+                method, first, seconds[middle], seconds.front(), seconds.back(), busy[middle], busy.front(), busy.back(), options.rounds, scores);
   }
 }
 

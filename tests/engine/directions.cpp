@@ -11,9 +11,17 @@ namespace {
 
 constexpr const char* kSmallLlama = "models/llama2xs-280k-f32.gguf";
 
+constexpr size_t kScored = 400000;  // bytes of the text; what follows is for calibration
+
+std::string calibrationText() {
+  const std::string path = (scratch() / "calibration.txt").string();
+  std::ofstream(path) << readFile(sharedData("corpora/tinystories_val.txt")).substr(kScored, 60000);
+  return path;
+}
+
 class Meter {
  public:
-  explicit Meter(const char* file) : engine_(openEngine(file, 1)), text_(readFile(sharedData("corpora/tinystories_val.txt"))) {}
+  explicit Meter(const char* file) : engine_(openEngine(file, 1)), text_(readFile(sharedData("corpora/tinystories_val.txt")).substr(0, kScored)) {}
   double operator()(const Settings& settings) const {
     PerplexityRequest request;
     request.context = 128;
@@ -63,8 +71,7 @@ TEST(smaller_groups_are_better) {
 }
 
 TEST(wanda_prunes_better_than_magnitude) {
-  const std::string calibration = (scratch() / "calibration.txt").string();
-  std::ofstream(calibration) << readFile(sharedData("corpora/tinystories_val.txt")).substr(400000, 60000);  // not what is scored
+  const std::string calibration = calibrationText();
   for (const char* file : {kSmallLlama, kStories}) {
     const Meter perplexity(file);
     const double dense = perplexity({}), magnitude = perplexity({{"prune.ratio", "0.5"}}),
@@ -76,7 +83,7 @@ TEST(wanda_prunes_better_than_magnitude) {
 
 // Weighed by the inputs, or made up for, is better than neither; and more pruning costs more.
 TEST(pruning_methods_keep_their_order) {
-  const std::string calibration = sharedData("corpora/tinystories_60k.txt");
+  const std::string calibration = calibrationText();
   for (const char* file : {kSmallLlama, kStories}) {
     const Meter perplexity(file);
     const auto with = [&](const char* method, const char* ratio, const char* pattern) {
