@@ -232,7 +232,7 @@ void CpuBackend::attend(const Step& step, const Op& op) {
     args.columnSums = counted ? cache.columnSums(op.layer) : nullptr;
     args.columnStride = counted ? cache.columnStride() : 0;
     cpu::attend(context_, args);
-    if (!reuse && cache.observed().newest > 0) cache.keepQueries(op.layer, args.q, args.qStride, sequence.count, sequence.first);
+    if (!reuse && cache.observed().newest > 0 && !ledger_.planning()) cache.keepQueries(op.layer, args.q, args.qStride, sequence.count, sequence.first);
     if (step.in.attention) step.in.attention->take(op.layer, {probabilities, probabilityStride_, model_.heads, sequence.count, cache.longest(op.layer), sequence.first});
     row += sequence.count;
   }

@@ -17,7 +17,7 @@ constexpr int64_t kBytesPerToken = 6;             // what is read of the text at
 bool calibrated(const Config& config) {
   const PruneMethod* prune = config.real("prune.ratio") > 0 ? findPruneMethod(config.text("prune.method")) : nullptr;
   const QuantizeMethod* method = config.integer("weights.bits") < 16 ? findQuantizeMethod(config.text("weights.method")) : nullptr;
-  return (prune && prune->needs.any()) || (method && method->needs.any());
+  return config.integer("prune.layers") > 0 || (prune && prune->needs.any()) || (method && method->needs.any());
 }
 
 }  // namespace

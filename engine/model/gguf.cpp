@@ -304,6 +304,12 @@ const GgufValue* GgufFile::value(std::string_view key) const {
   return it == values_.end() ? nullptr : &it->second;
 }
 
+std::vector<std::string_view> GgufFile::keys() const {
+  std::vector<std::string_view> out;
+  for (const auto& [key, value] : values_) out.push_back(key);
+  return out;
+}
+
 Error GgufFile::wrongType(std::string_view key, std::string_view expected) const {
   const GgufValue* v = value(key);
   if (!v) return badInput(name_, ": the metadata has no ", key, ", ", expected, " was expected");

@@ -51,6 +51,7 @@ class GgufFile {
   const std::vector<GgufTensor>& tensors() const { return tensors_; }
   const GgufTensor* tensor(std::string_view name) const;
   const GgufValue* value(std::string_view key) const;
+  std::vector<std::string_view> keys() const;  // in no order
 
   // A key that is there with a wrong type or range is an error; one that is not there gives `missing`.
   Result<int64_t> integer(std::string_view key, int64_t lowest, int64_t highest, std::optional<int64_t> missing) const;

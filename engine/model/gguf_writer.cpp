@@ -113,6 +113,16 @@ void GgufHeader::add(std::string_view name, const std::vector<int32_t>& values) 
   for (const int32_t value : values) put(metadata_, value);
 }
 
+void GgufHeader::add(std::string_view name, const GgufValue& value) {
+  key(name, static_cast<uint32_t>(value.type));
+  if (value.type == GgufType::string) put(metadata_, static_cast<uint64_t>(value.bytes.size()));
+  if (value.type == GgufType::array) {
+    put(metadata_, static_cast<uint32_t>(value.element));
+    put(metadata_, value.count);
+  }
+  metadata_.insert(metadata_.end(), value.bytes.begin(), value.bytes.end());
+}
+
 void GgufHeader::addTensor(std::string_view name, const std::vector<int64_t>& shape, DType type) {
   ++tensors_;
   putText(directory_, name);

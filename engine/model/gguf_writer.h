@@ -13,6 +13,8 @@
 
 namespace winnow {
 
+struct GgufValue;
+
 // A file under a temporary name beside its final one; gone again unless commit() succeeds.
 class OutputFile {
  public:
@@ -39,6 +41,7 @@ class GgufHeader {
   void add(std::string_view key, std::string_view value);
   void add(std::string_view key, const std::vector<std::string>& values);
   void add(std::string_view key, const std::vector<int32_t>& values);
+  void add(std::string_view key, const GgufValue& value);  // as another file has it
   // shape outermost first. Tensors lie one after the other, each padded to kAlignment.
   void addTensor(std::string_view name, const std::vector<int64_t>& shape, DType type);
 

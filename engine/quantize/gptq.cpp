@@ -69,7 +69,9 @@ class Tile {
       const size_t place = gridAt(r, c / group);
       const float scale = f16ToFloat(out_.scales[place]), min = f.symmetric ? 0 : f16ToFloat(out_.mins[place]);
       const float w = at(r, p);
-      const float level = std::nearbyint(std::min(std::max((w - min) / (scale > 0 ? scale : 1), bottom), top));
+      // What pruning zeroed stays zero where there is a code for it; the columns that follow make up for what it would have gained.
+      const bool pruned = f.symmetric && rows_[int64_t{r} * cols_ + c] == 0;
+      const float level = pruned ? 0 : std::nearbyint(std::min(std::max((w - min) / (scale > 0 ? scale : 1), bottom), top));
       q_[static_cast<size_t>(r) * static_cast<size_t>(cols_) + static_cast<size_t>(c)] = static_cast<uint8_t>(level + offset);
       const float error = (w - (scale * level + min)) / u[p];
       errors_[static_cast<size_t>(r * kBlock + p - begin)] = -error;

@@ -33,7 +33,8 @@ struct EngineCore : std::enable_shared_from_this<EngineCore> {
     return [this](const CalibrationChoice& choice, const Progress& progress) { return calibrate(choice, progress); };
   }
 
-  // For the parts of engine/run that work beside a session.
+  // For the parts of engine/run that work beside an engine or a session.
+  static EngineCore& of(const Engine& engine) { return *engine.core_; }
   static auto& inside(Session& session) { return *session.impl_; }
   static const auto& inside(const Session& session) { return *session.impl_; }
 

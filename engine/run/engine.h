@@ -92,6 +92,7 @@ class Engine {
   Result<MemoryByTag> plan(const Config& config, const SessionOptions& options, int tokens) const;
 
  private:
+  friend struct EngineCore;
   explicit Engine(std::shared_ptr<EngineCore> core);
   std::shared_ptr<EngineCore> core_;  // sessions hold it too
 };

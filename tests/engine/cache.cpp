@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // Pages and gathers; attention over a gathered cache equals attention over the kept slots.
+#include <array>
 #include <random>
 
 #include "engine/cache/evictor.h"
@@ -159,7 +160,7 @@ TEST(column_sums_move_with_their_slots) {
   f.cache.keep(0, 1, kept);
   f.cache.reserve(400);  // grows
   const auto sums = f.cache.columnSums(0, 1);
-  EXPECT((std::vector<float>(sums.begin(), sums.end()) == std::vector<float>{3, 5, 20, 39}));
+  EXPECT(std::ranges::equal(sums, std::array{3.0f, 5.0f, 20.0f, 39.0f}));
   EXPECT_EQ(f.cache.columnSums(0)[f.cache.columnStride() + 4], 0.0f);  // the next token starts at nothing
   f.cache.observe(kNobody);
   EXPECT(f.cache.columnSums(0, 1).empty());

@@ -74,7 +74,7 @@ TEST(wanda_prunes_better_than_magnitude) {
   }
 }
 
-// What goes is made up for, or weighed by the inputs, or neither; and more of it costs more.
+// Weighed by the inputs, or made up for, is better than neither; and more pruning costs more.
 TEST(pruning_methods_keep_their_order) {
   const std::string calibration = sharedData("corpora/tinystories_60k.txt");
   for (const char* file : {kSmallLlama, kStories}) {
@@ -84,8 +84,8 @@ TEST(pruning_methods_keep_their_order) {
     };
     for (const char* pattern : {"unstructured", "2:4"}) {
       const double magnitude = with("magnitude", "0.5", pattern), wanda = with("wanda", "0.5", pattern), compensated = with("sparsegpt", "0.5", pattern);
-      EXPECT(wanda < 0.9 * magnitude, file, pattern, wanda, magnitude);
-      EXPECT(compensated < 0.95 * wanda, file, pattern, compensated, wanda);
+      EXPECT(wanda < 0.75 * magnitude, file, pattern, wanda, magnitude);
+      EXPECT(compensated < 0.65 * magnitude, file, pattern, compensated, magnitude);
     }
     for (const char* method : {"magnitude", "wanda", "sparsegpt"}) {
       const double some = with(method, "0.3", "unstructured"), half = with(method, "0.5", "unstructured"), most = with(method, "0.7", "unstructured");

@@ -9,6 +9,7 @@
 #include "engine/core/memory.h"
 #include "engine/core/threads.h"
 #include "engine/prune/method.h"
+#include "engine/quantize/method.h"
 #include "engine/weights/calibration.h"
 
 using namespace winnow;
@@ -265,6 +266,24 @@ TEST(inputs_that_were_never_active_lose_their_weights) {
   const Toy toy(8, 40);
   const auto out = Measured(x, 40).pruned(toy, 0.25);
   for (size_t row = 0; row < 8; ++row) EXPECT_EQ(out[row * 40 + 7], 0.0f);
+}
+
+TEST(rounding_with_compensation_leaves_pruned_weights_at_zero) {
+  const Toy toy(16, 96, 4);
+  Measured measured(correlated(600, 96), 96);
+  const auto sparse = measured.pruned(toy, 0.5);
+  MethodInput input;
+  input.factor = &measured.factor;
+  for (const char* method : {"rtn", "gptq"}) {
+    Matrix matrix = Matrix::allocate(measured.ledger, {Storage::packed, 4, 32, true}, 16, 96);
+    findQuantizeMethod(method)->quantizeRows(sparse.data(), 0, 16, input, matrix);
+    std::vector<float> row(96);
+    for (int r = 0; r < 16; ++r) {
+      dequantizeRow(matrix, r, row.data());
+      for (size_t c = 0; c < 96; ++c)
+        if (sparse[static_cast<size_t>(r) * 96 + c] == 0) EXPECT_EQ(row[c], 0.0f);
+    }
+  }
 }
 
 TEST(calibration_norms_are_column_norms_of_all_tokens) {

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "engine/run/host_weights.h"
+
+#include "engine/run/core.h"
+
+namespace winnow {
+
+Result<HostWeights> hostWeights(const Engine& engine, const Config& config, ThreadPool& pool, const Progress& progress) {
+  EngineCore& core = EngineCore::of(engine);
+  HostWeights out;
+  out.effective = resolve(config, core.model->config());
+  out.target = weightTarget(*core.model, out.effective.config, core.options.calibrationSample);
+  for (const Adjustment& each : out.target.adjustments) out.effective.adjustments.push_back(each);
+  auto built = core.device->memory() ? WeightStore(core.model, core.ledger).build(out.target, pool, core.calibrationSource(), progress)
+                                     : core.store.build(out.target, pool, core.calibrationSource(), progress);
+  if (!built) return built.error();
+  out.set = std::move(*built);
+  if (out.target.calibration) {
+    auto measured = core.calibrate(*out.target.calibration, progress);  // kept since it was measured for the weights
+    if (!measured) return measured.error();
+    out.calibration = std::move(*measured);
+  }
+  return out;
+}
+
+}  // namespace winnow

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// A weight set as a model file. Metadata, tokenizer and tensors that did not change are copied byte for byte; packed codes become the
+// block type that holds them exactly, everything else plain values.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "engine/core/progress.h"
+#include "engine/core/result.h"
+#include "engine/core/threads.h"
+#include "engine/weights/store.h"
+
+namespace winnow {
+
+// The block type of a GGUF that holds the codes of a packed format exactly, scales of wide groups repeated; none for the others.
+// Symmetric: 8 and 6 bit q8_0, 5 bit q5_0, 4 bit and less q4_0. With a minimum: 5 bit q5_1, 4 bit and less q4_1.
+std::optional<DType> exactBlockType(const WeightFormat& format, int cols);
+
+// Rows [first, first + count) of a packed matrix as blocks of exactBlockType(), one row after the other. first is a multiple of 16.
+void encodeBlocks(const Matrix& matrix, DType type, int first, int count, std::byte* out);
+
+struct ExportSummary {
+  int64_t bytes = 0;
+  int copied = 0, blocks = 0, plain = 0;  // tensors: byte for byte, exact blocks, values
+  std::vector<std::string> notes;         // "6 bit asym has no block type: stored as f32 (7 tensors)"
+};
+
+// `target` is what the set was made by. Writes beside the file and renames when it is whole. `settings` is kept in the file's metadata. Errors: a model that is no GGUF, a
+// changed tensor that can't be put back, the disk, cancelled. [any thread; the set lies in host memory]
+Result<ExportSummary> exportGguf(const WeightSet& set, const WeightTarget& target, const std::string& settings, const std::string& path, ThreadPool& pool,
+                                 const Progress& progress);
+
+}  // namespace winnow
