@@ -42,11 +42,12 @@ class SensitivityTest : public QObject {
     QVERIFY(plan.ok());
     const int layers = model_->config().layers;
     const auto rules = rulesOf(*plan);
-    QCOMPARE(rules.size(), static_cast<size_t>(1 + layers + 7 + 1));  // the head is the embedding
+    const bool tied = model_->config().tiedHead;  // the head is the embedding then
+    QCOMPARE(rules.size(), static_cast<size_t>(1 + layers + 7 + (tied ? 1 : 2)));
     QCOMPARE(rules[0], std::string("*:16"));
     QCOMPARE(rules[2], std::string("1:4"));
     QCOMPARE(rules[static_cast<size_t>(layers) + 1], std::string("q:4"));
-    QCOMPARE(rules.back(), std::string("embedding:4"));
+    QCOMPARE(rules.back(), std::string(tied ? "embedding:4" : "head:4"));
     for (const auto& [knob, value] : plan->set) QVERIFY2(!knob.startsWith(QStringLiteral("kv.")) && knob != QStringLiteral("weights.bits"), qPrintable(knob));
     // It reads back as itself, and every point is one the engine takes as it is.
     const auto again = PlanFile::parse(plan->toJson(), {});
@@ -98,7 +99,7 @@ class SensitivityTest : public QObject {
     QCOMPARE(whole->before, 3);
     part = *latestSensitivity(*file);
     QCOMPARE(part.done, static_cast<int>(part.points.size()));
-    QCOMPARE(part.points.back().name, QStringLiteral("embedding"));
+    QCOMPARE(part.points.back().name, model_->config().tiedHead ? QStringLiteral("embedding") : QStringLiteral("head"));
     for (size_t i = 1; i < part.points.size(); ++i) QVERIFY2(part.points[i].kld > 0 && part.points[i].kldHigh >= part.points[i].kld, qPrintable(part.points[i].rule));
   }
 
