@@ -10,6 +10,7 @@
 
 #include "engine/text/chat.h"
 #include "experiments/chart_runs.h"
+#include "experiments/model_export.h"
 #include "experiments/model_source.h"
 #include "experiments/session_opening.h"
 #include "experiments/workbench_impl.h"
@@ -166,6 +167,41 @@ MemoryByTag Workbench::planMemory(const Config& config) const {
   if (session) options.context = session->context();
   const auto plan = engine->plan(config, options, session ? static_cast<int>(std::max<int64_t>(1, session->position())) : 1);
   return plan ? *plan : MemoryByTag{};
+}
+
+// ---- weights against the master ----
+
+void Workbench::watchWeights(bool on) {
+  impl_->watch.setOn(on);
+  if (!on) return;
+  if (const auto session = impl_->session()) impl_->watch.compare(session->effective()->config);
+}
+void Workbench::stopComparing() { impl_->watch.stop(); }
+void Workbench::showHistogram(int tensor) { impl_->watch.showHistogram(tensor); }
+
+Result<PlanFile> Workbench::sensitivityPlan() const {
+  const auto engine = impl_->engine();
+  if (!engine) return Error{ErrorCode::usage, "no model is open.", "Open a model first."};
+  const std::string text = findResource("texts/sample.txt");
+  if (text.empty()) return Error{ErrorCode::failed, "the probe text that comes with Winnow is missing.", "Install Winnow again."};
+  const Effective effective = resolve(impl_->requested, engine->model().config());
+  return winnow::sensitivityPlan(engine->model(), model().source, effective.config, QString::fromStdString(text));
+}
+
+Result<Sensitivity> Workbench::sensitivity() const {
+  const auto open = session();
+  return open ? latestSensitivity(*open) : Result<Sensitivity>(Sensitivity());
+}
+
+void Workbench::exportModel(const QString& path) {
+  impl_->startJob(JobState::Kind::exportModel, tr("Exporting the model"), [this, d = impl_.get(), path, config = impl_->requested](const Progress& progress) -> Status {
+    const auto engine = d->engine();
+    if (!engine) return Error{ErrorCode::failed, "the model was closed.", ""};
+    const auto result = winnow::exportModel(*engine, config, path.toStdString(), progress);
+    if (!result) return result.error();
+    d->onGui([this, path, r = *result] { Q_EMIT modelExported(path, r); });
+    return Done{};
+  });
 }
 
 // ---- jobs ----

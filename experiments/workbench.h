@@ -12,8 +12,11 @@
 #include "engine/evaluate/bench.h"
 #include "engine/evaluate/perplexity.h"
 #include "engine/run/engine.h"
+#include "engine/weights/export.h"
+#include "engine/weights/report.h"
 #include "experiments/jobs.h"
 #include "experiments/plan_file.h"
+#include "experiments/sensitivity.h"
 #include "experiments/types.h"
 #include "storage/session_file.h"
 
@@ -51,6 +54,14 @@ class Workbench : public QObject {
   void rebuildCache();
   MemoryByTag planMemory(const Config& config) const;      // cost preview, milliseconds
 
+  // ---- weights against the master ----
+  void watchWeights(bool on);                              // compares those that run in the background, and again when others are published
+  void stopComparing();
+  void showHistogram(int tensor);                          // of Model::tensors()
+  Result<PlanFile> sensitivityPlan() const;                // of what is asked for now
+  Result<Sensitivity> sensitivity() const;                 // the latest in the session file
+  void exportModel(const QString& path);                   // what is asked for now, as a GGUF
+
   // ---- jobs ----
   void generate(const GenerateRequest& request);
   void evaluate(const EvaluateSpec& spec);
@@ -82,6 +93,10 @@ class Workbench : public QObject {
   void attributionChanged(const winnow::AttributeResult& result);      // partial and final (complete)
   void attributionSideChanged(const winnow::AttributeResult& side, bool second);  // of a difference, partial and final
   void attributionDifferenceChanged(const winnow::AttributionDifference& difference);
+  void weightReportChanged(const winnow::WeightReport& report, const QString& settings);
+  void weightHistogramChanged(const winnow::WeightHistogram& histogram);
+  void comparingWeights(double fraction, const QString& what);         // < 0: not any more; `what` then says what failed, or nothing
+  void modelExported(const QString& path, const winnow::ExportSummary& summary);
   void occupancyChanged(const std::vector<winnow::HeadPositions>& heads, qint64 position);
   void logged(const winnow::LogLine& line);
 

@@ -58,7 +58,8 @@ ModelInfo describe(const Engine& engine, const std::string& source, const std::s
 Workbench::Impl::Impl(Workbench* owner, const EngineOptions& engineOptions)
     : q(owner), options(engineOptions), probe([this](const QualityPoint& point) {
         onGui([this, point] { Q_EMIT q->qualityChanged(point); });
-      }) {
+      }),
+      watch(watchObserver()) {
   if (options.calibrationSample.empty()) options.calibrationSample = findResource("texts/calibration.txt");
   displayTimer.setInterval(kDisplayMs);
   QObject::connect(&displayTimer, &QTimer::timeout, q, [this] { drainPoints(); });
@@ -88,6 +89,7 @@ void Workbench::Impl::shutDown() {
   thread.join();
   hasher.stop();
   probe.setEngine(nullptr);
+  watch.setEngine(nullptr);
   std::scoped_lock lock(mutex);
   session_.reset();
   engine_.reset();
@@ -213,6 +215,7 @@ Status Workbench::Impl::loadModel(const std::string& path, int context, const Co
     info = describe(**engine, path, *source);
   }
   probe.setEngine(*engine);
+  watch.setEngine(*engine);
   hasher.start(modelRecord((*engine)->model()).path, [this](const std::string& hashed, const std::string& hash) {
     std::shared_ptr<storage::SessionFile> open;
     {
@@ -234,6 +237,7 @@ Status Workbench::Impl::loadModel(const std::string& path, int context, const Co
 
 void Workbench::Impl::dropModel() {
   probe.setEngine(nullptr);
+  watch.setEngine(nullptr);
   std::shared_ptr<Engine> oldEngine;
   std::shared_ptr<Session> oldSession;
   {
@@ -352,7 +356,19 @@ void Workbench::Impl::forwardEvents() {
 }
 
 void Workbench::Impl::scoreProbe() {
-  if (const auto current = session()) probe.score(current->effective()->config, epoch, epochToken);
+  const auto current = session();
+  if (!current) return;
+  const Config running = current->effective()->config;
+  probe.score(running, epoch, epochToken);
+  watch.compare(running);
+}
+
+WeightWatchObserver Workbench::Impl::watchObserver() {
+  return {[this](const WeightReport& report, const Config& config) {
+            onGui([this, report, settings = QString::fromStdString(config.canonical())] { Q_EMIT q->weightReportChanged(report, settings); });
+          },
+          [this](const WeightHistogram& histogram) { onGui([this, histogram] { Q_EMIT q->weightHistogramChanged(histogram); }); },
+          [this](double fraction, const QString& what) { onGui([this, fraction, what] { Q_EMIT q->comparingWeights(fraction, what); }); }};
 }
 
 void Workbench::Impl::showOccupancy(bool force) {

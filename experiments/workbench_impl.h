@@ -15,6 +15,7 @@
 #include "experiments/jobs.h"
 #include "experiments/model_hash.h"
 #include "experiments/quality_probe.h"
+#include "experiments/weight_watch.h"
 #include "experiments/workbench.h"
 
 namespace winnow {
@@ -47,7 +48,8 @@ struct Workbench::Impl {
   void pushPoint(const TokenPoint& point);   // engine thread; drained at display rate
   void drainPoints();
   void adoptIdle();
-  void scoreProbe();
+  void scoreProbe();                          // and compares the weights that now run
+  WeightWatchObserver watchObserver();
   void forwardEvents();                       // of an idle session
   void showOccupancy(bool force);
 
@@ -96,6 +98,7 @@ struct Workbench::Impl {
   std::deque<Task> queue;
   std::stop_source jobStop;
   QualityProbe probe;
+  WeightWatch watch;
   ModelHasher hasher;
   std::jthread thread;
 };
