@@ -80,6 +80,7 @@ int runAttribute(const Invocation&);
 int runRun(const Invocation&);
 int runSessions(const Invocation&);
 int runExport(const Invocation&);
+int runExportModel(const Invocation&);
 int runSynthesize(const Invocation&);
 
 }  // namespace winnow::cli

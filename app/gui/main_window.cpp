@@ -28,6 +28,7 @@
 #include "panels/start/start_page.h"
 #include "panels/text/prompt_panel.h"
 #include "panels/text/wording.h"
+#include "panels/weights/weights_view.h"
 
 namespace winnow {
 namespace {
@@ -106,6 +107,8 @@ void MainWindow::buildCentre() {
   tabs_->addTab(attribution_, tr("Attribution"));
   runs_ = new RunsView(tabs_);
   tabs_->addTab(runs_, tr("Runs"));
+  weights_ = new WeightsView(tabs_);
+  tabs_->addTab(weights_, tr("Weights"));
   pages_->addWidget(tabs_);
   connect(tabs_, &QTabWidget::currentChanged, this, &MainWindow::makeRoom);
   column->addWidget(pages_, 1);
@@ -172,8 +175,11 @@ void MainWindow::resizeEvent(QResizeEvent* event) {
 bool MainWindow::startPageShown() const { return pages_->currentWidget() == start_; }
 
 void MainWindow::makeRoom() {
+  const bool weights = !startPageShown() && tabs_->currentWidget() == weights_;
+  workbench_->watchWeights(weights);
+  if (weights) refreshSensitivity();
   if (startPageShown()) return;
-  if (tabs_->currentWidget() != attribution_) return giveBack();
+  if (tabs_->currentWidget() != attribution_ && tabs_->currentWidget() != weights_) return giveBack();
   if (keepDocks_ || !aside_.empty()) return;
   layoutBefore_ = saveState(kLayoutVersion);
   focusBefore_ = focusWidget() && prompt_->isAncestorOf(focusWidget()) ? focusWidget() : nullptr;
@@ -226,7 +232,7 @@ void MainWindow::leaveStartPage() {
 
 void MainWindow::showView(View view) {
   leaveStartPage();
-  QWidget* const widgets[] = {live_, compare_, attribution_, runs_};
+  QWidget* const widgets[] = {live_, compare_, attribution_, runs_, weights_};
   tabs_->setCurrentWidget(widgets[view]);
 }
 
@@ -234,6 +240,7 @@ void MainWindow::applyTheme(const Theme& theme) {
   prompt_->setTheme(theme);
   attribution_->setTheme(theme);
   runs_->setTheme(theme);
+  weights_->setTheme(theme);
   for (QAction* action : actions_->all()) {
     const QString name = action->property("iconName").toString();
     if (!name.isEmpty()) action->setIcon(lineIcon(name, theme.text, theme.textDisabled));

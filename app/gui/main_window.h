@@ -40,6 +40,7 @@ class PromptPanel;
 class RunsView;
 class StartPage;
 class StatusChips;
+class WeightsView;
 
 class MainWindow : public QMainWindow {
   Q_OBJECT
@@ -47,7 +48,7 @@ class MainWindow : public QMainWindow {
   MainWindow(ThemeManager* themes, Workbench* workbench, Settings* settings, const MachineInfo& machine, QWidget* parent = nullptr);
   ~MainWindow() override;
 
-  enum View { liveTab, compareTab, attributionTab, runsTab };
+  enum View { liveTab, compareTab, attributionTab, runsTab, weightsTab };
   void showView(View view);
   // A model, a session, a text: whatever the path is. Unknown kinds are answered in the banner.
   void openPath(const QString& path);
@@ -60,6 +61,7 @@ class MainWindow : public QMainWindow {
   PromptPanel* prompt() const { return prompt_; }
   AttributionView* attribution() const { return attribution_; }
   RunsView* runs() const { return runs_; }
+  WeightsView* weights() const { return weights_; }
   Banner* banner() const { return banner_; }
   bool startPageShown() const;
   void openRun(qint64 run);
@@ -82,7 +84,7 @@ class MainWindow : public QMainWindow {
   void defaultLayout();
   void leaveStartPage();
   void showStartPage();
-  void makeRoom();      // for the attribution: what generation alone needs steps aside
+  void makeRoom();      // for the attribution and the weights: what generation alone needs steps aside
   void giveBack();      // what stepped aside
   void refreshTitle();
 
@@ -108,6 +110,7 @@ class MainWindow : public QMainWindow {
   void chooseContext(bool append);   // of an attribution
   void loadContext(const QString& path, bool append);
   void chooseProxy();
+  void exportModel();
   QString readText(const QString& path);
   void refreshRecent();
   QString runsText() const;
@@ -119,6 +122,9 @@ class MainWindow : public QMainWindow {
   void connectWorkbench();
   void connectPanels();
   void connectRuns();
+  void connectWeights();
+  void measureSensitivity();
+  void refreshSensitivity();
   void modelChanged();
   void jobChanged(const JobState& job);
   void effectiveChanged();
@@ -145,6 +151,7 @@ class MainWindow : public QMainWindow {
   CompareView* compare_ = nullptr;
   AttributionView* attribution_ = nullptr;
   RunsView* runs_ = nullptr;
+  WeightsView* weights_ = nullptr;
   KnobPanel* knobs_ = nullptr;
   Inspector* inspector_ = nullptr;
   PromptPanel* prompt_ = nullptr;

@@ -79,6 +79,7 @@ void MainWindow::buildFileActions() {
   actions_->add(
       {QStringLiteral("file.export"), tr("&Export chart…"), menu, QKeySequence(QStringLiteral("Ctrl+E")), {}, QStringLiteral("export")},
       [this] { exportRuns(runs_->selected()); });
+  actions_->add({QStringLiteral("file.exportModel"), tr("Export &model…"), menu, {}, tr("Write the compressed weights as a GGUF")}, [this] { exportModel(); });
   actions_->separator(menu);
   actions_->add({QStringLiteral("file.quit"), tr("&Quit"), menu, QKeySequence(QStringLiteral("Ctrl+Q"))}, [this] { close(); });
 }
@@ -116,6 +117,12 @@ void MainWindow::buildRunActions() {
   actions_->add({QStringLiteral("run.plan"), tr("&Plan…"), menu, QKeySequence(Qt::Key_F9),
                  tr("Run experiments over every combination of some knobs"), QStringLiteral("plan")},
                 [this] { openPlan({}); });
+  actions_->add({QStringLiteral("run.sensitivity"), tr("Measure &layer sensitivity"), menu, {},
+                 tr("Compress one layer after the other, alone, and measure the divergence")},
+                [this] {
+                  showView(weightsTab);
+                  measureSensitivity();
+                });
   actions_->add(
       {QStringLiteral("run.rebuild"), tr("&Recompute the cache"), menu, {}, tr("Feed the tokens again under the present configuration")},
       [this] { workbench_->rebuildCache(); });
@@ -140,8 +147,8 @@ void MainWindow::buildRunActions() {
 void MainWindow::buildViewActions() {
   const QString menu = tr("&View");
   const std::pair<View, QString> views[] = {
-      {liveTab, tr("&Live")}, {compareTab, tr("&Compare")}, {attributionTab, tr("&Attribution")}, {runsTab, tr("&Runs")}};
-  const char* names[] = {"live", "compare", "attribution", "runs"};
+      {liveTab, tr("&Live")}, {compareTab, tr("&Compare")}, {attributionTab, tr("&Attribution")}, {runsTab, tr("&Runs")}, {weightsTab, tr("&Weights")}};
+  const char* names[] = {"live", "compare", "attribution", "runs", "weights"};
   for (const auto& [view, text] : views) {
     actions_->add({QStringLiteral("view.%1").arg(QString::fromLatin1(names[view])), text, menu,
                    QKeySequence(QStringLiteral("Ctrl+%1").arg(static_cast<int>(view) + 1))},
@@ -244,6 +251,8 @@ void MainWindow::updateActions() {
   enable("edit.resetKnobs", model);
   enable("edit.find", !start);
   enable("edit.copyOutput", !start);
+  enable("file.exportModel", model && !busy);
+  enable("run.sensitivity", model && !busy);
   enable("run.generate", model && !busy && !start);
   enable("run.stop", busy);
   enable("run.evaluate", model && !start);

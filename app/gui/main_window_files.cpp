@@ -214,6 +214,15 @@ bool MainWindow::saveSession() {
   return true;
 }
 
+void MainWindow::exportModel() {
+  const QString name = QFileInfo(workbench_->model().path).completeBaseName() + QStringLiteral("-compressed.gguf");
+  const QString path =
+      QFileDialog::getSaveFileName(this, tr("Export the model"), settings_->folder(QStringLiteral("model")) + QLatin1Char('/') + name, tr("GGUF (*.gguf)"));
+  if (path.isEmpty()) return;
+  settings_->setFolder(QStringLiteral("model"), path);
+  workbench_->exportModel(path);
+}
+
 void MainWindow::refreshRecent() { start_->setRecent(settings_->recentModels(), settings_->recentSessions()); }
 
 void MainWindow::saveBytes(const QString& purpose, const QString& suggestion, const QString& filter,

@@ -11,6 +11,7 @@
 #include "app/gui/measure_dialog.h"
 #include "app/gui/status_chips.h"
 #include "experiments/attribution_record.h"
+#include "experiments/format.h"
 #include "experiments/model_source.h"
 #include "panels/attribution/attribution_view.h"
 #include "panels/events/events_panel.h"
@@ -24,6 +25,7 @@
 #include "panels/text/prompt_panel.h"
 #include "panels/text/token_flow.h"
 #include "panels/text/wording.h"
+#include "panels/weights/weights_view.h"
 
 namespace winnow {
 namespace {
@@ -104,6 +106,7 @@ void MainWindow::connectPanels() {
   });
 
   connectRuns();
+  connectWeights();
   connect(runs_->table()->selectionModel(), &QItemSelectionModel::selectionChanged, this, &MainWindow::updateActions);
   connect(live_, &LiveView::exportRequested, this, &MainWindow::exportChart);
   connect(compare_, &CompareView::exportRequested, this, &MainWindow::exportChart);
@@ -135,6 +138,45 @@ void MainWindow::connectRuns() {
   });
 }
 
+void MainWindow::connectWeights() {
+  connect(workbench_, &Workbench::weightReportChanged, weights_, &WeightsView::setReport);
+  connect(workbench_, &Workbench::weightHistogramChanged, weights_, &WeightsView::setHistogram);
+  connect(workbench_, &Workbench::comparingWeights, weights_, &WeightsView::setComparing);
+  connect(workbench_, &Workbench::modelExported, this, [this](const QString& path, const ExportSummary& summary) {
+    QString said = tr("Saved %1, %2.").arg(path, Format().bytes(static_cast<double>(summary.bytes)));
+    for (const std::string& note : summary.notes) said += QLatin1Char(' ') + QString::fromStdString(note);
+    banner_->show(Banner::Tone::notice, said, {});
+    events_->add({QDateTime::currentMSecsSinceEpoch(), QStringLiteral("info"), QStringLiteral("export.saved"), said});
+  });
+  connect(weights_, &WeightsView::histogramRequested, workbench_, &Workbench::showHistogram);
+  connect(weights_, &WeightsView::stopComparingRequested, workbench_, &Workbench::stopComparing);
+  connect(weights_, &WeightsView::compareAgainRequested, this, [this] { workbench_->watchWeights(true); });
+  connect(weights_, &WeightsView::sensitivityRequested, this, &MainWindow::measureSensitivity);
+  connect(weights_, &WeightsView::stopRequested, workbench_, &Workbench::stop);
+  connect(weights_, &WeightsView::exportRequested, this, &MainWindow::exportChart);
+  connect(weights_, &WeightsView::exportModelRequested, this, &MainWindow::exportModel);
+  connect(weights_, &WeightsView::exportTableRequested, this, [this](const QByteArray& csv, const QByteArray& json) {
+    saveBytes(QStringLiteral("export"), QStringLiteral("weights.csv"), tr("CSV (*.csv);;JSON (*.json)"),
+              [csv, json](const QString& path) { return path.endsWith(QStringLiteral(".json")) ? json : csv; });
+  });
+}
+
+void MainWindow::refreshSensitivity() {
+  if (const auto measured = workbench_->sensitivity()) weights_->setSensitivity(*measured);
+}
+
+// A plan that was begun goes on: what is measured is not measured again.
+void MainWindow::measureSensitivity() {
+  const auto plan = workbench_->sensitivityPlan();
+  if (!plan) return fail(QString::fromStdString(plan.error().message), QString::fromStdString(plan.error().hint));
+  const std::string json = plan->toJson().toStdString();
+  bool begun = false;
+  if (const auto session = workbench_->session())
+    if (const auto sweeps = session->sweeps())
+      begun = std::ranges::any_of(*sweeps, [&](const storage::SweepRecord& known) { return known.planJson == json; });
+  workbench_->runPlan(*plan, begun);
+}
+
 void MainWindow::fail(const QString& message, const QString& hint) {
   banner_->show(Banner::Tone::error, message, hint);
   events_->add(
@@ -156,6 +198,8 @@ void MainWindow::modelChanged() {
   if (open) windows = [this](const std::string& text, int tokens) { return workbench_->tokenWindows(text, tokens); };
   attribution_->setModel(open, std::move(windows));
   attribution_->setConfig(workbench_->requested());
+  weights_->setModel(open ? info->name : QString());
+  makeRoom();
   if (open) {
     leaveStartPage();
     if (!loadingPath_.isEmpty() && !isBundledModel(loadingPath_.toStdString())) settings_->addModel(loadingPath_);
@@ -184,6 +228,7 @@ void MainWindow::jobChanged(const JobState& job) {
   const bool generating = job.running && job.kind == JobState::Kind::generate;
   prompt_->setBusy(generating, job.running && !generating);
   attribution_->setJob(job);
+  weights_->setJob(job);
   if (!job.running) runsTimer_.start();
   chips_->refresh();
   updateActions();
@@ -195,6 +240,7 @@ void MainWindow::effectiveChanged() {
   knobs_->setEffective(effective, pending, workbench_->weightsPendingFraction());
   knobs_->setCacheMixed(workbench_->cacheMixed(), workbench_->rebuildCostMs());
   inspector_->setEffective(effective, pending, workbench_->weightsPendingFraction());
+  weights_->setCompressed(effective.requested.text("weights.method") != "none" || effective.requested.text("prune.method") != "none");
   QString said;
   for (const Adjustment& each : effective.adjustments)
     said += tr("Asked for %1 = %2, the engine runs %3: %4 ")
@@ -217,6 +263,7 @@ void MainWindow::refreshRuns() {
   } else {
     fail(QString::fromStdString(runs.error().message), QString::fromStdString(runs.error().hint));
   }
+  if (tabs_->currentWidget() == weights_) refreshSensitivity();
   // The table shows what is on the disk; what still waits for the writer is looked at again.
   const bool waiting = session && !session->readOnly() && session->writerState().queued > 0;
   runsTimer_.setInterval(!waiting ? kRunsMs : workbench_->job().running ? 2000 : 300);

@@ -22,7 +22,7 @@ class CliTest : public QObject {
   void helpAndVersion() {
     const Answer help = run({"--help"});
     QCOMPARE(help.code, 0);
-    for (const char* command : {"doctor", "knobs", "info", "plan", "tokenize", "generate", "perplexity", "bench", "attribute", "run", "sessions", "export", "synthesize"}) {
+    for (const char* command : {"doctor", "knobs", "info", "plan", "tokenize", "generate", "perplexity", "bench", "attribute", "run", "sessions", "export", "export-model", "synthesize"}) {
       QVERIFY2(help.out.contains(command), command);
       const Answer own = run({command, "--help"});
       QCOMPARE(own.code, 0);
@@ -266,6 +266,23 @@ class CliTest : public QObject {
     QVERIFY(refused({"export", session, "--chart", "comparison", "--runs", "77", "--out", folder.filePath("x.png")}, 2, "77"));
     QVERIFY(refused({"sessions", plan}, 3, "plan.json"));
     QVERIFY(refused({"sessions", folder.filePath("none.winnow")}, 3, "none.winnow"));
+  }
+
+  void exportModel() {
+    const QTemporaryDir folder;
+    const QString out = folder.filePath("out.gguf");
+    const auto done = runJson({"export-model", "starter", "--set", "weights.bits=4", "--out", out});
+    QCOMPARE(done.code, 0);
+    QCOMPARE(done.json["bytes"].toInteger(), QFileInfo(out).size());
+    QVERIFY(done.json["blocks"].toInt() > 0 && done.json["settings"].toString().contains("weights.bits=4"));
+    const QStringList generate{"--prompt", "Once upon a time", "-n", "8"};
+    const auto before = runJson(QStringList{"generate", "starter", "--set", "weights.bits=4"} + generate), after = runJson(QStringList{"generate", out} + generate);
+    QCOMPARE(after.json["text"], before.json["text"]);
+    QCOMPARE(after.json["logits_hash"], before.json["logits_hash"]);
+    QVERIFY(refused({"export-model", "starter"}, 2, "--out"));
+    QVERIFY(refused({"export-model", "starter", "--out", folder.filePath("none/out.gguf")}, 1, "does not exist"));
+    QVERIFY(refused({"export-model", "starter", "--set", "weights.layers=0-3:7", "--out", out}, 2, "7 is no bit width"));
+    QCOMPARE(QDir(folder.path()).entryList(QDir::Files).size(), 1);
   }
 
   void synthesize() {
