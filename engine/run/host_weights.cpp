@@ -8,13 +8,14 @@ namespace winnow {
 Result<HostWeights> hostWeights(const Engine& engine, const Config& config, ThreadPool& pool, const Progress& progress) {
   EngineCore& core = EngineCore::of(engine);
   HostWeights out;
-  out.effective = resolve(config, core.model->config());
+  out.effective = core.resolved(config);
   out.target = weightTarget(*core.model, out.effective.config, core.options.calibrationSample);
   for (const Adjustment& each : out.target.adjustments) out.effective.adjustments.push_back(each);
   auto built = core.device->memory() ? WeightStore(core.model, core.ledger).build(out.target, pool, core.measurements(), progress)
                                      : core.store.build(out.target, pool, core.measurements(), progress);
   if (!built) return built.error();
   out.set = std::move(*built);
+  for (const Adjustment& each : out.set->adjustments) out.effective.adjustments.push_back(each);
   if (out.target.calibration) {
     auto measured = core.calibrate(*out.target.calibration, progress);  // kept since it was measured for the weights
     if (!measured) return measured.error();

@@ -4,6 +4,7 @@
 #pragma once
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include "engine/core/memory.h"
 #include "engine/core/threads.h"
@@ -41,6 +42,7 @@ struct WeightVersion {
   std::shared_ptr<const PruneScores> scores;  // kept so that another ratio needs no more than them
   std::vector<WeightCorrection> corrections;  // by row and column; products add delta times the input
   double damping = 0;  // of the second moments it was made with, where that is more than was asked for
+  std::vector<float> columns, divisors;  // the scaling that is in the matrix (InputScaling); empty where there is none
   std::shared_ptr<const void> memory;  // owner of what the matrix points to, where that is neither the matrix nor the file
 };
 

@@ -50,11 +50,12 @@ void add(Sums& to, const Sums& s) {
 Error cancelled() { return {ErrorCode::cancelled, "Comparing the weights was cancelled.", ""}; }
 
 // Bands of rows, spread over the pool: work(thread, rows, first, count). False when stopped.
-bool eachBand(const MasterTensor& tensor, const Matrix& matrix, ThreadPool& pool, const Progress& progress,
+bool eachBand(const MasterTensor& tensor, const WeightVersion& version, ThreadPool& pool, const Progress& progress,
               const std::function<void(int thread, RowPair& rows, int first, int count)>& work) {
   std::atomic<int> next{0};
+  const Matrix& matrix = version.matrix;
   pool.run([&](int thread, int) {
-    RowPair rows(tensor, matrix);
+    RowPair rows(tensor, version);
     const int band = rows.rowsPerBand();
     for (int first = next.fetch_add(band); first < matrix.rows && !progress.stopped(); first = next.fetch_add(band)) {
       const int count = std::min(band, matrix.rows - first);
@@ -67,9 +68,10 @@ bool eachBand(const MasterTensor& tensor, const Matrix& matrix, ThreadPool& pool
 }
 
 // Sums of each band, added in order: the same for any number of threads.
-std::optional<Sums> compare(const MasterTensor& tensor, const Matrix& matrix, const float* norms, ThreadPool& pool, const Progress& progress) {
+std::optional<Sums> compare(const MasterTensor& tensor, const WeightVersion& version, const float* norms, ThreadPool& pool, const Progress& progress) {
+  const Matrix& matrix = version.matrix;
   std::vector<Sums> rowSums(static_cast<size_t>(matrix.rows));
-  const bool whole = eachBand(tensor, matrix, pool, progress, [&](int, const RowPair& rows, int first, int count) {
+  const bool whole = eachBand(tensor, version, pool, progress, [&](int, const RowPair& rows, int first, int count) {
     for (int r = first; r < first + count; ++r) rowSums[static_cast<size_t>(r)] = sumsOf(rows.master(r), rows.now(r), matrix.cols, norms);
   });
   if (!whole) return std::nullopt;
@@ -89,17 +91,23 @@ int64_t storedBytes(const MasterTensor& t) {
 
 }  // namespace
 
-RowPair::RowPair(const MasterTensor& tensor, const Matrix& matrix)
-    : tensor_(tensor), matrix_(matrix), band_(tensor.transposed ? 8 * kTile : kTile), cols_(static_cast<size_t>(matrix.cols)),
+RowPair::RowPair(const MasterTensor& tensor, const WeightVersion& version)
+    : tensor_(tensor), version_(version), band_(tensor.transposed ? 8 * kTile : kTile), cols_(static_cast<size_t>(version.matrix.cols)),
       master_(cols_ * static_cast<size_t>(band_)), now_(master_.size()) {
-  CHECK(tensor.rows == matrix.rows && tensor.cols == matrix.cols, tensor.fileName);
+  CHECK(tensor.rows == version.matrix.rows && tensor.cols == version.matrix.cols, tensor.fileName);
 }
 
 void RowPair::read(int first, int count) {
   CHECK(count <= band_, count);
   first_ = first;
   Model::decodeRows(tensor_, first, count, master_.data());
-  for (int r = 0; r < count; ++r) dequantizeRow(matrix_, first + r, now_.data() + static_cast<size_t>(r) * cols_);
+  for (int r = 0; r < count; ++r) {
+    float* row = now_.data() + static_cast<size_t>(r) * cols_;
+    dequantizeRow(version_.matrix, first + r, row);
+    for (size_t c = 0; c < version_.columns.size(); ++c) row[c] /= version_.columns[c];
+    if (version_.divisors.empty()) continue;
+    for (size_t c = 0; c < cols_; ++c) row[c] *= version_.divisors[static_cast<size_t>(first + r)];
+  }
 }
 
 double TensorReport::sqnr() const { return exact() ? std::numeric_limits<double>::infinity() : 10 * std::log10(signal / noise); }
@@ -120,7 +128,7 @@ Result<WeightReport> reportWeights(const WeightSet& set, const Calibration* cali
     if (!matrix.data) continue;  // a part that was dropped
     std::vector<float> norms;
     if (calibration && linearOfBlock(tensor.role)) norms = calibration->columnNorms(tensor.layer, linearInputOf(tensor.role));
-    const auto sums = compare(tensor, matrix, norms.empty() ? nullptr : norms.data(), pool, progress);
+    const auto sums = compare(tensor, *set.versions[i], norms.empty() ? nullptr : norms.data(), pool, progress);
     if (!sums) return cancelled();
     TensorReport row;
     row.tensor = static_cast<int>(i);
@@ -151,9 +159,10 @@ Result<WeightReport> reportWeights(const WeightSet& set, const Calibration* cali
 Result<WeightHistogram> weightHistogram(const WeightSet& set, int tensor, int bins, ThreadPool& pool, const Progress& progress) {
   CHECK(tensor >= 0 && static_cast<size_t>(tensor) < set.versions.size() && bins > 0, tensor, bins);
   const MasterTensor& master = set.model->tensors()[static_cast<size_t>(tensor)];
-  const Matrix& matrix = set.versions[static_cast<size_t>(tensor)]->matrix;
+  const WeightVersion& version = *set.versions[static_cast<size_t>(tensor)];
+  const Matrix& matrix = version.matrix;
   if (!matrix.data) return Error{ErrorCode::badInput, "Tensor " + master.fileName + " was dropped: it has no values to count.", "Choose another matrix."};
-  const auto sums = compare(master, matrix, nullptr, pool, progress);
+  const auto sums = compare(master, version, nullptr, pool, progress);
   if (!sums) return cancelled();
   WeightHistogram out;
   out.tensor = tensor;
@@ -174,7 +183,7 @@ Result<WeightHistogram> weightHistogram(const WeightSet& set, int tensor, int bi
     const double place = (static_cast<double>(value) - out.low) / (out.high - out.low) * bins;
     return static_cast<size_t>(std::clamp(place, 0.0, bins - 1.0));
   };
-  const bool whole = eachBand(master, matrix, pool, progress, [&](int thread, const RowPair& rows, int first, int count) {
+  const bool whole = eachBand(master, version, pool, progress, [&](int thread, const RowPair& rows, int first, int count) {
     Counts& mine = counts[static_cast<size_t>(thread)];
     for (int r = first; r < first + count; ++r)
       for (int c = 0; c < matrix.cols; ++c) {

@@ -57,10 +57,11 @@ struct WeightHistogram {
 };
 Result<WeightHistogram> weightHistogram(const WeightSet& set, int tensor, int bins, ThreadPool& pool, const Progress& progress);
 
-// Master row and present row of a matrix version that lies in host memory.
+// Master row and present row of a matrix version that lies in host memory. Where a method scaled inputs, the present row is what it means to
+// the unscaled ones: how a model computes does not change by scaling, only by what rounding does to it.
 class RowPair {
  public:
-  RowPair(const MasterTensor& tensor, const Matrix& matrix);
+  RowPair(const MasterTensor& tensor, const WeightVersion& version);
   int rowsPerBand() const { return band_; }  // a multiple of 16
   // Decodes rows [first, first + count), count at most a band.
   void read(int first, int count);
@@ -69,7 +70,7 @@ class RowPair {
 
  private:
   const MasterTensor& tensor_;
-  const Matrix& matrix_;
+  const WeightVersion& version_;
   int band_, first_ = 0;
   size_t cols_;
   std::vector<float> master_, now_;

@@ -134,6 +134,8 @@ Result<std::shared_ptr<const WeightVersion>> WeightStore::make(size_t tensor, co
     if (!inputs) return inputs.error();
     for (const MethodInput* input : {&inputs->prune, &inputs->quantize})
       if (input->factor && input->factor->damping() > recipe.damping) version->damping = std::max(version->damping, input->factor->damping());
+    version->columns.assign(inputs->scaling.columns.begin(), inputs->scaling.columns.end());
+    version->divisors.assign(inputs->scaling.divisors.begin(), inputs->scaling.divisors.end());
     const WeightWork work{master, recipe, *inputs, pool, progress, findScores(tensor, recipe)};
     switch (place_->make(work, *version)) {
       case Converted::done: break;
