@@ -273,12 +273,12 @@ class CliTest : public QObject {
     const QString out = folder.filePath("out.gguf");
     const auto done = runJson({"export-model", "starter", "--set", "weights.bits=4", "--out", out});
     QCOMPARE(done.code, 0);
-    QCOMPARE(done.json["bytes"].toInteger(), QFileInfo(out).size());
-    QVERIFY(done.json["blocks"].toInt() > 0 && done.json["settings"].toString().contains("weights.bits=4"));
+    QCOMPARE(done.json()["bytes"].toInteger(), QFileInfo(out).size());
+    QVERIFY(done.json()["blocks"].toInt() > 0 && done.json()["settings"].toString().contains("weights.bits=4"));
     const QStringList generate{"--prompt", "Once upon a time", "-n", "8"};
     const auto before = runJson(QStringList{"generate", "starter", "--set", "weights.bits=4"} + generate), after = runJson(QStringList{"generate", out} + generate);
-    QCOMPARE(after.json["text"], before.json["text"]);
-    QCOMPARE(after.json["logits_hash"], before.json["logits_hash"]);
+    QCOMPARE(after.json()["text"], before.json()["text"]);
+    QCOMPARE(after.json()["logits_hash"], before.json()["logits_hash"]);
     QVERIFY(refused({"export-model", "starter"}, 2, "--out"));
     QVERIFY(refused({"export-model", "starter", "--out", folder.filePath("none/out.gguf")}, 1, "does not exist"));
     QVERIFY(refused({"export-model", "starter", "--set", "weights.layers=0-3:7", "--out", out}, 2, "7 is no bit width"));
