@@ -246,6 +246,7 @@ std::vector<Knob> pruneKnobs() {
   damping.defaultValue = 0.01;
   damping.minimum = 0.0001;
   damping.maximum = 1;
+  damping.step = 0.0001;
   damping.logarithmic = true;
   damping.help = "Share of the mean second moment that is added to each before they are inverted: more keeps corrections smaller.";
   damping.enabledIf = "prune.method or weights.method corrects what is left for its errors";

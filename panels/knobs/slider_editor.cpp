@@ -23,7 +23,7 @@ SliderEditor::SliderEditor(const Knob& knob, QWidget* parent) : KnobEditor(paren
   spin_ = new QDoubleSpinBox(this);
   spin_->setObjectName(knobObjectName(knob));
   spin_->setAccessibleName(QString::fromStdString(knob.title));
-  const int decimals = integer_ ? 0 : knob.step >= 1 ? 0 : knob.step >= 0.1 ? 1 : knob.step >= 0.01 ? 2 : 3;
+  const int decimals = integer_ ? 0 : knob.step >= 1 ? 0 : knob.step >= 0.1 ? 1 : knob.step >= 0.01 ? 2 : knob.step >= 0.001 ? 3 : 4;
   spin_->setDecimals(decimals);
   spin_->setRange(knob.minimum, knob.maximum);
   spin_->setSingleStep(knob.step > 0 ? knob.step : 1);

@@ -4,7 +4,7 @@
 #include <QString>
 #include <optional>
 
-#include "engine/weights/report.h"
+#include "experiments/weight_watch.h"
 
 namespace winnow {
 
