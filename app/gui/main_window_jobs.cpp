@@ -229,7 +229,7 @@ void MainWindow::jobChanged(const JobState& job) {
   prompt_->setBusy(generating, job.running && !generating);
   attribution_->setJob(job);
   weights_->setJob(job);
-  if (!job.running) runsTimer_.start();
+  if (!job.running) runsTimer_.start(kRunsMs);
   chips_->refresh();
   updateActions();
 }

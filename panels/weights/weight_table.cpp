@@ -15,6 +15,8 @@ std::optional<WeightQuantity> quantityAt(int column) {
     default: return std::nullopt;
   }
 }
+
+bool isText(int column) { return column == WeightTableModel::Matrix || column == WeightTableModel::Format; }
 }  // namespace
 
 void WeightTableModel::setReport(const WeightReport& report) {
@@ -26,7 +28,7 @@ void WeightTableModel::setReport(const WeightReport& report) {
 QVariant WeightTableModel::data(const QModelIndex& index, int role) const {
   const TensorReport& row = report_.tensors[static_cast<size_t>(index.row())];
   const auto quantity = quantityAt(index.column());
-  if (role == Qt::TextAlignmentRole) return static_cast<int>(Qt::AlignVCenter | (index.column() <= Format ? Qt::AlignLeft : Qt::AlignRight));
+  if (role == Qt::TextAlignmentRole) return static_cast<int>(Qt::AlignVCenter | (isText(index.column()) ? Qt::AlignLeft : Qt::AlignRight));
   if (role == Qt::ToolTipRole && index.column() == Matrix)
     return QStringLiteral("%1, %2 × %3").arg(QString::fromStdString(row.name)).arg(row.rows).arg(row.cols);
   if (role == SortRole) {
@@ -51,7 +53,7 @@ QVariant WeightTableModel::data(const QModelIndex& index, int role) const {
 QVariant WeightTableModel::headerData(int section, Qt::Orientation orientation, int role) const {
   if (orientation != Qt::Horizontal) return {};
   const auto quantity = quantityAt(section);
-  if (role == Qt::TextAlignmentRole) return static_cast<int>(Qt::AlignVCenter | (section <= Format ? Qt::AlignLeft : Qt::AlignRight));
+  if (role == Qt::TextAlignmentRole) return static_cast<int>(Qt::AlignVCenter | (isText(section) ? Qt::AlignLeft : Qt::AlignRight));
   if (role == Qt::ToolTipRole && quantity) return quantityMeaning(*quantity);
   if (role != Qt::DisplayRole) return {};
   switch (section) {

@@ -10,7 +10,8 @@ namespace winnow {
 class WeightTableModel : public QAbstractTableModel {
   Q_OBJECT
  public:
-  enum Column { Matrix, Format, Bits, Size, Zeros, Sqnr, RelativeError, OutputError, MaxError, columns };
+  // What a person asks first comes first: a narrow table shows it.
+  enum Column { Matrix, Sqnr, Bits, Zeros, RelativeError, OutputError, Size, MaxError, Format, columns };
   static constexpr int SortRole = Qt::UserRole + 1;
 
   using QAbstractTableModel::QAbstractTableModel;

@@ -54,6 +54,7 @@ WeightsView::WeightsView(QWidget* parent) : QWidget(parent) {
   totals_->setObjectName(QStringLiteral("weights.totals"));
   totals_->setProperty("role", QStringLiteral("small"));
   totals_->setSizePolicy(QSizePolicy::Ignored, QSizePolicy::Preferred);
+  totals_->setWordWrap(true);
   all->addWidget(totals_);
 
   map_ = new WeightMap(this);
@@ -341,7 +342,7 @@ void WeightsView::showSensitivityState() {
                        : !compressed_ ? tr("Nothing is compressed: choose fewer bits or a pruning ratio first")
                                       : tr("Compress one layer after the other, alone, and measure the divergence on the sample text"));
   measure_->setAccessibleDescription(measure_->toolTip());
-  sensitivityTitle_->setText(total == 0 ? tr("Layer sensitivity") : tr("Layer sensitivity: %1 of %2 measured").arg(sensitivity_.done).arg(total));
+  sensitivityTitle_->setText(total == 0 ? tr("Layer sensitivity") : tr("Layer sensitivity: %1 of %2").arg(sensitivity_.done).arg(total));
   if (sensitivity_.points.empty())
     bars_->clear(name_.isEmpty() ? tr("Open a model first.") : compressed_ ? tr("How much does each layer cost alone? Measure it in the background.")
                                                                           : tr("Nothing is compressed: choose fewer bits or a pruning ratio, then measure each layer alone."));

@@ -6,11 +6,14 @@
 #include <QComboBox>
 #include <QDockWidget>
 #include <QDoubleSpinBox>
+#include <QLabel>
 #include <QPlainTextEdit>
+#include <QRegularExpression>
 #include <QScrollArea>
 #include <QSpinBox>
 #include <QTabWidget>
 #include <QTableView>
+#include <algorithm>
 
 #include "app/gui/action_registry.h"
 #include "app/gui/banner.h"
@@ -186,6 +189,25 @@ class ScreensTest : public QObject {
     QTest::qWait(50);
     QVERIFY(idle());
     take(QStringLiteral("attribution"));
+    QCOMPARE(winnow::testing::unnamedFocusable(window_.get()).join(QLatin1Char(10)), QString());
+  }
+
+  void weights() {
+    child<QAbstractButton>(window_->knobs(), "knob.weights.bits.3")->click();
+    QVERIFY(idle());
+    trigger("view.weights");
+    auto* view = child<QWidget>(window_.get(), "weights");
+    auto* table = child<QTableView>(view, "weights.table");
+    QTRY_VERIFY_WITH_TIMEOUT(table->model()->rowCount() > 0, kLong);
+    child<QAbstractButton>(view, "weights.sensitivity.measure")->click();
+    QTest::qWait(50);
+    QVERIFY(idle());
+    const QRegularExpression all(QStringLiteral("(\\d+) of \\1$"));
+    QTRY_VERIFY_WITH_TIMEOUT(
+        std::ranges::any_of(view->findChildren<QLabel*>(), [&](const QLabel* label) { return all.match(label->text()).hasMatch(); }), kLong);
+    table->selectRow(3);
+    QVERIFY(QTest::qWaitFor([&] { return !child<QWidget>(view, "weights.progress")->isVisible(); }, kLong));
+    take(QStringLiteral("weights"));
     QCOMPARE(winnow::testing::unnamedFocusable(window_.get()).join(QLatin1Char(10)), QString());
   }
 
