@@ -12,7 +12,9 @@ void prepareRotations(Stream stream, const float* frequencies, int dims, const i
          tokens, cosines, sines);
 }
 
-static void storeWith(Stream stream, const StoreArgs& args, float hadamard) {
+namespace {
+
+void storeWith(Stream stream, const StoreArgs& args, float hadamard) {
   CHECK(args.headDim <= kMostHeadDim && args.headDim % 2 == 0, args.headDim);
   CHECK(args.ropeDims % 2 == 0 && args.ropeDims <= args.headDim, args.ropeDims);
   StoreJob job;
@@ -38,6 +40,8 @@ static void storeWith(Stream stream, const StoreArgs& args, float hadamard) {
   launch("store", stream, {dim3(blocksFor(job.items, kStoreWarps), static_cast<unsigned>(args.tokens)), dim3(kStoreWarps * 32)}, storeHeads,
          job);
 }
+
+}  // namespace
 
 void rotateAndStore(Stream stream, const StoreArgs& args) { storeWith(stream, args, 0); }
 void rotateAndStoreHadamard(Stream stream, const StoreArgs& args) { storeWith(stream, args, hadamardScale(args.headDim)); }

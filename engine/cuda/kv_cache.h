@@ -30,7 +30,7 @@ class DeviceKvCache final : public KvCache {
   int mostSlots() const;  // of any head
   // Keys of `keyLayer` (a follower's leader; none when it is -1), values, lengths and positions of `layer`.
   KvTables tables(int layer, int keyLayer) const;
-  bool mayBeSealed() const { return formTables_[values].bytes() > 0; }  // pages are, or were, to be sealed: attention has to look at their forms
+  bool mayBeSealed() const { return formTables_[values].bytes() > 0; }  // pages are, or were, to be sealed: readers ask for their forms
   const PageForm* forms(int layer, bool ofKeys) const;                  // [kvHeads, pageStride]; when they may be sealed
 
   void setFormat(const KvFormat& format, ThreadPool& pool) override;
@@ -105,8 +105,10 @@ class DeviceKvCache final : public KvCache {
   void makeFormTables();
   void uploadTables();
   void add(PageWork& work, const PagePlace& at, std::span<const int32_t> slots, const SealPlan& plan);
-  int sealLater(PageWork& work, const PagePlace& at, std::span<const int32_t> slots, int bits, bool perChannel);  // how many are rounded again
+  // How many slots are rounded again.
+  int sealLater(PageWork& work, const PagePlace& at, std::span<const int32_t> slots, int bits, bool perChannel);
   std::vector<int32_t> slotsOf(size_t page, int held) const;
+  std::vector<int32_t> wholePage(size_t page) const { return slotsOf(page, static_cast<int>(page + 1) * pageTokens_); }
   void carryOut(PageWork& work, bool hadamard = false);
   void gatherSealed(int layer);
   void planGather(PageWork& work, size_t head, Side side);

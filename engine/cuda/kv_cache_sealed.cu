@@ -55,7 +55,7 @@ void DeviceKvCache::uploadTables() {
     if (!mayBeSealed()) continue;
     forms.assign(pages_.size() * static_cast<size_t>(pageStride_), PageForm());
     for (size_t head = 0; head < pages_.size(); ++head)
-      std::ranges::copy(pages_[head].sides[side].forms, forms.begin() + static_cast<std::ptrdiff_t>(head * static_cast<size_t>(pageStride_)));
+      std::ranges::copy(pages_[head].sides[side].forms, forms.data() + head * static_cast<size_t>(pageStride_));
     formTables_[side].copyFrom(stream_, forms.data(), formTables_[side].bytes());
   }
   tablesStale_ = false;
@@ -162,7 +162,8 @@ void DeviceKvCache::planGather(PageWork& work, size_t head, Side side) {
     const bool moves = own.back() != static_cast<int32_t>(p * tokens + own.size() - 1);  // ascending: then all are where they were
     const bool sealed = pages_[head].sides[side].forms[p].sealed();
     if (p < toSeal) {
-      if (moves || !sealed) regrouped_ += sealLater(work, {head, side, p}, own, bitsOf(side), format_.perChannel(side == keys));
+      if (!moves && sealed) continue;
+      regrouped_ += sealLater(work, {head, side, p}, own, bitsOf(side), format_.perChannel(side == keys));
     } else if (moves || (sealed && p >= full)) {
       add(work, {head, side, p}, own, SealPlan());
     }
@@ -186,7 +187,8 @@ void DeviceKvCache::openNewest() {
   eachSide([&](size_t head, Side side, int held) {
     PageList& list = pages_[head].sides[side];
     const auto full = static_cast<size_t>(held / pageTokens_);
-    if (full < list.forms.size() && list.forms[full].sealed() && held % pageTokens_ > 0) add(work, {head, side, full}, slotsOf(full, held), SealPlan());
+    if (full < list.forms.size() && list.forms[full].sealed() && held % pageTokens_ > 0)
+      add(work, {head, side, full}, slotsOf(full, held), SealPlan());
     const size_t used = pagesFor(held);
     if (used < list.forms.size() && list.forms[used].sealed()) list.shrink(used);
   });
@@ -221,7 +223,7 @@ void DeviceKvCache::rotateKeys(int layer) {
   uploadTables();
   carryOut(open, true);
   for (size_t i = 0; i < places.size(); ++i)
-    if (before[i].sealed()) sealLater(again, places[i], slotsOf(places[i].page, (static_cast<int>(places[i].page) + 1) * pageTokens_), before[i].bits, before[i].sets > 0);
+    if (before[i].sealed()) sealLater(again, places[i], wholePage(places[i].page), before[i].bits, before[i].sets > 0);
   uploadTables();
   carryOut(again);
 }
@@ -237,7 +239,8 @@ void DeviceKvCache::setFormat(const KvFormat& format, ThreadPool& pool) {
     queriesKept_ = 0;  // remembered ones are of the other kind
     for (int layer = 0; layer < layers(); ++layer) {
       if (!ownsKeys(layer)) continue;
-      for (int h = 0; h < kvHeads_; ++h) unlike_ = unlike_ || pages_[index(layer, h)].sides[keys].anySealed();  // they were rounded as they lay
+      for (int h = 0; h < kvHeads_; ++h)  // sealed ones were rounded as they lay
+        unlike_ = unlike_ || pages_[index(layer, h)].sides[keys].anySealed();
       rotateKeys(layer);
     }
   }
@@ -246,7 +249,7 @@ void DeviceKvCache::setFormat(const KvFormat& format, ThreadPool& pool) {
     const PageList& list = pages_[head].sides[side];
     for (size_t p = 0; p < list.forms.size() && list.forms[p].sealed(); ++p) {
       const bool narrower = list.forms[p].bits > bitsOf(side);
-      if (narrower) sealLater(work, {head, side, p}, slotsOf(p, static_cast<int>(p + 1) * pageTokens_), bitsOf(side), format_.perChannel(side == keys));
+      if (narrower) sealLater(work, {head, side, p}, wholePage(p), bitsOf(side), format_.perChannel(side == keys));
       const bool perChannel = narrower ? work.tasks.back().form.sets > 0 : list.forms[p].sets > 0;
       unlike_ = unlike_ || list.forms[p].bits < bitsOf(side) || perChannel != format_.perChannel(side == keys);
     }
@@ -275,7 +278,8 @@ int64_t DeviceKvCache::unsealedBytes() const {
   for (const HeadPages& head : pages_)
     for (const Side side : {keys, values})
       for (size_t p = 0; p < head.sides[side].owners.size(); ++p)
-        if (bitsOf(side) < 16 && !head.sides[side].forms[p].sealed()) sum += static_cast<int64_t>(head.sides[side].owners[p].bytes());
+        if (bitsOf(side) < 16 && !head.sides[side].forms[p].sealed())
+          sum += static_cast<int64_t>(head.sides[side].owners[p].bytes());
   return sum;
 }
 
