@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "engine/cache/codes.h"
+#include "engine/cache/kv_format.h"
 #include "engine/core/check.h"
 #include "engine/core/dtype.h"
 
@@ -177,6 +178,19 @@ void seal(const PageShape& shape, std::span<const SlotSource> slots, const SealP
       to += rowBytes;
     }
   }
+}
+
+int64_t liveBytes(const PageShape& shape, std::span<const PageForm> pages, int held) {
+  int64_t sum = 0, sealedSlots = 0;
+  for (const PageForm& form : pages) {
+    if (!form.sealed()) break;
+    KvFormat nominal;
+    nominal.keyBits = form.bits;
+    nominal.keysPerChannel = form.sets > 0;
+    sum += static_cast<int64_t>(shape.bytes(nominal.form(true, shape)));
+    sealedSlots += shape.tokens;
+  }
+  return sum + (held - sealedSlots) * shape.headDim * static_cast<int64_t>(sizeof(uint16_t));
 }
 
 }  // namespace winnow

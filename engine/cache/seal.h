@@ -29,4 +29,7 @@ struct SealPlan {
 SealPlan planSeal(const PageShape& shape, std::span<const SlotSource> slots /* [tokens] */, int bits, bool perChannel);
 void seal(const PageShape& shape, std::span<const SlotSource> slots, const SealPlan& plan, void* out /* bytes(plan.form) */);
 
+// Of the `held` slots of a head's keys or values, whose oldest pages are sealed first; sealed ones with as many sets as a fresh page has.
+int64_t liveBytes(const PageShape& shape, std::span<const PageForm> pages, int held);
+
 }  // namespace winnow

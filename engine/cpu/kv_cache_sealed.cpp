@@ -178,19 +178,7 @@ void HostKvCache::setFormat(const KvFormat& format, ThreadPool& pool) {
 }
 
 int64_t HostKvCache::sideBytes(int layer, int head, bool keys) const {
-  const Side& side = pagesAt(layer, head).side(keys);
-  const int held = slots(layer, head);
-  int64_t sum = 0, sealedSlots = 0;
-  if (side.anySealed())
-    for (const PageForm& form : side.forms) {
-      if (!form.sealed()) break;
-      KvFormat nominal;
-      (keys ? nominal.keyBits : nominal.valueBits) = form.bits;
-      nominal.keysPerChannel = form.sets > 0;
-      sum += static_cast<int64_t>(shape().bytes(nominal.form(keys, shape())));
-      sealedSlots += pageTokens_;
-    }
-  return sum + (held - sealedSlots) * headDim_ * static_cast<int64_t>(sizeof(uint16_t));
+  return winnow::liveBytes(shape(), pagesAt(layer, head).side(keys).forms, slots(layer, head));
 }
 
 int64_t HostKvCache::allocatedBytes() const {

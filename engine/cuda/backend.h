@@ -43,7 +43,7 @@ class CudaBackend final : public Backend {
     std::vector<int> leaders;
     const float *sums = nullptr, *queries = nullptr;
     Activations activations{};
-    bool timed = false;
+    bool timed = false, unpacks = false, rotates = false;
     bool operator==(const GraphKey&) const = default;
   };
   void reserveSlice();
@@ -88,6 +88,7 @@ class CudaDevice final : public Device {
   std::unique_ptr<Backend> makeBackend(Ledger& ledger, ThreadPool& pool, const BackendOptions& options) override;
   std::unique_ptr<WeightPlace> makeWeightPlace(Ledger& ledger) override;
   std::optional<DeviceMemory> memory() const override;
+  bool sealsPages() const override { return true; }
 
  private:
   const ModelConfig& model_;

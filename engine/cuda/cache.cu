@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "engine/cuda/cache.cuh"
 
+#include "engine/cuda/sealed.h"
+
 namespace winnow::cuda {
 
 void prepareRotations(Stream stream, const float* frequencies, int dims, const int32_t* positionIds, int tokens, float* cosines,
@@ -10,7 +12,9 @@ void prepareRotations(Stream stream, const float* frequencies, int dims, const i
          tokens, cosines, sines);
 }
 
-void rotateAndStore(Stream stream, const StoreArgs& args) {
+namespace {
+
+void storeWith(Stream stream, const StoreArgs& args, float hadamard) {
   CHECK(args.headDim <= kMostHeadDim && args.headDim % 2 == 0, args.headDim);
   CHECK(args.ropeDims % 2 == 0 && args.ropeDims <= args.headDim, args.ropeDims);
   StoreJob job;
@@ -27,6 +31,7 @@ void rotateAndStore(Stream stream, const StoreArgs& args) {
   job.tokens = args.tokens;
   job.pages = pagesOf(args.kv);
   job.eps = args.eps;
+  job.hadamard = hadamard;
   job.heads = args.heads;
   job.kvHeads = args.kvHeads;
   job.headDim = args.headDim;
@@ -35,6 +40,11 @@ void rotateAndStore(Stream stream, const StoreArgs& args) {
   launch("store", stream, {dim3(blocksFor(job.items, kStoreWarps), static_cast<unsigned>(args.tokens)), dim3(kStoreWarps * 32)}, storeHeads,
          job);
 }
+
+}  // namespace
+
+void rotateAndStore(Stream stream, const StoreArgs& args) { storeWith(stream, args, 0); }
+void rotateAndStoreHadamard(Stream stream, const StoreArgs& args) { storeWith(stream, args, hadamardScale(args.headDim)); }
 
 void advance(Stream stream, int32_t* lengths, int count, int tokens) {
   launch("advance", stream, {dim3(blocksFor(count, 128)), dim3(128)}, advanceLengths, lengths, count, tokens);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // From the projections into the cache, and eviction's gather.
 #pragma once
+#include <cmath>
+
 #include "engine/cuda/pages.cuh"
 
 namespace winnow::cuda {
@@ -23,9 +25,26 @@ struct StoreJob {
   Pointer<const int32_t> positionIds;
   Pointer<float> recent;
   Pages pages;
-  float eps = 0;
+  float eps = 0, hadamard = 0;  // hadamard: 1 / sqrt(headDim), or 0: no rotation
   int recentRows = 0, tokens = 0, heads = 0, kvHeads = 0, headDim = 0, half = 0, items = 0;  // items: heads of q, k and v together
 };
+
+inline float hadamardScale(int headDim) { return 1.0f / std::sqrt(static_cast<float>(headDim)); }
+
+// engine/cache/kv_format.h by a warp: the same sums in the same order. n is a power of two.
+__device__ inline void turnHadamard(Pointer<float> head, int n, float scale, int lane) {
+  for (int half = 1; half < n; half *= 2) {
+    for (int pair = lane; pair < n / 2; pair += 32) {
+      const int i = pair / half * 2 * half + pair % half;
+      const float a = head[i], b = head[i + half];
+      head[i] = a + b;
+      head[i + half] = a - b;
+    }
+    __syncwarp();
+  }
+  for (int c = lane; c < n; c += 32) head[c] = head[c] * scale;
+  __syncwarp();
+}
 
 // RMSNorm and RoPE of one head held in a warp's part of shared memory.
 __device__ inline void turnHead(const StoreJob& job, Pointer<float> head, bool normed, Pointer<const float> norm, int token, int lane) {
@@ -61,6 +80,7 @@ __global__ void __launch_bounds__(kStoreWarps * 32) storeHeads(const __grid_cons
     for (int c = lane; c < n; c += 32) head[c] = q[c];
     __syncwarp();
     turnHead(job, head, static_cast<bool>(job.qNorm), job.qNorm, token, lane);
+    if (job.hadamard != 0) turnHadamard(head, n, job.hadamard, lane);
     for (int c = lane; c < n; c += 32) q[c] = head[c];
     if (!job.recent || token < job.tokens - job.recentRows) return;
     Pointer<float> kept = job.recent + (static_cast<int64_t>(job.positionIds[token] % job.recentRows) * job.heads + item) * n;
@@ -75,6 +95,7 @@ __global__ void __launch_bounds__(kStoreWarps * 32) storeHeads(const __grid_cons
     for (int c = lane; c < n; c += 32) head[c] = job.k[at + c];
     __syncwarp();
     turnHead(job, head, static_cast<bool>(job.kNorm), job.kNorm, token, lane);
+    if (job.hadamard != 0) turnHadamard(head, n, job.hadamard, lane);
   }
   Pointer<uint16_t> to = job.pages.slot<uint16_t>(key ? job.pages.keys : job.pages.values, kvHead, slot, n);
   for (int c = lane; c < n; c += 32) to[c] = floatToHalf(key ? static_cast<float>(head[c]) : static_cast<float>(job.v[at + c]));

@@ -59,6 +59,11 @@ void Forward::makeRoom(const ForwardInput& input) {
   measure(input);
   const bool single = std::any_of(input.sequences.begin(), input.sequences.end(), [](const auto& s) { return s.count == 1; });
   if (single) need(partial_, MemoryTag::activations, floats(static_cast<int64_t>(decodeScratchFloats(model_.heads, model_.headDim, slots_))));
+  for (const SequenceRows& sequence : input.sequences) {
+    if (!cacheOf(sequence).mayBeSealed()) continue;
+    need(unpacked_, MemoryTag::activations, unpackedBytes(cacheOf(sequence), slots_, false));
+    need(unpackedTables_, MemoryTag::metadata, unpackedBytes(cacheOf(sequence), slots_, true));
+  }
   const int64_t row = model_.heads * stride_, rows = static_cast<int64_t>(input.tokens.size()) * row;
   const bool followed = std::any_of(input.plan.ops.begin(), input.plan.ops.end(), [](const Op& op) { return op.keepProbabilities; });
   materialised_ = input.attention || (followed && static_cast<int64_t>(floats(rows)) <= options_.probabilityBytes);
@@ -165,7 +170,7 @@ void Forward::store(const ForwardInput& input, const Op& op) {
     args.positionIds = positions_.as<int32_t>() + row;
     args.kv = cacheOf(sequence).tables(op.layer, follower ? -1 : op.layer);
     if (!follower) args.recent = cacheOf(sequence).deviceQueries(op.layer), args.recentRows = sequence.cache->observed().newest;
-    rotateAndStore(stream_, args);
+    (sequence.cache->format().rotateKeys ? rotateAndStoreHadamard : rotateAndStore)(stream_, args);
     row += sequence.count;
   }
 }
@@ -180,14 +185,41 @@ AttendArgs Forward::attendArgs() const {
   return args;
 }
 
+size_t Forward::unpackedBytes(const DeviceKvCache& cache, int slots, bool tables) const {
+  const size_t page = static_cast<size_t>(cache.pageTokens()) * static_cast<size_t>(model_.headDim) * sizeof(uint16_t);
+  return unpackedPages(model_.kvHeads, cache.pageTokens(), slots) * (tables ? sizeof(uint64_t) : page);
+}
+
+KvTables Forward::readable(const DeviceKvCache& cache, int layer, int keyLayer, int added, int slots) {
+  UnpackArgs args;
+  args.kv = cache.tables(layer, keyLayer);
+  if (!cache.mayBeSealed()) return args.kv;
+  CHECK(unpacked_.bytes() >= unpackedBytes(cache, slots, false), slots);
+  if (keyLayer >= 0) args.keyForms = cache.forms(keyLayer, true);
+  args.valueForms = cache.forms(layer, false);
+  args.kvHeads = model_.kvHeads;
+  args.headDim = model_.headDim;
+  args.added = added;
+  args.mostTokens = slots;
+  args.rows = unpacked_.as<void>();
+  args.tables = unpackedTables_.as<uint64_t>();
+  return unpackPages(stream_, args);
+}
+
 // The lengths on the device count the queries' own slots already.
 void Forward::observe(DeviceKvCache& cache, int queries) {
   const int64_t stride = std::bit_ceil(static_cast<unsigned>(std::max(cache.mostSlots(), kAttendChunk)));
-  const auto scratch = [&](DeviceBuffer& buffer, int64_t count) {
-    if (buffer.bytes() >= floats(count)) return;
+  const auto grow = [&](DeviceBuffer& buffer, MemoryTag tag, size_t bytes) {
+    if (buffer.bytes() >= bytes) return;
     buffer = DeviceBuffer();
-    buffer = DeviceBuffer(device_, MemoryTag::activations, floats(count));
+    buffer = DeviceBuffer(device_, tag, bytes);
+    ++room_;
   };
+  const auto scratch = [&](DeviceBuffer& buffer, int64_t count) { grow(buffer, MemoryTag::activations, floats(count)); };
+  if (cache.mayBeSealed()) {
+    grow(unpacked_, MemoryTag::activations, unpackedBytes(cache, cache.mostSlots(), false));
+    grow(unpackedTables_, MemoryTag::metadata, unpackedBytes(cache, cache.mostSlots(), true));
+  }
   scratch(observed_.q, int64_t{queries} * model_.qRows());
   scratch(observed_.out, int64_t{queries} * model_.qRows());
   scratch(observed_.states, int64_t{queries} * model_.heads * 2);
@@ -210,7 +242,7 @@ void Forward::observe(DeviceKvCache& cache, int queries) {
     if (!cache.ownsKeys(layer) || !cache.holds(layer)) continue;
     cache.newestQueries(layer, queries, observed_.q);
     cache.clearSums(layer);
-    args.kv = cache.tables(layer, layer);
+    args.kv = readable(cache, layer, layer, 0, args.mostTokens);
     args.columnSums = cache.deviceSums(layer);
     if (queries > 1) {
       attendPrefill(stream_, args);
@@ -237,7 +269,7 @@ void Forward::attendSequence(const ForwardInput& input, const Op& op, const Sequ
   float* probabilities = probabilities_.as<float>() + row * model_.heads * stride_;
   AttendArgs args = attendArgs();
   args.queries = args.added = sequence.count;
-  args.kv = cache.tables(op.layer, given ? -1 : reuse ? op.leader : op.layer);
+  args.kv = readable(cache, op.layer, given ? -1 : reuse ? op.leader : op.layer, sequence.count, slots_);
   args.mostTokens = slots_;
   args.q = given ? nullptr : q_.as<float>() + row * model_.qRows();
   args.out = attended_.as<float>() + row * model_.qRows();

@@ -22,11 +22,13 @@ DeviceKvCache::DeviceKvCache(Ledger& host, Ledger& device, const ModelConfig& mo
 }
 
 void DeviceKvCache::grow(size_t head, Side side, size_t pages) {
-  std::vector<DeviceBuffer>& owners = pages_[head].sides[side];
-  while (owners.size() < pages) {
-    owners.emplace_back(device_, MemoryTag::kv, pageBytes());
+  PageList& list = pages_[head].sides[side];
+  list.forms.reserve(pages);
+  while (list.owners.size() < pages) {
+    list.owners.push_back(page());
+    list.forms.emplace_back();
     if (ledger_.planning()) continue;
-    hostTables_[side].as<uint64_t>()[head * static_cast<size_t>(pageStride_) + owners.size() - 1] = reinterpret_cast<uint64_t>(owners.back().as<char>());
+    address({head, side, list.owners.size() - 1}) = reinterpret_cast<uint64_t>(list.owners.back().as<char>());
     tablesStale_ = true;
   }
 }
@@ -54,9 +56,7 @@ void DeviceKvCache::writeLengths(std::span<const int32_t> lengths) { lengths_.co
 
 void DeviceKvCache::prepare() {
   if (ledger_.planning()) return;
-  if (tablesStale_)
-    for (const Side side : {keys, values}) tables_[side].copyFrom(stream_, hostTables_[side].data(), hostTables_[side].bytes());
-  tablesStale_ = false;
+  uploadTables();
   if (lengthsStale_) writeLengths(hostLengths());
   lengthsStale_ = false;
   if (sumsStale_) columnSums_.clear(stream_);
@@ -92,28 +92,35 @@ KvTables DeviceKvCache::tables(int layer, int keyLayer) const {
   return t;
 }
 
+// A page of the source that is taken in part is copied, or opened where it is sealed.
 void DeviceKvCache::beginAs(const KvCache& other, int tokens) {
-  KvCache::beginAs(other, tokens);
   const auto& source = static_cast<const DeviceKvCache&>(other);
+  clear();
+  KvCache::beginAs(other, tokens);
+  unlike_ = source.unlike_;
+  if (source.mayBeSealed()) makeFormTables();
   const auto shared = static_cast<size_t>(tokens / pageTokens_), slots = static_cast<size_t>(tokens);
   const size_t rest = static_cast<size_t>(tokens % pageTokens_) * static_cast<size_t>(headDim_) * sizeof(uint16_t);
   for (int layer = 0; layer < layers(); ++layer)
     for (int h = 0; h < kvHeads_ && holds(layer); ++h) {
       const size_t i = index(layer, h), first = i * static_cast<size_t>(pageStride_);
-      pages_[i] = HeadPages();
       for (const Side side : {keys, values}) {
         if (side == keys && !ownsKeys(layer)) continue;
-        std::vector<DeviceBuffer>& own = pages_[i].sides[side];
-        own.resize(shared);  // owns none of these
-        std::copy_n(source.hostTables_[side].as<uint64_t>() + first, shared, hostTables_[side].as<uint64_t>() + first);
+        const PageList& from = source.pages_[i].sides[side];
+        PageList& own = pages_[i].sides[side];
+        const size_t taken = shared + (rest > 0 && from.forms[shared].sealed());
+        own.owners.resize(taken);  // owns none of these
+        own.forms.assign(from.forms.begin(), from.forms.begin() + static_cast<std::ptrdiff_t>(taken));
+        std::copy_n(source.hostTables_[side].as<uint64_t>() + first, taken, hostTables_[side].as<uint64_t>() + first);
         grow(i, side, pagesFor(tokens));
         const auto* partial = reinterpret_cast<const char*>(source.hostTables_[side].as<uint64_t>()[first + shared]);
-        if (rest > 0) own[shared].copyFromDevice(stream_, partial, rest);
+        if (rest > 0 && taken == shared) own.owners[shared].copyFromDevice(stream_, partial, rest);
       }
       const size_t at = first * static_cast<size_t>(pageTokens_);
       if (slots > 0) positions_.copyFromDevice(stream_, source.positions_.as<int32_t>() + at, slots * sizeof(int32_t), at * sizeof(int32_t));
     }
   tablesStale_ = true;
+  openNewest();
 }
 
 void DeviceKvCache::dropKeys(int layer) {
@@ -129,14 +136,15 @@ void DeviceKvCache::dropLayer(int layer) {
 void DeviceKvCache::clear() {
   KvCache::clear();
   for (HeadPages& head : pages_) head = HeadPages();
+  unlike_ = false;
+  if (!format_.quantizes()) formTables_ = {};
   sumsStale_ = lengthsStale_ = true;
 }
 
 // --- eviction ------------------------------------------------------------------------------------------------------------
 
 void DeviceKvCache::shrink(HeadPages& head, size_t pages) {
-  for (std::vector<DeviceBuffer>& owners : head.sides)
-    if (owners.size() > pages) owners.erase(owners.begin() + static_cast<std::ptrdiff_t>(pages), owners.end());
+  for (PageList& list : head.sides) list.shrink(pages);
 }
 
 void DeviceKvCache::gather(int layer, int head, std::span<const int32_t> slots) {
@@ -175,8 +183,11 @@ void DeviceKvCache::gatherPending(std::span<const int32_t> kept) {
     const size_t first = index(layer, 0);
     const auto begin = pages_.begin() + static_cast<std::ptrdiff_t>(first);
     if (std::none_of(begin, begin + kvHeads_, [](const HeadPages& head) { return head.pending; })) continue;
+    const bool packedKeys = gathersSealed(layer, keys), packedValues = gathersSealed(layer, values);
+    gatherSealed(layer);
     GatherArgs args;
-    args.kv = tables(layer, ownsKeys(layer) ? layer : -1);
+    args.kv = tables(layer, ownsKeys(layer) && !packedKeys ? layer : -1);
+    if (packedValues) args.kv.values = nullptr;
     args.kvHeads = kvHeads_;
     args.headDim = headDim_;
     args.keep = keepLists_.as<int32_t>() + first * most;
@@ -257,12 +268,6 @@ void DeviceKvCache::readSums() {
 std::span<const float> DeviceKvCache::columnSums(int layer, int head) const {
   if (!observed_.any()) return {};
   return {hostSums_.as<float>() + index(layer, head) * static_cast<size_t>(columnStride()), static_cast<size_t>(slots(layer, head))};
-}
-
-int64_t DeviceKvCache::allocatedBytes() const {
-  size_t pages = 0;
-  for (const HeadPages& head : pages_) pages += head.sides[keys].size() + head.sides[values].size();
-  return static_cast<int64_t>(pages * pageBytes());
 }
 
 }  // namespace winnow::cuda

@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // Pages of keys and values on the device. Lengths, positions and page tables live in device memory at addresses that never change, so
-// that a captured step stays valid while the cache grows; the host mirrors lengths and positions and is right when they differ.
+// that a captured step stays valid while the cache grows; the host mirrors lengths and positions and is right when they differ. In what
+// form a page lies lies beside its address, as soon as pages are to be sealed; the host plans sealing, the device does it.
 #pragma once
 #include <array>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "engine/cache/kv_cache.h"
+#include "engine/cache/seal.h"
 #include "engine/cuda/memory.h"
+#include "engine/cuda/sealed.h"
 
 namespace winnow::cuda {
 
@@ -26,6 +30,14 @@ class DeviceKvCache final : public KvCache {
   int mostSlots() const;  // of any head
   // Keys of `keyLayer` (a follower's leader; none when it is -1), values, lengths and positions of `layer`.
   KvTables tables(int layer, int keyLayer) const;
+  bool mayBeSealed() const { return formTables_[values].bytes() > 0; }  // pages are, or were, to be sealed: readers ask for their forms
+  const PageForm* forms(int layer, bool ofKeys) const;                  // [kvHeads, pageStride]; when they may be sealed
+
+  void setFormat(const KvFormat& format, ThreadPool& pool) override;
+  void seal(ThreadPool& pool) override;
+  bool asFormatted() const override { return !unlike_; }
+  int64_t unsealedBytes() const override;
+  int64_t takeRegrouped() override { return std::exchange(regrouped_, 0); }
 
   void beginAs(const KvCache& other, int tokens) override;
   void dropKeys(int layer) override;
@@ -44,8 +56,15 @@ class DeviceKvCache final : public KvCache {
 
  private:
   enum Side { keys, values };
+  struct PageList {
+    std::vector<DeviceBuffer> owners;  // empty for pages of another cache
+    std::vector<PageForm> forms;
+    void shrink(size_t count);
+    void clear() { shrink(0); }
+    bool anySealed() const { return !forms.empty() && forms.front().sealed(); }  // the oldest pages are sealed first
+  };
   struct HeadPages {
-    std::array<std::vector<DeviceBuffer>, 2> sides;  // keys, values
+    std::array<PageList, 2> sides;  // keys, values
     int before = 0;               // slots when keep() came
     bool pending = false;
     std::vector<int32_t> slots;   // kept ones, until settle()
@@ -55,10 +74,47 @@ class DeviceKvCache final : public KvCache {
   void shrink(HeadPages& head, size_t pages);
   void gather(int layer, int head, std::span<const int32_t> slots) override;
   void freePages(int layer, int head) override;
-  void lengthsChanged() override { lengthsStale_ = true; }
+  int64_t sideBytes(int layer, int head, bool ofKeys) const override;
+  void lengthsChanged() override;
   void writeLengths(std::span<const int32_t> lengths);
   std::vector<int32_t> hostLengths() const;
   void gatherPending(std::span<const int32_t> kept);
+  bool gathersSealed(int layer, Side side) const;  // page by page instead of slot by slot
+
+  // kv_cache_sealed.cu: pages to be made of what the tables on the device say
+  struct PagePlace {
+    size_t head;
+    Side side;
+    size_t page;
+  };
+  struct PageWork {
+    std::vector<PagePlace> places;
+    std::vector<DeviceBuffer> pages;
+    std::vector<PageTask> tasks;   // as places
+    std::vector<int32_t> slots;
+    std::vector<size_t> toSeal, toOpen;  // of tasks
+  };
+  template <class Body>
+  void eachSide(Body body);  // body(head, side, slots of the head)
+  size_t sealable(int slots) const { return slots > 0 ? static_cast<size_t>((slots - 1) / pageTokens_) : 0; }  // pages before the newest
+  int bitsOf(Side side) const { return format_.bits(side == keys); }
+  PageList& listAt(const PagePlace& at) { return pages_[at.head].sides[at.side]; }
+  uint64_t& address(const PagePlace& at);
+  DeviceBuffer page(const PageForm& form = {}) const { return DeviceBuffer(device_, MemoryTag::kv, shape().bytes(form)); }
+  void replace(const PagePlace& at, DeviceBuffer page, const PageForm& form);
+  void makeFormTables();
+  void uploadTables();
+  void add(PageWork& work, const PagePlace& at, std::span<const int32_t> slots, const SealPlan& plan);
+  // How many slots are rounded again.
+  int sealLater(PageWork& work, const PagePlace& at, std::span<const int32_t> slots, int bits, bool perChannel);
+  std::vector<int32_t> slotsOf(size_t page, int held) const;
+  std::vector<int32_t> wholePage(size_t page) const { return slotsOf(page, static_cast<int>(page + 1) * pageTokens_); }
+  void carryOut(PageWork& work, bool hadamard = false);
+  void gatherSealed(int layer);
+  void planGather(PageWork& work, size_t head, Side side);
+  void planForms(size_t head, Side side, int slots);
+  void rotateKeys(int layer);
+  void openNewest();
 
   Ledger& device_;
   Stream stream_;
@@ -68,11 +124,14 @@ class DeviceKvCache final : public KvCache {
   DeviceBuffer lengths_, positions_;
   std::array<DeviceBuffer, 2> tables_;    // addresses, [layers, kvHeads, pageStride]
   std::array<Buffer, 2> hostTables_;
+  std::array<DeviceBuffer, 2> formTables_;  // PageForm, as tables_; none until a format quantizes
   bool tablesStale_ = false, lengthsStale_ = true, sumsStale_ = false;
   DeviceBuffer columnSums_;               // [layers, kvHeads, columnStride]
   DeviceBuffer queries_;                  // [layers, observed().newest, heads, headDim]
   Buffer hostSums_;                       // the same, as of readSums()
   DeviceBuffer keepLists_;                // of the last eviction
+  bool unlike_ = false;                   // pages were sealed in another format, until clear()
+  int64_t regrouped_ = 0;
 };
 
 }  // namespace winnow::cuda

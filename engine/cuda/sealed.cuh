@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// Sealed pages on the device, the very bytes of engine/cache/seal.cpp: extremes are found in the order of the CPU, since they decide the
+// sign of a zero.
+#pragma once
+#include "engine/cuda/cache.cuh"
+#include "engine/cuda/sealed.h"
+
+namespace winnow::cuda {
+
+constexpr int kPageThreads = 256, kUnpackThreads = 128;
+
+struct PageLayout {
+  int tokens = 0, headDim = 0, group = 0, groups = 0;
+  __device__ int rowBytes(int bits) const { return headDim * bits / 8; }
+};
+inline PageLayout layoutOf(int tokens, int headDim) {
+  const PageShape shape{tokens, headDim};
+  return {tokens, headDim, shape.group(), shape.groups()};
+}
+
+struct SlotRow {  // a slot of a page as it lies
+  Pointer<const uint16_t> rows;    // f16
+  Pointer<const uint8_t> codes;    // sealed
+  Pointer<const uint16_t> scales;  // per token [groups]{scale, min}; per channel scales[headDim], mins[headDim]
+  int bits = 16;
+  bool perChannel = false;
+};
+
+__device__ inline SlotRow slotRow(const PageLayout& page, Pointer<const uint64_t> pages, const PageForm& form, int entry, int slot) {
+  SlotRow row;
+  Pointer<const uint16_t> halves = pointerAt<const uint16_t>(pages, entry);
+  if (form.bits == 16) {
+    row.rows = halves + slot * page.headDim;
+    return row;
+  }
+  int at = slot * page.groups;
+  if (form.sets > 0) {
+    int set = 0;
+    while (slot >= form.ends[set]) ++set;
+    at = set * page.headDim;
+  }
+  row.bits = form.bits;
+  row.perChannel = form.sets > 0;
+  row.codes = pointerAt<const uint8_t>(pages, entry) + slot * page.rowBytes(form.bits);
+  row.scales = halves + page.tokens * page.rowBytes(form.bits) / 2 + 2 * at;
+  return row;
+}
+
+// engine/cache/codes.h, through the pointers of kernels.
+__device__ inline int codeAt(int bits, Pointer<const uint8_t> group, int values, int i) {
+  if (bits == 8) return group[i];
+  const int low = bits == 3 ? 2 : bits, step = values * low / 8;
+  const int code = group[i % step] >> (i / step * low) & ((1 << low) - 1);
+  return bits == 3 ? code | (group[step + i / 8] >> (i % 8) & 1) << 2 : code;
+}
+
+// The f16 that component c stands for; the product is exact.
+__device__ inline uint16_t valueAt(const PageLayout& page, const SlotRow& row, int c) {
+  if (row.bits == 16) return row.rows[c];
+  const int g = c / page.group, at = row.perChannel ? c : 2 * g;
+  const int code = codeAt(row.bits, row.codes + g * (page.group * row.bits / 8), page.group, c % page.group);
+  const float scale = halfToFloat(row.scales[at]), min = halfToFloat(row.scales[row.perChannel ? page.headDim + c : at + 1]);
+  return floatToHalf(static_cast<float>(code) * scale + min);
+}
+
+struct PageJob {
+  PageLayout page;
+  Pointer<const uint64_t> keys, values;
+  Pointer<const PageForm> keyForms, valueForms;
+  Pointer<const int32_t> slots;
+  Pointer<const PageTask> tasks;
+  float hadamard = 0;  // 1 / sqrt(headDim), or 0: no rotation
+};
+
+__device__ inline SlotRow sourceOf(const PageJob& job, const PageTask& task, int i) {
+  const int slot = job.slots[task.firstSlot + i], entry = task.firstEntry + slot / job.page.tokens;
+  const PageForm form = task.keys ? job.keyForms[entry] : job.valueForms[entry];
+  return slotRow(job.page, task.keys ? job.keys : job.values, form, entry, slot % job.page.tokens);
+}
+
+// Rows f16 of a page, a warp to a row.
+__global__ void __launch_bounds__(kPageThreads) openSlots(const __grid_constant__ PageJob job) {
+  __shared__ SharedArray<float, kPageThreads / 32 * kMostHeadDim> rows;
+  const PageTask task = job.tasks[blockIdx.x];
+  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32, n = job.page.headDim;
+  Pointer<uint16_t> page = reinterpret_cast<uint16_t*>(task.to);
+  Pointer<float> head = rows.pointer() + warp * kMostHeadDim;
+  for (int i = warp; i < task.count; i += kPageThreads / 32) {
+    const SlotRow row = sourceOf(job, task, i);
+    Pointer<uint16_t> to = page + i * n;
+    if (job.hadamard == 0) {
+      for (int c = lane; c < n; c += 32) to[c] = valueAt(job.page, row, c);
+      continue;
+    }
+    for (int c = lane; c < n; c += 32) head[c] = halfToFloat(valueAt(job.page, row, c));
+    __syncwarp();
+    turnHadamard(head, n, job.hadamard, lane);
+    for (int c = lane; c < n; c += 32) to[c] = floatToHalf(head[c]);
+    __syncwarp();
+  }
+}
+
+__device__ inline float topOf(int bits) { return static_cast<float>((1 << bits) - 1); }
+
+// Codes of a group: value = code * scale + min.
+__device__ inline void storeGrid(float low, float high, int bits, Pointer<uint16_t> scale, Pointer<uint16_t> min) {
+  scale[0] = floatToHalf((high - low) / topOf(bits));
+  min[0] = floatToHalf(low);  // exact: rows are f16
+}
+__device__ inline int codeOf(float value, float scale, float min, int bits) {
+  const float steps = (value - min) / scale;
+  if (!(steps > 0)) return 0;  // a constant group as well
+  return static_cast<int>(rintf(fminf(steps, topOf(bits))));
+}
+
+__device__ inline bool keepsCodes(const PageTask& task, const SlotRow& row) {
+  return task.form.sets == 0 && row.bits == task.form.bits && !row.perChannel;
+}
+
+// One scale to a group of a row.
+__device__ inline void scalesPerToken(const PageJob& job, const PageTask& task, Pointer<uint16_t> scales) {
+  const int groups = job.page.groups, group = job.page.group;
+  for (int i = static_cast<int>(threadIdx.x); i < job.page.tokens * groups; i += kPageThreads) {
+    const int g = i % groups;
+    const SlotRow row = sourceOf(job, task, i / groups);
+    if (keepsCodes(task, row)) {
+      scales[2 * i] = row.scales[2 * g];
+      scales[2 * i + 1] = row.scales[2 * g + 1];
+      continue;
+    }
+    float low = halfToFloat(valueAt(job.page, row, g * group)), high = low;
+    for (int c = g * group + 1; c < (g + 1) * group; ++c) {
+      const float x = halfToFloat(valueAt(job.page, row, c));
+      if (x < low) low = x;
+      if (!(x < high)) high = x;  // the last of the largest
+    }
+    storeGrid(low, high, task.form.bits, scales + 2 * i, scales + 2 * i + 1);
+  }
+}
+
+// One scale to a channel of each set.
+__device__ inline void scalesPerChannel(const PageJob& job, const PageTask& task, Pointer<uint16_t> scales) {
+  const int n = job.page.headDim;
+  for (int i = static_cast<int>(threadIdx.x); i < task.form.sets * n; i += kPageThreads) {
+    const int set = i / n, c = i % n, first = set > 0 ? task.form.ends[set - 1] : 0;
+    Pointer<uint16_t> scale = scales + set * 2 * n + c, min = scale + n;
+    if (task.from[set] >= 0) {
+      const SlotRow row = sourceOf(job, task, first);
+      scale[0] = row.scales[c];
+      min[0] = row.scales[n + c];
+      continue;
+    }
+    float low = INFINITY, high = -INFINITY;
+    for (int s = first; s < task.form.ends[set]; ++s) {
+      const float x = halfToFloat(valueAt(job.page, sourceOf(job, task, s), c));
+      if (x < low) low = x;
+      if (high < x) high = x;  // the first of the largest
+    }
+    storeGrid(low, high, task.form.bits, scale, min);
+  }
+}
+
+// Byte b of a group of codes: engine/cache/codes.h read backwards.
+template <class Code>
+__device__ inline int byteOf(int bits, int values, int b, Code code) {
+  if (bits == 8) return code(b);
+  const int low = bits == 3 ? 2 : bits, step = values * low / 8;
+  int byte = 0;
+  if (b < step)
+    for (int i = 0; i < 8 / low; ++i) byte |= (code(b + i * step) & ((1 << low) - 1)) << (i * low);
+  else
+    for (int i = 0; i < 8; ++i) byte |= (code((b - step) * 8 + i) >> 2) << i;
+  return byte;
+}
+
+__device__ inline int codeByte(const PageJob& job, const PageTask& task, Pointer<uint16_t> scales, int at) {
+  const int bits = task.form.bits, rowBytes = job.page.rowBytes(bits), groupBytes = job.page.group * bits / 8, n = job.page.headDim;
+  const int slot = at / rowBytes, inRow = at % rowBytes, g = inRow / groupBytes;
+  const SlotRow row = sourceOf(job, task, slot);
+  int set = 0;
+  if (task.form.sets > 0)
+    while (slot >= task.form.ends[set]) ++set;
+  if (task.form.sets > 0 ? task.from[set] >= 0 : keepsCodes(task, row)) return row.codes[inRow];
+  return byteOf(bits, job.page.group, inRow % groupBytes, [&](int i) {
+    const int c = g * job.page.group + i, from = task.form.sets > 0 ? set * 2 * n + c : 2 * (slot * job.page.groups + g);
+    const float scale = halfToFloat(scales[from]), min = halfToFloat(scales[task.form.sets > 0 ? from + n : from + 1]);
+    return codeOf(halfToFloat(valueAt(job.page, row, c)), scale, min, bits);
+  });
+}
+
+// A block to a page: the scales, then the codes, two bytes at a time.
+__global__ void __launch_bounds__(kPageThreads) sealSlots(const __grid_constant__ PageJob job) {
+  const PageTask task = job.tasks[blockIdx.x];
+  const int words = job.page.tokens * job.page.rowBytes(task.form.bits) / 2;
+  Pointer<uint16_t> codes = reinterpret_cast<uint16_t*>(task.to), scales = codes + words;
+  if (task.form.sets > 0)
+    scalesPerChannel(job, task, scales);
+  else
+    scalesPerToken(job, task, scales);
+  __syncthreads();
+  for (int w = static_cast<int>(threadIdx.x); w < words; w += kPageThreads)
+    codes[w] = static_cast<uint16_t>(codeByte(job, task, scales, 2 * w) | codeByte(job, task, scales, 2 * w + 1) << 8);
+}
+
+// --- for attention -------------------------------------------------------------------------------------------------------
+
+struct UnpackJob {
+  PageLayout page;
+  Pointer<const uint64_t> keys, values;
+  Pointer<const PageForm> keyForms, valueForms;
+  Pointer<const int32_t> lengths;
+  Pointer<uint32_t> rows;    // [2, kvHeads, pages, pageTokens, headDim / 2]
+  Pointer<uint64_t> tables;  // [2, kvHeads, pages]
+  uint64_t address = 0;      // of rows
+  int pageStride = 0, pages = 0, kvHeads = 0, added = 0;
+};
+
+// blockIdx.x: page; blockIdx.y: kv head; blockIdx.z: 0 keys, 1 values.
+__global__ void __launch_bounds__(kUnpackThreads) unpackSlots(const __grid_constant__ UnpackJob job) {
+  const int page = static_cast<int>(blockIdx.x), head = static_cast<int>(blockIdx.y), side = static_cast<int>(blockIdx.z);
+  Pointer<const uint64_t> table = side == 0 ? job.keys : job.values;
+  if (!table || page * job.page.tokens >= job.lengths[head] + job.added) return;
+  const int entry = head * job.pageStride + page, to = (side * job.kvHeads + head) * job.pages + page;
+  const int half = job.page.headDim / 2, words = job.page.tokens * half;
+  const PageForm form = side == 0 ? job.keyForms[entry] : job.valueForms[entry];
+  const bool sealed = form.bits < 16;
+  if (threadIdx.x == 0) job.tables[to] = sealed ? job.address + static_cast<uint64_t>(to) * static_cast<uint64_t>(words) * 4 : table[entry];
+  if (!sealed) return;
+  Pointer<uint32_t> rows = job.rows + static_cast<int64_t>(to) * words;
+  for (int w = static_cast<int>(threadIdx.x); w < words; w += kUnpackThreads) {
+    const SlotRow row = slotRow(job.page, table, form, entry, w / half);
+    const int c = w % half * 2;
+    rows[w] = valueAt(job.page, row, c) | static_cast<uint32_t>(valueAt(job.page, row, c + 1)) << 16;
+  }
+}
+
+}  // namespace winnow::cuda

@@ -1,0 +1,327 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// Sealed pages on the (emulated) device beside those of the CPU: the same bytes, the same memory, whatever becomes of the cache.
+#include "engine/core/dtype.h"
+#include "engine/cpu/kv_cache.h"
+#include "engine/cuda/kv_cache.h"
+#include "tests/cuda_emulation/harness.h"
+
+using namespace winnow;
+using namespace winnow::test;
+
+namespace {
+
+constexpr int kHeads = 2;
+
+ModelConfig modelOf(int headDim) {
+  ModelConfig model;
+  model.layers = 2;
+  model.heads = 4;
+  model.kvHeads = kHeads;
+  model.headDim = headDim;
+  return model;
+}
+
+template <class T>
+std::vector<T> fromDevice(const T* data, size_t count) {
+  std::vector<T> out(count);
+  mustSucceed(cudaMemcpy(out.data(), data, count * sizeof(T), cudaMemcpyDeviceToHost));
+  return out;
+}
+
+std::vector<int32_t> range(int begin, int end) {
+  std::vector<int32_t> out;
+  for (int i = begin; i < end; ++i) out.push_back(i);
+  return out;
+}
+
+struct Caches {
+  Ledger host, device, cpuLedger;
+  ThreadPool pool{1};
+  int dim, fed = 0;
+  cpu::HostKvCache cpu;
+  cuda::DeviceKvCache gpu;
+  Caches(int context, int headDim, const KvFormat& format)
+      : dim(headDim), cpu(cpuLedger, modelOf(headDim), context), gpu(host, device, modelOf(headDim), context, nullptr) {
+    setFormat(format);
+  }
+  PageShape shape() const { return {gpu.pageTokens(), dim}; }
+  void setFormat(const KvFormat& format) {
+    cpu.setFormat(format, pool);
+    gpu.setFormat(format, pool);
+  }
+  void feed(int tokens, int atOnce = 23) {
+    std::mt19937 random(static_cast<uint32_t>(5 + fed));
+    std::normal_distribution<float> normal;
+    for (const int end = fed + tokens; fed < end;) {
+      const int count = std::min(atOnce, end - fed);
+      std::vector<float> k, v;
+      std::vector<int32_t> ids = range(fed, fed + count);
+      for (int i = 0; i < count * kHeads * dim; ++i) {
+        k.push_back(normal(random) + (i % dim % 11 == 3 ? 9.0f : 0.0f));
+        v.push_back(i % (5 * dim) < dim ? 0.0f * normal(random) : normal(random));  // some rows are zeros of either sign
+      }
+      const DeviceArray<float> dk(k), dv(v);
+      const DeviceArray<int32_t> positions(ids);
+      cpu.reserve(count);
+      gpu.reserve(count);
+      gpu.prepare();
+      for (int layer = 0; layer < 2; ++layer) {
+        cpu.append(layer, cpu.ownsKeys(layer) ? k.data() : nullptr, v.data(), kHeads * dim, count, fed, pool);
+        DeviceArray<float> q(static_cast<size_t>(count * 4 * dim));
+        q.set(std::vector<float>(q.size()));
+        cuda::StoreArgs args;
+        if (gpu.ownsKeys(layer)) args.q = q.data(), args.k = dk.data();
+        args.v = dv.data();
+        args.tokens = count;
+        args.heads = 4;
+        args.kvHeads = kHeads;
+        args.headDim = dim;
+        args.positionIds = positions.data();
+        args.kv = gpu.tables(layer, gpu.ownsKeys(layer) ? layer : -1);
+        cuda::rotateAndStore(nullptr, args);
+      }
+      cuda::advance(nullptr, gpu.lengths(), gpu.heads(), count);
+      gpu.appended(fed, count);
+      fed += count;
+      cpu.seal(pool);
+      gpu.seal(pool);
+    }
+  }
+  void keep(int layer, int head, const std::vector<int32_t>& slots) {
+    cpu.keep(layer, head, slots);
+    gpu.keep(layer, head, slots);
+  }
+  void settle() {
+    cpu.settle();
+    gpu.settle();
+  }
+};
+
+void expectSamePage(const PageShape& shape, const PageForm& expected, const uint16_t* page, const PageForm& found, uint64_t address, int held, const std::string& where) {
+  EXPECT_EQ(int{found.bits}, int{expected.bits});
+  EXPECT(found.sets == expected.sets && std::equal(found.ends, found.ends + kMostSets, expected.ends), where);
+  if (found.bits != expected.bits || found.sets != expected.sets) return;
+  const size_t bytes = expected.sealed() ? shape.bytes(expected) : static_cast<size_t>(held * shape.headDim) * 2;
+  const auto device = fromDevice(reinterpret_cast<const uint8_t*>(address), bytes);
+  const auto* host = reinterpret_cast<const uint8_t*>(page);
+  size_t differ = 0;
+  while (differ < bytes && device[differ] == host[differ]) ++differ;
+  EXPECT(differ == bytes, where, differ, bytes);
+}
+
+// Every page of both, byte for byte, and what they take.
+void expectSame(cpu::HostKvCache& cpu, cuda::DeviceKvCache& gpu, int dim, const std::string& where) {
+  const PageShape shape{gpu.pageTokens(), dim};
+  gpu.prepare();
+  for (int layer = 0; layer < 2; ++layer) {
+    const int keyLayer = cpu.ownsKeys(layer) ? layer : -1;
+    const auto view = cpu.view(layer, keyLayer);
+    const cuda::KvTables tables = gpu.tables(layer, keyLayer);
+    for (int h = 0; h < kHeads; ++h) {
+      const int held = cpu.slots(layer, h), pages = (held + shape.tokens - 1) / shape.tokens, first = h * tables.pageStride;
+      EXPECT_EQ(gpu.slots(layer, h), held);
+      for (const bool keys : {true, false}) {
+        if (keys && keyLayer < 0) continue;
+        const cpu::KvHead& head = view[static_cast<size_t>(h)];
+        const auto addresses = fromDevice((keys ? tables.keys : tables.values) + first, static_cast<size_t>(pages));
+        const PageForm* forms = keys ? head.keyForms : head.valueForms;
+        for (int p = 0; p < pages; ++p) {
+          const PageForm found = gpu.mayBeSealed() ? fromDevice(gpu.forms(layer, keys) + first + p, 1).front() : PageForm();
+          expectSamePage(shape, forms ? forms[p] : PageForm(), (keys ? head.keys : head.values)[p], found, addresses[static_cast<size_t>(p)],
+                         std::min(shape.tokens, held - p * shape.tokens), where + (keys ? " keys " : " values ") + std::to_string(p));
+        }
+      }
+    }
+    EXPECT_EQ(gpu.readBytes(layer, true), cpu.readBytes(layer, true));
+  }
+  EXPECT_EQ(gpu.allocatedBytes(), cpu.allocatedBytes());
+  EXPECT_EQ(gpu.liveBytes(), cpu.liveBytes());
+  EXPECT_EQ(gpu.unsealedBytes(), cpu.unsealedBytes());
+  EXPECT_EQ(gpu.asFormatted(), cpu.asFormatted());
+}
+void expectSame(Caches& c, const std::string& where) {
+  expectSame(c.cpu, c.gpu, c.dim, where);
+  EXPECT_EQ(c.gpu.takeRegrouped(), c.cpu.takeRegrouped());
+  EXPECT_EQ(c.device.bytes(MemoryTag::kv), c.gpu.allocatedBytes());
+}
+
+KvFormat formatOf(int keyBits, int valueBits, bool perChannel = false, bool rotate = false) { return {keyBits, valueBits, perChannel, rotate}; }
+
+struct Shape {
+  int context, headDim;
+};
+
+}  // namespace
+
+TEST(sealed_pages_are_the_cpus_byte_for_byte) {
+  for (const Shape& shape : {Shape{256, 8}, Shape{256, 24}, Shape{2048, 64}, Shape{256, 128}})
+    for (const int bits : {8, 4, 3, 2})
+      for (const bool perChannel : {false, true}) {
+        Caches c(shape.context, shape.headDim, formatOf(bits, bits == 3 ? 16 : bits, perChannel));
+        c.feed(c.shape().tokens * 2 + 3);
+        expectSame(c, std::to_string(bits) + " bits, dim " + std::to_string(shape.headDim) + (perChannel ? ", per channel" : ", per token"));
+      }
+}
+
+TEST(evictions_keep_the_same_codes_under_every_schedule) {
+  underEverySchedule([&] {
+    for (const bool perChannel : {false, true}) {
+      Caches c(256, 16, formatOf(2, 4, perChannel));
+      std::mt19937 random(9);
+      c.feed(75);
+      for (int round = 0; round < 4; ++round) {
+        for (int head = 0; head < kHeads; ++head) {
+          std::vector<int32_t> half;
+          for (int slot = 0; slot < c.cpu.slots(0, head); ++slot)
+            if (random() % 3) half.push_back(slot);
+          c.keep(0, head, half);
+        }
+        std::vector<int32_t> sinks = range(0, 4);
+        for (const int32_t slot : range(7, c.cpu.slots(1, 0))) sinks.push_back(slot);
+        c.keep(1, 0, sinks);
+        c.settle();
+        expectSame(c, "round " + std::to_string(round));
+        c.feed(20);
+        expectSame(c, "fed after round " + std::to_string(round));
+      }
+    }
+  });
+}
+
+TEST(formats_change_as_on_the_cpu) {
+  Caches c(256, 32, formatOf(16, 16));
+  c.feed(100);
+  expectSame(c, "16 bits");
+  for (const KvFormat& format : {formatOf(8, 16), formatOf(8, 4, true), formatOf(4, 4, true), formatOf(4, 8, true, true), formatOf(2, 2, false, true), formatOf(3, 2, false),
+                                 formatOf(16, 16)}) {
+    c.setFormat(format);
+    const std::string where = std::to_string(format.keyBits) + "/" + std::to_string(format.valueBits) + (format.rotateKeys ? " rotated" : "");
+    expectSame(c, where);
+    c.feed(17);
+    expectSame(c, where + ", fed");
+  }
+  // Sealed pages of a 16-bit cache that evicts open where slots move.
+  for (int head = 0; head < kHeads; ++head) {
+    std::vector<int32_t> kept = range(0, 20);
+    for (const int32_t slot : range(50, c.fed)) kept.push_back(slot);
+    c.keep(0, head, kept);
+  }
+  c.settle();
+  expectSame(c, "evicted at 16 bits");
+  c.cpu.clear();
+  c.gpu.clear();
+  c.fed = 0;
+  EXPECT(!c.gpu.mayBeSealed());
+  EXPECT_EQ(c.device.bytes(MemoryTag::kv), int64_t{0});
+  c.feed(20);
+  expectSame(c, "cleared");
+}
+
+TEST(forgotten_slots_open_the_newest_page) {
+  for (const bool perChannel : {false, true}) {
+    Caches c(256, 32, formatOf(4, 3, perChannel));
+    c.feed(100);
+    c.cpu.truncate(37);
+    c.gpu.truncate(37);
+    c.fed = 37;
+    expectSame(c, "truncated");
+    c.feed(40);
+    expectSame(c, "fed again");
+    c.cpu.truncate(48);
+    c.gpu.truncate(48);
+    c.fed = 48;
+    c.feed(1);
+    expectSame(c, "at the end of a page");
+  }
+}
+
+TEST(branches_read_sealed_pages_in_place) {
+  for (const int tokens : {75, 64, 100}) {
+    Caches c(256, 32, formatOf(4, 4, true));
+    c.feed(100);
+    const int64_t before = c.gpu.allocatedBytes();
+    Caches branch(256, 32, formatOf(16, 16));
+    branch.cpu.beginAs(c.cpu, tokens);
+    branch.gpu.beginAs(c.gpu, tokens);
+    branch.fed = tokens;
+    expectSame(branch, "begun at " + std::to_string(tokens));
+    branch.feed(40);
+    expectSame(branch, "fed from " + std::to_string(tokens));
+    expectSame(c, "the source");
+    EXPECT_EQ(c.gpu.allocatedBytes(), before);
+  }
+}
+
+// Unpacked for attention: the rows the CPU reads.
+TEST(unpacked_pages_are_the_rows_of_their_slots) {
+  for (const bool perChannel : {false, true}) {
+    Caches c(256, 24, formatOf(3, 8, perChannel));
+    c.feed(70);
+    c.gpu.prepare();
+    underEverySchedule([&] {
+      const int most = 128;
+      const size_t pages = cuda::unpackedPages(kHeads, 16, most);
+      DeviceArray<uint16_t> rows(pages * 16 * 24);
+      DeviceArray<uint64_t> tables(pages);
+      cuda::UnpackArgs args;
+      args.kv = c.gpu.tables(1, 1);
+      args.keyForms = c.gpu.forms(1, true);
+      args.valueForms = c.gpu.forms(1, false);
+      args.kvHeads = kHeads;
+      args.headDim = 24;
+      args.mostTokens = most;
+      args.rows = rows.data();
+      args.tables = tables.data();
+      const cuda::KvTables read = cuda::unpackPages(nullptr, args);
+      const auto view = c.cpu.view(1, 1);
+      for (int h = 0; h < kHeads; ++h)
+        for (int slot = 0; slot < 70; ++slot)
+          for (const bool keys : {true, false}) {
+            const cpu::KvHead& head = view[static_cast<size_t>(h)];
+            const auto page = static_cast<size_t>(slot / 16);
+            std::vector<uint16_t> expected(24);
+            readSlot(c.shape(), {(keys ? head.keys : head.values)[page], (keys ? head.keyForms : head.valueForms) + page, slot % 16}, expected.data());
+            const auto address = fromDevice((keys ? read.keys : read.values) + h * read.pageStride + slot / 16, 1).front();
+            EXPECT(fromDevice(reinterpret_cast<const uint16_t*>(address) + slot % 16 * 24, 24) == expected, h, slot, keys);
+          }
+    });
+  }
+}
+
+TEST(heads_are_rotated_as_on_the_cpu) {
+  for (const int n : {8, 64, 128}) {
+    std::vector<float> q(static_cast<size_t>(4 * n)), k(static_cast<size_t>(kHeads * n));
+    fillNormal(q.data(), q.size(), 1);
+    fillNormal(k.data(), k.size(), 2);
+    const DeviceArray<float> dk(k);
+    const DeviceArray<int32_t> positions(std::vector<int32_t>{0});
+    underEverySchedule([&] {
+      DeviceArray<float> dq(q);
+      Ledger host, device;
+      cuda::DeviceKvCache cache(host, device, modelOf(n), 64, nullptr);
+      cache.reserve(1);
+      cache.prepare();
+      cuda::StoreArgs args;
+      args.q = dq.data();
+      args.k = const_cast<float*>(dk.data());
+      args.v = dk.data();
+      args.tokens = 1;
+      args.heads = 4;
+      args.kvHeads = kHeads;
+      args.headDim = n;
+      args.positionIds = positions.data();
+      args.kv = cache.tables(0, 0);
+      cuda::rotateAndStoreHadamard(nullptr, args);
+      std::vector<float> turned = q;
+      for (int h = 0; h < 4; ++h) rotateHadamard(turned.data() + h * n, n);
+      EXPECT(dq.host() == turned, n);
+      for (int h = 0; h < kHeads; ++h) {
+        std::vector<float> key(k.begin() + h * n, k.begin() + (h + 1) * n);
+        rotateHadamard(key.data(), n);
+        const auto address = fromDevice(args.kv.keys + h * args.kv.pageStride, 1).front();
+        const auto stored = fromDevice(reinterpret_cast<const uint16_t*>(address), static_cast<size_t>(n));
+        for (int c = 0; c < n; ++c) EXPECT_EQ(uint16_t{stored[static_cast<size_t>(c)]}, floatToF16(key[static_cast<size_t>(c)]));
+      }
+    });
+  }
+}
