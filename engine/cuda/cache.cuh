@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // From the projections into the cache, and eviction's gather.
 #pragma once
-#include <cmath>
-
+#include "engine/cuda/hadamard.cuh"
 #include "engine/cuda/pages.cuh"
 
 namespace winnow::cuda {
@@ -28,23 +27,6 @@ struct StoreJob {
   float eps = 0, hadamard = 0;  // hadamard: 1 / sqrt(headDim), or 0: no rotation
   int recentRows = 0, tokens = 0, heads = 0, kvHeads = 0, headDim = 0, half = 0, items = 0;  // items: heads of q, k and v together
 };
-
-inline float hadamardScale(int headDim) { return 1.0f / std::sqrt(static_cast<float>(headDim)); }
-
-// engine/cache/kv_format.h by a warp: the same sums in the same order. n is a power of two.
-__device__ inline void turnHadamard(Pointer<float> head, int n, float scale, int lane) {
-  for (int half = 1; half < n; half *= 2) {
-    for (int pair = lane; pair < n / 2; pair += 32) {
-      const int i = pair / half * 2 * half + pair % half;
-      const float a = head[i], b = head[i + half];
-      head[i] = a + b;
-      head[i + half] = a - b;
-    }
-    __syncwarp();
-  }
-  for (int c = lane; c < n; c += 32) head[c] = head[c] * scale;
-  __syncwarp();
-}
 
 // RMSNorm and RoPE of one head held in a warp's part of shared memory.
 __device__ inline void turnHead(const StoreJob& job, Pointer<float> head, bool normed, Pointer<const float> norm, int token, int lane) {

@@ -2,7 +2,8 @@
 // Sealed pages on the device, the very bytes of engine/cache/seal.cpp: extremes are found in the order of the CPU, since they decide the
 // sign of a zero.
 #pragma once
-#include "engine/cuda/cache.cuh"
+#include "engine/cuda/hadamard.cuh"
+#include "engine/cuda/pages.cuh"
 #include "engine/cuda/sealed.h"
 
 namespace winnow::cuda {

@@ -285,7 +285,7 @@ std::vector<Knob> cacheKnobs() {
   };
   knobs.push_back(sinks);
 
-  Knob allocation = enumeration("kv.allocation", "Dealt", group, {"auto", "even", "pyramid", "adaptive"}, Apply::rebuildCache);
+  Knob allocation = enumeration("kv.allocation", "Allocation", group, {"auto", "even", "pyramid", "adaptive"}, Apply::rebuildCache);
   allocation.help = "How the budget is dealt. even: every head keeps as much. pyramid: early layers more than late ones. adaptive: the heads of a "
                     "layer share its budget by comparing scores. auto: as the policy's paper does.";
   allocation.paper = "PyramidKV, arXiv 2406.02069; Ada-KV, arXiv 2407.11550";
