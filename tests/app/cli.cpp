@@ -387,7 +387,7 @@ class CliTest : public QObject {
     QTest::newRow("perplexity") << QStringList{"perplexity", big, "--text", text, "--context", "256"} << "";
     QTest::newRow("bench") << QStringList{"bench", big, "-r", "1000"} << "";
     QTest::newRow("attribute") << QStringList{"attribute", "starter", "--context", sentences, "--question", "Who?", "--response", " Lily."} << "sources";
-    QTest::newRow("synthesize") << QStringList{"synthesize", "--shape", "8b", "--out", QDir::tempPath() + "/winnow-never.gguf"} << "";
+    QTest::newRow("synthesize") << QStringList{"synthesize", "--shape", "1b", "--out", folder_.filePath("never.gguf")} << "";
   }
   void interruptsStopWithinATokenOrWindow() {
     NEED_SHARED_DATA();
@@ -396,14 +396,14 @@ class CliTest : public QObject {
     QProcess process;
     process.start(program(), arguments + QStringList{"--json"});
     QVERIFY(process.waitForStarted());
-    QVERIFY(!process.waitForFinished(700));  // it is at work
+    QVERIFY2(!process.waitForFinished(700), process.readAllStandardError().constData());  // it is at work
     ::kill(static_cast<pid_t>(process.processId()), SIGINT);
     const Answer answer = finished(process, 30'000);
     QCOMPARE(answer.code, 5);
     QCOMPARE(answer.err.count('\n'), 1 + answer.err.count("warning:"));
     QCOMPARE(answer.json()["error"].toObject()["code"].toInt(), 5);
     if (!keeps.isEmpty()) QVERIFY(!answer.json()[keeps].toArray().isEmpty());
-    QVERIFY(!QFile::exists(QDir::tempPath() + "/winnow-never.gguf"));
+    QVERIFY(!QFile::exists(folder_.filePath("never.gguf")));
   }
 
   void aFullOutputIsAFailure() {
