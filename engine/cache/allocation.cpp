@@ -16,7 +16,27 @@ namespace {
 constexpr double kPyramidBeta = 20;
 constexpr double kOwnShare = 0.2;  // of a head's even share of the layer's budget
 
+struct Named {
+  const char* name;
+  KvAllocation allocation;
+};
+constexpr Named kNamed[] = {{"pyramid", KvAllocation::pyramid}, {"adaptive", KvAllocation::adaptive}};
+
 }  // namespace
+
+std::vector<std::string> kvAllocationNames() {
+  std::vector<std::string> names = {"auto", "even"};
+  for (const Named& named : kNamed) names.push_back(named.name);
+  return names;
+}
+
+KvAllocation kvAllocation(std::string_view name, KvAllocation own) {
+  for (const Named& named : kNamed)
+    if (name == named.name) return named.allocation;
+  if (name == "auto") return own;
+  CHECK(name == "even", "no allocation", name);
+  return own == KvAllocation::perLayer ? own : KvAllocation::perHead;
+}
 
 std::vector<int> pyramidBudgets(int layers, int keep, int window, int held) {
   CHECK(layers > 0 && window >= 0 && window <= keep && keep <= held, layers, window, keep, held);

@@ -3,6 +3,8 @@
 #pragma once
 #include <cstdint>
 #include <span>
+#include <string>
+#include <string_view>
 #include <vector>
 
 namespace winnow {
@@ -11,6 +13,10 @@ namespace winnow {
 // their scores. pyramid: early layers keep more than late ones, on average the budget (PyramidKV, arXiv 2406.02069, eq. 5; beta 20).
 // adaptive: a layer's heads share its budget by comparing scores, and a fifth of a head's is its own (Ada-KV, arXiv 2407.11550, algorithm 1).
 enum class KvAllocation : uint8_t { perHead, perLayer, pyramid, adaptive };
+
+// What kv.allocation can say: auto, the policy's own; even, which is perLayer for policies of which that is the own; pyramid; adaptive.
+std::vector<std::string> kvAllocationNames();
+KvAllocation kvAllocation(std::string_view name, KvAllocation own);
 
 // Slots each of `layers` layers keeps, [layers], when they keep `keep` on average, of which `window` are the newest; none more than `held`.
 // The sum is layers * keep unless `held` forbids.

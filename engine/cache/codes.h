@@ -4,9 +4,17 @@
 #pragma once
 #include <stdint.h>
 
+#ifdef __CUDACC__
+#define WINNOW_HOST_DEVICE __host__ __device__
+#else
+#define WINNOW_HOST_DEVICE
+#endif
+
 namespace winnow {
 
-inline int codeAt(int bits, const uint8_t* group, int values, int i) {
+// Bytes: a pointer, or a kernel's Pointer, which the emulation checks.
+template <class Bytes>
+WINNOW_HOST_DEVICE inline int codeAt(int bits, Bytes group, int values, int i) {
   if (bits == 8) return group[i];
   const int low = bits == 3 ? 2 : bits, step = values * low / 8;
   const int code = group[i % step] >> (i / step * low) & ((1 << low) - 1);

@@ -30,12 +30,7 @@ EvictionSettings EvictionSettings::of(const Config& config) {
   settings.sinks = info.usesSinks ? static_cast<int>(config.integer("kv.sinks")) : 0;
   settings.interval = static_cast<int>(config.integer("kv.interval"));
   settings.seed = info.draws ? static_cast<uint32_t>(config.integer("kv.seed")) : 0;
-  const std::string& allocation = config.text("kv.allocation");
-  const KvAllocation even = info.allocation == KvAllocation::perLayer ? KvAllocation::perLayer : KvAllocation::perHead;
-  settings.allocation = allocation == "pyramid"    ? KvAllocation::pyramid
-                        : allocation == "adaptive" ? KvAllocation::adaptive
-                        : allocation == "even"     ? even
-                                                   : info.allocation;
+  settings.allocation = kvAllocation(config.text("kv.allocation"), info.allocation);
   return settings;
 }
 
@@ -67,18 +62,19 @@ struct Evictor::LayerWork {
 
 bool Evictor::choose(const KvCache& cache, int layer, int keep, const KvRequest& request, LayerWork& work) const {
   const auto heads = static_cast<size_t>(cache.kvHeads());
+  bool loses = false;
+  for (int head = 0; head < cache.kvHeads(); ++head) loses |= cache.slots(layer, head) > keep;
+  if (!loses) return false;
   work.scores.resize(heads);
   work.kept.resize(heads);
-  bool together = settings_.allocation == KvAllocation::perLayer, loses = false;
+  bool together = settings_.allocation == KvAllocation::perLayer;
   for (size_t head = 0; head < heads; ++head) {
     const int h = static_cast<int>(head);
     const auto positions = cache.positions(layer, h);
     work.scores[head].resize(positions.size());
     policy_->score({layer, h, positions, cache.columnSums(layer, h)}, request, work.scores[head]);
     together = together && std::ranges::equal(positions, cache.positions(layer, 0));
-    loses |= static_cast<int>(positions.size()) > keep;
   }
-  if (!loses) return false;
   // Heads that kept different slots under another policy go on by themselves.
   if (together) {
     for (size_t head = 1; head < heads; ++head)

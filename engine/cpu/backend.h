@@ -75,7 +75,6 @@ class CpuDevice final : public Device {
   std::string description() const override;
   std::unique_ptr<Backend> makeBackend(Ledger& ledger, ThreadPool& pool, const BackendOptions& options) override;
   std::unique_ptr<WeightPlace> makeWeightPlace(Ledger& ledger) override { return std::make_unique<HostPlace>(ledger); }
-  bool sealsPages() const override { return true; }
 
  private:
   const ModelConfig& model_;  // the engine's, which outlives its device

@@ -88,7 +88,6 @@ class CudaDevice final : public Device {
   std::unique_ptr<Backend> makeBackend(Ledger& ledger, ThreadPool& pool, const BackendOptions& options) override;
   std::unique_ptr<WeightPlace> makeWeightPlace(Ledger& ledger) override;
   std::optional<DeviceMemory> memory() const override;
-  bool sealsPages() const override { return true; }
 
  private:
   const ModelConfig& model_;

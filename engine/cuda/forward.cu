@@ -11,6 +11,8 @@
 namespace winnow::cuda {
 namespace {
 
+static_assert(kMostSuperWeights <= kMostCorrections);
+
 size_t floats(int64_t n) { return static_cast<size_t>(n) * sizeof(float); }
 DeviceKvCache& cacheOf(const SequenceRows& sequence) { return static_cast<DeviceKvCache&>(*sequence.cache); }
 const LayerWeights& layerOf(const ForwardInput& input, const Op& op) { return input.weights.layers[static_cast<size_t>(op.layer)]; }
@@ -331,6 +333,7 @@ void Forward::output(const ForwardInput& input, const Op& op) {
   tapInput(input, op, op.down ? LinearInput::down : LinearInput::output, x, cols);
   const Target target{argsOf(*(op.down ? w.down : w.o)), residual_.as<float>(), model_.hidden, op.down ? w.downBias : w.oBias, true};
   products_.multiply({&target, 1}, x, n, cols, input.activations);
+  if (op.down && w.downCorrections) correct(stream_, *w.downCorrections, x, n, target.y, target.yStride);
 }
 
 // The activation is made on the way into the second matrix.

@@ -87,6 +87,11 @@ void multiply(Stream stream, std::span<const Target> targets, const Input& input
 void decodeToHalves(Stream stream, const MatrixArgs& m, int firstRow, int count, uint16_t* out /* [count, cols] */);
 void addBiasRows(Stream stream, float* y, int64_t stride, const float* bias, int tokens, int rows);
 
+// y[t][row] += delta x[t][column], in the order of the list: what packed weights lack. At most kMostCorrections; x is rows or an
+// activation.
+constexpr int kMostCorrections = 8;
+void correct(Stream stream, std::span<const WeightCorrection> corrections, const Source& x, int tokens, float* y, int64_t yStride);
+
 // --- the cache and attention ---------------------------------------------------------------------------------------------
 
 // One layer. Page p of a head holds slots [p pageTokens, (p + 1) pageTokens), f16 [pageTokens, headDim].

@@ -39,4 +39,26 @@ __global__ void activateRows(Activation kind, Pointer<float> gate, Pointer<const
   gate[i] = up ? activated(kind, gate[i], up[i]) : squashed(kind, gate[i]);
 }
 
+struct CorrectJob {
+  Pointer<const float> x, up;  // as in Source
+  Pointer<float> y;            // [tokens, yStride]
+  int64_t stride = 0, yStride = 0;
+  bool activates = false;
+  Activation activation{};
+  int tokens = 0, count = 0;
+  WeightCorrection list[kMostCorrections] = {};
+};
+
+// A thread to a token: corrections of one row add up in the order of the list.
+__global__ void correctRows(const __grid_constant__ CorrectJob job) {
+  const int t = static_cast<int>(blockIdx.x) * kRowThreads + static_cast<int>(threadIdx.x);
+  if (t >= job.tokens) return;
+  for (int i = 0; i < job.count; ++i) {
+    const WeightCorrection& weight = job.list[i];
+    float v = job.x[t * job.stride + weight.column];
+    if (job.activates) v = job.up ? activated(job.activation, v, job.up[t * job.stride + weight.column]) : squashed(job.activation, v);
+    job.y[t * job.yStride + weight.row] += weight.delta * v;
+  }
+}
+
 }  // namespace winnow::cuda

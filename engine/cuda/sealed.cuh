@@ -2,6 +2,7 @@
 // Sealed pages on the device, the very bytes of engine/cache/seal.cpp: extremes are found in the order of the CPU, since they decide the
 // sign of a zero.
 #pragma once
+#include "engine/cache/codes.h"
 #include "engine/cuda/hadamard.cuh"
 #include "engine/cuda/pages.cuh"
 #include "engine/cuda/sealed.h"
@@ -45,14 +46,6 @@ __device__ inline SlotRow slotRow(const PageLayout& page, Pointer<const uint64_t
   row.codes = pointerAt<const uint8_t>(pages, entry) + slot * page.rowBytes(form.bits);
   row.scales = halves + page.tokens * page.rowBytes(form.bits) / 2 + 2 * at;
   return row;
-}
-
-// engine/cache/codes.h, through the pointers of kernels.
-__device__ inline int codeAt(int bits, Pointer<const uint8_t> group, int values, int i) {
-  if (bits == 8) return group[i];
-  const int low = bits == 3 ? 2 : bits, step = values * low / 8;
-  const int code = group[i % step] >> (i / step * low) & ((1 << low) - 1);
-  return bits == 3 ? code | (group[step + i / 8] >> (i % 8) & 1) << 2 : code;
 }
 
 // The f16 that component c stands for; the product is exact.

@@ -88,10 +88,10 @@ Converted DevicePlace::make(const WeightWork& work, WeightVersion& out) {
     if (copied == Converted::done) copies_[&work.tensor] = memory;
     return copied;
   }
-  const bool plain = !isBlockType(work.tensor.type);
+  const bool plain = !isBlockType(work.tensor.type) && work.inputs.super.empty();
   if (plain && prunes(work.tensor, work.recipe)) return prune(work, m, stream.get());
   if (plain && work.recipe.prune.empty() && rounds(work.recipe)) return quantize(work, m, stream.get());
-  return fromHost(work, *memory, m, stream.get());
+  return fromHost(work, *memory, out, stream.get());
 }
 
 Converted DevicePlace::copyFile(const WeightWork& work, const DeviceMatrix& to, Stream stream) {
@@ -173,9 +173,9 @@ Converted DevicePlace::prune(const WeightWork& work, const Matrix& out, Stream s
   return damaged.raised() ? Converted::damaged : Converted::done;  // waits: what is freed has been read
 }
 
-Converted DevicePlace::fromHost(const WeightWork& work, const DeviceMatrix& to, const Matrix& out, Stream stream) {
+Converted DevicePlace::fromHost(const WeightWork& work, const DeviceMatrix& to, WeightVersion& out, Stream stream) {
   Ledger host;  // for a moment
-  Matrix made = Matrix::allocate(host, out.format, out.rows, out.cols);
+  Matrix made = Matrix::allocate(host, out.matrix.format, out.matrix.rows, out.matrix.cols);
   std::shared_ptr<const PruneScores> scores;
   std::unique_ptr<Pruner> pruner;
   if (!work.recipe.prune.empty()) {
@@ -183,7 +183,8 @@ Converted DevicePlace::fromHost(const WeightWork& work, const DeviceMatrix& to, 
     scores = pruning.prepare(host);
     pruner = pruning.pruner(*scores);
   }
-  if (const Converted converted = convert(work.tensor, work.recipe, pruner.get(), work.inputs, work.pool, work.progress, made); converted != Converted::done) return converted;
+  const Converted converted = convert(work.tensor, work.recipe, pruner.get(), work.inputs, work.pool, work.progress, made, &out.corrections);
+  if (converted != Converted::done) return converted;
   const auto send = [&](const DeviceBuffer& buffer, const void* from) {
     if (buffer.bytes() > 0) buffer.copyFrom(stream, from, buffer.bytes());
   };

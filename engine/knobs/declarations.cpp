@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "engine/cache/allocation.h"
 #include "engine/cache/kv_format.h"
 #include "engine/cache/registry.h"
 #include "engine/prune/layer_drop.h"
@@ -285,7 +286,7 @@ std::vector<Knob> cacheKnobs() {
   };
   knobs.push_back(sinks);
 
-  Knob allocation = enumeration("kv.allocation", "Allocation", group, {"auto", "even", "pyramid", "adaptive"}, Apply::rebuildCache);
+  Knob allocation = enumeration("kv.allocation", "Allocation", group, kvAllocationNames(), Apply::rebuildCache);
   allocation.help = "How the budget is dealt. even: every head keeps as much. pyramid: early layers more than late ones. adaptive: the heads of a "
                     "layer share its budget by comparing scores. auto: as the policy's paper does.";
   allocation.paper = "PyramidKV, arXiv 2406.02069; Ada-KV, arXiv 2407.11550";

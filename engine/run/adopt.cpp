@@ -27,11 +27,7 @@ void holdBack(Effective& next, const Config& running, Match match, const std::st
 }  // namespace
 
 Session::Impl::Request Session::Impl::makeRequest(const Config& config, const std::string& cause) const {
-  Request made{core->resolved(config), {}, cause};
-  if (made.wanted.config.text("weights.super") == "keep" && !core->store.corrects()) {
-    made.wanted.adjustments.push_back({"weights.super", std::string("keep"), std::string("off"), "on this device products read packed weights alone: use --device cpu."});
-    made.wanted.config = made.wanted.config.with("weights.super", std::string("off"));
-  }
+  Request made{resolve(config, core->model->config()), {}, cause};
   made.weights = weightTarget(*core->model, made.wanted.config, core->options.calibrationSample);
   for (const Adjustment& adjustment : made.weights.adjustments) {
     made.wanted.adjustments.push_back(adjustment);

@@ -121,7 +121,6 @@ class Device {
   virtual std::unique_ptr<Backend> makeBackend(Ledger& ledger, ThreadPool& pool, const BackendOptions& options) = 0;
   virtual std::unique_ptr<WeightPlace> makeWeightPlace(Ledger& ledger) = 0;
   virtual std::optional<DeviceMemory> memory() const { return std::nullopt; }  // of a device that has its own
-  virtual bool sealsPages() const { return false; }  // its caches can hold quantized pages
 };
 
 }  // namespace winnow

@@ -18,7 +18,6 @@ struct EngineCore : std::enable_shared_from_this<EngineCore> {
   EngineCore(std::shared_ptr<const Model> opened, const EngineOptions& chosen, int threadCount, std::unique_ptr<Ledger> counts, std::unique_ptr<Device> computes);
 
   // What runs of a request on this model and this device.
-  Effective resolved(const Config& requested) const;
   Result<int> contextFor(const SessionOptions& wanted) const;  // tokens
   BackendOptions backendOptions(const SessionOptions& wanted, int context) const;
   // What a session with `tokens` tokens in its cache uses, by the allocating code on a planning ledger.

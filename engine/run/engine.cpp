@@ -47,18 +47,6 @@ BackendOptions EngineCore::backendOptions(const SessionOptions& wanted, int cont
   return {std::clamp(wanted.maxBatch, 1, context), context, wanted.probabilityBytes};
 }
 
-Effective EngineCore::resolved(const Config& requested) const {
-  Effective out = resolve(requested, model->config());
-  if (device->sealsPages()) return out;
-  for (const char* knob : {"kv.k_bits", "kv.v_bits"}) {
-    if (out.config.integer(knob) == 16) continue;
-    std::erase_if(out.adjustments, [&](const Adjustment& a) { return a.knob == knob; });
-    out.adjustments.push_back({knob, out.requested.get(knob), int64_t{16}, "the cache on this device holds 16-bit pages only: use --device cpu to quantize it."});
-    out.config = out.config.with(knob, int64_t{16});
-  }
-  return out;
-}
-
 Result<int> EngineCore::contextFor(const SessionOptions& wanted) const {
   const ModelConfig& config = model->config();
   if (wanted.context < 0) return Error{ErrorCode::usage, "A context of " + std::to_string(wanted.context) + " tokens is impossible.", "Choose at least 1."};
@@ -134,7 +122,7 @@ Result<MemoryByTag> Engine::plan(const Config& config, const SessionOptions& opt
 
 Result<Rehearsal> EngineCore::rehearsed(const Config& config, const SessionOptions& wanted, int context, int tokens) const {
   const ModelConfig& shape = model->config();
-  const Effective effective = resolved(config);
+  const Effective effective = resolve(config, model->config());
   Ledger counted(true);
   WeightStore planned(model, device->makeWeightPlace(counted));
   ThreadPool pool(wanted.threads > 0 ? wanted.threads : threads);  // scratch is per thread
@@ -159,7 +147,7 @@ Status EngineCore::fits(const Config& config, const SessionOptions& wanted, int 
   if (!memory) return Done{};
   const auto planned = rehearsed(config, wanted, context, context);
   if (!planned) return planned.error();
-  const int64_t weights = store.bytesToMake(weightTarget(*model, resolved(config).config, options.calibrationSample));
+  const int64_t weights = store.bytesToMake(weightTarget(*model, resolve(config, model->config()).config, options.calibrationSample));
   const int64_t cache = planned->onDevice[static_cast<size_t>(MemoryTag::kv)];
   int64_t rest = 0;
   for (const int64_t bytes : planned->onDevice) rest += bytes;

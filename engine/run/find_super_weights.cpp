@@ -10,8 +10,8 @@
 
 namespace winnow {
 
-Result<std::vector<SuperWeight>> findSuperWeights(Session& session, const Progress& progress) {
-  const auto found = EngineCore::inside(session).core->superWeights(progress);
+Result<std::vector<SuperWeight>> findSuperWeights(const Engine& engine, const Progress& progress) {
+  const auto found = EngineCore::of(engine).superWeights(progress);
   if (!found) return found.error();
   return **found;
 }

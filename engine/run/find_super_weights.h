@@ -7,8 +7,8 @@
 
 namespace winnow {
 
-// Weights of down projections that a session's model can't do without, in the order they were found; empty when none stands out. Searched
-// once per engine, with the values of the file, whatever the session's configuration: a forward pass each, blocking.
-Result<std::vector<SuperWeight>> findSuperWeights(Session& session, const Progress& progress);
+// Weights of down projections that a model can't do without, in the order they were found; empty when none stands out. Searched once per
+// engine, with the values of the file: a forward pass each, blocking. [any thread]
+Result<std::vector<SuperWeight>> findSuperWeights(const Engine& engine, const Progress& progress);
 
 }  // namespace winnow

@@ -8,7 +8,7 @@ namespace winnow {
 Result<HostWeights> hostWeights(const Engine& engine, const Config& config, ThreadPool& pool, const Progress& progress) {
   EngineCore& core = EngineCore::of(engine);
   HostWeights out;
-  out.effective = core.resolved(config);
+  out.effective = resolve(config, core.model->config());
   out.target = weightTarget(*core.model, out.effective.config, core.options.calibrationSample);
   for (const Adjustment& each : out.target.adjustments) out.effective.adjustments.push_back(each);
   auto built = core.device->memory() ? WeightStore(core.model, core.ledger).build(out.target, pool, core.measurements(), progress)

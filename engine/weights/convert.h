@@ -40,13 +40,6 @@ struct MethodInputs {
   std::vector<SuperWeight> super;  // of this matrix
 };
 
-// What a packed weight lacks of its exact value.
-struct WeightCorrection {
-  int row, column;
-  float delta;
-  bool operator==(const WeightCorrection&) const = default;
-};
-
 // Master rows as f32, [count, cols], scaled.
 void decodeScaled(const MasterTensor& tensor, int64_t row, int64_t count, const InputScaling& scaling, float* out);
 

@@ -70,4 +70,11 @@ void unpackTile(const Matrix& matrix, int tile, uint8_t* q);
 // One row as f32, any storage. Slow and simple: reference, embedding look-up, statistics.
 void dequantizeRow(const Matrix& matrix, int row, float* out);
 
+// What a packed weight lacks of its exact value.
+struct WeightCorrection {
+  int row, column;
+  float delta;
+  bool operator==(const WeightCorrection&) const = default;
+};
+
 }  // namespace winnow

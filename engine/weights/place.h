@@ -59,7 +59,6 @@ class WeightPlace {
  public:
   virtual ~WeightPlace() = default;
   virtual bool planning() const = 0;
-  virtual bool corrects() const { return false; }  // whether products with its matrices mind WeightVersion::corrections
   // Throws std::bad_alloc when memory is out. On a planning ledger memory is counted only.
   virtual Converted make(const WeightWork& work, WeightVersion& out) = 0;
   virtual int64_t bytes(const MasterTensor& tensor, const Recipe& recipe) const = 0;  // that make() allocates
@@ -70,7 +69,6 @@ class HostPlace final : public WeightPlace {
  public:
   explicit HostPlace(Ledger& ledger) : ledger_(ledger) {}
   bool planning() const override { return ledger_.planning(); }
-  bool corrects() const override { return true; }
   Converted make(const WeightWork& work, WeightVersion& out) override;
   int64_t bytes(const MasterTensor& tensor, const Recipe& recipe) const override;
 

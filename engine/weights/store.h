@@ -58,7 +58,6 @@ class WeightStore {
   // Makes what is missing and returns the set. Thread-safe; the pool is the caller's. Errors: cancelled, no memory, no calibration.
   Result<std::shared_ptr<const WeightSet>> build(const WeightTarget& target, ThreadPool& pool, const Measurements& measurements,
                                                  const Progress& progress);
-  bool corrects() const { return place_->corrects(); }
   int64_t bytesToMake(const WeightTarget& target);  // of the versions nobody holds yet
 
  private:

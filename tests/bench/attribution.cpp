@@ -19,10 +19,12 @@
 #include "engine/attribute/agreement.h"
 #include "engine/attribute/attribute.h"
 #include "engine/text/tokenizer.h"
+#include "tests/bench/bench.h"
 
 namespace {
 
 using namespace winnow;
+using namespace winnow::bench;
 
 struct Opened {
   std::shared_ptr<Engine> engine;
@@ -30,23 +32,12 @@ struct Opened {
   const Tokenizer& tokenizer() const { return *engine->tokenizer(); }
 };
 
-[[noreturn]] void stop(const std::string& message) {
-  std::fprintf(stderr, "bench_attribution: %s\n", message.c_str());
-  std::exit(1);
-}
-
-template <class T>
-T take(Result<T> result) {
-  if (!result) stop(result.error().message);
-  return std::move(*result);
-}
-
 // context: tokens, 0 = the model's own. A proxy gets the target's, also where it was trained on less.
 Opened open(const std::string& path, int context = 0) {
   Opened out;
-  out.engine = take(Engine::create(take(Model::open(path)), EngineOptions{}));
+  out.engine = need(Engine::create(need(Model::open(path)), EngineOptions{}));
   if (!out.engine->tokenizer()) stop(path + " holds no tokenizer.");
-  out.session = take(out.engine->createSession(Config(), {.context = context}, Progress{}));
+  out.session = need(out.engine->createSession(Config(), {.context = context}, Progress{}));
   return out;
 }
 
@@ -55,11 +46,6 @@ std::vector<int> numbers(const std::string& words) {
   std::istringstream in(words);
   for (std::string one; std::getline(in, one, ',');) out.push_back(std::max(1, std::atoi(one.c_str())));
   return out;
-}
-
-double median(std::vector<double> values) {
-  std::ranges::sort(values);
-  return values[values.size() / 2];
 }
 
 // Equal sentences, no two of them the same.
@@ -97,7 +83,7 @@ int speed(const std::string& path, int sources, int rounds) {
       request.method = ways[way].method;
       request.together = ways[way].together;
       const std::clock_t began = std::clock();
-      results[way] = take(attribute(*model.session, model.tokenizer(), request, {}));
+      results[way] = need(attribute(*model.session, model.tokenizer(), request, {}));
       cpu[way] = 1000.0 * static_cast<double>(std::clock() - began) / CLOCKS_PER_SEC * results[way].ms / (results[way].ms + results[way].noiseMs);
     }
     std::printf("round %d:", round + 1);
@@ -185,7 +171,7 @@ std::vector<Contender> contenders(bool proxy, const std::vector<int>& keeps) {
     Contender one{name, withProxy};
     one.settings.method = method;
     one.settings.samples = samples;
-    one.settings.attribot = take(parseTricks(tricks));
+    one.settings.attribot = need(parseTricks(tricks));
     one.settings.attribot.keepParagraphs = std::max(1, paragraphs);
     one.settings.attribot.keepSources = std::max(1, kept);
     one.paragraphs = paragraphs;
@@ -251,10 +237,10 @@ int quality(const std::string& path, const std::string& file, int most, const st
     }
     if (!example.request.response) {  // every method is asked about the same text
       example.request.method = "attention";
-      example.request.response = take(attribute(*model.session, model.tokenizer(), example.request, {})).response;
+      example.request.response = need(attribute(*model.session, model.tokenizer(), example.request, {})).response;
     }
     example.request.method = "loo";
-    const auto exact = take(attribute(*model.session, model.tokenizer(), example.request, {}));
+    const auto exact = need(attribute(*model.session, model.tokenizer(), example.request, {}));
     ++examples;
     dropped += example.dropped;
     sources += static_cast<int>(exact.sources.size());
@@ -264,7 +250,7 @@ int quality(const std::string& path, const std::string& file, int most, const st
       request.method = one.settings.method;
       request.samples = one.settings.samples;
       request.attribot = one.settings.attribot;
-      compare(one.sum, exact, take(attribute(*model.session, model.tokenizer(), request, {}, {}, one.proxy ? &*proxy : nullptr)));
+      compare(one.sum, exact, need(attribute(*model.session, model.tokenizer(), request, {}, {}, one.proxy ? &*proxy : nullptr)));
     }
   }
   if (examples == 0) stop("no example fits the model's context.");

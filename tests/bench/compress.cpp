@@ -3,7 +3,6 @@
 // the calibration did not see.
 //   bench_compress MODEL TEXT CALIBRATION [--context N] [--chunks N] [--tokens N] [--bits 4,3,2] [--set knob=value]... [--only NAME,..]
 // A configuration is named METHOD or METHOD+VARIANT as printed.
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
@@ -16,10 +15,12 @@
 #include "engine/evaluate/perplexity.h"
 #include "engine/run/engine.h"
 #include "engine/text/tokenizer.h"
+#include "tests/bench/bench.h"
 
 namespace {
 
 using namespace winnow;
+using namespace winnow::bench;
 using Settings = std::vector<std::pair<std::string, std::string>>;
 
 struct Variant {
@@ -40,17 +41,6 @@ struct Options {
   std::vector<std::string> bits = {"4", "3", "2"};
   Settings set;
 };
-
-[[noreturn]] void stop(const std::string& message) {
-  std::fprintf(stderr, "bench_compress: %s\n", message.c_str());
-  std::exit(1);
-}
-
-template <class T>
-T take(Result<T> result) {
-  if (!result) stop(result.error().message);
-  return std::move(*result);
-}
 
 std::vector<std::string> words(const std::string& text) {
   std::vector<std::string> out;
@@ -88,18 +78,18 @@ Options parse(int argc, char** argv) {
 
 class Meter {
  public:
-  explicit Meter(const Options& options) : options_(options), engine_(take(Engine::create(take(Model::open(options.model)), EngineOptions{}))) {
+  explicit Meter(const Options& options) : options_(options), engine_(need(Engine::create(need(Model::open(options.model)), EngineOptions{}))) {
     if (!engine_->tokenizer()) stop(options.model + " holds no tokenizer.");
     std::ifstream in(options.text, std::ios::binary);
     text_.assign(std::istreambuf_iterator<char>(in), {});
     if (text_.empty()) stop(options.text + " can't be read.");
-    baseline_ = take(engine_->createSession(Config(), {.context = options.context}, Progress{}));
+    baseline_ = need(engine_->createSession(Config(), {.context = options.context}, Progress{}));
     request_.context = options.context;
     request_.chunks = options.chunks;
   }
 
   void baseline() {
-    const auto result = take(measurePerplexity(*baseline_, nullptr, *engine_->tokenizer(), text_, request_, {}));
+    const auto result = need(measurePerplexity(*baseline_, nullptr, *engine_->tokenizer(), text_, request_, {}));
     std::printf("%s, %s, %s, %lld predictions; calibrated on %d tokens of %s\n\n", options_.model.c_str(), options_.text.c_str(), result.protocol.c_str(),
                 static_cast<long long>(result.count), options_.tokens, options_.calibration.c_str());
     std::printf("| bits | method | perplexity | mean KLD | 99 %% KLD | same top token | prepared in |\n|---|---|---|---|---|---|---|\n");
@@ -111,11 +101,11 @@ class Meter {
     Settings all = {{"weights.bits", bits}, {"calibration.text", options_.calibration}, {"calibration.tokens", std::to_string(options_.tokens)}};
     all.insert(all.end(), variant.settings.begin(), variant.settings.end());
     all.insert(all.end(), options_.set.begin(), options_.set.end());
-    for (const auto& [name, value] : all) config = take(config.parsed(name, value));
-    const auto start = std::chrono::steady_clock::now();
-    const auto session = take(engine_->createSession(config, {.context = options_.context}, Progress{}));
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    const auto result = take(measurePerplexity(*session, baseline_.get(), *engine_->tokenizer(), text_, request_, {}));
+    for (const auto& [name, value] : all) config = need(config.parsed(name, value));
+    const auto start = Clock::now();
+    const auto session = need(engine_->createSession(config, {.context = options_.context}, Progress{}));
+    const double seconds = secondsSince(start);
+    const auto result = need(measurePerplexity(*session, baseline_.get(), *engine_->tokenizer(), text_, request_, {}));
     std::printf("| %s | %s | %.4f ± %.4f | %.5f ± %.5f | %.4f | %.2f %% | %.2f s |\n", bits.c_str(), variant.name, result.perplexity, result.stderror,
                 result.kld->mean, result.kld->meanStderr, result.kld->p99, 100 * result.kld->top1, seconds);
     for (const Adjustment& adjustment : session->effective()->adjustments)

@@ -4,7 +4,6 @@
 // figures hold, though not the shares, as the roofline is always taken from the clock. Rounds of roofline and kernel alternate; medians are
 // printed, and the median of the rounds' ratios. A mat-vec streams 256 MiB of weights from memory.
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -19,9 +18,11 @@
 #include "engine/cpu/ops.h"
 #include "engine/quantize/method.h"
 #include "engine/weights/blocks.h"
+#include "tests/bench/bench.h"
 
 using namespace winnow;
 using namespace winnow::cpu;
+using namespace winnow::bench;
 
 namespace {
 
@@ -39,14 +40,10 @@ double cpuSeconds() {
   return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_nsec) * 1e-9;
 }
 double seconds(const Options& options, const std::function<void()>& work) {
-  const auto start = std::chrono::steady_clock::now();
+  const auto start = Clock::now();
   const double cpu = cpuSeconds();
   work();
-  return options.cpuTime ? cpuSeconds() - cpu : std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-double median(std::vector<double> v) {
-  std::nth_element(v.begin(), v.begin() + static_cast<std::ptrdiff_t>(v.size() / 2), v.end());
-  return v[v.size() / 2];
+  return options.cpuTime ? cpuSeconds() - cpu : secondsSince(start);
 }
 
 // Rate of `kernel` and its share of `roof`, alternating. One repetition of the kernel moves `amount` (GB or GFLOP).

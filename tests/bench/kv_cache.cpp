@@ -11,12 +11,12 @@
 #include <vector>
 
 #include "engine/cpu/kv_cache.h"
+#include "tests/bench/bench.h"
 
 using namespace winnow;
+using namespace winnow::bench;
 
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 struct Case {
   const char* name;
@@ -26,11 +26,6 @@ struct Case {
   std::vector<double> ms;
   double sealMs = 0;
 };
-
-double median(std::vector<double> v) {
-  std::nth_element(v.begin(), v.begin() + static_cast<std::ptrdiff_t>(v.size() / 2), v.end());
-  return v[v.size() / 2];
-}
 
 void bench(cpu::Context& context, int rounds, int slots) {
   ModelConfig model;

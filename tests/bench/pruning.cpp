@@ -5,7 +5,6 @@
 //   bench_pruning layers MODEL --text F ...       the same for dropped layers, with time per token, memory and the influence of each layer.
 //   bench_pruning ratio MODEL [--rounds N] ...    seconds from asking for another ratio to the moment a token may use it.
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
@@ -17,26 +16,12 @@
 #include "engine/evaluate/perplexity.h"
 #include "engine/prune/layer_drop.h"
 #include "engine/prune/method.h"
+#include "tests/bench/bench.h"
 
 using namespace winnow;
+using namespace winnow::bench;
 
 namespace {
-
-using Clock = std::chrono::steady_clock;
-double secondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
-
-[[noreturn]] void fail(const std::string& message) {
-  std::fprintf(stderr, "%s\n", message.c_str());
-  std::exit(1);
-}
-template <class T>
-T need(Result<T> result) {
-  if (!result) fail(result.error().message);
-  return std::move(*result);
-}
-void need(const Status& status) {
-  if (!status) fail(status.error().message);
-}
 
 struct Options {
   std::string part, model, text, calibration;
@@ -62,9 +47,9 @@ Options parse(int argc, char** argv) {
     else if (arg == "--threads") options.threads = std::max(1, std::atoi(value.c_str()));
     else if (arg == "--set" && value.find('=') != std::string::npos)
       options.config = need(options.config.parsed(value.substr(0, value.find('=')), value.substr(value.find('=') + 1)));
-    else fail("unknown option " + arg);
+    else stop("unknown option " + arg);
   }
-  if (plain.size() != 2) fail("usage: bench_pruning quality|layers|ratio MODEL [--text F] [--calibration F] [--context N] [--chunks N] [--rounds N] [--set knob=value]...");
+  if (plain.size() != 2) stop("usage: bench_pruning quality|layers|ratio MODEL [--text F] [--calibration F] [--context N] [--chunks N] [--rounds N] [--set knob=value]...");
   options.part = plain[0];
   options.model = plain[1];
   if (!options.calibration.empty()) options.config = need(options.config.parsed("calibration.text", options.calibration));
@@ -76,8 +61,8 @@ class Meter {
   Meter(std::shared_ptr<Engine> engine, const Options& options) : engine_(std::move(engine)), options_(options) {
     std::ifstream in(options.text, std::ios::binary);
     text_.assign(std::istreambuf_iterator<char>(in), {});
-    if (text_.empty()) fail("--text " + options.text + " is missing or empty");
-    if (!engine_->tokenizer()) fail("the model has no vocabulary");
+    if (text_.empty()) stop("--text " + options.text + " is missing or empty");
+    if (!engine_->tokenizer()) stop("the model has no vocabulary");
     SessionOptions session;
     session.context = options.context;
     baseline_ = need(engine_->createSession(Config(), session, {}));
@@ -213,6 +198,6 @@ int main(int argc, char** argv) {
   else if (options.part == "ratio")
     benchRatio(engine, options);
   else
-    fail("unknown part " + options.part);
+    stop("unknown part " + options.part);
   return 0;
 }

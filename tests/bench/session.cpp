@@ -4,7 +4,6 @@
 // every token stored and with every operation timed and stored, in alternation; medians of ms per token. requantize: seconds from asking for
 // another number of weight bits to the moment a token may use them.
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -15,13 +14,12 @@
 
 #include "engine/run/engine.h"
 #include "storage/session_file.h"
+#include "tests/bench/bench.h"
 
 using namespace winnow;
+using namespace winnow::bench;
 
 namespace {
-
-using Clock = std::chrono::steady_clock;
-double secondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 struct Options {
   std::string model;
@@ -42,20 +40,6 @@ std::string spread(const std::vector<double>& v, const char* format) {
     return std::string(text);
   };
   return at(0.5) + " [" + at(0) + ", " + at(1) + "]";
-}
-
-template <class T>
-T need(Result<T> result) {
-  if (!result) {
-    std::fprintf(stderr, "%s\n", result.error().message.c_str());
-    std::exit(1);
-  }
-  return std::move(*result);
-}
-void need(const Status& status) {
-  if (status) return;
-  std::fprintf(stderr, "%s\n", status.error().message.c_str());
-  std::exit(1);
 }
 
 std::unique_ptr<Session> makeSession(Engine& engine, const Config& config, const Options& options) {

@@ -1,16 +1,13 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// The same sessions on the CPU and on the GPU: teacher-forced logits, greedy text, changes in mid-generation, memory.
-//
-// The bound. Between roundings both compute in f32 and differ by some 1e-6 of the norm. Keys, values and 16-bit or 8-bit activations are
-// rounded, and a value that lies next to the middle between two neighbours may go apart: by one step, 2^-10 of it for f16 and 1/127 of
-// the largest of its group for int8 (2^-7 for bf16). About one in 1e6 * 2^-11, that is a few in a thousand, lies so. A difference of norm
-// 2^-10 |logits| (1/127 with int8, 2^-8 with bf16, where steps are eight times as wide and as many) would need a step in all of them.
+// The same sessions on the CPU and on the GPU: teacher-forced logits within tests/support/device_bounds.h, greedy text, changes in
+// mid-generation, memory.
 #include <cuda_runtime.h>
 
 #include <filesystem>
 
 #include "engine/cuda/memory.h"
 #include "tests/cuda_device/report.h"
+#include "tests/support/device_bounds.h"
 #include "tests/support/engine.h"
 #include "tests/support/random_model.h"
 #include "tests/support/shapes.h"
@@ -22,11 +19,6 @@ using test::Settings;
 using test::value;
 
 constexpr int kContext = 256, kPrompt = 40, kSteps = 24;
-
-double boundOf(DType type, const std::string& mode) {
-  if (mode == "int8") return 1.0 / 127;
-  return type == DType::bf16 ? 0x1p-8 : 0x1p-10;
-}
 
 struct Side {
   std::shared_ptr<Engine> engine;
@@ -47,7 +39,7 @@ Side open(const std::shared_ptr<const Model>& model, const char* device, const S
 
 // How far rows of logits are apart, and whether the top token is the same wherever the gap is larger than twice that.
 struct Distance {
-  double worst = 0;
+  double worst = 0, first = 0;  // of all rows, of the first
   bool sameTop = true, finite = true;
   int rows = 0;
 
@@ -60,7 +52,9 @@ struct Distance {
       norm += double{expected[i]} * expected[i];
       largest = std::max(largest, std::fabs(d));
     }
-    worst = std::max(worst, std::sqrt(difference / norm));
+    const double apart = std::sqrt(difference / norm);
+    if (rows == 0) first = apart;
+    worst = std::max(worst, apart);
     const size_t best = static_cast<size_t>(test::best(expected));
     for (size_t i = 0; i < found.size(); ++i)
       if (i != best && double{expected[best]} - expected[i] > 2 * largest) sameTop = sameTop && found[best] > found[i];
@@ -78,7 +72,8 @@ void step(const Side& cpu, const Side& gpu, int32_t token, Distance& distance) {
   distance.add(cpu.session->logits(), gpu.session->logits());
 }
 
-void compareLogits(Recorder& recorder, const std::string& name, const std::shared_ptr<const Model>& model, const Settings& settings, double bound) {
+// The distance of the first row.
+double compareLogits(Recorder& recorder, const std::string& name, const std::shared_ptr<const Model>& model, const Settings& settings, double bound) {
   const Side cpu = open(model, "cpu", settings), gpu = open(model, "cuda", settings);
   const auto tokens = test::someTokens(kPrompt + kSteps, model->config().vocab);
   const std::span<const int32_t> prompt(tokens.data(), kPrompt);
@@ -94,7 +89,8 @@ void compareLogits(Recorder& recorder, const std::string& name, const std::share
   }));
   for (int i = kPrompt; i < kPrompt + kSteps; ++i) step(cpu, gpu, tokens[static_cast<size_t>(i)], decode);
   recorder.check(prefill.within(bound) && decode.within(bound) && prefill.rows == kPrompt, name, "prompt " + prefill.text() + ", steps " + decode.text(),
-                 {{"prompt", prefill.worst}, {"steps", decode.worst}, {"bound", bound}});
+                 {{"first", prefill.first}, {"prompt", prefill.worst}, {"steps", decode.worst}, {"bound", bound}});
+  return prefill.first;
 }
 
 std::string starterPath() {
@@ -202,22 +198,38 @@ void surviveFullDevice(Recorder& recorder) {
 }  // namespace
 
 void runLogits(Recorder& recorder) {
+  using test::kBound, test::kBf16Bound, test::kInt8Bound, test::codesBound;
+  int firstRows = 0, exactFirstRows = 0;  // where a step of int8 or of a code cannot have gone apart yet, or hardly can
   for (const std::string& family : test::families()) {
     const ModelConfig config = test::familyConfig(family);
-    const auto compare = [&](const std::string& what, DType type, const Settings& settings, const std::string& mode) {
+    const auto compare = [&](const std::string& what, DType type, const Settings& settings, double bound) {
       const std::string name = family + " " + what;
-      recorder.run(name, 1, [&] { compareLogits(recorder, name, test::randomModel(config, type), settings, boundOf(type, mode)); });
+      recorder.run(name, 1, [&] {
+        const double first = compareLogits(recorder, name, test::randomModel(config, type), settings, bound);
+        if (bound <= kBf16Bound) return;
+        ++firstRows;
+        exactFirstRows += first <= kBound;
+      });
     };
-    compare("f32", DType::f32, {}, "");
-    compare("f16", DType::f16, {}, "");
-    compare("bf16", DType::bf16, {}, "");
-    for (const char* bits : {"8", "6", "5", "4", "3", "2"}) compare(std::string(bits) + " bit", DType::f32, {{"weights.bits", bits}}, "");
-    for (const char* bits : {"8", "4"}) compare(std::string(bits) + " bit int8", DType::f32, {{"weights.bits", bits}, {"compute.activations", "int8"}}, "int8");
-    compare("4 bit g64 asymmetric", DType::f32, {{"weights.bits", "4"}, {"weights.group", "64"}, {"weights.symmetric", "false"}}, "");
-    compare("pruned", DType::f32, {{"prune.ratio", "0.5"}}, "");
-    compare("shared", DType::f32, {{"share.block", "2"}, {"share.first", "0"}, {"share.last", "0"}}, "");
-    compare("streaming cache", DType::f32, {{"kv.policy", "streaming"}, {"kv.budget", "32"}, {"kv.interval", "4"}}, "");
+    compare("f32", DType::f32, {}, kBound);
+    compare("f16", DType::f16, {}, kBound);
+    compare("bf16", DType::bf16, {}, kBf16Bound);
+    for (const char* bits : {"8", "6", "5", "4", "3", "2"}) compare(std::string(bits) + " bit", DType::f32, {{"weights.bits", bits}}, kBound);
+    for (const char* bits : {"8", "4"}) compare(std::string(bits) + " bit int8", DType::f32, {{"weights.bits", bits}, {"compute.activations", "int8"}}, kInt8Bound);
+    compare("4 bit g64 asymmetric", DType::f32, {{"weights.bits", "4"}, {"weights.group", "64"}, {"weights.symmetric", "false"}}, kBound);
+    compare("pruned", DType::f32, {{"prune.ratio", "0.5"}}, kBound);
+    compare("shared", DType::f32, {{"share.block", "2"}, {"share.first", "0"}, {"share.last", "0"}}, kBound);
+    for (const char* policy : {"streaming", "h2o", "tova", "snapkv"})
+      compare(policy + std::string(" cache"), DType::f32, {{"kv.policy", policy}, {"kv.budget", "32"}, {"kv.interval", "4"}}, kBound);
+    for (const int bits : {8, 4, 3, 2})
+      for (const char* quantizer : {"per_token", "kivi"}) {
+        const std::string width = std::to_string(bits);
+        const Settings format = {{"kv.k_bits", width}, {"kv.v_bits", width}, {"kv.quantizer", quantizer}, {"kv.rotate", bits == 4 ? "true" : "false"}};
+        compare(width + " bit cache " + quantizer, DType::f32, format, codesBound(bits));
+      }
   }
+  recorder.check(2 * exactFirstRows >= firstRows, "first rows of int8 and quantized caches", "at least half within the bound of 16 bits",
+                 {{"rows", static_cast<double>(firstRows)}, {"within", static_cast<double>(exactFirstRows)}});
   recorder.run("greedy starter f32", 5, [&] { compareGreedy(recorder); });
 }
 
@@ -236,6 +248,7 @@ void runSwaps(Recorder& recorder) {
                                                         {"pruned", {{"prune.ratio", "0.3"}}},
                                                         {"streaming cache", {{"kv.policy", "streaming"}, {"kv.budget", "24"}, {"kv.interval", "1"}}},
                                                         {"shared", {{"share.block", "2"}, {"share.first", "0"}, {"share.last", "0"}}},
+                                                        {"8 bit cache", {{"kv.k_bits", "8"}, {"kv.v_bits", "8"}}},
                                                         {"as it was", {}}};
     for (const auto& [what, settings] : changes) {
       Distance distance;
@@ -245,7 +258,7 @@ void runSwaps(Recorder& recorder) {
       }
       for (int i = 0; i < 6; ++i) step(cpu, gpu, tokens[at++], distance);
       // What was rounded apart before stays in the cache: the int8 steps bound all that follow.
-      const double bound = std::string(what) == "as it is" || std::string(what) == "4 bit" ? 0x1p-10 : 1.0 / 127;
+      const double bound = std::string(what) == "as it is" || std::string(what) == "4 bit" ? test::kBound : test::kInt8Bound;
       recorder.check(distance.within(bound), std::string("change: ") + what, distance.text(), {{"distance", distance.worst}, {"bound", bound}});
     }
   });

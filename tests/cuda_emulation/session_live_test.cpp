@@ -107,11 +107,6 @@ TEST(rewinding_forgets_and_feeds_again) {
   both.expectSameCache();
 }
 
-// A code that lies next to the middle between two neighbours may go apart by one step, 1/(2^bits - 1) of its group's range, which is at most
-// twice the group's norm. Few do, but each moves what attention gives by more than 2^-10: rows behind one hold this bound alone. The pages
-// themselves are compared byte for byte in sealed_test.cpp; rows before the first sealed page, here too, within the bound of 16 bits.
-double codesBound(int bits) { return 2.0 / ((1 << bits) - 1); }
-
 TEST(quantized_pages_hold_and_evict_the_same_slots) {
   for (const char* quantizer : {"per_token", "kivi"})
     for (const char* policy : {"full", "streaming", "h2o", "snapkv", "random"}) {

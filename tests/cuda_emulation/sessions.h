@@ -1,26 +1,16 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // Two sessions of one model and configuration, on the CPU and on the (emulated) device, fed the same tokens.
-//
-// The bound. Between roundings both compute in f32 and differ by some 1e-6 of the norm. Keys, values and 16-bit activations are rounded, and
-// a value that lies next to the middle between two neighbours may go apart by one step, 2^-10 of it for f16. About one in 1e6 * 2^-11, that
-// is a few in a thousand, lies so. A difference of norm 2^-10 |logits| would need a step in all of them.
-//
-// Steps of int8 are 1/127 of the largest of a group of 32, and one of them moves others of the next layer, and of every later row, over their
-// own middles: after the first step apart two sessions differ as much as int8 differs from f32 (about 1 %). So all that holds for every row
-// is the bound of steps in all values, sqrt(32) / 127 (a group's norm is at least its largest). What tells int8 from anything else is a row
-// before the first step apart: with some 550 values a row and 1e-6 * 127 steps each, seven rows in eight have none. See firstRow.
-// The top token is the same wherever the gap is larger.
+// The top token is the same wherever the gap is larger than the bound of tests/support/device_bounds.h.
 #pragma once
 #ifdef WINNOW_ON_DEVICE
 #include "tests/cuda_device/stand_in.h"
 #else
 #include "tests/cuda_emulation/emulator.h"
 #endif
+#include "tests/support/device_bounds.h"
 #include "tests/support/engine.h"
 
 namespace winnow::test {
-
-constexpr double kBound = 0x1p-10, kInt8Bound = 5.66 / 127;
 
 inline std::shared_ptr<const Model> openFamily([[maybe_unused]] const std::string& family) {
 #ifdef WINNOW_HAS_HUGGINGFACE

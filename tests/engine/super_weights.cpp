@@ -2,45 +2,12 @@
 // Super weights planted in a random model: found, kept exact at any width, taken away.
 #include "engine/run/find_super_weights.h"
 #include "engine/weights/store.h"
-#include "tests/support/engine.h"
+#include "tests/support/planted.h"
 
 using namespace winnow;
 using namespace winnow::test;
 
 namespace {
-
-constexpr int kLayer = 1, kRow = 17, kColumn = 9;
-constexpr float kValue = 6;
-
-// Writes values over those of a row in the file, which holds these bytes once.
-void overwrite(std::string& file, const MasterTensor& tensor, int row, const std::vector<float>& values) {
-  const std::string_view old(reinterpret_cast<const char*>(tensor.directRow(row)), values.size() * sizeof(float));
-  const size_t at = file.find(old);
-  if (at == std::string::npos) throw std::runtime_error("the row is not in the file");
-  std::memcpy(file.data() + at, values.data(), old.size());
-}
-
-// One channel of layer 1 that is large whatever the text, and one weight that reads it.
-std::string planted() {
-  const std::string path = (scratch() / "planted.gguf").string();
-  if (std::filesystem::exists(path)) return path;
-  const auto model = value(Model::open(sharedData(kRandom)));
-  std::string file = readFile(sharedData(kRandom));
-  for (const TensorRole role : {TensorRole::gate, TensorRole::up}) {
-    const MasterTensor& tensor = *model->find(role, kLayer);
-    std::vector<float> row(static_cast<size_t>(tensor.cols));
-    Model::decodeRows(tensor, kColumn, 1, row.data());
-    for (float& w : row) w *= 40;
-    overwrite(file, tensor, kColumn, row);
-  }
-  const MasterTensor& down = *model->find(TensorRole::down, kLayer);
-  std::vector<float> row(static_cast<size_t>(down.cols));
-  Model::decodeRows(down, kRow, 1, row.data());
-  row[kColumn] = kValue;
-  overwrite(file, down, kRow, row);
-  std::ofstream(path, std::ios::binary) << file;
-  return path;
-}
 
 std::shared_ptr<Engine> openPlanted(int threads = 2) {
   EngineOptions options;
@@ -52,18 +19,18 @@ std::shared_ptr<Engine> openPlanted(int threads = 2) {
 }  // namespace
 
 TEST(a_planted_super_weight_is_found) {
-  const auto found = value(findSuperWeights(*makeSession(openPlanted()), {}));
+  const auto found = value(findSuperWeights(*openPlanted(), {}));
   EXPECT(!found.empty());
   if (found.empty()) return;
-  EXPECT(found[0].layer == kLayer && found[0].row == kRow && found[0].column == kColumn, found[0].layer, found[0].row, found[0].column);
-  EXPECT_EQ(found[0].value, kValue);
-  EXPECT(std::fabs(found[0].output) > 0.5f * kValue * std::fabs(found[0].activation), found[0].output, found[0].activation);
-  EXPECT(value(findSuperWeights(*makeSession(openEngine(kRandom)), {})).empty());  // nothing stands out in the model it was planted in
+  EXPECT(found[0].layer == kPlantedLayer && found[0].row == kPlantedRow && found[0].column == kPlantedColumn, found[0].layer, found[0].row, found[0].column);
+  EXPECT_EQ(found[0].value, kPlantedValue);
+  EXPECT(std::fabs(found[0].output) > 0.5f * kPlantedValue * std::fabs(found[0].activation), found[0].output, found[0].activation);
+  EXPECT(value(findSuperWeights(*openEngine(kRandom), {})).empty());  // nothing stands out in the model it was planted in
 }
 
 TEST(kept_weights_are_exact_at_any_width) {
   const auto engine = openPlanted();
-  const auto found = value(findSuperWeights(*makeSession(engine), {}));
+  const auto found = value(findSuperWeights(*engine, {}));
   Ledger ledger;
   WeightStore store(value(Model::open(planted())), ledger);
   ThreadPool pool(2);
@@ -74,15 +41,15 @@ TEST(kept_weights_are_exact_at_any_width) {
   for (const char* bits : {"8", "4", "3", "2"}) {
     const Config config = resolve(configure({{"weights.bits", bits}, {"weights.super", "keep"}}), model->config()).config;
     const auto set = value(store.build(weightTarget(*model, config, ""), pool, measured, {}));
-    const LayerWeights& layer = set->layers[kLayer];
+    const LayerWeights& layer = set->layers[kPlantedLayer];
     EXPECT(layer.downCorrections && !layer.downCorrections->empty());
     if (!layer.downCorrections) continue;
     std::vector<float> row(static_cast<size_t>(layer.down->cols));
     for (const WeightCorrection& weight : *layer.downCorrections) {
-      if (weight.row != kRow || weight.column != kColumn) continue;
-      dequantizeRow(*layer.down, kRow, row.data());
-      EXPECT_NEAR(row[kColumn] + weight.delta, kValue, 1e-6);
-      EXPECT(std::fabs(row[kColumn]) < 1, row[kColumn]);  // its group has a grid for the others
+      if (weight.row != kPlantedRow || weight.column != kPlantedColumn) continue;
+      dequantizeRow(*layer.down, kPlantedRow, row.data());
+      EXPECT_NEAR(row[kPlantedColumn] + weight.delta, kPlantedValue, 1e-6);
+      EXPECT(std::fabs(row[kPlantedColumn]) < 1, row[kPlantedColumn]);  // its group has a grid for the others
     }
     EXPECT(!set->layers[0].downCorrections);
   }
