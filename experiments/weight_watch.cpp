@@ -3,6 +3,7 @@
 
 #include <QCoreApplication>
 
+#include "engine/run/find_super_weights.h"
 #include "engine/run/host_weights.h"
 #include "engine/weights/converter.h"
 
@@ -34,7 +35,7 @@ void WeightWatch::setEngine(std::shared_ptr<Engine> engine) {
   changed_.wait(lock, [this] { return !busy_; });
   engine_ = std::move(engine);
   config_.reset();
-  reportWanted_ = false;
+  reportWanted_ = superWanted_ = false;
   histogramWanted_ = shown_ = -1;
 }
 
@@ -62,9 +63,15 @@ void WeightWatch::showHistogram(int tensor) {
   changed_.notify_all();
 }
 
+void WeightWatch::findSuperWeights() {
+  std::scoped_lock lock(mutex_);
+  superWanted_ = true;
+  changed_.notify_all();
+}
+
 void WeightWatch::stop() {
   std::scoped_lock lock(mutex_);
-  reportWanted_ = false;
+  reportWanted_ = superWanted_ = false;
   histogramWanted_ = -1;
   config_.reset();
   current_.request_stop();
@@ -77,48 +84,57 @@ void WeightWatch::loop(const std::stop_token& end) {
     current_ = std::stop_source();
     busy_ = true;
     const std::stop_token stop = current_.get_token();
-    const auto engine = engine_;
-    const Config config = *config_;
-    const bool report = reportWanted_;
-    const int tensor = report ? -1 : histogramWanted_;
+    using Kind = Question::Kind;
+    Question question{reportWanted_ ? Kind::report : superWanted_ ? Kind::superWeights : Kind::histogram, engine_, *config_, histogramWanted_};
     lock.unlock();
-    answer(engine, config, tensor, report, stop);
+    answer(question, {[this](double fraction, std::string_view what) {
+                        observer_.onProgress(fraction, QString::fromUtf8(what.data(), static_cast<qsizetype>(what.size())));
+                      },
+                      stop});
+    question.engine.reset();
     lock.lock();
     busy_ = false;
     if (!stop.stop_requested()) {
-      if (report) reportWanted_ = false;
-      if (tensor >= 0 && tensor == histogramWanted_) histogramWanted_ = -1;
+      if (question.kind == Kind::report) reportWanted_ = false;
+      if (question.kind == Kind::superWeights) superWanted_ = false;
+      if (question.kind == Kind::histogram && question.tensor == histogramWanted_) histogramWanted_ = -1;
     }
     changed_.notify_all();
   }
 }
 
-void WeightWatch::answer(const std::shared_ptr<Engine>& engine, const Config& config, int tensor, bool report, const std::stop_token& stop) {
-  const Progress progress{[this](double fraction, std::string_view what) {
-                            observer_.onProgress(fraction, QString::fromUtf8(what.data(), static_cast<qsizetype>(what.size())));
-                          },
-                          stop};
-  progress(0, "comparing the weights");
+void WeightWatch::answer(const Question& question, const Progress& progress) {
+  progress(0, question.kind == Question::Kind::superWeights ? "looking for super weights" : "comparing the weights");
   std::optional<Error> failure;
   try {
-    ThreadPool pool(1);  // the model may be generating beside it
-    const auto weights = hostWeights(*engine, config, pool, progress);
-    if (!weights) {
-      failure = weights.error();
-    } else if (report) {
-      const auto made = reportWeights(*weights->set, weights->calibration.get(), pool, progress);
-      if (made) observer_.onReport(*made, config);
-      else failure = made.error();
-    } else if (static_cast<size_t>(tensor) < weights->set->versions.size()) {
-      const auto made = weightHistogram(*weights->set, tensor, kBins, pool, progress);
-      if (made) observer_.onHistogram(*made);
-      else failure = made.error();
-    }
+    failure = answerFrom(question, progress);
   } catch (const std::bad_alloc&) {
     failure = Error{ErrorCode::resources, "There is not enough memory to compare the weights.", ""};
   }
   const bool told = failure && failure->code != ErrorCode::cancelled;
   observer_.onProgress(-1, told ? QString::fromStdString(failure->message) : QString());
+}
+
+std::optional<Error> WeightWatch::answerFrom(const Question& question, const Progress& progress) {
+  if (question.kind == Question::Kind::superWeights) {
+    const auto found = winnow::findSuperWeights(*question.engine, progress);
+    if (!found) return found.error();
+    observer_.onSuperWeights(*found);
+    return {};
+  }
+  ThreadPool pool(1);  // the model may be generating beside it
+  const auto weights = hostWeights(*question.engine, question.config, pool, progress);
+  if (!weights) return weights.error();
+  if (question.kind == Question::Kind::report) {
+    const auto made = reportWeights(*weights->set, weights->calibration.get(), pool, progress);
+    if (!made) return made.error();
+    observer_.onReport(*made, question.config);
+  } else if (static_cast<size_t>(question.tensor) < weights->set->versions.size()) {
+    const auto made = weightHistogram(*weights->set, question.tensor, kBins, pool, progress);
+    if (!made) return made.error();
+    observer_.onHistogram(*made);
+  }
+  return {};
 }
 
 }  // namespace winnow

@@ -178,6 +178,7 @@ void Workbench::watchWeights(bool on) {
 }
 void Workbench::stopComparing() { impl_->watch.stop(); }
 void Workbench::showHistogram(int tensor) { impl_->watch.showHistogram(tensor); }
+void Workbench::findSuperWeights() { impl_->watch.findSuperWeights(); }
 
 Result<PlanFile> Workbench::sensitivityPlan() const {
   const auto engine = impl_->engine();

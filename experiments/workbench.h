@@ -58,6 +58,7 @@ class Workbench : public QObject {
   void watchWeights(bool on);                              // compares those that run in the background, and again when others are published
   void stopComparing();
   void showHistogram(int tensor);                          // of Model::tensors()
+  void findSuperWeights();                                 // of the model, in the background; weights must be watched
   Result<PlanFile> sensitivityPlan() const;                // of what is asked for now
   Result<Sensitivity> sensitivity() const;                 // the latest in the session file
   void exportModel(const QString& path);                   // what is asked for now, as a GGUF
@@ -95,6 +96,7 @@ class Workbench : public QObject {
   void attributionDifferenceChanged(const winnow::AttributionDifference& difference);
   void weightReportChanged(const winnow::WeightReport& report, const QString& settings);
   void weightHistogramChanged(const winnow::WeightHistogram& histogram);
+  void superWeightsFound(const std::vector<winnow::SuperWeight>& found);  // answers findSuperWeights()
   void comparingWeights(double fraction, const QString& what);         // < 0: not any more; `what` then says what failed, or nothing
   void modelExported(const QString& path, const winnow::ExportSummary& summary);
   void occupancyChanged(const std::vector<winnow::HeadPositions>& heads, qint64 position);

@@ -368,6 +368,7 @@ WeightWatchObserver Workbench::Impl::watchObserver() {
             onGui([this, report, settings = QString::fromStdString(config.canonical())] { Q_EMIT q->weightReportChanged(report, settings); });
           },
           [this](const WeightHistogram& histogram) { onGui([this, histogram] { Q_EMIT q->weightHistogramChanged(histogram); }); },
+          [this](const std::vector<SuperWeight>& found) { onGui([this, found] { Q_EMIT q->superWeightsFound(found); }); },
           [this](double fraction, const QString& what) { onGui([this, fraction, what] { Q_EMIT q->comparingWeights(fraction, what); }); }};
 }
 

@@ -125,6 +125,7 @@ class MainWindow : public QMainWindow {
   void connectWeights();
   void measureSensitivity();
   void refreshSensitivity();
+  void showSuperWeights(const std::vector<SuperWeight>& found);
   void modelChanged();
   void jobChanged(const JobState& job);
   void effectiveChanged();

@@ -123,6 +123,11 @@ void MainWindow::buildRunActions() {
                   showView(weightsTab);
                   measureSensitivity();
                 });
+  actions_->add({QStringLiteral("run.superWeights"), tr("Find super &weights"), menu, {}, tr("Look for single weights that the whole model relies on")},
+                [this] {
+                  showView(weightsTab);
+                  workbench_->findSuperWeights();
+                });
   actions_->add(
       {QStringLiteral("run.rebuild"), tr("&Recompute the cache"), menu, {}, tr("Feed the tokens again under the present configuration")},
       [this] { workbench_->rebuildCache(); });
@@ -253,6 +258,7 @@ void MainWindow::updateActions() {
   enable("edit.copyOutput", !start);
   enable("file.exportModel", model && !busy);
   enable("run.sensitivity", model && !busy);
+  enable("run.superWeights", model);
   enable("run.generate", model && !busy && !start);
   enable("run.stop", busy);
   enable("run.evaluate", model && !start);

@@ -25,6 +25,7 @@
 #include "panels/text/prompt_panel.h"
 #include "panels/text/token_flow.h"
 #include "panels/text/wording.h"
+#include "panels/weights/super_weights_dialog.h"
 #include "panels/weights/weights_view.h"
 
 namespace winnow {
@@ -148,6 +149,8 @@ void MainWindow::connectWeights() {
     banner_->show(Banner::Tone::notice, said, {});
     events_->add({QDateTime::currentMSecsSinceEpoch(), QStringLiteral("info"), QStringLiteral("export.saved"), said});
   });
+  connect(workbench_, &Workbench::superWeightsFound, this, &MainWindow::showSuperWeights);
+  connect(weights_, &WeightsView::superWeightsRequested, workbench_, &Workbench::findSuperWeights);
   connect(weights_, &WeightsView::histogramRequested, workbench_, &Workbench::showHistogram);
   connect(weights_, &WeightsView::stopComparingRequested, workbench_, &Workbench::stopComparing);
   connect(weights_, &WeightsView::compareAgainRequested, this, [this] { workbench_->watchWeights(true); });
@@ -159,6 +162,17 @@ void MainWindow::connectWeights() {
     saveBytes(QStringLiteral("export"), QStringLiteral("weights.csv"), tr("CSV (*.csv);;JSON (*.json)"),
               [csv, json](const QString& path) { return path.endsWith(QStringLiteral(".json")) ? json : csv; });
   });
+}
+
+void MainWindow::showSuperWeights(const std::vector<SuperWeight>& found) {
+  if (!workbench_->hasModel()) return;
+  const QString now = QString::fromStdString(knobs_->requested().text("weights.super"));
+  auto* dialog = new SuperWeightsDialog(found, workbench_->model().name, now, this);
+  dialog->setAttribute(Qt::WA_DeleteOnClose);
+  connect(dialog, &SuperWeightsDialog::chosen, this, [this](const QString& what) {
+    knobs_->change(tr("super weights: %1").arg(what), knobs_->requested().with("weights.super", what.toStdString()));
+  });
+  dialog->show();
 }
 
 void MainWindow::refreshSensitivity() {

@@ -113,6 +113,12 @@ QWidget* WeightsView::buildBar() {
   });
   row->addWidget(stop_);
   row->addStretch(1);
+  super_ = new QToolButton(bar);
+  super_->setObjectName(QStringLiteral("weights.super"));
+  super_->setText(tr("Super weights…"));
+  super_->setToolTip(tr("Look for single weights that the whole model relies on, and keep them or take them away"));
+  connect(super_, &QToolButton::clicked, this, &WeightsView::superWeightsRequested);
+  row->addWidget(super_);
   export_ = new QToolButton(bar);
   export_->setObjectName(QStringLiteral("weights.export"));
   export_->setText(tr("Export"));
@@ -230,7 +236,7 @@ void WeightsView::setReport(const WeightReport& report, const QString& settings)
 void WeightsView::showMap() {
   if (reported_) map_->setReport(model_->report(), quantity());
   else map_->clear(emptyText());
-  export_->setEnabled(reported_);
+  for (QToolButton* each : {export_, super_}) each->setEnabled(reported_);
   exportModel_->setEnabled(reported_ && !job_.running);
 }
 

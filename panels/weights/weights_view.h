@@ -47,6 +47,7 @@ class WeightsView : public QWidget {
   void exportRequested(const winnow::Chart& chart);
   void exportTableRequested(const QByteArray& csv, const QByteArray& json);
   void exportModelRequested();
+  void superWeightsRequested();
 
  private:
   QWidget* buildBar();
@@ -62,7 +63,7 @@ class WeightsView : public QWidget {
   QComboBox* quantity_ = nullptr;
   QLabel *totals_ = nullptr, *histogramTitle_ = nullptr, *sensitivityTitle_ = nullptr;
   QProgressBar *progress_ = nullptr, *sensitivityProgress_ = nullptr;
-  QToolButton *stop_ = nullptr, *export_ = nullptr;
+  QToolButton *stop_ = nullptr, *export_ = nullptr, *super_ = nullptr;
   QPushButton *measure_ = nullptr, *exportModel_ = nullptr;
   WeightMap* map_ = nullptr;
   BarStrip *histogram_ = nullptr, *bars_ = nullptr;

@@ -27,6 +27,7 @@
 #include "panels/runs/runs_view.h"
 #include "panels/text/prompt_panel.h"
 #include "panels/text/token_flow.h"
+#include "panels/weights/super_weights_dialog.h"
 #include "tests/support/qt_main.h"
 
 using namespace winnow;
@@ -208,6 +209,11 @@ class ScreensTest : public QObject {
     table->selectRow(3);
     QVERIFY(QTest::qWaitFor([&] { return !child<QWidget>(view, "weights.progress")->isVisible(); }, kLong));
     take(QStringLiteral("weights"));
+    child<QAbstractButton>(view, "weights.super")->click();
+    QVERIFY(QTest::qWaitFor([this] { return window_->findChild<SuperWeightsDialog*>() != nullptr; }, kLong));
+    auto* super = window_->findChild<SuperWeightsDialog*>();
+    take(QStringLiteral("superWeights"), super);
+    super->close();
     QCOMPARE(winnow::testing::unnamedFocusable(window_.get()).join(QLatin1Char(10)), QString());
   }
 

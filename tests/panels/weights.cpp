@@ -10,12 +10,15 @@
 #include <QPushButton>
 #include <QSignalSpy>
 #include <QTableView>
+#include <QTableWidget>
 #include <QToolButton>
 #include <QtTest>
 #include <cmath>
 
+#include "experiments/format.h"
 #include "panels/theme/theme_manager.h"
 #include "panels/weights/bar_strip.h"
+#include "panels/weights/super_weights_dialog.h"
 #include "panels/weights/weight_files.h"
 #include "panels/weights/weight_map.h"
 #include "panels/weights/weights_view.h"
@@ -229,6 +232,25 @@ class WeightsTest : public QObject {
     QVERIFY(bars->accessibleDescription().contains(QStringLiteral("not measured yet")));
     QTest::keyClick(bars, Qt::Key_Home);
     QVERIFY(bars->accessibleDescription().contains(QStringLiteral("only layer 0: KLD")));
+  }
+
+  void superWeightsAreListedAndKept() {
+    SuperWeightsDialog dialog({{2, 3968, 7003, -0.75f, 412.0f, -309.5f}, {1, 12, 9, 6, 8.5f, 51}}, QStringLiteral("formula"), QStringLiteral("off"));
+    dialog.show();
+    auto* table = child<QTableWidget>(dialog, "weights.super.table");
+    QCOMPARE(table->rowCount(), 2);
+    QCOMPARE(table->item(0, 3)->text(), Format().significant(-0.75));
+    QCOMPARE(winnow::testing::unnamedFocusable(&dialog), QStringList());
+    QVERIFY(!dialog.findChild<QPushButton*>(QStringLiteral("weights.super.off")));  // it is off
+    QSignalSpy chosen(&dialog, &SuperWeightsDialog::chosen);
+    child<QPushButton>(dialog, "weights.super.keep")->click();
+    QCOMPARE(chosen.size(), 1);
+    QCOMPARE(chosen[0][0].toString(), QStringLiteral("keep"));
+    QVERIFY(!dialog.isVisible());
+
+    SuperWeightsDialog none({}, QStringLiteral("formula"), QStringLiteral("keep"));
+    QVERIFY(child<QLabel>(none, "weights.super.said")->text().contains(QStringLiteral("No weight of formula stands out")));
+    QVERIFY(!none.findChild<QTableWidget*>() && !none.findChild<QPushButton*>(QStringLiteral("weights.super.off")));
   }
 
   void filesHoldTheNumbers() {
