@@ -11,6 +11,7 @@
 #include "engine/prune/method.h"
 #include "engine/quantize/method.h"
 #include "engine/share/registry.h"
+#include "engine/share/spans.h"
 #include "engine/weights/layer_rules.h"
 
 namespace winnow {
@@ -101,7 +102,9 @@ Knob layerRules(std::string name, std::string title, std::string group, RuleValu
 
 bool evicts(const Config& config) { return config.text("kv.policy") != "full" || config.real("kv.budget") != 1.0; }
 bool quantizesKeys(const Config& config) { return config.integer("kv.k_bits") < 16; }
-bool shares(const Config& config) { return config.text("share.method") != "none" || config.integer("share.block") > 1; }
+bool sharesBlocks(const Config& config) {
+  return config.text("share.method") == "echoatt" || (config.text("share.method") == "none" && config.integer("share.block") > 1);
+}
 
 }  // namespace
 
@@ -352,15 +355,28 @@ std::vector<Knob> sharingKnobs() {
   first.unit = "layers";
   first.help = "Their attention is distinctive. -1 takes max(2, layers / 8).";
   first.enabledIf = "share.block is above 1";
-  first.enabled = shares;
+  first.enabled = sharesBlocks;
   knobs.push_back(first);
 
   Knob last = integer("share.last", "Last layers left alone", group, -1, -1, 1024, Apply::rebuildCache);
   last.unit = "layers";
   last.help = "-1 takes max(1, layers / 16).";
   last.enabledIf = "share.block is above 1";
-  last.enabled = shares;
+  last.enabled = sharesBlocks;
   knobs.push_back(last);
+
+  Knob spans = text("share.spans", "Spans", group, KnobType::text, "", Apply::rebuildCache);
+  spans.help = "Layers that use the attention of the first of them, such as 4-6, 9-10. winnow-cli similarity finds those that are alike.";
+  spans.paper = "Shared Attention, arXiv 2407.12866";
+  spans.malformed = [](const std::string& value) -> std::optional<std::string> {
+    const auto parsed = parseSpans(value);
+    return parsed ? std::nullopt : std::optional(parsed.error().message);
+  };
+  spans.refuses = [](const ModelConfig& model, const KnobValue& value) -> std::optional<std::string> {
+    const auto parsed = parseSpans(std::get<std::string>(value));
+    return parsed ? outOfModel(*parsed, model.layers) : parsed.error().message;
+  };
+  knobs.push_back(spans);
   return knobs;
 }
 

@@ -29,8 +29,9 @@ Config spelledOut(Config config, const ModelConfig& model) {
     config = config.with("prune.method", std::string("magnitude"));
   if (config.integer("prune.layers") > 0 && config.text("prune.layers_method") == "none") config = config.with("prune.layers_method", std::string("shortgpt"));
   if (config.real("kv.budget") != 1.0 && config.text("kv.policy") == "full") config = config.with("kv.policy", std::string("streaming"));
+  if (!config.text("share.spans").empty() && config.text("share.method") == "none") config = config.with("share.method", std::string("spans"));
   if (config.integer("share.block") > 1 && config.text("share.method") == "none") config = config.with("share.method", std::string("echoatt"));
-  if (config.text("share.method") != "none") {
+  if (config.text("share.method") == "echoatt") {
     if (config.integer("share.first") < 0) config = config.with("share.first", int64_t{std::max(2, model.layers / 8)});
     if (config.integer("share.last") < 0) config = config.with("share.last", int64_t{std::max(1, model.layers / 16)});
   }
@@ -96,7 +97,11 @@ class Resolver {
 
   void sharing() {
     const Config& config = effective_.config;
-    if (config.text("share.method") == "none" || config.integer("share.block") <= 1) return;
+    const bool spans = config.text("share.method") == "spans";
+    if (spans && config.integer("share.block") > 1) adjust("share.block", int64_t{1}, "share.method=spans takes its layers from share.spans.");
+    if (spans && config.text("share.spans").empty()) adjust("share.method", std::string("none"), "share.spans names no layers.");
+    if (!spans && !config.text("share.spans").empty()) adjust("share.spans", std::string(), "share.method=" + config.text("share.method") + " makes its own blocks.");
+    if (config.text("share.method") != "echoatt" || config.integer("share.block") <= 1) return;
     const int64_t inner = model_.layers - config.integer("share.first") - config.integer("share.last");
     if (inner < 2)
       adjust("share.block", int64_t{1},

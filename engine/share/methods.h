@@ -14,4 +14,7 @@ class Config;
 std::vector<LayerSharing> uniformBlocks(int layers, int first, int last, int block);
 std::vector<LayerSharing> echoAttSharing(const ModelConfig& model, const Config& config);
 
+// share.spans (engine/share/spans.h).
+std::vector<LayerSharing> spanSharing(const ModelConfig& model, const Config& config);
+
 }  // namespace winnow

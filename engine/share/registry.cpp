@@ -8,8 +8,9 @@
 namespace winnow {
 
 std::span<const ShareMethodInfo> shareMethods() {
-  static const std::array<ShareMethodInfo, 1> methods = {{
+  static const std::array<ShareMethodInfo, 2> methods = {{
       {"echoatt", "EchoAtt, uniform blocks", "Rajabzadeh et al., ENLSP-IV 2024, arXiv 2409.14595", &echoAttSharing},
+      {"spans", "Shared Attention, chosen spans", "Liao and Vargas 2024, arXiv 2407.12866", &spanSharing},
   }};
   return methods;
 }

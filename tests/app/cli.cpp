@@ -22,7 +22,7 @@ class CliTest : public QObject {
   void helpAndVersion() {
     const Answer help = run({"--help"});
     QCOMPARE(help.code, 0);
-    for (const char* command : {"doctor", "knobs", "info", "plan", "tokenize", "generate", "perplexity", "bench", "attribute", "run", "sessions", "export", "export-model", "synthesize"}) {
+    for (const char* command : {"doctor", "knobs", "info", "plan", "tokenize", "generate", "perplexity", "similarity", "bench", "attribute", "run", "sessions", "export", "export-model", "synthesize"}) {
       QVERIFY2(help.out.contains(command), command);
       const Answer own = run({command, "--help"});
       QCOMPARE(own.code, 0);
@@ -268,6 +268,26 @@ class CliTest : public QObject {
     QVERIFY(refused({"sessions", folder.filePath("none.winnow")}, 3, "none.winnow"));
   }
 
+  void similarity() {
+    const QStringList asked{"similarity", "starter", "--text", QStringLiteral(WINNOW_TESTS_DIR "/../resources/texts/sample.txt"), "--tokens", "300", "--threshold", "0.3", "--most", "2"};
+    const QJsonObject found = runJson(asked).json();
+    const int layers = found["layers"].toInt();
+    QVERIFY(layers > 3 && found["tokens"].toInt() == 300);
+    for (const char* of : {"rows", "no-sink", "windows", "head-mean"}) {
+      const QJsonArray map = found["similarity"].toObject()[of].toArray();
+      QCOMPARE(map.size(), layers);
+      QCOMPARE(map[1].toArray()[1].toDouble(), 1.0);
+      QCOMPARE(map[1].toArray()[2].toDouble(), map[2].toArray()[1].toDouble());
+    }
+    const QString spans = found["spans"].toString();
+    QVERIFY(spans.startsWith("2-3"));
+    const QByteArray table = run(asked).out;
+    QVERIFY(table.contains("share.spans=" + spans.toUtf8()) && table.contains("300 tokens; cosine of rows"));
+    const QJsonObject shared = runJson({"generate", "starter", "--prompt", "Once", "-n", "4", "--set", "share.spans=" + spans}).json();
+    QCOMPARE(shared["config"].toObject()["effective"].toObject()["share.method"].toString(), QStringLiteral("spans"));
+    QVERIFY(refused({"similarity", "starter", "--text", asked[3], "--set", "share.spans=1-2"}, 3, "Layer 2"));
+  }
+
   void exportModel() {
     const QTemporaryDir folder;
     const QString out = folder.filePath("out.gguf");
@@ -313,6 +333,9 @@ class CliTest : public QObject {
     for (const char* knob : {"weights.bit=4", "weights.bits=7", "weights.bits=", "weights.bits", "=4", "kv.policy=h3o", "kv.budget=0", "kv.budget=-1", "kv.budget=nan", "kv.interval=0",
                              "prune.ratio=1.5", "prune.ratio=a", "share.block=0", "kv.k_bits=5", "weights.symmetric=perhaps"})
       row({"generate", stories(), "--prompt", "a", "--set", knob}, QByteArray(knob) == "weights.bits" ? "knob=value" : QByteArray(knob).startsWith("weights.bit=") ? "weights.bits" : "");
+    row({"similarity", stories()}, "--text");
+    row({"similarity", stories(), "--text", text, "--of", "columns"}, "no-sink");
+    row({"similarity", stories(), "--text", text, "--most", "1"}, "--most");
     row({"perplexity", stories()}, "--text");
     row({"perplexity", stories(), "--text", text, "--mode", "llamma"}, "llamma");
     row({"perplexity", stories(), "--text", text, "--chunks", "-1"}, "--chunks");
