@@ -255,6 +255,18 @@ void Workbench::attributeDifference(const AttributionDifferenceSpec& spec) {
   });
 }
 
+void Workbench::measureSimilarity(const SimilaritySpec& spec) {
+  const Config config = impl_->requested.with("share.method", std::string("none")).with("share.block", int64_t{1}).with("share.spans", std::string());
+  impl_->startJob(JobState::Kind::similarity, tr("Comparing attention"), [this, d = impl_.get(), spec, config](const Progress& progress) -> Status {
+    const auto engine = d->engine();
+    if (!engine) return Error{ErrorCode::failed, "the model was closed.", ""};
+    const auto map = similarityRun(*engine, config, spec, progress);
+    if (!map) return map.error();
+    d->onGui([this, m = *map] { Q_EMIT similarityMeasured(m); });
+    return Done{};
+  });
+}
+
 void Workbench::runPlan(const PlanFile& plan, bool resume) { impl_->runPlan(plan, resume); }
 void Workbench::stop() { impl_->stopJob(); }
 JobState Workbench::job() const { return impl_->job; }

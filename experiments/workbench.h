@@ -17,6 +17,7 @@
 #include "experiments/jobs.h"
 #include "experiments/plan_file.h"
 #include "experiments/sensitivity.h"
+#include "experiments/similarity.h"
 #include "experiments/types.h"
 #include "storage/session_file.h"
 
@@ -70,6 +71,7 @@ class Workbench : public QObject {
   void attribute(const AttributeSpec& spec);               // a part of the same response: attributeSpan(), at once
   void attributeDifference(const AttributionDifferenceSpec& spec);
   std::vector<Source> tokenWindows(const std::string& text, int tokens) const;  // as the unit window cuts; none without a model
+  void measureSimilarity(const SimilaritySpec& spec);      // of the attention of layers, under what is asked for now but sharing
   void runPlan(const PlanFile& plan, bool resume);
   void stop();                    // within one token or window; keeps partial results
   JobState job() const;
@@ -97,6 +99,7 @@ class Workbench : public QObject {
   void weightReportChanged(const winnow::WeightReport& report, const QString& settings);
   void weightHistogramChanged(const winnow::WeightHistogram& histogram);
   void superWeightsFound(const std::vector<winnow::SuperWeight>& found);  // answers findSuperWeights()
+  void similarityMeasured(const winnow::SimilarityMap& map);
   void comparingWeights(double fraction, const QString& what);         // < 0: not any more; `what` then says what failed, or nothing
   void modelExported(const QString& path, const winnow::ExportSummary& summary);
   void occupancyChanged(const std::vector<winnow::HeadPositions>& heads, qint64 position);

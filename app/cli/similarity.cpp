@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // Which layers attend alike, and what share.spans could be.
 #include <QJsonArray>
-#include <algorithm>
 #include <cstdio>
 
 #include "app/cli/command.h"
-#include "engine/share/similarity.h"
+#include "engine/share/methods.h"
+#include "experiments/similarity.h"
 
 namespace winnow::cli {
 namespace {
 
 struct Asked {
-  std::string text;
-  int context = 0, tokens = 0, most = 0, first = 0, last = 0;
+  SimilaritySpec spec;
+  int most = 0, first = 0, last = 0;
   double threshold = 0;
   SimilarityOf of = SimilarityOf::rows;
 };
@@ -21,20 +21,20 @@ Result<Asked> read(const Invocation& invocation, int layers) {
   const Arguments& arguments = invocation.arguments();
   Asked asked;
   const auto context = arguments.integer("--context", 256, 4, 1 << 16), tokens = arguments.integer("--tokens", 2048, 4, 1 << 24),
-             most = arguments.integer("--most", 4, 2, 1024), first = arguments.integer("--first", std::max(2, layers / 8), 0, 1024),
-             last = arguments.integer("--last", std::max(1, layers / 16), 0, 1024);
+             most = arguments.integer("--most", 4, 2, 1024), first = arguments.integer("--first", firstLayersAlone(layers), 0, 1024),
+             last = arguments.integer("--last", lastLayersAlone(layers), 0, 1024);
   const auto threshold = arguments.real("--threshold", 0.95, -1, 1);
   for (const auto* number : {&context, &tokens, &most, &first, &last})
     if (!*number) return number->error();
   if (!threshold) return threshold.error();
   const std::string of = arguments.text("--of", similarityName(SimilarityOf::rows));
-  while (asked.of != SimilarityOf::count && of != similarityName(asked.of)) asked.of = static_cast<SimilarityOf>(static_cast<int>(asked.of) + 1);
-  if (asked.of == SimilarityOf::count) return Error{ErrorCode::usage, "--of " + of + ": expected rows, no-sink, windows or head-mean.", ""};
+  while (asked.of != SimilarityOf::count && of != similarityName(asked.of))
+    asked.of = static_cast<SimilarityOf>(static_cast<int>(asked.of) + 1);
+  if (asked.of == SimilarityOf::count)
+    return Error{ErrorCode::usage, "--of " + of + ": expected rows, no-sink, windows or head-mean.", ""};
   auto text = readText(arguments.text("--text"));
   if (!text) return text.error();
-  asked.text = std::move(*text);
-  asked.context = static_cast<int>(*context);
-  asked.tokens = static_cast<int>(*tokens);
+  asked.spec = {std::move(*text), static_cast<int>(*context), static_cast<int>(*tokens)};
   asked.most = static_cast<int>(*most);
   asked.first = static_cast<int>(*first);
   asked.last = static_cast<int>(*last);
@@ -77,23 +77,16 @@ int runSimilarity(const Invocation& invocation) {
   if (!engine) return invocation.fail(engine.error());
   const auto asked = read(invocation, (*engine)->model().config().layers);
   if (!asked) return invocation.fail(asked.error());
-  if (!(*engine)->tokenizer()) return invocation.fail(noTokenizer());
   const auto config = invocation.config();
   if (!config) return invocation.fail(config.error());
-  if (const Status told = invocation.tellAdjustments(resolve(*config, (*engine)->model().config()).adjustments); !told) return invocation.fail(told.error());
-  SessionOptions options;
-  options.context = asked->context;
-  options.maxBatch = std::min(32, asked->context);  // the attention of all layers is held for a batch
-  const auto session = (*engine)->createSession(*config, options, invocation.progress());
-  if (!session) return invocation.fail(session.error());
-  std::vector<int32_t> ids = (*engine)->tokenizer()->encode(asked->text, true);
-  ids.resize(std::min(ids.size(), static_cast<size_t>(asked->tokens)));
-  const auto map = measureSimilarity(**session, ids, asked->context, invocation.progress());
+  const Effective effective = resolve(*config, (*engine)->model().config());
+  if (const Status told = invocation.tellAdjustments(effective.adjustments); !told) return invocation.fail(told.error());
+  const auto map = similarityRun(**engine, *config, asked->spec, invocation.progress());
   if (!map) return invocation.fail(map.error());
   const std::string spans = spansText(similarSpans(*map, asked->of, asked->first, asked->last, asked->threshold, asked->most));
   if (invocation.json())
-    return invocation.print({{"layers", map->layers}, {"tokens", static_cast<qint64>(map->tokens)}, {"similarity", jsonOf(*map)}, {"of", text(similarityName(asked->of))},
-                             {"threshold", asked->threshold}, {"spans", text(spans)}});
+    return invocation.print({{"layers", map->layers}, {"tokens", static_cast<qint64>(map->tokens)}, {"similarity", jsonOf(*map)},
+                             {"of", text(similarityName(asked->of))}, {"threshold", asked->threshold}, {"spans", text(spans)}});
   print(*map, *asked, spans);
   return 0;
 }

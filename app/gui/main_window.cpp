@@ -17,6 +17,7 @@
 #include "app/gui/banner.h"
 #include "app/gui/icons.h"
 #include "app/gui/measure_dialog.h"
+#include "app/gui/similarity_dialog.h"
 #include "app/gui/status_chips.h"
 #include "panels/attribution/attribution_view.h"
 #include "panels/events/events_panel.h"
@@ -241,6 +242,7 @@ void MainWindow::applyTheme(const Theme& theme) {
   attribution_->setTheme(theme);
   runs_->setTheme(theme);
   weights_->setTheme(theme);
+  if (similarity_) similarity_->setTheme(theme);
   for (QAction* action : actions_->all()) {
     const QString name = action->property("iconName").toString();
     if (!name.isEmpty()) action->setIcon(lineIcon(name, theme.text, theme.textDisabled));

@@ -38,6 +38,7 @@ class LiveView;
 class PlanDialog;
 class PromptPanel;
 class RunsView;
+class SimilarityDialog;
 class StartPage;
 class StatusChips;
 class WeightsView;
@@ -126,6 +127,7 @@ class MainWindow : public QMainWindow {
   void measureSensitivity();
   void refreshSensitivity();
   void showSuperWeights(const std::vector<SuperWeight>& found);
+  void showSimilarity();
   void modelChanged();
   void jobChanged(const JobState& job);
   void effectiveChanged();
@@ -162,6 +164,7 @@ class MainWindow : public QMainWindow {
   std::vector<QDockWidget*> docks_;
   QPointer<EvaluateDialog> evaluate_;
   QPointer<BenchDialog> bench_;
+  QPointer<SimilarityDialog> similarity_;
   QPointer<PlanDialog> plan_;
   QTimer runsTimer_;
   QByteArray layoutBeforeStart_;

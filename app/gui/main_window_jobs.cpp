@@ -9,6 +9,7 @@
 #include "app/gui/banner.h"
 #include "app/gui/main_window.h"
 #include "app/gui/measure_dialog.h"
+#include "app/gui/similarity_dialog.h"
 #include "app/gui/status_chips.h"
 #include "experiments/attribution_record.h"
 #include "experiments/format.h"
@@ -173,6 +174,19 @@ void MainWindow::showSuperWeights(const std::vector<SuperWeight>& found) {
     knobs_->change(tr("super weights: %1").arg(what), knobs_->requested().with("weights.super", what.toStdString()));
   });
   dialog->show();
+}
+
+void MainWindow::showSimilarity() {
+  if (!similarity_) {
+    similarity_ = new SimilarityDialog(workbench_, themes_->theme(), this);
+    connect(similarity_, &SimilarityDialog::spansChosen, this, [this](const QString& spans) {
+      knobs_->change(spans.isEmpty() ? tr("share nothing") : tr("share in %1").arg(spans),
+                     knobs_->requested().with("share.spans", spans.toStdString()).with("share.method", std::string("none")).with("share.block", int64_t{1}));
+    });
+  }
+  similarity_->show();
+  similarity_->raise();
+  similarity_->activateWindow();
 }
 
 void MainWindow::refreshSensitivity() {

@@ -8,6 +8,7 @@
 #include "engine/quantize/method.h"
 #include "engine/prune/layer_drop.h"
 #include "engine/prune/method.h"
+#include "engine/share/methods.h"
 
 namespace winnow {
 namespace {
@@ -32,8 +33,8 @@ Config spelledOut(Config config, const ModelConfig& model) {
   if (!config.text("share.spans").empty() && config.text("share.method") == "none") config = config.with("share.method", std::string("spans"));
   if (config.integer("share.block") > 1 && config.text("share.method") == "none") config = config.with("share.method", std::string("echoatt"));
   if (config.text("share.method") == "echoatt") {
-    if (config.integer("share.first") < 0) config = config.with("share.first", int64_t{std::max(2, model.layers / 8)});
-    if (config.integer("share.last") < 0) config = config.with("share.last", int64_t{std::max(1, model.layers / 16)});
+    if (config.integer("share.first") < 0) config = config.with("share.first", int64_t{firstLayersAlone(model.layers)});
+    if (config.integer("share.last") < 0) config = config.with("share.last", int64_t{lastLayersAlone(model.layers)});
   }
   return config;
 }

@@ -8,6 +8,9 @@
 
 namespace winnow {
 
+int firstLayersAlone(int layers) { return std::max(2, layers / 8); }
+int lastLayersAlone(int layers) { return std::max(1, layers / 16); }
+
 std::vector<LayerSharing> uniformBlocks(int layers, int first, int last, int block) {
   CHECK(block >= 1 && first >= 0 && last >= 0, first, last, block);
   std::vector<LayerSharing> map = noSharing(layers);
@@ -20,8 +23,8 @@ std::vector<LayerSharing> echoAttSharing(const ModelConfig& model, const Config&
     const int64_t value = config.integer(name);
     return static_cast<int>(std::min<int64_t>(value < 0 ? automatic : value, model.layers));
   };
-  const int first = clamped("share.first", std::max(2, model.layers / 8));
-  const int last = clamped("share.last", std::max(1, model.layers / 16));
+  const int first = clamped("share.first", firstLayersAlone(model.layers));
+  const int last = clamped("share.last", lastLayersAlone(model.layers));
   return uniformBlocks(model.layers, first, last, static_cast<int>(std::max<int64_t>(1, config.integer("share.block"))));
 }
 

@@ -9,6 +9,10 @@ namespace winnow {
 
 class Config;
 
+// Layers left alone at either end where nobody says how many: their attention is distinctive.
+int firstLayersAlone(int layers);  // max(2, layers / 8)
+int lastLayersAlone(int layers);   // max(1, layers / 16)
+
 // EchoAtt's partition into equal blocks (Rajabzadeh et al., ENLSP-IV 2024): layers [0, first) and [layers - last, layers) are left
 // alone, those between are cut into blocks of `block` (the last may be short); the first layer of a block leads it.
 std::vector<LayerSharing> uniformBlocks(int layers, int first, int last, int block);

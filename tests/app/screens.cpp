@@ -7,6 +7,7 @@
 #include <QDockWidget>
 #include <QDoubleSpinBox>
 #include <QLabel>
+#include <QLineEdit>
 #include <QPlainTextEdit>
 #include <QRegularExpression>
 #include <QScrollArea>
@@ -21,6 +22,7 @@
 #include "app/gui/main_window.h"
 #include "app/gui/measure_dialog.h"
 #include "app/gui/plan_dialog.h"
+#include "app/gui/similarity_dialog.h"
 #include "panels/attribution/attribution_view.h"
 #include "panels/export/export_dialog.h"
 #include "panels/knobs/knob_panel.h"
@@ -215,6 +217,33 @@ class ScreensTest : public QObject {
     take(QStringLiteral("superWeights"), super);
     super->close();
     QCOMPARE(winnow::testing::unnamedFocusable(window_.get()).join(QLatin1Char(10)), QString());
+  }
+
+  void similarity() {
+    trigger("run.similarity");
+    auto* dialog = window_->findChild<SimilarityDialog*>();
+    QVERIFY(dialog);
+    child<QSpinBox>(dialog, "similarity.tokens")->setValue(200);
+    child<QAbstractButton>(dialog, "similarity.measure")->click();
+    auto* map = child<QWidget>(dialog, "similarity.map");
+    const QRegularExpression measured(QStringLiteral("^\\d+ layers$"));
+    QVERIFY(QTest::qWaitFor([&] { return measured.match(map->accessibleDescription()).hasMatch(); }, kLong));
+    child<QDoubleSpinBox>(dialog, "similarity.threshold")->setValue(0);
+    auto* spans = child<QLineEdit>(dialog, "similarity.spans");
+    QVERIFY(spans->text().contains(QLatin1Char('-')));
+    spans->setText(QStringLiteral("1-2"));
+    take(QStringLiteral("similarity"), dialog);
+    QCOMPARE(winnow::testing::unnamedFocusable(dialog).join(QLatin1Char(10)), QString());
+    child<QAbstractButton>(dialog, "similarity.share")->click();
+    QVERIFY(idle());
+    QCOMPARE(QString::fromStdString(workbench_->effective().config.text("share.method")), QStringLiteral("spans"));
+    spans->clear();
+    child<QAbstractButton>(dialog, "similarity.share")->click();
+    QVERIFY(idle());
+    QCOMPARE(QString::fromStdString(workbench_->effective().config.text("share.method")), QStringLiteral("none"));
+    spans->setText(QStringLiteral("7-2"));
+    QVERIFY(!child<QAbstractButton>(dialog, "similarity.share")->isEnabled());
+    dialog->close();
   }
 
   void runs() {

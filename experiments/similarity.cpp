@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "experiments/similarity.h"
+
+#include <algorithm>
+
+#include "experiments/jobs.h"
+
+namespace winnow {
+
+Result<SimilarityMap> similarityRun(Engine& engine, const Config& config, const SimilaritySpec& spec, const Progress& progress) {
+  if (!engine.tokenizer()) return noTokenizer();
+  SessionOptions options;
+  options.context = spec.context;
+  options.maxBatch = std::min(32, spec.context);  // the attention of all layers is held for a batch
+  const auto session = engine.createSession(config, options, progress);
+  if (!session) return session.error();
+  std::vector<int32_t> ids = engine.tokenizer()->encode(spec.text, true);
+  ids.resize(std::min(ids.size(), static_cast<size_t>(spec.tokens)));
+  return measureSimilarity(**session, ids, spec.context, progress);
+}
+
+}  // namespace winnow

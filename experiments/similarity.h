@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// Likeness of layers on a text, as the command line and the window ask for it.
+#pragma once
+#include <string>
+
+#include "engine/share/similarity.h"
+
+namespace winnow {
+
+struct SimilaritySpec {
+  std::string text;
+  int context = 256;   // tokens per window
+  int tokens = 2048;   // of the text at most
+};
+
+// In a session of its own under `config`. Errors: no tokenizer; those of createSession and measureSimilarity.
+Result<SimilarityMap> similarityRun(Engine& engine, const Config& config, const SimilaritySpec& spec, const Progress& progress);
+
+}  // namespace winnow

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "panels/sharing/likeness_map.h"
+
+#include <QHelpEvent>
+#include <QKeyEvent>
+#include <QLinearGradient>
+#include <QPainter>
+#include <QToolTip>
+#include <algorithm>
+
+namespace winnow {
+namespace {
+
+QString two(double value) { return QString::number(value, 'f', 2); }
+
+}  // namespace
+
+LikenessMap::LikenessMap(QWidget* parent) : QWidget(parent) {
+  setFocusPolicy(Qt::StrongFocus);
+  setAccessibleName(tr("Likeness of layers"));
+  setBackgroundRole(QPalette::Base);
+  setAutoFillBackground(true);
+}
+
+void LikenessMap::setTheme(const Theme& theme) {
+  theme_ = theme;
+  update();
+}
+
+void LikenessMap::clear(const QString& emptyText) {
+  map_.reset();
+  emptyText_ = emptyText;
+  row_ = column_ = -1;
+  setAccessibleDescription(emptyText);
+  update();
+}
+
+void LikenessMap::setMap(const SimilarityMap& map, SimilarityOf which) {
+  if (!map_ || map_->layers != map.layers) row_ = column_ = -1;
+  map_ = map;
+  which_ = which;
+  low_ = 1;
+  for (int a = 0; a < map.layers; ++a)
+    for (int b = 0; b < a; ++b) low_ = std::min(low_, map.at(which, a, b));
+  setAccessibleDescription(row_ >= 0 ? describe(row_, column_) : tr("%1 layers").arg(map.layers));
+  update();
+}
+
+void LikenessMap::setSpans(std::vector<LayerSpan> spans) {
+  spans_ = std::move(spans);
+  update();
+}
+
+// ---- geometry -----------------------------------------------------------------------------------------------------------
+
+int LikenessMap::margin() const { return fontMetrics().horizontalAdvance(QStringLiteral("000")) + 8; }
+int LikenessMap::legend() const { return fontMetrics().height() + 16; }
+
+int LikenessMap::cell() const {
+  const int layers = std::max(1, map_ ? map_->layers : 1);
+  return std::max(4, std::min((width() - margin() - 8) / layers, (height() - fontMetrics().height() - 8 - legend()) / layers));
+}
+
+QRect LikenessMap::cellRect(int a, int b) const {
+  if (!map_ || b > a || b < 0 || a >= map_->layers) return {};
+  return {margin() + b * cell(), 6 + a * cell(), cell(), cell()};
+}
+
+std::optional<std::pair<int, int>> LikenessMap::at(const QPoint& point) const {
+  if (!map_ || point.x() < margin() || point.y() < 6) return {};
+  const int a = (point.y() - 6) / cell(), b = (point.x() - margin()) / cell();
+  return a < map_->layers && b <= a ? std::optional(std::pair(a, b)) : std::nullopt;
+}
+
+// ---- painting -----------------------------------------------------------------------------------------------------------
+
+void LikenessMap::paintLegend(QPainter& painter) const {
+  const int top = height() - legend();
+  const QString low = two(low_), high = two(1);
+  const int text = fontMetrics().horizontalAdvance(low) + 8;
+  const QRect bar(margin() + text, top + 9, std::clamp(width() - margin() - 2 * text - 6, 20, 240), legend() - 18);
+  QLinearGradient gradient(bar.topLeft(), bar.topRight());
+  for (int i = 0; i <= 8; ++i) gradient.setColorAt(i / 8.0, Theme::sequential(i / 8.0));
+  painter.fillRect(bar, gradient);
+  painter.setPen(theme_.textSecondary);
+  painter.drawText(QRect(margin(), top, text - 8, legend()), Qt::AlignVCenter | Qt::AlignRight, low);
+  painter.drawText(QRect(bar.right() + 8, top, text, legend()), Qt::AlignVCenter | Qt::AlignLeft, high);
+}
+
+void LikenessMap::paintEvent(QPaintEvent*) {
+  QPainter painter(this);
+  if (!map_) {
+    painter.setPen(palette().color(QPalette::PlaceholderText));
+    painter.drawText(rect().adjusted(12, 10, -12, -10), Qt::AlignLeft | Qt::AlignTop | Qt::TextWordWrap, emptyText_);
+    return;
+  }
+  const int side = cell(), text = fontMetrics().height();
+  const bool numbers = fontMetrics().horizontalAdvance(QStringLiteral("0.00")) + 4 <= side && text <= side;
+  const int every = std::max(1, (text + side - 1) / side);  // narrow rows are numbered now and then
+  for (int a = 0; a < map_->layers; ++a) {
+    for (int b = 0; b <= a; ++b) {
+      const QRect box = cellRect(a, b).adjusted(0, 0, side > 8 ? -1 : 0, side > 8 ? -1 : 0);
+      const QColor fill = a == b ? theme_.sunken : Theme::sequential(share(map_->at(which_, a, b)));
+      painter.fillRect(box, fill);
+      painter.setPen(a == b ? theme_.textSecondary : qGray(fill.rgb()) > 128 ? QColor(Qt::black) : QColor(Qt::white));
+      if (numbers && a != b) painter.drawText(box, Qt::AlignCenter, two(map_->at(which_, a, b)));
+    }
+    painter.setPen(theme_.text);
+    if (a % every != 0) continue;
+    painter.drawText(QRect(0, 6 + a * side, margin() - 8, side).adjusted(0, -text, 0, text), Qt::AlignRight | Qt::AlignVCenter, QString::number(a));
+    painter.drawText(QRect(margin() + a * side, 6 + map_->layers * side, side, text + 4).adjusted(-20, 0, 20, 0), Qt::AlignCenter, QString::number(a));
+  }
+  painter.setBrush(Qt::NoBrush);
+  for (const LayerSpan& span : spans_) {
+    if (span.last >= map_->layers) continue;
+    const QRect frame = cellRect(span.first, span.first).united(cellRect(span.last, span.last)).adjusted(-1, -1, 0, 0);
+    painter.setPen(QPen(theme_.window, 5));
+    painter.drawRect(frame);
+    painter.setPen(QPen(theme_.accent, 3));
+    painter.drawRect(frame);
+  }
+  if (row_ >= 0) {
+    painter.setPen(QPen(hasFocus() ? theme_.accent : theme_.text, 2, Qt::DotLine));
+    painter.drawRect(cellRect(row_, column_).adjusted(1, 1, -2, -2));
+  }
+  paintLegend(painter);
+}
+
+// ---- pointer and keyboard -----------------------------------------------------------------------------------------------
+
+QString LikenessMap::describe(int a, int b) const {
+  if (!map_ || a < 0) return {};
+  return a == b ? tr("Layer %1").arg(a) : tr("Layers %1 and %2: %3 alike").arg(b).arg(a).arg(QString::number(map_->at(which_, a, b), 'f', 4));
+}
+
+void LikenessMap::choose(int a, int b) {
+  row_ = std::clamp(a, 0, map_->layers - 1);
+  column_ = std::clamp(b, 0, row_);
+  setAccessibleDescription(describe(row_, column_));
+  update();
+}
+
+void LikenessMap::mousePressEvent(QMouseEvent* event) {
+  if (const auto hit = at(event->pos())) choose(hit->first, hit->second);
+}
+
+void LikenessMap::keyPressEvent(QKeyEvent* event) {
+  if (!map_) return QWidget::keyPressEvent(event);
+  switch (event->key()) {
+    case Qt::Key_Left: return choose(row_, column_ - 1);
+    case Qt::Key_Right: return choose(row_, column_ + 1);
+    case Qt::Key_Up: return choose(row_ - 1, column_);
+    case Qt::Key_Down: return choose(row_ + 1, column_);
+    case Qt::Key_Home: return choose(row_, 0);
+    case Qt::Key_End: return choose(row_, row_);
+    default: QWidget::keyPressEvent(event);
+  }
+}
+
+void LikenessMap::focusInEvent(QFocusEvent* event) {
+  QWidget::focusInEvent(event);
+  if (row_ < 0 && map_ && event->reason() != Qt::MouseFocusReason) choose(1, 0);
+  update();
+}
+
+void LikenessMap::focusOutEvent(QFocusEvent* event) {
+  QWidget::focusOutEvent(event);
+  update();
+}
+
+bool LikenessMap::event(QEvent* event) {
+  if (event->type() != QEvent::ToolTip) return QWidget::event(event);
+  auto* help = static_cast<QHelpEvent*>(event);
+  if (const auto hit = at(help->pos())) QToolTip::showText(help->globalPos(), describe(hit->first, hit->second), this);
+  else QToolTip::hideText();
+  return true;
+}
+
+}  // namespace winnow
