@@ -12,7 +12,10 @@ Result<SimilarityMap> similarityRun(Engine& engine, const Config& config, const 
   SessionOptions options;
   options.context = spec.context;
   options.maxBatch = std::min(32, spec.context);  // the attention of all layers is held for a batch
-  const auto session = engine.createSession(config, options, progress);
+  Config own = config;
+  for (const auto& [knob, value] : config.changed())
+    if (knob.starts_with("kv.") || knob.starts_with("share.")) own = own.with(knob, Schema::instance().find(knob)->defaultValue);
+  const auto session = engine.createSession(own, options, progress);
   if (!session) return session.error();
   std::vector<int32_t> ids = engine.tokenizer()->encode(spec.text, true);
   ids.resize(std::min(ids.size(), static_cast<size_t>(spec.tokens)));

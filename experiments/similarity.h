@@ -13,7 +13,8 @@ struct SimilaritySpec {
   int tokens = 2048;   // of the text at most
 };
 
-// In a session of its own under `config`. Errors: no tokenizer; those of createSession and measureSimilarity.
+// In a session of its own under the knobs of `config` that concern weights and computation; the cache is whole and attention unshared. Errors:
+// no tokenizer; those of createSession and measureSimilarity.
 Result<SimilarityMap> similarityRun(Engine& engine, const Config& config, const SimilaritySpec& spec, const Progress& progress);
 
 }  // namespace winnow

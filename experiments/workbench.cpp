@@ -256,8 +256,7 @@ void Workbench::attributeDifference(const AttributionDifferenceSpec& spec) {
 }
 
 void Workbench::measureSimilarity(const SimilaritySpec& spec) {
-  const Config config = impl_->requested.with("share.method", std::string("none")).with("share.block", int64_t{1}).with("share.spans", std::string());
-  impl_->startJob(JobState::Kind::similarity, tr("Comparing attention"), [this, d = impl_.get(), spec, config](const Progress& progress) -> Status {
+  impl_->startJob(JobState::Kind::similarity, tr("Comparing attention"), [this, d = impl_.get(), spec, config = impl_->requested](const Progress& progress) -> Status {
     const auto engine = d->engine();
     if (!engine) return Error{ErrorCode::failed, "the model was closed.", ""};
     const auto map = similarityRun(*engine, config, spec, progress);

@@ -71,7 +71,7 @@ class Workbench : public QObject {
   void attribute(const AttributeSpec& spec);               // a part of the same response: attributeSpan(), at once
   void attributeDifference(const AttributionDifferenceSpec& spec);
   std::vector<Source> tokenWindows(const std::string& text, int tokens) const;  // as the unit window cuts; none without a model
-  void measureSimilarity(const SimilaritySpec& spec);      // of the attention of layers, under what is asked for now but sharing
+  void measureSimilarity(const SimilaritySpec& spec);      // of the attention of layers, under what is asked of weights now
   void runPlan(const PlanFile& plan, bool resume);
   void stop();                    // within one token or window; keeps partial results
   JobState job() const;

@@ -133,6 +133,8 @@ Result<SimilarityMap> measureSimilarity(Session& session, std::span<const int32_
       session.reset();
     }
   } observed{session};
+  if (session.effective()->config.text("kv.policy") != "full")
+    return Error{ErrorCode::badInput, "The cache evicts (kv.policy), so the attention over the whole text is not there to compare.", "Set kv.policy=full."};
   AttentionSimilarity similarity(layers);
   session.observeAttention(&similarity);
   for (size_t first = 0; first < ids.size(); first += static_cast<size_t>(window)) {

@@ -285,7 +285,8 @@ class CliTest : public QObject {
     QVERIFY(table.contains("share.spans=" + spans.toUtf8()) && table.contains("300 tokens; cosine of rows"));
     const QJsonObject shared = runJson({"generate", "starter", "--prompt", "Once", "-n", "4", "--set", "share.spans=" + spans}).json();
     QCOMPARE(shared["config"].toObject()["effective"].toObject()["share.method"].toString(), QStringLiteral("spans"));
-    QVERIFY(refused({"similarity", "starter", "--text", asked[3], "--set", "share.spans=1-2"}, 3, "Layer 2"));
+    QCOMPARE(runJson(asked + QStringList{"--set", "kv.budget=32", "--set", "share.spans=1-2"}).json()["similarity"], found["similarity"]);
+    QVERIFY(refused(asked + QStringList{"--set", "prune.layers=1", "--set", "prune.layers_method=attention"}, 3, "computes no attention"));
   }
 
   void exportModel() {

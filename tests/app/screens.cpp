@@ -227,7 +227,8 @@ class ScreensTest : public QObject {
     child<QAbstractButton>(dialog, "similarity.measure")->click();
     auto* map = child<QWidget>(dialog, "similarity.map");
     const QRegularExpression measured(QStringLiteral("^\\d+ layers$"));
-    QVERIFY(QTest::qWaitFor([&] { return measured.match(map->accessibleDescription()).hasMatch(); }, kLong));
+    QVERIFY2(QTest::qWaitFor([&] { return measured.match(map->accessibleDescription()).hasMatch(); }, kLong),
+             qPrintable(map->accessibleDescription() + QLatin1Char(' ') + child<QLabel>(dialog, "similarity.said")->text()));
     child<QDoubleSpinBox>(dialog, "similarity.threshold")->setValue(0);
     auto* spans = child<QLineEdit>(dialog, "similarity.spans");
     QVERIFY(spans->text().contains(QLatin1Char('-')));
@@ -235,12 +236,11 @@ class ScreensTest : public QObject {
     take(QStringLiteral("similarity"), dialog);
     QCOMPARE(winnow::testing::unnamedFocusable(dialog).join(QLatin1Char(10)), QString());
     child<QAbstractButton>(dialog, "similarity.share")->click();
-    QVERIFY(idle());
-    QCOMPARE(QString::fromStdString(workbench_->effective().config.text("share.method")), QStringLiteral("spans"));
+    const auto sharing = [this] { return workbench_->effective().config.text("share.method"); };
+    QTRY_COMPARE_WITH_TIMEOUT(sharing(), std::string("spans"), kLong);
     spans->clear();
     child<QAbstractButton>(dialog, "similarity.share")->click();
-    QVERIFY(idle());
-    QCOMPARE(QString::fromStdString(workbench_->effective().config.text("share.method")), QStringLiteral("none"));
+    QTRY_COMPARE_WITH_TIMEOUT(sharing(), std::string("none"), kLong);
     spans->setText(QStringLiteral("7-2"));
     QVERIFY(!child<QAbstractButton>(dialog, "similarity.share")->isEnabled());
     dialog->close();

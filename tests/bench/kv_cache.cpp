@@ -27,7 +27,7 @@ struct Case {
   double sealMs = 0;
 };
 
-void bench(cpu::Context& context, int rounds, int slots) {
+void compareFormats(cpu::Context& context, int rounds, int slots) {
   ModelConfig model;
   model.layers = 16;
   model.heads = 32;
@@ -94,5 +94,5 @@ int main(int argc, char** argv) {
   std::vector<int> lengths = {2048, 8192};
   if (argc > 3) lengths.clear();
   for (int i = 3; i < argc; ++i) lengths.push_back(std::atoi(argv[i]));
-  for (const int slots : lengths) bench(context, rounds, slots);
+  for (const int slots : lengths) compareFormats(context, rounds, slots);
 }

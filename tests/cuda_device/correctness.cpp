@@ -224,7 +224,7 @@ void runLogits(Recorder& recorder) {
     for (const int bits : {8, 4, 3, 2})
       for (const char* quantizer : {"per_token", "kivi"}) {
         const std::string width = std::to_string(bits);
-        const Settings format = {{"kv.k_bits", width}, {"kv.v_bits", width}, {"kv.quantizer", quantizer}, {"kv.rotate", bits == 4 ? "true" : "false"}};
+        const Settings format = {{"kv.k_bits", width.c_str()}, {"kv.v_bits", width.c_str()}, {"kv.quantizer", quantizer}, {"kv.rotate", bits == 4 ? "true" : "false"}};
         compare(width + " bit cache " + quantizer, DType::f32, format, codesBound(bits));
       }
   }

@@ -50,10 +50,10 @@ TEST(the_worked_example) {
 TEST(spans_of_the_worked_example) {
   const SimilarityMap map = worked();
   using Spans = std::vector<LayerSpan>;
-  EXPECT(similarSpans(map, SimilarityOf::rows, 1, 0, 0.98, 2) == Spans{{1, 2}});
-  EXPECT(similarSpans(map, SimilarityOf::rows, 0, 0, 0.98, 3) == Spans{{1, 2}});
-  EXPECT(similarSpans(map, SimilarityOf::rows, 0, 0, 0.94, 3) == Spans{{0, 2}});
-  EXPECT(similarSpans(map, SimilarityOf::rows, 0, 1, 0.94, 2) == Spans{{0, 1}});
+  EXPECT(similarSpans(map, SimilarityOf::rows, 1, 0, 0.98, 2) == (Spans{{1, 2}}));
+  EXPECT(similarSpans(map, SimilarityOf::rows, 0, 0, 0.98, 3) == (Spans{{1, 2}}));
+  EXPECT(similarSpans(map, SimilarityOf::rows, 0, 0, 0.94, 3) == (Spans{{0, 2}}));
+  EXPECT(similarSpans(map, SimilarityOf::rows, 0, 1, 0.94, 2) == (Spans{{0, 1}}));
   EXPECT(similarSpans(map, SimilarityOf::rows, 0, 0, 0.999, 3).empty());
 }
 
@@ -84,6 +84,8 @@ TEST(what_cannot_be_compared_is_refused) {
   const auto shared = makeSession(engine, configure({{"share.spans", "1-2"}}));
   const auto refused = measureSimilarity(*shared, someTokens(20, 400), 16, {});
   EXPECT(!refused && refused.error().message.find("Layer 2") != std::string::npos);
+  const auto evicts = makeSession(engine, configure({{"kv.budget", "8"}}));
+  EXPECT(!measureSimilarity(*evicts, someTokens(20, 400), 16, {}));
   EXPECT(!measureSimilarity(*makeSession(engine), someTokens(3, 400), 16, {}));
 }
 
@@ -104,9 +106,11 @@ TEST(spans_share_as_blocks_do) {
   std::vector<LayerSpan> pairs;
   for (int layer = 0; layer + 1 < layers; layer += 2) pairs.push_back({layer, layer + 1});
   const std::vector<int32_t> ids = someTokens(30, 400);
+  const std::string spans = spansText(pairs);
   const auto logits = [&](const Settings& settings) { return logitsAfter(*makeSession(engine, configure(settings)), ids); };
-  EXPECT(logits({{"share.spans", spansText(pairs)}}) == logits({{"share.block", "2"}, {"share.first", "0"}, {"share.last", "0"}}));
-  EXPECT(logits({{"share.spans", spansText(pairs)}}) != logits({}));
+  const auto shared = logits({{"share.spans", spans.c_str()}});
+  EXPECT(shared == logits({{"share.block", "2"}, {"share.first", "0"}, {"share.last", "0"}}));
+  EXPECT(shared != logits({}));
 }
 
 TEST(spans_and_blocks_do_not_mix) {
