@@ -199,7 +199,7 @@ void SimilarityDialog::checkSpans() {
   if (!good && layers > 0) return say(QString::fromStdString(spans ? *outside : spans.error().message), true);
   int followers = 0;
   for (const LayerSpan& span : good ? *spans : std::vector<LayerSpan>()) followers += span.last - span.first;
-  say(followers > 0 ? tr("%n layer(s) of %1 would own no keys and project no queries.", nullptr, followers).arg(layers) : tr("Nothing is shared."));
+  say(followers > 0 ? tr("%1 of %2 layers would own no keys and project no queries.").arg(followers).arg(layers) : tr("Nothing is shared."));
 }
 
 void SimilarityDialog::say(const QString& text, bool error) {

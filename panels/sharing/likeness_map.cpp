@@ -96,7 +96,8 @@ void LikenessMap::paintEvent(QPaintEvent*) {
   }
   const int side = cell(), text = fontMetrics().height();
   const bool numbers = fontMetrics().horizontalAdvance(QStringLiteral("0.00")) + 4 <= side && text <= side;
-  const int every = std::max(1, (text + side - 1) / side);  // narrow rows are numbered now and then
+  const auto apart = [side](int size) { return std::max(1, (size + side - 1) / side); };
+  const int down = apart(text), across = apart(fontMetrics().horizontalAdvance(QStringLiteral("00")) + 8);  // narrow ones are numbered now and then
   for (int a = 0; a < map_->layers; ++a) {
     for (int b = 0; b <= a; ++b) {
       const QRect box = cellRect(a, b).adjusted(0, 0, side > 8 ? -1 : 0, side > 8 ? -1 : 0);
@@ -106,9 +107,10 @@ void LikenessMap::paintEvent(QPaintEvent*) {
       if (numbers && a != b) painter.drawText(box, Qt::AlignCenter, two(map_->at(which_, a, b)));
     }
     painter.setPen(theme_.text);
-    if (a % every != 0) continue;
-    painter.drawText(QRect(0, 6 + a * side, margin() - 8, side).adjusted(0, -text, 0, text), Qt::AlignRight | Qt::AlignVCenter, QString::number(a));
-    painter.drawText(QRect(margin() + a * side, 6 + map_->layers * side, side, text + 4).adjusted(-20, 0, 20, 0), Qt::AlignCenter, QString::number(a));
+    const QString number = QString::number(a);
+    if (a % down == 0) painter.drawText(QRect(0, 6 + a * side, margin() - 8, side).adjusted(0, -text, 0, text), Qt::AlignRight | Qt::AlignVCenter, number);
+    if (a % across == 0)
+      painter.drawText(QRect(margin() + a * side, 6 + map_->layers * side, side, text + 4).adjusted(-20, 0, 20, 0), Qt::AlignCenter, number);
   }
   painter.setBrush(Qt::NoBrush);
   for (const LayerSpan& span : spans_) {

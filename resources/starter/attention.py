@@ -44,11 +44,13 @@ def draw(maps, sink, path):
     import matplotlib
     matplotlib.use("Agg")
     from matplotlib import pyplot
-    layer, head = divmod(int(sink.argmax()), sink.shape[1])
+    shown = min(64, maps.shape[-1])  # tokens, so that one is wide enough to see
+    layer, head = divmod(int((sink - 0.5).abs().argmin()), sink.shape[1])  # a head that rests about half of its attention
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4.2), width_ratios=(1, 1.25))
-    left.imshow(maps[layer, head].sqrt(), cmap="cividis", vmin=0, vmax=1)
+    left.imshow(maps[layer, head, :shown, :shown].sqrt(), cmap="cividis", vmin=0, vmax=1)
     left.set(title=f"Layer {layer}, head {head}: square root of attention", xlabel="token looked at", ylabel="token that looks")
-    picture = right.imshow(maps.mean(1).sum(1).div(torch.arange(maps.shape[-1], 0, -1)).sqrt(), aspect="auto", cmap="cividis", vmin=0)
+    drawn = maps.mean(1).sum(1).div(torch.arange(maps.shape[-1], 0, -1))[:, :shown]
+    picture = right.imshow(drawn.sqrt(), aspect="auto", cmap="cividis", vmin=0)
     right.set(title="Square root of mean attention drawn by each token", xlabel="token", ylabel="layer")
     figure.colorbar(picture, ax=right)
     figure.tight_layout()

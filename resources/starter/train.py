@@ -131,8 +131,9 @@ def rotated(x, cos, sin):  # half-split pairs
 def first_token_share(q, k):
     """Mean attention that every 16th query pays to the first token. q, k: [windows, heads, tokens, head_dim]"""
     tokens = k.shape[2]
-    at = torch.arange(15, tokens, 16, device=k.device)
-    scores = (q[:, :, 15::16] @ k.transpose(-1, -2)).float() * HEAD_DIM ** -0.5
+    first = min(15, tokens - 1)
+    at = torch.arange(first, tokens, 16, device=k.device)
+    scores = (q[:, :, first::16] @ k.transpose(-1, -2)).float() * HEAD_DIM ** -0.5
     hidden = torch.arange(tokens, device=k.device) > at[:, None]
     return scores.masked_fill(hidden, -math.inf).softmax(-1)[..., 0].mean()
 
@@ -440,6 +441,7 @@ def main():
     parser.add_argument("--stop-after", type=float, help="minutes of this call")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--evaluate", type=pathlib.Path, nargs="*", default=[], help="texts to measure bits per byte on, context 512")
+    parser.add_argument("--blend", nargs=2, metavar=("STATE", "SHARE"), help="a state saved on the way, and its share of the exported weights")
     parser.add_argument("--part-bytes", type=int, default=0)
     arguments = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -448,11 +450,16 @@ def main():
     if trained is None:
         return
     model, tokenizer, heldout, state = trained
+    if arguments.blend:  # a state of a higher rate remembers its text less: few texts seen many times want some of it
+        other, share = torch.load(arguments.blend[0], map_location=device)["model"], float(arguments.blend[1])
+        model.load_state_dict({name: torch.lerp(value, other[name], share) for name, value in model.state_dict().items()})
     limit = 400 if device == "cuda" else 96  # windows
     bpb = {f"held-out {name}": bits_per_byte(model, tokenizer, docs, device, limit=limit) for name, docs in heldout.items()}
     bpb |= {path.name: bits_per_byte(model, tokenizer, documents(path), device, limit=limit) for path in arguments.evaluate}
     samples = [story(model, tokenizer, prompt, device) for prompt in ("Once upon a time", "The little dog", "Lily and Tom went to the park. They")]
     command = f"python3 train.py --text TEXT --work WORK --out OUT --model {arguments.model} --minutes {arguments.minutes:g} --seed {arguments.seed}"
+    if arguments.blend:
+        command += f" --blend {pathlib.Path(arguments.blend[0]).name} {arguments.blend[1]}"
     record = {"command": command, "date": time.strftime("%Y-%m-%d"), "torch": torch.__version__,
               "hardware": torch.cuda.get_device_name() if device == "cuda" else "CPU", "parameters": sum(p.numel() for p in model.parameters()),
               "minutes": state["seconds"] / 60, "steps": state["step"], "tokens": state["tokens"], "bits_per_byte": bpb,

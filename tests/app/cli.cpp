@@ -269,7 +269,7 @@ class CliTest : public QObject {
   }
 
   void similarity() {
-    const QStringList asked{"similarity", "starter", "--text", QStringLiteral(WINNOW_TESTS_DIR "/../resources/texts/sample.txt"), "--tokens", "300", "--threshold", "0.3", "--most", "2"};
+    const QStringList asked{"similarity", "starter", "--text", QStringLiteral(WINNOW_TESTS_DIR "/../resources/texts/sample.txt"), "--tokens", "300", "--threshold", "0", "--most", "2"};
     const QJsonObject found = runJson(asked).json();
     const int layers = found["layers"].toInt();
     QVERIFY(layers > 3 && found["tokens"].toInt() == 300);
