@@ -61,7 +61,7 @@ std::span<const Command> commands() {
          {"--against", "baseline|MODEL", "also measure the divergence from it", false},
          {"--stepwise", "", "feed the second half of each window token by token (the default with a cache method)", false}}},
        runPerplexity},
-      {{"similarity", "MODEL", 1, 1, "How much alike the attention of layers is on a text, and spans that could share it.",
+      {{"similarity", "MODEL", 1, 1, "How much alike the attention of layers is on a text (the cache whole, nothing shared), and spans that could share it.",
         {{"--text", "FILE|-", "the text", false},
          {"--context", "N", "tokens per window (default 256)", false},
          {"--tokens", "N", "of the text at most (default 2048)", false},

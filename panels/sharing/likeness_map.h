@@ -4,7 +4,7 @@
 #include <QWidget>
 #include <optional>
 
-#include "engine/share/similarity.h"
+#include "experiments/similarity.h"
 #include "panels/theme/theme.h"
 
 namespace winnow {

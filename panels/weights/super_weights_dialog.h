@@ -4,7 +4,7 @@
 #include <QDialog>
 #include <vector>
 
-#include "engine/weights/super_weights.h"
+#include "experiments/weight_watch.h"
 
 namespace winnow {
 

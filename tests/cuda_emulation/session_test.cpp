@@ -2,7 +2,6 @@
 // Whole sessions of every family, weight format and rounding, prompt and decode, on the device against the CPU.
 #include "engine/run/sampler.h"
 #include "tests/cuda_emulation/sessions.h"
-#include "tests/support/planted.h"
 
 using namespace winnow;
 using namespace winnow::test;
@@ -36,16 +35,6 @@ TEST(every_weight_format_and_rounding_computes_as_on_the_cpu) {
   Both half("qwen2", {{"compute.activations", "16bit"}});
   const double worst = std::max(half.prompt(9), half.steps(2));
   EXPECT(worst <= kBound, worst);
-}
-
-TEST(super_weights_are_kept_and_zeroed_as_on_the_cpu) {
-  const std::shared_ptr<const Model> model = value(Model::open(planted()));
-  for (const char* what : {"keep", "zero"}) {
-    Both both(model, {{"weights.bits", "3"}, {"weights.super", what}});
-    EXPECT_EQ(both.gpu->effective()->config.text("weights.super"), std::string(what));
-    const double worst = std::max(both.prompt(9), both.steps(2));
-    EXPECT(worst <= kBound, what, worst);
-  }
 }
 
 TEST(several_sequences_in_one_step_get_the_logits_of_their_own_steps) {
