@@ -9,9 +9,10 @@ namespace winnow {
 
 Result<SimilarityMap> similarityRun(Engine& engine, const Config& config, const SimilaritySpec& spec, const Progress& progress) {
   if (!engine.tokenizer()) return noTokenizer();
+  const int known = engine.model().config().context, window = spec.context > 0 ? spec.context : known > 0 ? std::min(256, known) : 256;
   SessionOptions options;
-  options.context = spec.context;
-  options.maxBatch = std::min(32, spec.context);  // the attention of all layers is held for a batch
+  options.context = window;
+  options.maxBatch = std::min(32, window);  // the attention of all layers is held for a batch
   Config own = config;
   for (const auto& [knob, value] : config.changed())
     if (knob.starts_with("kv.") || knob.starts_with("share.")) own = own.with(knob, Schema::instance().find(knob)->defaultValue);
@@ -19,7 +20,7 @@ Result<SimilarityMap> similarityRun(Engine& engine, const Config& config, const 
   if (!session) return session.error();
   std::vector<int32_t> ids = engine.tokenizer()->encode(spec.text, true);
   ids.resize(std::min(ids.size(), static_cast<size_t>(spec.tokens)));
-  return measureSimilarity(**session, ids, spec.context, progress);
+  return measureSimilarity(**session, ids, window, progress);
 }
 
 }  // namespace winnow

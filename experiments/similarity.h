@@ -9,7 +9,7 @@ namespace winnow {
 
 struct SimilaritySpec {
   std::string text;
-  int context = 256;   // tokens per window
+  int context = 0;     // tokens per window; 0 = 256, or the model's own context where that is less
   int tokens = 2048;   // of the text at most
 };
 

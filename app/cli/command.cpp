@@ -63,7 +63,7 @@ std::span<const Command> commands() {
        runPerplexity},
       {{"similarity", "MODEL", 1, 1, "How much alike the attention of layers is on a text (the cache whole, nothing shared), and spans that could share it.",
         {{"--text", "FILE|-", "the text", false},
-         {"--context", "N", "tokens per window (default 256)", false},
+         {"--context", "N", "tokens per window (default 256, or the model's context where that is less)", false},
          {"--tokens", "N", "of the text at most (default 2048)", false},
          {"--of", "rows|no-sink|windows|head-mean", "what is compared (default rows)", false},
          {"--threshold", "X", "likeness to the first layer from which one joins its span (default 0.95)", false},

@@ -20,7 +20,7 @@ struct Asked {
 Result<Asked> read(const Invocation& invocation, int layers) {
   const Arguments& arguments = invocation.arguments();
   Asked asked;
-  const auto context = arguments.integer("--context", 256, 4, 1 << 16), tokens = arguments.integer("--tokens", 2048, 4, 1 << 24),
+  const auto context = arguments.integer("--context", 0, 4, 1 << 16), tokens = arguments.integer("--tokens", 2048, 4, 1 << 24),
              most = arguments.integer("--most", 4, 2, 1024), first = arguments.integer("--first", firstLayersAlone(layers), 0, 1024),
              last = arguments.integer("--last", lastLayersAlone(layers), 0, 1024);
   const auto threshold = arguments.real("--threshold", 0.95, -1, 1);

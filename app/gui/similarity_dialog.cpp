@@ -84,7 +84,7 @@ QWidget* SimilarityDialog::buildControls() {
   line->addWidget(path_, 1);
   line->addWidget(browse);
   row(tr("Text"), text, "text", tr("Attention is compared while the model reads it"));
-  row(tr("Tokens"), tokens_ = number(4, 1 << 20, 1024), "tokens", tr("Of the text, in windows of 256"));
+  row(tr("Tokens"), tokens_ = number(4, 1 << 20, 1024), "tokens", tr("Of the text, in windows of 256 or of the model's context"));
   measure_ = new QPushButton(side);
   measure_->setObjectName(QStringLiteral("similarity.measure"));
   measure_->setAutoDefault(false);

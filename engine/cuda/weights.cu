@@ -88,9 +88,9 @@ Converted DevicePlace::make(const WeightWork& work, WeightVersion& out) {
     if (copied == Converted::done) copies_[&work.tensor] = memory;
     return copied;
   }
-  const bool plain = !isBlockType(work.tensor.type) && work.inputs.super.empty();
-  if (plain && prunes(work.tensor, work.recipe)) return prune(work, m, stream.get());
-  if (plain && work.recipe.prune.empty() && rounds(work.recipe)) return quantize(work, m, stream.get());
+  const bool here = !isBlockType(work.tensor.type) && work.inputs.super.empty();  // super weights are taken out on the host
+  if (here && prunes(work.tensor, work.recipe)) return prune(work, m, stream.get());
+  if (here && work.recipe.prune.empty() && rounds(work.recipe)) return quantize(work, m, stream.get());
   return fromHost(work, *memory, out, stream.get());
 }
 

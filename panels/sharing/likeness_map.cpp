@@ -3,10 +3,11 @@
 
 #include <QHelpEvent>
 #include <QKeyEvent>
-#include <QLinearGradient>
 #include <QPainter>
 #include <QToolTip>
 #include <algorithm>
+
+#include "panels/theme/heat.h"
 
 namespace winnow {
 namespace {
@@ -74,19 +75,6 @@ std::optional<std::pair<int, int>> LikenessMap::at(const QPoint& point) const {
 
 // ---- painting -----------------------------------------------------------------------------------------------------------
 
-void LikenessMap::paintLegend(QPainter& painter) const {
-  const int top = height() - legend();
-  const QString low = two(low_), high = two(1);
-  const int text = fontMetrics().horizontalAdvance(low) + 8;
-  const QRect bar(margin() + text, top + 9, std::clamp(width() - margin() - 2 * text - 6, 20, 240), legend() - 18);
-  QLinearGradient gradient(bar.topLeft(), bar.topRight());
-  for (int i = 0; i <= 8; ++i) gradient.setColorAt(i / 8.0, Theme::sequential(i / 8.0));
-  painter.fillRect(bar, gradient);
-  painter.setPen(theme_.textSecondary);
-  painter.drawText(QRect(margin(), top, text - 8, legend()), Qt::AlignVCenter | Qt::AlignRight, low);
-  painter.drawText(QRect(bar.right() + 8, top, text, legend()), Qt::AlignVCenter | Qt::AlignLeft, high);
-}
-
 void LikenessMap::paintEvent(QPaintEvent*) {
   QPainter painter(this);
   if (!map_) {
@@ -103,7 +91,7 @@ void LikenessMap::paintEvent(QPaintEvent*) {
       const QRect box = cellRect(a, b).adjusted(0, 0, side > 8 ? -1 : 0, side > 8 ? -1 : 0);
       const QColor fill = a == b ? theme_.sunken : Theme::sequential(share(map_->at(which_, a, b)));
       painter.fillRect(box, fill);
-      painter.setPen(a == b ? theme_.textSecondary : qGray(fill.rgb()) > 128 ? QColor(Qt::black) : QColor(Qt::white));
+      painter.setPen(inkOn(fill));
       if (numbers && a != b) painter.drawText(box, Qt::AlignCenter, two(map_->at(which_, a, b)));
     }
     painter.setPen(theme_.text);
@@ -125,7 +113,7 @@ void LikenessMap::paintEvent(QPaintEvent*) {
     painter.setPen(QPen(hasFocus() ? theme_.accent : theme_.text, 2, Qt::DotLine));
     painter.drawRect(cellRect(row_, column_).adjusted(1, 1, -2, -2));
   }
-  paintLegend(painter);
+  paintHeatLegend(painter, theme_, QRect(margin(), height() - legend(), width() - margin(), legend()), two(low_), two(1));
 }
 
 // ---- pointer and keyboard -----------------------------------------------------------------------------------------------

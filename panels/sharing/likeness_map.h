@@ -33,7 +33,6 @@ class LikenessMap : public QWidget {
  private:
   std::optional<std::pair<int, int>> at(const QPoint& point) const;
   void choose(int a, int b);
-  void paintLegend(QPainter& painter) const;
   double share(double value) const { return low_ < 1 ? (value - low_) / (1 - low_) : 1; }
   int cell() const;    // px
   int margin() const;  // px, of the layers' numbers

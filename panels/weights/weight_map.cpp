@@ -3,13 +3,14 @@
 
 #include <QHelpEvent>
 #include <QKeyEvent>
-#include <QLinearGradient>
 #include <QPainter>
 #include <QScrollBar>
 #include <QToolTip>
 #include <algorithm>
 #include <cmath>
 #include <limits>
+
+#include "panels/theme/heat.h"
 
 namespace winnow {
 namespace {
@@ -138,7 +139,7 @@ void WeightMap::paintCell(QPainter& painter, const QRect& cell, const TensorRepo
   if (value && std::isfinite(*value)) {
     const QColor fill = Theme::sequential(shareOf(*value));
     painter.fillRect(cell, fill);
-    ink = qGray(fill.rgb()) > 128 ? QColor(Qt::black) : QColor(Qt::white);
+    ink = inkOn(fill);
   } else {
     painter.fillRect(cell, theme_.sunken);
     if (value) painter.fillRect(cell, QBrush(theme_.border, Qt::BDiagPattern));
@@ -152,15 +153,7 @@ void WeightMap::paintCell(QPainter& painter, const QRect& cell, const TensorRepo
 void WeightMap::paintLegend(QPainter& painter) const {
   const int top = viewport()->height() - legend_;
   painter.fillRect(QRect(0, top, viewport()->width(), legend_), palette().color(QPalette::Base));
-  const QString low = quantityText(low_, quantity_), high = quantityText(high_, quantity_);
-  const int lowWidth = fontMetrics().horizontalAdvance(low) + 8, highWidth = fontMetrics().horizontalAdvance(high) + 8;
-  const QRect bar(names_ + lowWidth, top + 9, std::clamp(viewport()->width() - names_ - lowWidth - highWidth - 6, 20, 240), legend_ - 18);
-  QLinearGradient gradient(bar.topLeft(), bar.topRight());
-  for (int i = 0; i <= 8; ++i) gradient.setColorAt(i / 8.0, Theme::sequential(i / 8.0));
-  painter.fillRect(bar, gradient);
-  painter.setPen(theme_.textSecondary);
-  painter.drawText(QRect(names_, top, lowWidth - 8, legend_), Qt::AlignVCenter | Qt::AlignRight, low);
-  painter.drawText(QRect(bar.right() + 8, top, highWidth, legend_), Qt::AlignVCenter | Qt::AlignLeft, high);
+  paintHeatLegend(painter, theme_, QRect(names_, top, viewport()->width() - names_, legend_), quantityText(low_, quantity_), quantityText(high_, quantity_));
 }
 
 void WeightMap::paintEvent(QPaintEvent*) {
