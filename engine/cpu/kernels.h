@@ -115,6 +115,11 @@ struct KernelTable {
   void (*scaleRow)(float* x, int n, float factor);
   void (*addScaled)(float* out, const float* x, int n, float factor);
 
+  bool (*allFinite)(const float* x, int64_t count);
+  void (*toBf16)(const float* x, int64_t count, uint16_t* out);  // of finite values
+  // Scores |row[c]| * factors[c]: weights under `from` become zero; the positions of those in [from, last] go to `within`, ascending, which
+  // has room for cols + 16. Returns how many they are.
+  int (*pruneBelow)(float* row, const float* factors, int cols, float from, float last, uint32_t* within);
   // Round to nearest of one row, codes to q and one scale (and min) per group at stride 16; see quantize/rtn.cpp.
   void (*rtnRow)(const float* w, int cols, int group, int bits, bool symmetric, uint8_t* q, uint16_t* scales, uint16_t* mins);
   // c[64][64] -= a b over k terms, in double: a[i][t] at a + i * aRow + t * aStep, b[t][j] at b + t * bStride + j.

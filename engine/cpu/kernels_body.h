@@ -6,6 +6,7 @@
 #include "engine/cpu/peak.h"
 #include "engine/cpu/plain.h"
 #include "engine/cpu/pointwise.h"
+#include "engine/cpu/prune_rows.h"
 #include "engine/cpu/rounding.h"
 #include "engine/cpu/sealed.h"
 #include "engine/cpu/update.h"
@@ -43,6 +44,9 @@ constexpr KernelTable kTable = {
     .unpackPage = unpackPage,
     .scaleRow = scaleRow,
     .addScaled = addScaled,
+    .allFinite = allFinite,
+    .toBf16 = toBf16,
+    .pruneBelow = pruneBelow,
     .rtnRow = rtnRow,
     .subtractProduct = subtractProduct,
     .peakFloat = peakFloat,

@@ -62,6 +62,19 @@ INLINE Vf roundToBf16(Vf a) {  // finite values; nearest even
   return {_mm256_castsi256_ps(_mm256_and_si256(r, _mm256_set1_epi32(static_cast<int>(0xffff0000u))))};
 }
 
+INLINE void storeBf16(uint16_t* p, Vf a) {  // rounded values
+  const __m256i u = _mm256_srli_epi32(_mm256_castps_si256(a.v), 16);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm_packus_epi32(_mm256_castsi256_si128(u), _mm256_extracti128_si256(u, 1)));
+}
+// Numbers of the lanes in [low, high], counted from `first`; returns how many.
+INLINE int positionsWithin(Vf a, Vf low, Vf high, uint32_t first, uint32_t* out) {
+  int found = 0;
+  const __m256 in = _mm256_and_ps(_mm256_cmp_ps(a.v, low.v, _CMP_GE_OQ), _mm256_cmp_ps(a.v, high.v, _CMP_LE_OQ));
+  for (auto mask = static_cast<unsigned>(_mm256_movemask_ps(in)); mask != 0; mask &= mask - 1)
+    out[found++] = first + static_cast<uint32_t>(__builtin_ctz(mask));
+  return found;
+}
+
 INLINE __m128 quarters(__m256 a) { return _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1)); }
 INLINE void hsum4(Vf a, Vf b, Vf c, Vf d, float* out) {  // out[4]
   _mm_storeu_ps(out, quarters(_mm256_hadd_ps(_mm256_hadd_ps(a.v, b.v), _mm256_hadd_ps(c.v, d.v))));

@@ -52,6 +52,17 @@ INLINE Vf roundToBf16(Vf a) {  // finite values; nearest even
   return {_mm512_castsi512_ps(_mm512_and_si512(r, _mm512_set1_epi32(static_cast<int>(0xffff0000u))))};
 }
 
+INLINE void storeBf16(uint16_t* p, Vf a) {  // rounded values
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_castps_si512(a.v), 16)));
+}
+// Numbers of the lanes in [low, high], counted from `first`; writes kLanes, returns how many count.
+INLINE int positionsWithin(Vf a, Vf low, Vf high, uint32_t first, uint32_t* out) {
+  const __mmask16 in = _mm512_mask_cmp_ps_mask(_mm512_cmp_ps_mask(a.v, low.v, _CMP_GE_OQ), a.v, high.v, _CMP_LE_OQ);
+  const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  _mm512_storeu_si512(out, _mm512_maskz_compress_epi32(in, _mm512_add_epi32(lanes, _mm512_set1_epi32(static_cast<int>(first)))));
+  return __builtin_popcount(in);
+}
+
 INLINE __m256 halves(__m512 a) { return _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1)); }
 INLINE __m128 quarters(__m256 a) { return _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1)); }
 INLINE void hsum4(Vf a, Vf b, Vf c, Vf d, float* out) {  // out[4]

@@ -105,6 +105,16 @@ INLINE Vf roundToBf16(Vf a) {  // finite values; nearest even
   const Word4 u = bits<Word4>(a.v);
   return {bits<Float4>((u + 0x7fffu + (u >> 16 & 1u)) & 0xffff0000u)};
 }
+INLINE void storeBf16(uint16_t* p, Vf a) {  // rounded values
+  for (int i = 0; i < 4; ++i) p[i] = static_cast<uint16_t>(bits<uint32_t>(a.v[i]) >> 16);
+}
+// Numbers of the lanes in [low, high], counted from `first`; returns how many.
+INLINE int positionsWithin(Vf a, Vf low, Vf high, uint32_t first, uint32_t* out) {
+  int found = 0;
+  for (uint32_t i = 0; i < 4; ++i)
+    if (a.v[i] >= low.v[i] && a.v[i] <= high.v[i]) out[found++] = first + i;
+  return found;
+}
 
 INLINE float hsum(Vf a) { return (a.v[0] + a.v[1]) + (a.v[2] + a.v[3]); }
 INLINE void hsum4(Vf a, Vf b, Vf c, Vf d, float* out) {

@@ -5,36 +5,35 @@
 #include <atomic>
 #include <bit>
 #include <cmath>
+#include <limits>
 
 #include "engine/core/memory.h"
 #include "engine/core/threads.h"
+#include "engine/cpu/isa.h"
 
 namespace winnow {
 namespace {
 
-constexpr uint32_t kAboveAll = 0x80000000u;  // scores are not negative: their bits order like them
+constexpr float kLargest = std::numeric_limits<float>::infinity();
+constexpr size_t kSpare = 16;  // of a list of positions: kernels write whole registers
 
-// Bits of the scores of a row.
-void scoreRow(const float* row, const float* factors, int cols, uint32_t* bits) {
-  for (int c = 0; c < cols; ++c) bits[c] = std::bit_cast<uint32_t>(std::fabs(row[c]) * factors[c]);
-}
+// Scores are not negative: their bits order like them.
+uint32_t scoreBits(float weight, float factor) { return std::bit_cast<uint32_t>(std::fabs(weight) * factor); }
+float scoreOf(uint32_t bits) { return std::bit_cast<float>(std::min(bits, std::bit_cast<uint32_t>(kLargest))); }
 
-// Calls visit(thread, row, bits [cols]) for every row, on all threads.
+// Calls visit(thread, row, weights [cols], positions [cols + kSpare]) for every row, on all threads; both may be written.
 template <class Visit>
-void forEachRow(const PruneInput& input, const std::vector<float>& factors, Visit&& visit) {
+void forEachRow(const PruneInput& input, Visit&& visit) {
   constexpr int kRows = 16;
   const auto cols = static_cast<size_t>(input.cols);
   std::atomic<int> next{0};
   const auto work = [&](int thread, int) {
     std::vector<float> rows(kRows * cols);
-    std::vector<uint32_t> bits(cols);
+    std::vector<uint32_t> positions(cols + kSpare);
     for (int first; (first = next.fetch_add(kRows)) < input.rows;) {
       const int count = std::min(kRows, input.rows - first);
       input.decode(first, count, rows.data());
-      for (int r = 0; r < count; ++r) {
-        scoreRow(rows.data() + static_cast<size_t>(r) * cols, factors.data(), input.cols, bits.data());
-        visit(thread, first + r, bits.data());
-      }
+      for (int r = 0; r < count; ++r) visit(thread, first + r, rows.data() + static_cast<size_t>(r) * cols, positions.data());
     }
   };
   if (input.pool)
@@ -78,10 +77,10 @@ class RowThresholds final : public PruneScores {
         table_(ledger, MemoryTag::calibration, static_cast<size_t>(input.rows) * kEntries * sizeof(uint32_t)) {
     if (ledger.planning() || cols_ >= 1 << kCountBits) return;  // wider rows are put in order whole
     std::vector<std::vector<uint32_t>> bins(static_cast<size_t>(threadsOf(input)));
-    forEachRow(input, factors_, [&](int thread, int row, const uint32_t* bits) {
+    forEachRow(input, [&](int thread, int row, const float* weights, uint32_t*) {
       auto& counts = bins[static_cast<size_t>(thread)];
       counts.assign(size_t{1} << (31 - kShift), 0);
-      for (int c = 0; c < cols_; ++c) ++counts[bits[c] >> kShift];
+      for (int c = 0; c < cols_; ++c) ++counts[scoreBits(weights[c], factors_[static_cast<size_t>(c)]) >> kShift];
       uint32_t* entries = table_.as<uint32_t>() + static_cast<size_t>(row) * kEntries;
       uint32_t below = 0, bin = 0;
       for (int i = 0; i < kEntries; ++i) {
@@ -94,9 +93,9 @@ class RowThresholds final : public PruneScores {
 
   std::unique_ptr<Pruner> at(const PruneLevel& level, const PruneInput& input) const override;
 
-  // The weights of a row that the ratio's threshold may lie among: scores in [from, to), with `below` weights under them.
+  // The weights of a row that the ratio's threshold may lie among: scores in [from, last], with `below` weights under them.
   struct Bracket {
-    uint32_t from = 0, to = kAboveAll;
+    float from = 0, last = kLargest;
     int below = 0;
   };
   Bracket bracket(int row, int perRow) const {
@@ -106,10 +105,10 @@ class RowThresholds final : public PruneScores {
       const uint32_t edge = entries[i] >> kCountBits << kShift;
       const auto below = static_cast<int>(entries[i] & ((1u << kCountBits) - 1));
       if (below > perRow) {
-        found.to = edge;
+        found.last = scoreOf(edge - 1);  // the first entry has nothing below it, and `perRow` is not negative
         break;
       }
-      found.from = edge;
+      found.from = scoreOf(edge);
       found.below = below;
     }
     return found;
@@ -128,24 +127,19 @@ class RowPruner final : public Pruner {
 
   void apply(float* rows, int firstRow, int count) const override {
     if (perRow_ <= 0) return;
-    const size_t cols = scores_.factors().size();
-    std::vector<uint32_t> bits(cols), candidates(cols + 1);
+    const std::vector<float>& factors = scores_.factors();
+    const size_t cols = factors.size();
+    std::vector<uint32_t> candidates(cols + kSpare);
     std::vector<uint64_t> ordered;
     for (int r = 0; r < count; ++r) {
       float* row = rows + static_cast<size_t>(r) * cols;
-      scoreRow(row, scores_.factors().data(), static_cast<int>(cols), bits.data());
       const RowThresholds::Bracket bracket = scores_.bracket(firstRow + r, perRow_);
-      const uint32_t from = bracket.from, width = bracket.to - bracket.from;
-      for (size_t c = 0; c < cols; ++c) row[c] = bits[c] < from ? 0.0f : row[c];
-      size_t found = 0;
-      for (size_t c = 0; c < cols; ++c) {
-        candidates[found] = static_cast<uint32_t>(c);
-        found += bits[c] - from < width;
-      }
+      const auto found = static_cast<size_t>(
+          cpu::bestKernels().pruneBelow(row, factors.data(), static_cast<int>(cols), bracket.from, bracket.last, candidates.data()));
       const auto more = static_cast<size_t>(perRow_ - bracket.below);
       if (more == 0) continue;
       ordered.clear();
-      for (size_t i = 0; i < found; ++i) ordered.push_back(uint64_t{bits[candidates[i]]} << 32 | candidates[i]);
+      for (size_t i = 0; i < found; ++i) ordered.push_back(uint64_t{scoreBits(row[candidates[i]], factors[candidates[i]])} << 32 | candidates[i]);
       if (more < found) std::nth_element(ordered.begin(), ordered.begin() + static_cast<std::ptrdiff_t>(more), ordered.end());
       for (size_t i = 0; i < std::min(more, found); ++i) row[static_cast<uint32_t>(ordered[i])] = 0.0f;
     }
@@ -166,28 +160,23 @@ std::unique_ptr<Pruner> RowThresholds::at(const PruneLevel& level, const PruneIn
 // Where the n-th smallest score lies: scores below `threshold` go, and the first tieQuota[row] of each row that equal it.
 class MatrixPruner final : public Pruner {
  public:
-  MatrixPruner(const std::vector<float>& factors, uint32_t threshold, std::vector<int64_t> tieQuota)
+  MatrixPruner(const std::vector<float>& factors, float threshold, std::vector<int64_t> tieQuota)
       : factors_(factors), threshold_(threshold), tieQuota_(std::move(tieQuota)) {}
 
   void apply(float* rows, int firstRow, int count) const override {
     const size_t cols = factors_.size();
-    std::vector<uint32_t> bits(cols);
+    std::vector<uint32_t> ties(cols + kSpare);
     for (int r = 0; r < count; ++r) {
       float* row = rows + static_cast<size_t>(r) * cols;
-      scoreRow(row, factors_.data(), static_cast<int>(cols), bits.data());
-      for (size_t c = 0; c < cols; ++c) row[c] = bits[c] < threshold_ ? 0.0f : row[c];
-      int64_t quota = tieQuota_.empty() ? 0 : tieQuota_[static_cast<size_t>(firstRow + r)];
-      for (size_t c = 0; c < cols && quota > 0; ++c)
-        if (bits[c] == threshold_) {
-          row[c] = 0.0f;
-          --quota;
-        }
+      const int found = cpu::bestKernels().pruneBelow(row, factors_.data(), static_cast<int>(cols), threshold_, threshold_, ties.data());
+      const int64_t quota = tieQuota_.empty() ? 0 : tieQuota_[static_cast<size_t>(firstRow + r)];
+      for (int64_t i = 0; i < std::min<int64_t>(quota, found); ++i) row[ties[static_cast<size_t>(i)]] = 0.0f;
     }
   }
 
  private:
   const std::vector<float>& factors_;
-  uint32_t threshold_;
+  float threshold_;
   std::vector<int64_t> tieQuota_;  // [rows]; empty = nothing goes
 };
 
@@ -198,9 +187,9 @@ class MatrixThresholds final : public PruneScores {
       : factors_(std::move(factors)), counts_(ledger, MemoryTag::calibration, kBins * sizeof(uint32_t)) {
     if (ledger.planning()) return;
     std::vector<std::vector<uint32_t>> bins(static_cast<size_t>(threadsOf(input)), std::vector<uint32_t>(kBins));
-    forEachRow(input, factors_, [&](int thread, int, const uint32_t* bits) {
+    forEachRow(input, [&](int thread, int, const float* weights, uint32_t*) {
       auto& counts = bins[static_cast<size_t>(thread)];
-      for (int c = 0; c < input.cols; ++c) ++counts[bits[c] >> 16];
+      for (int c = 0; c < input.cols; ++c) ++counts[scoreBits(weights[c], factors_[static_cast<size_t>(c)]) >> 16];
     });
     for (const auto& counts : bins)
       for (size_t bin = 0; bin < kBins; ++bin) counts_.as<uint32_t>()[bin] += counts[bin];
@@ -209,7 +198,7 @@ class MatrixThresholds final : public PruneScores {
   std::unique_ptr<Pruner> at(const PruneLevel& level, const PruneInput& input) const override {
     if (level.pattern.grouped()) return std::make_unique<GroupPruner>(factors_, level.pattern);
     const auto target = static_cast<int64_t>(std::floor(level.ratio * static_cast<double>(int64_t{input.rows} * input.cols)));
-    if (target <= 0) return std::make_unique<MatrixPruner>(factors_, 0u, std::vector<int64_t>());
+    if (target <= 0) return std::make_unique<MatrixPruner>(factors_, 0.0f, std::vector<int64_t>());
     int64_t below = 0;
     uint32_t digit = 0;
     while (below + counts_.as<uint32_t>()[digit] < target) below += counts_.as<uint32_t>()[digit++];
@@ -223,7 +212,7 @@ class MatrixThresholds final : public PruneScores {
       row = std::min(left, row);
       left -= row;
     }
-    return std::make_unique<MatrixPruner>(factors_, digit << 16 | rest, std::move(quota));
+    return std::make_unique<MatrixPruner>(factors_, scoreOf(digit << 16 | rest), std::move(quota));
   }
 
  private:
@@ -237,15 +226,11 @@ class MatrixThresholds final : public PruneScores {
     constexpr size_t kLower = 1 << 16;
     std::vector<std::vector<int64_t>> counts(static_cast<size_t>(threadsOf(input)), std::vector<int64_t>(kLower));
     Lower out{std::vector<int64_t>(kLower), std::vector<int64_t>(static_cast<size_t>(input.rows))};
-    forEachRow(input, factors_, [&](int thread, int row, const uint32_t* bits) {
-      int found = 0;
-      for (int c = 0; c < input.cols; ++c) found += bits[c] >> 16 == digit;
+    forEachRow(input, [&](int thread, int row, float* weights, uint32_t* positions) {
+      const int found = within(weights, digit << 16, digit << 16 | 0xffff, positions);
       out.inBin[static_cast<size_t>(row)] = found;
-      for (int c = 0; c < input.cols && found > 0; ++c)
-        if (bits[c] >> 16 == digit) {
-          ++counts[static_cast<size_t>(thread)][bits[c] & 0xffff];
-          --found;
-        }
+      for (int i = 0; i < found; ++i)
+        ++counts[static_cast<size_t>(thread)][scoreBits(weights[positions[i]], factors_[positions[i]]) & 0xffff];
     });
     for (const auto& each : counts)
       for (size_t i = 0; i < kLower; ++i) out.counts[i] += each[i];
@@ -254,12 +239,13 @@ class MatrixThresholds final : public PruneScores {
 
   std::vector<int64_t> ties(const PruneInput& input, uint32_t threshold) const {
     std::vector<int64_t> out(static_cast<size_t>(input.rows));
-    forEachRow(input, factors_, [&](int, int row, const uint32_t* bits) {
-      int found = 0;
-      for (int c = 0; c < input.cols; ++c) found += bits[c] == threshold;
-      out[static_cast<size_t>(row)] = found;
-    });
+    forEachRow(input, [&](int, int row, float* weights, uint32_t* positions) { out[static_cast<size_t>(row)] = within(weights, threshold, threshold, positions); });
     return out;
+  }
+
+  // Positions of the scores in [from, last], as bits. Zeroes weights under them, which are only a copy.
+  int within(float* weights, uint32_t from, uint32_t last, uint32_t* positions) const {
+    return cpu::bestKernels().pruneBelow(weights, factors_.data(), static_cast<int>(factors_.size()), scoreOf(from), scoreOf(last), positions);
   }
 
   std::vector<float> factors_;  // [cols]

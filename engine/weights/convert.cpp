@@ -2,14 +2,13 @@
 #include "engine/weights/convert.h"
 
 #include <algorithm>
-#include <bit>
 #include <cstring>
 #include <mutex>
-#include <span>
 #include <thread>
 #include <vector>
 
 #include "engine/core/check.h"
+#include "engine/cpu/isa.h"
 #include "engine/prune/method.h"
 #include "engine/quantize/method.h"
 #include "engine/weights/blocks.h"
@@ -57,13 +56,6 @@ class BlockRows {
   std::vector<float> rows_;
   std::vector<uint8_t> codes_;
 };
-
-// One pass without branches: the largest magnitude's bits say whether any is NaN or infinity.
-bool allFinite(std::span<const float> values) {
-  uint32_t largest = 0;
-  for (const float value : values) largest = std::max(largest, std::bit_cast<uint32_t>(value) & 0x7fffffffu);
-  return largest < 0x7f800000u;
-}
 
 // Super weights of a matrix: those that stay exact are taken out of the rows before rounding and missed afterwards.
 class KeptWeights {
@@ -116,10 +108,9 @@ void writePlain(const float* rows, int64_t firstRow, int64_t count, Matrix& out)
     return;
   }
   uint16_t* to = out.codes.as<uint16_t>() + firstRow * out.cols;
-  if (out.format.storage == Storage::f16)
-    for (int64_t i = 0; i < values; ++i) to[i] = floatToF16(rows[i]);
-  else
-    for (int64_t i = 0; i < values; ++i) to[i] = floatToBf16(rows[i]);
+  if (out.format.storage == Storage::f16) return cpu::bestKernels().toHalf(rows, values, to);
+  if (cpu::bestKernels().allFinite(rows, values)) return cpu::bestKernels().toBf16(rows, values, to);
+  for (int64_t i = 0; i < values; ++i) to[i] = floatToBf16(rows[i]);  // NaN stays NaN
 }
 
 }  // namespace
@@ -155,7 +146,7 @@ Converted convert(const MasterTensor& tensor, const Recipe& recipe, const Pruner
       if (!blocks) {
         rows.resize(static_cast<size_t>((end - first) * tensor.cols));
         decodeScaled(tensor, first, end - first, inputs.scaling, rows.data());
-        if ((method || pruner) && !allFinite(rows)) damaged.store(true, std::memory_order_relaxed);  // rounding would hide it
+        if ((method || pruner) && !cpu::bestKernels().allFinite(rows.data(), static_cast<int64_t>(rows.size()))) damaged.store(true, std::memory_order_relaxed);  // rounding would hide it
       }
       for (int64_t row = first; row < end; row += kTile) {
         const int count = static_cast<int>(std::min<int64_t>(kTile, end - row));

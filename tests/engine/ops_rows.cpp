@@ -202,6 +202,53 @@ TEST(halves_are_stored_as_the_compiler_rounds) {
   }
 }
 
+TEST(bfloats_are_stored_to_nearest_even) {
+  std::vector<float> x;
+  for (uint32_t b = 0; b < 0x7f800000u; b += 30011) x.push_back(std::bit_cast<float>(b)), x.push_back(-std::bit_cast<float>(b));
+  for (uint32_t b : {0x3f808000u, 0x3f818000u, 0x3f807fffu, 0x3f808001u, 0x7f7fffffu, 0x00008000u}) x.push_back(std::bit_cast<float>(b));  // ties, and past the largest
+  for (Isa isa : availableIsas()) {
+    std::vector<uint16_t> h(x.size());
+    kernelsFor(isa).toBf16(x.data(), static_cast<int64_t>(x.size()), h.data());
+    for (size_t i = 0; i < x.size(); ++i) EXPECT(h[i] == floatToBf16(x[i]), isaName(isa), x[i], h[i]);
+  }
+}
+
+TEST(one_value_that_is_not_finite_is_found_anywhere) {
+  for (Isa isa : availableIsas())
+    for (size_t n : {1u, 15u, 16u, 37u}) {
+      std::vector<float> x(n, 3.0e38f);
+      EXPECT(kernelsFor(isa).allFinite(x.data(), static_cast<int64_t>(n)), isaName(isa), n);
+      for (size_t i = 0; i < n; ++i)
+        for (float bad : {NAN, INFINITY, -INFINITY}) {
+          std::vector<float> y = x;
+          y[i] = bad;
+          EXPECT(!kernelsFor(isa).allFinite(y.data(), static_cast<int64_t>(n)), isaName(isa), n, i, bad);
+        }
+    }
+}
+
+TEST(weights_below_a_score_go_and_those_within_are_listed) {
+  for (Isa isa : availableIsas())
+    for (int cols : {1, 7, 16, 33, 301}) {
+      std::vector<float> row(static_cast<size_t>(cols)), factors(row.size());
+      fillNormal(row.data(), row.size(), 1, 11);
+      fillNormal(factors.data(), factors.size(), 1, 12);
+      for (size_t c = 0; c < row.size(); ++c) factors[c] = c % 5 == 0 ? 0.0f : std::fabs(factors[c]);
+      for (const auto& [from, last] : {std::pair{0.0f, 0.0f}, std::pair{0.0f, INFINITY}, std::pair{0.3f, 0.9f}, std::pair{0.5f, 0.25f}}) {
+        std::vector<float> pruned = row;
+        std::vector<uint32_t> within(row.size() + 16, ~0u), expected;
+        const int found = kernelsFor(isa).pruneBelow(pruned.data(), factors.data(), cols, from, last, within.data());
+        for (size_t c = 0; c < row.size(); ++c) {
+          const float score = std::fabs(row[c]) * factors[c];
+          EXPECT_EQ(pruned[c], score < from ? 0.0f : row[c]);
+          if (score >= from && score <= last) expected.push_back(static_cast<uint32_t>(c));
+        }
+        within.resize(static_cast<size_t>(found));
+        EXPECT((within == expected), isaName(isa), cols, from, last, found, expected.size());
+      }
+    }
+}
+
 TEST(logits_are_scored) {
   for (auto& machine : machines(2))
     for (int vocab : {1, 5, 512, 3001}) {
