@@ -155,6 +155,7 @@ void Workbench::rebuildCache() {
     if (!session) return Done{};
     const Status done = session->rebuildCache(progress);
     d->forwardEvents();
+    d->showCache(true);
     return done;
   });
 }

@@ -11,7 +11,7 @@
 #include "engine/attribute/attribute.h"
 #include "engine/evaluate/bench.h"
 #include "engine/evaluate/perplexity.h"
-#include "engine/run/engine.h"
+#include "engine/run/cache_map.h"
 #include "engine/weights/export.h"
 #include "engine/weights/report.h"
 #include "experiments/jobs.h"
@@ -102,7 +102,7 @@ class Workbench : public QObject {
   void similarityMeasured(const winnow::SimilarityMap& map);
   void comparingWeights(double fraction, const QString& what);         // < 0: not any more; `what` then says what failed, or nothing
   void modelExported(const QString& path, const winnow::ExportSummary& summary);
-  void occupancyChanged(const std::vector<winnow::HeadPositions>& heads, qint64 position);
+  void cacheMapChanged(const winnow::CacheMap& map);                    // a few times a second while tokens are generated, and at the end
   void logged(const winnow::LogLine& line);
 
  private:

@@ -20,7 +20,8 @@ namespace {
 
 constexpr int kDisplayMs = 16;
 constexpr int kPendingMs = 100;
-constexpr qint64 kOccupancyMs = 400;
+constexpr qint64 kCacheMapMs = 100;
+constexpr int kCacheMapColumns = 512, kCacheMapShare = 40;  // a map takes at most one part in so many of the time
 
 QString tokenizerText(const VocabData& vocab) {
   switch (vocab.kind) {
@@ -290,10 +291,10 @@ void Workbench::Impl::generate(const GenerateRequest& request) {
       const bool warning = event.kind == EngineEvent::Kind::warning || event.kind == EngineEvent::Kind::fallback;
       onGui([this, event, warning] { log(warning ? QStringLiteral("warning") : QStringLiteral("info"), QString::fromStdString(event.code), QString::fromStdString(event.text)); });
     };
-    observer.onBoundary = [this] { showOccupancy(false); };
+    observer.onBoundary = [this] { showCache(false); };
     const auto result = generateRun(jobContext(progress), *current, request, observer);
     if (!result) return result.error();
-    showOccupancy(true);
+    showCache(true);
     return result->stopped ? Status(Error{ErrorCode::cancelled, "stopped.", ""}) : Status(Done{});
   });
   if (free && job.running) {
@@ -372,12 +373,15 @@ WeightWatchObserver Workbench::Impl::watchObserver() {
           [this](double fraction, const QString& what) { onGui([this, fraction, what] { Q_EMIT q->comparingWeights(fraction, what); }); }};
 }
 
-void Workbench::Impl::showOccupancy(bool force) {
-  if (!force && occupancyClock.isValid() && occupancyClock.elapsed() < kOccupancyMs) return;
-  occupancyClock.start();
+void Workbench::Impl::showCache(bool force) {
+  const bool early = cacheClock.isValid() && (cacheClock.elapsed() < kCacheMapMs || cacheClock.nsecsElapsed() < kCacheMapShare * cacheMapNs);
+  if (early && !force) return;
+  cacheClock.start();
   const auto current = session();
   if (!current) return;
-  onGui([this, heads = current->occupancy(), position = static_cast<qint64>(current->position())] { Q_EMIT q->occupancyChanged(heads, position); });
+  CacheMap map = cacheMapOf(*current, kCacheMapColumns);
+  cacheMapNs = cacheClock.nsecsElapsed();
+  onGui([this, map = std::move(map)] { Q_EMIT q->cacheMapChanged(map); });
 }
 
 // ---- session file ----

@@ -51,7 +51,7 @@ struct Workbench::Impl {
   void scoreProbe();                          // and compares the weights that now run
   WeightWatchObserver watchObserver();
   void forwardEvents();                       // of an idle session
-  void showOccupancy(bool force);
+  void showCache(bool force);
 
   // session file
   void setFile(std::shared_ptr<storage::SessionFile> next, bool temporary);
@@ -89,7 +89,8 @@ struct Workbench::Impl {
   QTimer pendingTimer;    // watches the weight converter
   std::vector<TokenPoint> points;  // under mutex
   std::optional<JobState> progressState;  // under mutex
-  QElapsedTimer occupancyClock;
+  QElapsedTimer cacheClock;  // since the cache was shown
+  qint64 cacheMapNs = 0;     // what that took
   int epoch = 0;
   qint64 epochToken = 0;                      // where it began
 

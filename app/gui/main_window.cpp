@@ -20,6 +20,7 @@
 #include "app/gui/similarity_dialog.h"
 #include "app/gui/status_chips.h"
 #include "panels/attribution/attribution_view.h"
+#include "panels/cache/cache_view.h"
 #include "panels/events/events_panel.h"
 #include "panels/inspector/inspector.h"
 #include "panels/knobs/knob_panel.h"
@@ -110,6 +111,8 @@ void MainWindow::buildCentre() {
   tabs_->addTab(runs_, tr("Runs"));
   weights_ = new WeightsView(tabs_);
   tabs_->addTab(weights_, tr("Weights"));
+  cache_ = new CacheView(tabs_);
+  tabs_->addTab(cache_, tr("Cache"));
   pages_->addWidget(tabs_);
   connect(tabs_, &QTabWidget::currentChanged, this, &MainWindow::makeRoom);
   column->addWidget(pages_, 1);
@@ -233,7 +236,7 @@ void MainWindow::leaveStartPage() {
 
 void MainWindow::showView(View view) {
   leaveStartPage();
-  QWidget* const widgets[] = {live_, compare_, attribution_, runs_, weights_};
+  QWidget* const widgets[] = {live_, compare_, attribution_, runs_, weights_, cache_};
   tabs_->setCurrentWidget(widgets[view]);
 }
 
@@ -242,6 +245,7 @@ void MainWindow::applyTheme(const Theme& theme) {
   attribution_->setTheme(theme);
   runs_->setTheme(theme);
   weights_->setTheme(theme);
+  cache_->setTheme(theme);
   if (similarity_) similarity_->setTheme(theme);
   for (QAction* action : actions_->all()) {
     const QString name = action->property("iconName").toString();

@@ -29,6 +29,7 @@ class ActionRegistry;
 class AttributionView;
 class Banner;
 class BenchDialog;
+class CacheView;
 class CompareView;
 class EvaluateDialog;
 class EventsPanel;
@@ -49,7 +50,7 @@ class MainWindow : public QMainWindow {
   MainWindow(ThemeManager* themes, Workbench* workbench, Settings* settings, const MachineInfo& machine, QWidget* parent = nullptr);
   ~MainWindow() override;
 
-  enum View { liveTab, compareTab, attributionTab, runsTab, weightsTab };
+  enum View { liveTab, compareTab, attributionTab, runsTab, weightsTab, cacheTab };
   void showView(View view);
   // A model, a session, a text: whatever the path is. Unknown kinds are answered in the banner.
   void openPath(const QString& path);
@@ -124,6 +125,7 @@ class MainWindow : public QMainWindow {
   void connectPanels();
   void connectRuns();
   void connectWeights();
+  void connectCache();
   void measureSensitivity();
   void refreshSensitivity();
   void showSuperWeights(const std::vector<SuperWeight>& found);
@@ -155,6 +157,7 @@ class MainWindow : public QMainWindow {
   AttributionView* attribution_ = nullptr;
   RunsView* runs_ = nullptr;
   WeightsView* weights_ = nullptr;
+  CacheView* cache_ = nullptr;
   KnobPanel* knobs_ = nullptr;
   Inspector* inspector_ = nullptr;
   PromptPanel* prompt_ = nullptr;

@@ -154,8 +154,9 @@ void MainWindow::buildRunActions() {
 void MainWindow::buildViewActions() {
   const QString menu = tr("&View");
   const std::pair<View, QString> views[] = {
-      {liveTab, tr("&Live")}, {compareTab, tr("&Compare")}, {attributionTab, tr("&Attribution")}, {runsTab, tr("&Runs")}, {weightsTab, tr("&Weights")}};
-  const char* names[] = {"live", "compare", "attribution", "runs", "weights"};
+      {liveTab, tr("&Live")}, {compareTab, tr("&Compare")}, {attributionTab, tr("&Attribution")}, {runsTab, tr("&Runs")}, {weightsTab, tr("&Weights")},
+                                            {cacheTab, tr("Ca&che")}};
+  const char* names[] = {"live", "compare", "attribution", "runs", "weights", "cache"};
   for (const auto& [view, text] : views) {
     actions_->add({QStringLiteral("view.%1").arg(QString::fromLatin1(names[view])), text, menu,
                    QKeySequence(QStringLiteral("Ctrl+%1").arg(static_cast<int>(view) + 1))},

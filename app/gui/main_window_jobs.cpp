@@ -15,6 +15,7 @@
 #include "experiments/format.h"
 #include "experiments/model_source.h"
 #include "panels/attribution/attribution_view.h"
+#include "panels/cache/cache_view.h"
 #include "panels/events/events_panel.h"
 #include "panels/export/export_dialog.h"
 #include "panels/inspector/inspector.h"
@@ -109,6 +110,7 @@ void MainWindow::connectPanels() {
 
   connectRuns();
   connectWeights();
+  connectCache();
   connect(runs_->table()->selectionModel(), &QItemSelectionModel::selectionChanged, this, &MainWindow::updateActions);
   connect(live_, &LiveView::exportRequested, this, &MainWindow::exportChart);
   connect(compare_, &CompareView::exportRequested, this, &MainWindow::exportChart);
@@ -162,6 +164,15 @@ void MainWindow::connectWeights() {
   connect(weights_, &WeightsView::exportTableRequested, this, [this](const QByteArray& csv, const QByteArray& json) {
     saveBytes(QStringLiteral("export"), QStringLiteral("weights.csv"), tr("CSV (*.csv);;JSON (*.json)"),
               [csv, json](const QString& path) { return path.endsWith(QStringLiteral(".json")) ? json : csv; });
+  });
+}
+
+void MainWindow::connectCache() {
+  connect(workbench_, &Workbench::generationStarted, cache_, &CacheView::begin);
+  connect(workbench_, &Workbench::cacheMapChanged, cache_, &CacheView::add);
+  connect(cache_, &CacheView::exportRequested, this, &MainWindow::exportChart);
+  connect(cache_, &CacheView::exportTableRequested, this, [this](const QByteArray& csv) {
+    saveBytes(QStringLiteral("export"), QStringLiteral("cache.csv"), tr("CSV (*.csv)"), [csv](const QString&) { return csv; });
   });
 }
 
@@ -227,6 +238,7 @@ void MainWindow::modelChanged() {
   attribution_->setModel(open, std::move(windows));
   attribution_->setConfig(workbench_->requested());
   weights_->setModel(open ? info->name : QString());
+  cache_->setModel(open ? info->name : QString());
   makeRoom();
   if (open) {
     leaveStartPage();
@@ -268,6 +280,7 @@ void MainWindow::effectiveChanged() {
   knobs_->setEffective(effective, pending, workbench_->weightsPendingFraction());
   knobs_->setCacheMixed(workbench_->cacheMixed(), workbench_->rebuildCostMs());
   inspector_->setEffective(effective, pending, workbench_->weightsPendingFraction());
+  cache_->setSettings(QString::fromStdString(effective.config.canonical()));
   weights_->setCompressed(effective.requested.text("weights.method") != "none" || effective.requested.text("prune.method") != "none");
   QString said;
   for (const Adjustment& each : effective.adjustments)

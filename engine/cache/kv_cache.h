@@ -39,6 +39,7 @@ class KvCache {
   bool ownsKeys(int layer) const { return layers_[static_cast<size_t>(layer)].ownsKeys; }
   int slots(int layer, int head) const { return at(layer, head).tokens; }
   std::span<const int32_t> positions(int layer, int head) const;  // original ones, ascending
+  virtual PageForm form(int layer, int head, bool keys, size_t page) const = 0;  // of a page that holds slots
 
   // Room for `count` more slots in every head. Throws std::bad_alloc and changes nothing that is seen when memory is out.
   virtual void reserve(int count) = 0;

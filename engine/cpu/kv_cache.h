@@ -37,6 +37,7 @@ class HostKvCache final : public KvCache {
   void keepQueries(int layer, const float* q /* [count, heads * headDim] */, int64_t stride, int count, int64_t first);
   void newestQueries(int layer, int count, float* out /* [count, heads * headDim], the oldest first */) const;
   std::span<const float> columnSums(int layer, int head) const override;
+  PageForm form(int layer, int head, bool keys, size_t page) const override { return pagesAt(layer, head).side(keys).forms[page]; }
   int64_t allocatedBytes() const override;
 
  private:

@@ -47,6 +47,7 @@ class DeviceKvCache final : public KvCache {
   void observe(ObservedQueries queries) override;
   void readSums() override;
   std::span<const float> columnSums(int layer, int head) const override;
+  PageForm form(int layer, int head, bool ofKeys, size_t page) const override { return pages_[index(layer, head)].sides[ofKeys ? keys : values].forms[page]; }
   float* deviceSums(int layer) const;  // [kvHeads, columnStride]; null when nobody is observed
   void clearSums(int layer);
   float* deviceQueries(int layer) const;  // [observed().newest, heads, headDim], that of position p in row p modulo their number; or null

@@ -90,31 +90,86 @@ void paintAttribution(QCPPainter* painter, const QRectF& area, const Chart::Pane
   painter->drawText(QRectF(area.left(), area.top() + rowHeight * static_cast<double>(rows.size()) + 4, area.width(), small.height()), Qt::AlignRight | Qt::AlignVCenter, foot);
 }
 
+namespace {
+
+// Values of a heat map: from 0 up in one hue, on both sides of 0 in two.
+struct HeatScale {
+  float largest = 0;
+  bool bothSides = false;
+
+  explicit HeatScale(const Chart::Panel& panel) {
+    for (const auto& row : panel.cells)
+      for (const float v : row) {
+        if (!std::isfinite(v)) continue;
+        largest = std::max(largest, std::fabs(v));
+        bothSides = bothSides || v < 0;
+      }
+    if (largest == 0) largest = 1;
+  }
+  QColor colour(const Theme& theme, double share) const { return bothSides ? theme.diverging(share) : Theme::sequential(share); }
+  double lowest() const { return bothSides ? -static_cast<double>(largest) : 0; }
+};
+
+void paintHeatScale(QCPPainter* painter, const QRectF& bar, const HeatScale& heat, const PanelLook& look) {
+  const Theme& theme = look.style->theme;
+  QLinearGradient gradient(bar.bottomLeft(), bar.topLeft());
+  for (int i = 0; i <= 8; ++i) gradient.setColorAt(i / 8.0, heat.colour(theme, heat.bothSides ? i / 4.0 - 1 : i / 8.0));
+  painter->setPen(QPen(theme.border, 1));
+  painter->setBrush(gradient);
+  painter->drawRect(bar);
+  painter->setAntialiasing(true);
+  painter->setPen(theme.textSecondary);
+  const QFontMetricsF small(look.small);
+  const Format format;
+  const auto tick = [&](double at, double value) {
+    painter->drawText(QRectF(bar.right() + 5, at - small.height() / 2, 70, small.height()), Qt::AlignLeft | Qt::AlignVCenter, format.significant(value, 2));
+  };
+  const auto largest = static_cast<double>(heat.largest);
+  tick(bar.top() + small.height() / 2, largest);
+  if (bar.height() > small.height() * 3) tick(bar.center().y(), (largest + heat.lowest()) / 2);
+  tick(bar.bottom() - small.height() / 2, heat.lowest());
+}
+
+// As many names of columns as have room.
+void paintColumnNames(QCPPainter* painter, const QStringList& names, const QRectF& line, double width, const QFontMetricsF& metrics) {
+  double free = line.left();
+  for (qsizetype i = 0; i < names.size(); ++i) {
+    const double text = metrics.horizontalAdvance(names[i]), left = line.left() + width * (static_cast<double>(i) + 0.5) - text / 2;
+    if (left < free || left + text > line.right()) continue;
+    painter->drawText(QPointF(left, line.top() + metrics.ascent()), names[i]);
+    free = left + text + 10;
+  }
+}
+
+}  // namespace
+
 void paintHeatmap(QCPPainter* painter, const QRectF& area, const Chart::Panel& panel, const PanelLook& look) {
   const Theme& theme = look.style->theme;
   size_t columns = 0;
-  float largest = 0;
-  for (const auto& row : panel.cells) {
-    columns = std::max(columns, row.size());
-    for (const float v : row)
-      if (std::isfinite(v)) largest = std::max(largest, std::fabs(v));
-  }
+  for (const auto& row : panel.cells) columns = std::max(columns, row.size());
   if (columns == 0) return;
-  if (largest == 0) largest = 1;
+  const HeatScale heat(panel);
   const QFontMetricsF small(look.small);
-  const QRectF map(area.left() + 34, area.top(), area.width() - 34 - 90, area.height() - small.height() - 10);
+  const bool named = panel.y.categories.size() == static_cast<qsizetype>(panel.cells.size());
+  const auto nameOf = [&](size_t r) { return named ? panel.y.categories[static_cast<qsizetype>(r)] : QString::number(r + 1); };
+  double names = 26;
+  for (size_t r = 0; r < panel.cells.size(); ++r) names = std::max(names, small.horizontalAdvance(nameOf(r)));
+  const double foot = (panel.x.categories.isEmpty() ? 1 : 2) * small.height() + 10;
+  const QRectF map(area.left() + names + 8, area.top(), area.width() - names - 8 - 90, area.height() - foot);
   const double width = map.width() / static_cast<double>(columns), height = std::min(26.0, map.height() / static_cast<double>(panel.cells.size()));
+  const auto apart = static_cast<size_t>(std::max(1.0, std::ceil((small.height() - 2) / height)));
   painter->setFont(look.small);
   painter->setAntialiasing(false);
   for (size_t r = 0; r < panel.cells.size(); ++r) {
     const double top = std::round(map.top() + height * static_cast<double>(r)), bottom = std::round(map.top() + height * static_cast<double>(r + 1));
     painter->setPen(theme.textSecondary);
-    if (height >= small.height() - 2)
-      painter->drawText(QRectF(area.left(), top, 26, bottom - top), Qt::AlignRight | Qt::AlignVCenter, QString::number(r + 1));
+    if (r % apart == 0)
+      painter->drawText(QRectF(area.left(), (top + bottom - small.height()) / 2, names, small.height()), Qt::AlignRight | Qt::AlignVCenter, nameOf(r));
     painter->setPen(Qt::NoPen);
     for (size_t c = 0; c < panel.cells[r].size(); ++c) {
+      if (!std::isfinite(panel.cells[r][c])) continue;
       const double left = std::round(map.left() + width * static_cast<double>(c)), right = std::round(map.left() + width * static_cast<double>(c + 1));
-      painter->setBrush(theme.diverging(static_cast<double>(panel.cells[r][c] / largest)));
+      painter->setBrush(heat.colour(theme, static_cast<double>(panel.cells[r][c] / heat.largest)));
       painter->drawRect(QRectF(left, top, right - left, bottom - top));
     }
   }
@@ -123,22 +178,9 @@ void paintHeatmap(QCPPainter* painter, const QRectF& area, const Chart::Panel& p
   painter->setBrush(Qt::NoBrush);
   painter->drawRect(QRectF(map.left(), map.top(), map.width(), end - map.top()));
   painter->setPen(theme.textSecondary);
-  painter->drawText(QRectF(map.left(), end + 4, map.width(), small.height()), Qt::AlignHCenter | Qt::AlignVCenter, panel.x.title);
-  const QRectF scale(map.right() + 16, map.top(), 12, std::min(120.0, end - map.top()));
-  QLinearGradient gradient(scale.bottomLeft(), scale.topLeft());
-  for (int i = 0; i <= 8; ++i) gradient.setColorAt(i / 8.0, theme.diverging(i / 4.0 - 1));
-  painter->setPen(QPen(theme.border, 1));
-  painter->setBrush(gradient);
-  painter->drawRect(scale);
-  painter->setAntialiasing(true);
-  painter->setPen(theme.textSecondary);
-  const Format format;
-  const auto tick = [&](double at, double value) {
-    painter->drawText(QRectF(scale.right() + 5, at - small.height() / 2, 70, small.height()), Qt::AlignLeft | Qt::AlignVCenter, format.significant(value, 2));
-  };
-  tick(scale.top() + small.height() / 2, static_cast<double>(largest));
-  if (scale.height() > small.height() * 3) tick(scale.center().y(), 0);
-  tick(scale.bottom() - small.height() / 2, -static_cast<double>(largest));
+  paintColumnNames(painter, panel.x.categories, QRectF(map.left(), end + 4, map.width(), small.height()), width, small);
+  painter->drawText(QRectF(map.left(), end + foot - small.height() - 4, map.width(), small.height()), Qt::AlignHCenter | Qt::AlignVCenter, panel.x.title);
+  paintHeatScale(painter, QRectF(map.right() + 16, map.top(), 12, std::min(120.0, end - map.top())), heat, look);
 }
 
 }  // namespace winnow

@@ -11,6 +11,7 @@
 #include <QPlainTextEdit>
 #include <QRegularExpression>
 #include <QScrollArea>
+#include <QSlider>
 #include <QSpinBox>
 #include <QTabWidget>
 #include <QTableView>
@@ -124,6 +125,23 @@ class ScreensTest : public QObject {
     QTest::qWait(1500);  // live quality
     take(QStringLiteral("live"));
     QCOMPARE(winnow::testing::unnamedFocusable(window_.get()).join(QLatin1Char(10)), QString());
+  }
+
+  void cache() {
+    trigger("view.cache");
+    auto* view = child<QWidget>(window_.get(), "cache");
+    auto* time = child<QSlider>(view, "cache.time");
+    const int newest = time->maximum();
+    QVERIFY2(newest > 3, qPrintable(QString::number(newest)));
+    QVERIFY(child<QLabel>(view, "cache.totals")->text().contains(QStringLiteral("50")));  // the budget
+    take(QStringLiteral("cache"));
+    child<QComboBox>(view, "cache.rows")->setCurrentIndex(1);
+    time->setValue(newest / 2);
+    take(QStringLiteral("cache_heads"));
+    QCOMPARE(winnow::testing::unnamedFocusable(window_.get()).join(QLatin1Char(10)), QString());
+    child<QAbstractButton>(view, "cache.newest")->click();
+    QCOMPARE(time->value(), newest);
+    trigger("view.live");
   }
 
   void latencyColours() {
