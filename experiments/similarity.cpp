@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "experiments/attention.h"
 #include "experiments/jobs.h"
 
 namespace winnow {
@@ -13,10 +14,7 @@ Result<SimilarityMap> similarityRun(Engine& engine, const Config& config, const 
   SessionOptions options;
   options.context = window;
   options.maxBatch = std::min(32, window);  // the attention of all layers is held for a batch
-  Config own = config;
-  for (const auto& [knob, value] : config.changed())
-    if (knob.starts_with("kv.") || knob.starts_with("share.")) own = own.with(knob, Schema::instance().find(knob)->defaultValue);
-  const auto session = engine.createSession(own, options, progress);
+  const auto session = engine.createSession(withWholeCache(config), options, progress);
   if (!session) return session.error();
   std::vector<int32_t> ids = engine.tokenizer()->encode(spec.text, true);
   ids.resize(std::min(ids.size(), static_cast<size_t>(spec.tokens)));

@@ -256,6 +256,17 @@ void Workbench::attributeDifference(const AttributionDifferenceSpec& spec) {
   });
 }
 
+void Workbench::measureAttention(const AttentionSpec& spec) {
+  impl_->startJob(JobState::Kind::attention, tr("Reading attention"), [this, d = impl_.get(), spec, config = impl_->requested](const Progress& progress) -> Status {
+    const auto engine = d->engine();
+    if (!engine) return Error{ErrorCode::failed, "the model was closed.", ""};
+    const auto maps = attentionRun(*engine, config, spec, progress);
+    if (!maps) return maps.error();
+    d->onGui([this, m = *maps] { Q_EMIT attentionMeasured(m); });
+    return Done{};
+  });
+}
+
 void Workbench::measureSimilarity(const SimilaritySpec& spec) {
   impl_->startJob(JobState::Kind::similarity, tr("Comparing attention"), [this, d = impl_.get(), spec, config = impl_->requested](const Progress& progress) -> Status {
     const auto engine = d->engine();

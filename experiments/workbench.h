@@ -14,6 +14,7 @@
 #include "engine/run/cache_map.h"
 #include "engine/weights/export.h"
 #include "engine/weights/report.h"
+#include "experiments/attention.h"
 #include "experiments/jobs.h"
 #include "experiments/plan_file.h"
 #include "experiments/sensitivity.h"
@@ -71,6 +72,7 @@ class Workbench : public QObject {
   void attribute(const AttributeSpec& spec);               // a part of the same response: attributeSpan(), at once
   void attributeDifference(const AttributionDifferenceSpec& spec);
   std::vector<Source> tokenWindows(const std::string& text, int tokens) const;  // as the unit window cuts; none without a model
+  void measureAttention(const AttentionSpec& spec);        // of every head, under what is asked of weights now
   void measureSimilarity(const SimilaritySpec& spec);      // of the attention of layers, under what is asked of weights now
   void runPlan(const PlanFile& plan, bool resume);
   void stop();                    // within one token or window; keeps partial results
@@ -99,6 +101,7 @@ class Workbench : public QObject {
   void weightReportChanged(const winnow::WeightReport& report, const QString& settings);
   void weightHistogramChanged(const winnow::WeightHistogram& histogram);
   void superWeightsFound(const std::vector<winnow::SuperWeight>& found);  // answers findSuperWeights()
+  void attentionMeasured(const winnow::AttentionMaps& maps);
   void similarityMeasured(const winnow::SimilarityMap& map);
   void comparingWeights(double fraction, const QString& what);         // < 0: not any more; `what` then says what failed, or nothing
   void modelExported(const QString& path, const winnow::ExportSummary& summary);

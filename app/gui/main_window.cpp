@@ -14,6 +14,7 @@
 #include <QVBoxLayout>
 
 #include "app/gui/action_registry.h"
+#include "app/gui/attention_dialog.h"
 #include "app/gui/banner.h"
 #include "app/gui/icons.h"
 #include "app/gui/measure_dialog.h"
@@ -247,6 +248,7 @@ void MainWindow::applyTheme(const Theme& theme) {
   weights_->setTheme(theme);
   cache_->setTheme(theme);
   if (similarity_) similarity_->setTheme(theme);
+  if (attention_) attention_->setTheme(theme);
   for (QAction* action : actions_->all()) {
     const QString name = action->property("iconName").toString();
     if (!name.isEmpty()) action->setIcon(lineIcon(name, theme.text, theme.textDisabled));

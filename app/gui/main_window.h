@@ -26,6 +26,7 @@ class QToolButton;
 namespace winnow {
 
 class ActionRegistry;
+class AttentionDialog;
 class AttributionView;
 class Banner;
 class BenchDialog;
@@ -130,6 +131,7 @@ class MainWindow : public QMainWindow {
   void refreshSensitivity();
   void showSuperWeights(const std::vector<SuperWeight>& found);
   void showSimilarity();
+  void showAttention();
   void modelChanged();
   void jobChanged(const JobState& job);
   void effectiveChanged();
@@ -168,6 +170,7 @@ class MainWindow : public QMainWindow {
   QPointer<EvaluateDialog> evaluate_;
   QPointer<BenchDialog> bench_;
   QPointer<SimilarityDialog> similarity_;
+  QPointer<AttentionDialog> attention_;
   QPointer<PlanDialog> plan_;
   QTimer runsTimer_;
   QByteArray layoutBeforeStart_;

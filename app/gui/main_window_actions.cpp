@@ -123,6 +123,7 @@ void MainWindow::buildRunActions() {
                   showView(weightsTab);
                   measureSensitivity();
                 });
+  actions_->add({QStringLiteral("run.attention"), tr("&Where heads look…"), menu, {}, tr("The attention of every head over a text")}, [this] { showAttention(); });
   actions_->add({QStringLiteral("run.similarity"), tr("Compare &attention of layers…"), menu, {}, tr("Which layers attend alike and could share it")},
                 [this] { showSimilarity(); });
   actions_->add({QStringLiteral("run.superWeights"), tr("Find super &weights"), menu, {}, tr("Look for single weights that the whole model relies on")},
@@ -262,6 +263,7 @@ void MainWindow::updateActions() {
   enable("file.exportModel", model && !busy);
   enable("run.sensitivity", model && !busy);
   enable("run.superWeights", model);
+  enable("run.attention", model);
   enable("run.similarity", model);
   enable("run.generate", model && !busy && !start);
   enable("run.stop", busy);

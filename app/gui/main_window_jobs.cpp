@@ -8,6 +8,7 @@
 #include "app/gui/action_registry.h"
 #include "app/gui/banner.h"
 #include "app/gui/main_window.h"
+#include "app/gui/attention_dialog.h"
 #include "app/gui/measure_dialog.h"
 #include "app/gui/similarity_dialog.h"
 #include "app/gui/status_chips.h"
@@ -185,6 +186,13 @@ void MainWindow::showSuperWeights(const std::vector<SuperWeight>& found) {
     knobs_->change(tr("super weights: %1").arg(what), knobs_->requested().with("weights.super", what.toStdString()));
   });
   dialog->show();
+}
+
+void MainWindow::showAttention() {
+  if (!attention_) attention_ = new AttentionDialog(workbench_, themes_->theme(), this);
+  attention_->show();
+  attention_->raise();
+  attention_->activateWindow();
 }
 
 void MainWindow::showSimilarity() {

@@ -3,7 +3,6 @@
 
 #include <QComboBox>
 #include <QDoubleSpinBox>
-#include <QFileDialog>
 #include <QFormLayout>
 #include <QHBoxLayout>
 #include <QLabel>
@@ -12,12 +11,10 @@
 #include <QPushButton>
 #include <QSignalBlocker>
 #include <QStyle>
-#include <QToolButton>
 #include <QVBoxLayout>
 
-#include "app/gui/measure_dialog.h"
+#include "app/gui/text_choice.h"
 #include "engine/share/methods.h"
-#include "experiments/text_file.h"
 #include "panels/sharing/likeness_map.h"
 
 namespace winnow {
@@ -67,23 +64,7 @@ QWidget* SimilarityDialog::buildControls() {
     spin->setValue(value);
     return spin;
   };
-  auto* text = new QWidget(side);
-  auto* line = new QHBoxLayout(text);
-  line->setContentsMargins(0, 0, 0, 0);
-  path_ = new QLineEdit(text);
-  path_->setObjectName(QStringLiteral("similarity.path"));
-  path_->setAccessibleName(tr("File of the text"));
-  path_->setPlaceholderText(tr("the sample text"));
-  auto* browse = new QToolButton(text);
-  browse->setText(QStringLiteral("…"));
-  browse->setAccessibleName(tr("Choose a file"));
-  connect(browse, &QToolButton::clicked, this, [this] {
-    const QString path = QFileDialog::getOpenFileName(this, tr("Choose a text"), path_->text(), tr("Text (*.txt *.md *.raw);;All files (*)"));
-    if (!path.isEmpty()) path_->setText(path);
-  });
-  line->addWidget(path_, 1);
-  line->addWidget(browse);
-  row(tr("Text"), text, "text", tr("Attention is compared while the model reads it"));
+  row(tr("Text"), text_ = new TextChoice(QStringLiteral("similarity"), side), "text", tr("Attention is compared while the model reads it"));
   row(tr("Tokens"), tokens_ = number(4, 1 << 20, 1024), "tokens", tr("Of the text, in windows of 256 or of the model's context"));
   measure_ = new QPushButton(side);
   measure_->setObjectName(QStringLiteral("similarity.measure"));
@@ -139,13 +120,9 @@ void SimilarityDialog::measure() {
   if (job.running && job.kind == JobState::Kind::similarity) return workbench_->stop();
   SimilaritySpec spec;
   spec.tokens = tokens_->value();
-  if (path_->text().isEmpty()) {
-    spec.text = sampleText().toStdString();
-  } else {
-    auto text = readTextFile(path_->text());
-    if (!text) return say(QString::fromStdString(text.error().message), true);
-    spec.text = std::move(*text);
-  }
+  auto text = text_->read();
+  if (!text) return say(QString::fromStdString(text.error().message), true);
+  spec.text = std::move(*text);
   say({});
   workbench_->measureSimilarity(spec);
 }

@@ -18,6 +18,7 @@ class QSpinBox;
 namespace winnow {
 
 class LikenessMap;
+class TextChoice;
 
 class SimilarityDialog : public QDialog {
   Q_OBJECT
@@ -45,7 +46,8 @@ class SimilarityDialog : public QDialog {
   QComboBox* which_ = nullptr;
   QDoubleSpinBox* threshold_ = nullptr;
   QSpinBox *most_ = nullptr, *first_ = nullptr, *last_ = nullptr, *tokens_ = nullptr;
-  QLineEdit *path_ = nullptr, *spans_ = nullptr;
+  TextChoice* text_ = nullptr;
+  QLineEdit* spans_ = nullptr;
   QPushButton *measure_ = nullptr, *share_ = nullptr;
   QProgressBar* progress_ = nullptr;
   QLabel* said_ = nullptr;

@@ -18,6 +18,7 @@
 #include <algorithm>
 
 #include "app/gui/action_registry.h"
+#include "app/gui/attention_dialog.h"
 #include "app/gui/banner.h"
 #include "app/gui/command_palette.h"
 #include "app/gui/main_window.h"
@@ -235,6 +236,28 @@ class ScreensTest : public QObject {
     take(QStringLiteral("superWeights"), super);
     super->close();
     QCOMPARE(winnow::testing::unnamedFocusable(window_.get()).join(QLatin1Char(10)), QString());
+  }
+
+  void attentionOfHeads() {
+    trigger("run.attention");
+    auto* dialog = window_->findChild<AttentionDialog*>();
+    QVERIFY(dialog);
+    child<QSpinBox>(dialog, "attention.tokens")->setValue(60);
+    child<QAbstractButton>(dialog, "attention.measure")->click();
+    auto* head = child<QLabel>(dialog, "attention.head");
+    QVERIFY2(QTest::qWaitFor([&] { return !head->text().isEmpty(); }, kLong), qPrintable(child<QLabel>(dialog, "attention.said")->text()));
+    QVERIFY(head->text().startsWith(QStringLiteral("Layer 0, head 0")));
+    auto* grid = child<QWidget>(dialog, "attention.grid");
+    auto* map = child<QWidget>(dialog, "attention.map");
+    QTest::keyClick(grid, Qt::Key_Down);
+    QTest::keyClick(grid, Qt::Key_Right);
+    QVERIFY(head->text().startsWith(QStringLiteral("Layer 1, head 1")));
+    map->setFocus(Qt::TabFocusReason);
+    QTest::keyClick(map, Qt::Key_Right);
+    QVERIFY(child<QLabel>(dialog, "attention.said")->text().contains(QStringLiteral("of its attention to")));
+    take(QStringLiteral("attention"), dialog);
+    QCOMPARE(winnow::testing::unnamedFocusable(dialog).join(QLatin1Char(10)), QString());
+    dialog->close();
   }
 
   void similarity() {

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// Looking at attention as the model pays it: the cache whole, nothing shared, whatever is asked of weights.
+#pragma once
+#include <string>
+
+#include "engine/run/attention_maps.h"
+
+namespace winnow {
+
+Config withWholeCache(const Config& config);  // every kv. and share. knob at its default
+
+struct AttentionSpec {
+  std::string text;
+  int tokens = 256;  // of the text at most; never more than the model's own context
+  int cells = 128;   // along a side, at most
+};
+
+// Errors: no tokenizer, too short a text, cancelled.
+Result<AttentionMaps> attentionRun(Engine& engine, const Config& config, const AttentionSpec& spec, const Progress& progress);
+
+}  // namespace winnow

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "panels/attention/attention_map.h"
+
+#include <QHelpEvent>
+#include <QKeyEvent>
+#include <QPainter>
+#include <QToolTip>
+#include <algorithm>
+
+#include "experiments/format.h"
+#include "panels/attention/attention_colours.h"
+
+namespace winnow {
+namespace {
+constexpr int kMargin = 6;  // px
+}
+
+AttentionMap::AttentionMap(QWidget* parent) : QWidget(parent) {
+  setFocusPolicy(Qt::StrongFocus);
+  setAccessibleName(tr("Attention of one head"));
+  setBackgroundRole(QPalette::Base);
+  setAutoFillBackground(true);
+}
+
+void AttentionMap::setTheme(const Theme& theme) {
+  theme_ = theme;
+  render();
+}
+
+void AttentionMap::clear(const QString& emptyText) {
+  maps_ = {};
+  layer_ = head_ = query_ = key_ = -1;
+  emptyText_ = emptyText;
+  setAccessibleDescription(emptyText);
+  update();
+}
+
+void AttentionMap::setMaps(const AttentionMaps& maps) {
+  maps_ = maps;
+  layer_ = head_ = query_ = key_ = -1;
+}
+
+void AttentionMap::setHead(int layer, int head) {
+  layer_ = layer;
+  head_ = head;
+  emptyText_ = tr("This layer has no attention.");
+  setAccessibleDescription(query_ >= 0 ? describe(query_, key_) : shown() ? tr("%1 tokens").arg(maps_.tokens) : emptyText_);
+  render();
+}
+
+// ---- geometry -----------------------------------------------------------------------------------------------------------
+
+QRect AttentionMap::square() const {
+  const int side = std::max(40, std::min(width() - 2 * kMargin, height() - legend() - 2 * kMargin));
+  return {(width() - side) / 2, kMargin, side, side};
+}
+
+double AttentionMap::edge(int cell) const { return static_cast<double>(square().width()) * cell / std::max(1, maps_.cells()); }
+
+QRect AttentionMap::cellRect(int query, int key) const {
+  if (!shown() || query < 0 || query >= maps_.cells() || key < 0 || key > query) return {};
+  const QRectF box(square().left() + edge(key), square().top() + edge(query), edge(key + 1) - edge(key), edge(query + 1) - edge(query));
+  return box.toAlignedRect();
+}
+
+std::optional<std::pair<int, int>> AttentionMap::at(const QPoint& point) const {
+  if (!shown() || !square().contains(point)) return {};
+  const int query = static_cast<int>((point.y() - square().top()) / edge(1)), key = static_cast<int>((point.x() - square().left()) / edge(1));
+  return query < maps_.cells() && key <= query ? std::optional(std::pair(query, key)) : std::nullopt;
+}
+
+// ---- painting -----------------------------------------------------------------------------------------------------------
+
+void AttentionMap::render() {
+  if (shown()) picture_ = attentionImage(maps_, layer_, head_, theme_.sunken);
+  update();
+}
+
+void AttentionMap::paintEvent(QPaintEvent*) {
+  QPainter painter(this);
+  if (!shown()) {
+    painter.setPen(palette().color(QPalette::PlaceholderText));
+    painter.drawText(rect().adjusted(12, 10, -12, -10), Qt::AlignLeft | Qt::AlignTop | Qt::TextWordWrap, emptyText_);
+    return;
+  }
+  painter.setRenderHint(QPainter::SmoothPixmapTransform, maps_.cells() > square().width());
+  painter.drawImage(square(), picture_);
+  if (query_ >= 0) {
+    painter.setPen(QPen(theme_.textSecondary, 1, Qt::DotLine));
+    painter.drawRect(QRect(QPoint(square().left(), cellRect(query_, 0).top()), cellRect(query_, query_).bottomRight()));
+    painter.setPen(QPen(hasFocus() ? theme_.accent : theme_.text, 2));
+    painter.drawRect(cellRect(query_, key_).adjusted(-1, -1, 1, 1));
+  }
+  painter.setPen(theme_.textSecondary);
+  const int top = height() - legend(), width = fontMetrics().horizontalAdvance(QStringLiteral("100 %")) + 8;
+  const QRect bar(square().left() + width, top + 9, std::clamp(square().width() - 2 * width, 20, 240), legend() - 18);
+  for (int x = 0; x < bar.width(); ++x) {
+    const double root = x / static_cast<double>(bar.width());
+    painter.fillRect(bar.left() + x, bar.top(), 1, bar.height(), attentionColour(root * root));
+  }
+  const Format f;
+  painter.drawText(QRect(square().left(), top, width - 8, legend()), Qt::AlignRight | Qt::AlignVCenter, f.percent(0));
+  painter.drawText(QRect(bar.right() + 8, top, this->width(), legend()), Qt::AlignLeft | Qt::AlignVCenter, tr("%1 of a query's attention").arg(f.percent(1)));
+}
+
+// ---- pointer and keyboard -----------------------------------------------------------------------------------------------
+
+QString AttentionMap::tokensOf(int cell) const {
+  QString text;
+  for (int64_t i = maps_.firstOf(cell); i <= maps_.lastOf(cell) && i < static_cast<int64_t>(maps_.pieces.size()); ++i) text += QString::fromStdString(maps_.pieces[static_cast<size_t>(i)]);
+  text.replace(QLatin1Char('\n'), QStringLiteral("⏎"));
+  const QString place = maps_.firstOf(cell) == maps_.lastOf(cell) ? QString::number(maps_.firstOf(cell)) : tr("%1 to %2").arg(maps_.firstOf(cell)).arg(maps_.lastOf(cell));
+  return tr("%1 “%2”").arg(place, text.size() > 40 ? text.left(39) + QStringLiteral("…") : text);
+}
+
+QString AttentionMap::describe(int query, int key) const {
+  if (!shown() || query < 0 || query >= maps_.cells() || key < 0 || key > query) return {};
+  return tr("%1 pays %2 of its attention to %3").arg(tokensOf(query), Format().percent(static_cast<double>(maps_.share(layer_, head_, query, key))), tokensOf(key));
+}
+
+void AttentionMap::choose(int query, int key) {
+  query_ = std::clamp(query, 0, maps_.cells() - 1);
+  key_ = std::clamp(key, 0, query_);
+  setAccessibleDescription(describe(query_, key_));
+  update();
+  Q_EMIT cellChosen(describe(query_, key_));
+}
+
+void AttentionMap::mousePressEvent(QMouseEvent* event) {
+  if (const auto hit = at(event->position().toPoint())) choose(hit->first, hit->second);
+}
+
+void AttentionMap::keyPressEvent(QKeyEvent* event) {
+  if (!shown()) return QWidget::keyPressEvent(event);
+  switch (event->key()) {
+    case Qt::Key_Left: return choose(query_, key_ - 1);
+    case Qt::Key_Right: return choose(query_, key_ + 1);
+    case Qt::Key_Up: return choose(query_ - 1, key_);
+    case Qt::Key_Down: return choose(query_ + 1, key_);
+    case Qt::Key_Home: return choose(query_, 0);
+    case Qt::Key_End: return choose(query_, query_);
+    default: QWidget::keyPressEvent(event);
+  }
+}
+
+void AttentionMap::focusInEvent(QFocusEvent* event) {
+  QWidget::focusInEvent(event);
+  if (query_ < 0 && shown() && event->reason() != Qt::MouseFocusReason) choose(maps_.cells() - 1, 0);
+  update();
+}
+
+void AttentionMap::focusOutEvent(QFocusEvent* event) {
+  QWidget::focusOutEvent(event);
+  update();
+}
+
+bool AttentionMap::event(QEvent* event) {
+  if (event->type() != QEvent::ToolTip) return QWidget::event(event);
+  auto* help = static_cast<QHelpEvent*>(event);
+  if (const auto hit = at(help->pos())) QToolTip::showText(help->globalPos(), describe(hit->first, hit->second), this);
+  else QToolTip::hideText();
+  return true;
+}
+
+}  // namespace winnow
