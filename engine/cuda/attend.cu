@@ -12,6 +12,9 @@ int chunksOf(int tokens) { return (tokens + kAttendChunk - 1) / kAttendChunk; }
 AttendJob jobOf(const AttendArgs& args) {
   AttendJob job;
   job.pages = pagesOf(args.kv);
+  job.layout = layoutOf(args.kv.pageTokens, args.headDim);
+  job.keyForms = args.kv.keyForms;
+  job.valueForms = args.kv.valueForms;
   job.q = args.q;
   job.chunks = chunksOf(args.mostTokens);
   job.partial = args.partial;
@@ -29,11 +32,18 @@ AttendJob jobOf(const AttendArgs& args) {
   return job;
 }
 
-template <int width>
+template <int width, bool sealed>
 void launchChunks(Stream stream, const Grid& grid, const AttendJob& job, const AttendArgs& args) {
-  if (args.reuse) return launch("attendReuse", stream, grid, attendChunk<width, false, true>, job);
-  if (args.probabilities) return launch("attend", stream, grid, attendChunk<width, true, false>, job);
-  launch("attend", stream, grid, attendChunk<width, false, false>, job);
+  if (args.reuse) return launch("attendReuse", stream, grid, attendChunk<width, false, true, sealed>, job);
+  if (args.probabilities) return launch("attend", stream, grid, attendChunk<width, true, false, sealed>, job);
+  launch("attend", stream, grid, attendChunk<width, false, false, sealed>, job);
+}
+void launchChunks(Stream stream, const Grid& grid, const AttendJob& job, const AttendArgs& args) {
+  const bool wide = widthOf(args.headDim) == 8;
+  if (!args.kv.valueForms) return wide ? launchChunks<8, false>(stream, grid, job, args) : launchChunks<4, false>(stream, grid, job, args);
+  CHECK(wide && args.kv.pageTokens >= kLeastPage && kAttendChunk % args.kv.pageTokens == 0, args.headDim, args.kv.pageTokens);
+  CHECK(args.reuse || args.kv.keyForms);
+  launchChunks<8, true>(stream, grid, job, args);
 }
 
 void launchMerge(Stream stream, const AttendJob& job, const AttendArgs& args) {
@@ -62,7 +72,7 @@ void attendDecode(Stream stream, const AttendArgs& args) {
   const AttendJob job = jobOf(args);
   const Grid grid{dim3(static_cast<unsigned>(job.chunks), static_cast<unsigned>(args.kvHeads), blocksFor(job.group, kAttendHeads)),
                   dim3(kAttendWarps * 32)};
-  widthOf(args.headDim) == 8 ? launchChunks<8>(stream, grid, job, args) : launchChunks<4>(stream, grid, job, args);
+  launchChunks(stream, grid, job, args);
   launchMerge(stream, job, args);
   if (!args.columnSums) return;
   launch("columnSums", stream, {dim3(blocksFor(args.mostTokens, 128), static_cast<unsigned>(args.kvHeads)), dim3(128)}, addColumnSums,

@@ -5,8 +5,9 @@
 // * The grid covers a bound on the lengths: blocks past a head's own length leave at once, so a graph serves a range of lengths, and
 //   the result depends on the length alone.
 // * The tap is a template flag: weights already in shared memory are written out once more. A follower's weights come from its leader.
+// * Where pages may be sealed, each is looked up once to a block, and its codes become values in registers.
 #pragma once
-#include "engine/cuda/pages.cuh"
+#include "engine/cuda/sealed_row.cuh"
 
 namespace winnow::cuda {
 
@@ -14,6 +15,8 @@ constexpr int kAttendWarps = 4, kAttendHeads = 4;
 
 struct AttendJob {
   Pages pages;
+  PageLayout layout;
+  Pointer<const PageForm> keyForms, valueForms;  // [kvHeads, pageStride]; where pages may be sealed
   Pointer<const float> q;          // [heads, headDim]
   Pointer<float> partial;          // [heads, chunks, headDim]
   Pointer<float> states;           // [heads, chunks, 2]: largest score, sum
@@ -43,6 +46,47 @@ struct AttendBlock {  // where a block stands
   int tokens, begin, count;
 };
 
+// The pages of a chunk, keys and then values.
+constexpr int kLeastPage = 16, kChunkPages = kAttendChunk / kLeastPage;
+struct ChunkPages {
+  SharedArray<uint64_t, 2 * kChunkPages> addresses, ends;  // ends: of the sets, a byte each
+  SharedArray<uint32_t, 2 * kChunkPages> forms;            // bits, and sets << 8
+};
+
+__device__ inline void findPages(const AttendJob& job, const AttendBlock& b, ChunkPages& found) {
+  const int i = static_cast<int>(threadIdx.x), page = i % kChunkPages;
+  if (i >= 2 * kChunkPages || page * job.layout.tokens >= b.count) return;
+  Pointer<const uint64_t> table = i < kChunkPages ? job.pages.keys : job.pages.values;
+  if (!table) return;
+  const int entry = b.kvHead * job.pages.pageStride + b.begin / job.layout.tokens + page;
+  const PageForm form = (i < kChunkPages ? job.keyForms : job.valueForms)[entry];
+  uint64_t ends = 0;
+#pragma unroll
+  for (int set = 0; set < kMostSets; ++set) ends |= static_cast<uint64_t>(form.ends[set]) << (8 * set);
+  found.addresses[i] = table[entry];
+  found.ends[i] = ends;
+  found.forms[i] = form.bits | static_cast<uint32_t>(form.sets) << 8;
+}
+
+// Components c on of a slot of the chunk.
+template <int width, bool sealed>
+__device__ inline void loadSlot(const AttendJob& job, const AttendBlock& b, ChunkPages& found, bool key, int slot, int c, float (&v)[width]) {
+  if constexpr (!sealed) {
+    loadHalves(job.pages.slot<const uint16_t>(key ? job.pages.keys : job.pages.values, b.kvHead, b.begin + slot, job.headDim) + c, v);
+  } else {
+    const int at = (key ? 0 : kChunkPages) + slot / job.layout.tokens, own = slot % job.layout.tokens;
+    const uint64_t address = found.addresses[at], ends = found.ends[at];
+    const uint32_t form = found.forms[at];
+    const int bits = static_cast<int>(form & 0xff);
+    Pointer<const uint16_t> halves = reinterpret_cast<const uint16_t*>(address);
+    if (bits == 16) return loadHalves(halves + own * job.headDim + c, v);
+    int set = form >> 8 ? 0 : -1;
+    if (set == 0)
+      while (own >= static_cast<int>(ends >> (8 * set) & 0xff)) ++set;
+    valuesAt(job.layout, sealedRow(job.layout, halves, reinterpret_cast<const uint8_t*>(address), bits, set, own), c, v);
+  }
+}
+
 // Slots of the chunk that the query sees: the window looks at original positions.
 __device__ inline bool seen(const AttendJob& job, const AttendBlock& b, int slot, int own) {
   return job.window <= 0 || job.pages.positions[b.kvHead * job.pages.positionStride + b.begin + slot] > own - job.window;
@@ -53,8 +97,8 @@ __device__ inline int ownPosition(const AttendJob& job, const AttendBlock& b) {
 
 using ChunkWeights = SharedArray<float, kAttendHeads * kAttendChunk>;  // [head][slot]
 
-template <int width>
-__device__ inline void scoreSlots(const AttendJob& job, const AttendBlock& b, ChunkWeights& weights) {
+template <int width, bool sealed>
+__device__ inline void scoreSlots(const AttendJob& job, const AttendBlock& b, ChunkPages& found, ChunkWeights& weights) {
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   const int part = lane % job.lanes, c = part * width, slots = 32 / job.lanes, own = ownPosition(job, b);
   const bool active = c < job.headDim;
@@ -68,7 +112,7 @@ __device__ inline void scoreSlots(const AttendJob& job, const AttendBlock& b, Ch
   for (int first = warp * slots; first < b.count; first += kAttendWarps * slots) {
     const int slot = first + lane / job.lanes;
     float k[width] = {};
-    if (active && slot < b.count) loadHalves(job.pages.slot<const uint16_t>(job.pages.keys, b.kvHead, b.begin + slot, job.headDim) + c, k);
+    if (active && slot < b.count) loadSlot<width, sealed>(job, b, found, true, slot, c, k);
     float dot[kAttendHeads] = {};
 #pragma unroll
     for (int h = 0; h < kAttendHeads; ++h)
@@ -121,8 +165,8 @@ __device__ inline void takeWeights(const AttendJob& job, const AttendBlock& b, C
   }
 }
 
-template <int width>
-__device__ inline void weighValues(const AttendJob& job, const AttendBlock& b, ChunkWeights& weights,
+template <int width, bool sealed>
+__device__ inline void weighValues(const AttendJob& job, const AttendBlock& b, ChunkPages& found, ChunkWeights& weights,
                                    SharedArray<float, kAttendWarps * kAttendHeads * kMostHeadDim>& sums) {
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   const int part = lane % job.lanes, c = part * width, slots = 32 / job.lanes;
@@ -133,7 +177,7 @@ __device__ inline void weighValues(const AttendJob& job, const AttendBlock& b, C
     const int slot = first + lane / job.lanes;
     if (!active || slot >= b.count) continue;
     float v[width];
-    loadHalves(job.pages.slot<const uint16_t>(job.pages.values, b.kvHead, b.begin + slot, job.headDim) + c, v);
+    loadSlot<width, sealed>(job, b, found, false, slot, c, v);
 #pragma unroll
     for (int h = 0; h < kAttendHeads; ++h) {
       if (h >= b.heads) break;
@@ -159,9 +203,10 @@ __device__ inline void weighValues(const AttendJob& job, const AttendBlock& b, C
   }
 }
 
-template <int width, bool tap, bool reuse>
+template <int width, bool tap, bool reuse, bool sealed>
 __global__ void __launch_bounds__(kAttendWarps * 32) attendChunk(const __grid_constant__ AttendJob job) {
   __shared__ ChunkWeights weights;
+  __shared__ ChunkPages found;
   __shared__ SharedArray<float, kAttendWarps * kAttendHeads * kMostHeadDim> sums;
   AttendBlock b;
   b.chunk = static_cast<int>(blockIdx.x);
@@ -173,15 +218,19 @@ __global__ void __launch_bounds__(kAttendWarps * 32) attendChunk(const __grid_co
   b.begin = b.chunk * kAttendChunk;
   b.count = min(kAttendChunk, b.tokens - b.begin);
   if (b.count <= 0) return;
+  if constexpr (sealed) {
+    findPages(job, b, found);
+    __syncthreads();
+  }
   if constexpr (reuse) {
     takeWeights(job, b, weights);
   } else {
-    scoreSlots<width>(job, b, weights);
+    scoreSlots<width, sealed>(job, b, found, weights);
     __syncthreads();
     softmaxChunk<tap>(job, b, weights);
   }
   __syncthreads();
-  weighValues<width>(job, b, weights, sums);
+  weighValues<width, sealed>(job, b, found, weights, sums);
 }
 
 constexpr int kMergeThreads = 128;

@@ -12,6 +12,10 @@
 
 struct CUstream_st;
 
+namespace winnow {
+struct PageForm;  // engine/cache/page_form.h
+}
+
 namespace winnow::cuda {
 
 using Stream = CUstream_st*;
@@ -94,7 +98,7 @@ void correct(Stream stream, std::span<const WeightCorrection> corrections, const
 
 // --- the cache and attention ---------------------------------------------------------------------------------------------
 
-// One layer. Page p of a head holds slots [p pageTokens, (p + 1) pageTokens), f16 [pageTokens, headDim].
+// One layer. Page p of a head holds slots [p pageTokens, (p + 1) pageTokens), f16 [pageTokens, headDim] or sealed, as its form says.
 struct KvTables {
   const uint64_t* keys = nullptr;    // [kvHeads, pageStride] addresses; null for a follower
   const uint64_t* values = nullptr;  // [kvHeads, pageStride]
@@ -102,6 +106,7 @@ struct KvTables {
   const int32_t* lengths = nullptr;  // [kvHeads] slots before this step
   int32_t* positions = nullptr;      // [kvHeads, positionStride]
   int64_t positionStride = 0;
+  const PageForm *keyForms = nullptr, *valueForms = nullptr;  // [kvHeads, pageStride]; null: no page is sealed
 };
 
 // Cosines and sines of a step, for all layers: [tokens, dims / 2] each.
@@ -146,8 +151,10 @@ struct AttendArgs {  // consecutive queries of one sequence, behind what the cac
   float* partial = nullptr;  // one query: scratch, decodeScratchFloats
 };
 size_t decodeScratchFloats(int heads, int headDim, int mostTokens);
-void attendDecode(Stream stream, const AttendArgs& args);   // one query; column sums need the probabilities beside them
-void attendPrefill(Stream stream, const AttendArgs& args);  // many; a follower leaves the taps to its leader
+// One query, which reads sealed pages as they lie; column sums need the probabilities beside them.
+void attendDecode(Stream stream, const AttendArgs& args);
+// Many, on pages of f16 rows (unpackPages); a follower leaves the taps to its leader.
+void attendPrefill(Stream stream, const AttendArgs& args);
 
 // Eviction: slot i of a head becomes what slot keep[i] was (ascending lists). Pages behind are the host's to free.
 struct GatherArgs {
