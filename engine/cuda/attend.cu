@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "engine/cuda/attend.cuh"
 
+#include <algorithm>
 #include <bit>
 
 namespace winnow::cuda {
@@ -19,6 +20,8 @@ AttendJob jobOf(const AttendArgs& args) {
   job.chunks = chunksOf(args.mostTokens);
   job.partial = args.partial;
   job.states = args.partial + static_cast<int64_t>(args.heads) * job.chunks * args.headDim;
+  job.out = args.out;
+  job.tickets = args.tickets;
   job.probabilities = args.probabilities;
   job.reuse = args.reuse;
   job.stride = args.probabilityStride;
@@ -46,13 +49,6 @@ void launchChunks(Stream stream, const Grid& grid, const AttendJob& job, const A
   launchChunks<8, true>(stream, grid, job, args);
 }
 
-void launchMerge(Stream stream, const AttendJob& job, const AttendArgs& args) {
-  const Grid grid{dim3(static_cast<unsigned>(args.heads)), dim3(kMergeThreads), static_cast<size_t>(job.chunks) * sizeof(float)};
-  if (args.reuse) return launch("merge", stream, grid, mergeChunks<false, true>, job, args.out);
-  if (args.probabilities) return launch("merge", stream, grid, mergeChunks<true, false>, job, args.out);
-  launch("merge", stream, grid, mergeChunks<false, false>, job, args.out);
-}
-
 }  // namespace
 
 // Rows begin at multiples of what a lane reads, and one warp holds a row.
@@ -65,15 +61,15 @@ size_t decodeScratchFloats(int heads, int headDim, int mostTokens) {
 void attendDecode(Stream stream, const AttendArgs& args) {
   CHECK(attendSupports(args.headDim), args.headDim);
   CHECK(args.kvHeads > 0 && args.heads % args.kvHeads == 0, args.heads, args.kvHeads);
-  CHECK(args.queries == 1 && args.partial, args.queries);
+  CHECK(args.queries == 1 && args.partial && args.tickets, args.queries);
   CHECK(args.reuse || args.q);
   CHECK(!(args.reuse || args.probabilities) || args.probabilityStride >= args.mostTokens, args.probabilityStride, args.mostTokens);
   CHECK(!args.columnSums || args.reuse || args.probabilities, "column sums are made from the probabilities");
   const AttendJob job = jobOf(args);
+  const size_t factorBytes = static_cast<size_t>(job.chunks) * static_cast<size_t>(std::min(job.group, kAttendHeads)) * sizeof(float);
   const Grid grid{dim3(static_cast<unsigned>(job.chunks), static_cast<unsigned>(args.kvHeads), blocksFor(job.group, kAttendHeads)),
-                  dim3(kAttendWarps * 32)};
+                  dim3(kAttendThreads), job.chunks <= kFactorsInSums ? 0 : factorBytes};
   launchChunks(stream, grid, job, args);
-  launchMerge(stream, job, args);
   if (!args.columnSums) return;
   launch("columnSums", stream, {dim3(blocksFor(args.mostTokens, 128), static_cast<unsigned>(args.kvHeads)), dim3(128)}, addColumnSums,
          args.reuse ? args.reuse : args.probabilities, args.probabilityStride, job.pages, args.added, job.group, args.columnSums,

@@ -32,6 +32,8 @@ Forward::Forward(Ledger& host, Ledger& device, const ModelConfig& model, const B
   if (model.gatedFfn) gate_ = rows(model.ffn);
   up_ = rows(model.ffn);
   states_ = rows(2 * int64_t{model.heads});
+  tickets_ = DeviceBuffer(device, MemoryTag::metadata, static_cast<size_t>(model.heads) * sizeof(uint32_t));
+  if (!device.planning()) tickets_.clear(stream);
   tokens_ = DeviceBuffer(device, MemoryTag::metadata, static_cast<size_t>(options.batch) * sizeof(int32_t));
   positions_ = DeviceBuffer(device, MemoryTag::metadata, tokens_.bytes());
   if (model.position != PositionKind::rope) return;
@@ -184,6 +186,7 @@ AttendArgs Forward::attendArgs() const {
   args.headDim = model_.headDim;
   args.scale = 1.0f / std::sqrt(static_cast<float>(model_.headDim));
   args.slidingWindow = model_.slidingWindow;
+  args.tickets = tickets_.as<uint32_t>();
   return args;
 }
 

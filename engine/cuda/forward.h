@@ -64,6 +64,7 @@ class Forward {
   Products products_;
   DeviceBuffer states_;                               // of attention with taps, [batch, heads, 2]
   DeviceBuffer partial_;                              // of attention of one row over chunks of slots
+  DeviceBuffer tickets_;                              // of the blocks that it takes, [heads], zeros between launches
   DeviceBuffer probabilities_;                        // [heads, rows, stride] of the last leader, of each sequence in turn
   DeviceBuffer unpacked_, unpackedTables_;            // f16 pages of the layer at hand, for many queries of a cache whose own may be sealed
   DeviceBuffer tapped_;                               // [heads, stride]: what only column sums of one row want

@@ -86,6 +86,11 @@ Input prepare(Stream stream, const Source& source, int tokens, int cols, Activat
 
 void multiply(Stream stream, std::span<const Target> targets, const Input& input);
 
+// One row: products that make their own input, without a launch for it; the bits are those of prepare and multiply. Only where the
+// shared memory of a block holds the row.
+bool multipliesRow(std::span<const Target> targets, int cols, ActivationMode mode);
+void multiplyRow(Stream stream, std::span<const Target> targets, const Source& source, int cols, ActivationMode mode);
+
 // For products of 16-bit matrices: rows [firstRow, firstRow + count) of packed weights as f16 (firstRow a multiple of 16, cols of 8);
 // y[t][r] += bias[r].
 void decodeToHalves(Stream stream, const MatrixArgs& m, int firstRow, int count, uint16_t* out /* [count, cols] */);
@@ -149,6 +154,7 @@ struct AttendArgs {  // consecutive queries of one sequence, behind what the cac
   bool precise = false;      // many queries: q and weights with 22 bits, else with 11 in half the time
   float* states = nullptr;   // many queries with taps: scratch, [heads, queries, 2]
   float* partial = nullptr;  // one query: scratch, decodeScratchFloats
+  uint32_t* tickets = nullptr;  // one query: [heads], zeros before and after
 };
 size_t decodeScratchFloats(int heads, int headDim, int mostTokens);
 // One query, which reads sealed pages as they lie; column sums need the probabilities beside them.

@@ -44,6 +44,7 @@ struct Query {
     const DeviceArray<float> dq(q), given(weights);
     DeviceArray<float> out(q.size()), probabilities(weights.size()), sums(std::vector<float>(static_cast<size_t>(kHeads * stride))),
         partial(cuda::decodeScratchFloats(kQueryHeads, c.dim, most));
+    const DeviceArray<uint32_t> tickets(std::vector<uint32_t>(static_cast<size_t>(kQueryHeads)));
     cuda::AttendArgs args;
     args.heads = kQueryHeads;
     args.kvHeads = kHeads;
@@ -54,6 +55,7 @@ struct Query {
     args.slidingWindow = window;
     args.out = out.data();
     args.partial = partial.data();
+    args.tickets = tickets.data();
     args.probabilityStride = args.columnStride = stride;
     if (asks == Asks::reuse)
       args.reuse = given.data();
