@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "engine/cuda/attend.cuh"
 
+#include <algorithm>
 #include <bit>
 
 namespace winnow::cuda {
@@ -12,10 +13,15 @@ int chunksOf(int tokens) { return (tokens + kAttendChunk - 1) / kAttendChunk; }
 AttendJob jobOf(const AttendArgs& args) {
   AttendJob job;
   job.pages = pagesOf(args.kv);
+  job.layout = layoutOf(args.kv.pageTokens, args.headDim);
+  job.keyForms = args.kv.keyForms;
+  job.valueForms = args.kv.valueForms;
   job.q = args.q;
   job.chunks = chunksOf(args.mostTokens);
   job.partial = args.partial;
   job.states = args.partial + static_cast<int64_t>(args.heads) * job.chunks * args.headDim;
+  job.out = args.out;
+  job.tickets = args.tickets;
   job.probabilities = args.probabilities;
   job.reuse = args.reuse;
   job.stride = args.probabilityStride;
@@ -29,18 +35,18 @@ AttendJob jobOf(const AttendArgs& args) {
   return job;
 }
 
-template <int width>
+template <int width, bool sealed>
 void launchChunks(Stream stream, const Grid& grid, const AttendJob& job, const AttendArgs& args) {
-  if (args.reuse) return launch("attendReuse", stream, grid, attendChunk<width, false, true>, job);
-  if (args.probabilities) return launch("attend", stream, grid, attendChunk<width, true, false>, job);
-  launch("attend", stream, grid, attendChunk<width, false, false>, job);
+  if (args.reuse) return launch("attendReuse", stream, grid, attendChunk<width, false, true, sealed>, job);
+  if (args.probabilities) return launch("attend", stream, grid, attendChunk<width, true, false, sealed>, job);
+  launch("attend", stream, grid, attendChunk<width, false, false, sealed>, job);
 }
-
-void launchMerge(Stream stream, const AttendJob& job, const AttendArgs& args) {
-  const Grid grid{dim3(static_cast<unsigned>(args.heads)), dim3(kMergeThreads), static_cast<size_t>(job.chunks) * sizeof(float)};
-  if (args.reuse) return launch("merge", stream, grid, mergeChunks<false, true>, job, args.out);
-  if (args.probabilities) return launch("merge", stream, grid, mergeChunks<true, false>, job, args.out);
-  launch("merge", stream, grid, mergeChunks<false, false>, job, args.out);
+void launchChunks(Stream stream, const Grid& grid, const AttendJob& job, const AttendArgs& args) {
+  const bool wide = widthOf(args.headDim) == 8;
+  if (!args.kv.valueForms) return wide ? launchChunks<8, false>(stream, grid, job, args) : launchChunks<4, false>(stream, grid, job, args);
+  CHECK(wide && args.kv.pageTokens >= kLeastPage && kAttendChunk % args.kv.pageTokens == 0, args.headDim, args.kv.pageTokens);
+  CHECK(args.reuse || args.kv.keyForms);
+  launchChunks<8, true>(stream, grid, job, args);
 }
 
 }  // namespace
@@ -55,15 +61,15 @@ size_t decodeScratchFloats(int heads, int headDim, int mostTokens) {
 void attendDecode(Stream stream, const AttendArgs& args) {
   CHECK(attendSupports(args.headDim), args.headDim);
   CHECK(args.kvHeads > 0 && args.heads % args.kvHeads == 0, args.heads, args.kvHeads);
-  CHECK(args.queries == 1 && args.partial, args.queries);
+  CHECK(args.queries == 1 && args.partial && args.tickets, args.queries);
   CHECK(args.reuse || args.q);
   CHECK(!(args.reuse || args.probabilities) || args.probabilityStride >= args.mostTokens, args.probabilityStride, args.mostTokens);
   CHECK(!args.columnSums || args.reuse || args.probabilities, "column sums are made from the probabilities");
   const AttendJob job = jobOf(args);
+  const size_t factorBytes = static_cast<size_t>(job.chunks) * static_cast<size_t>(std::min(job.group, kAttendHeads)) * sizeof(float);
   const Grid grid{dim3(static_cast<unsigned>(job.chunks), static_cast<unsigned>(args.kvHeads), blocksFor(job.group, kAttendHeads)),
-                  dim3(kAttendWarps * 32)};
-  widthOf(args.headDim) == 8 ? launchChunks<8>(stream, grid, job, args) : launchChunks<4>(stream, grid, job, args);
-  launchMerge(stream, job, args);
+                  dim3(kAttendThreads), job.chunks <= kFactorsInSums ? 0 : factorBytes};
+  launchChunks(stream, grid, job, args);
   if (!args.columnSums) return;
   launch("columnSums", stream, {dim3(blocksFor(args.mostTokens, 128), static_cast<unsigned>(args.kvHeads)), dim3(128)}, addColumnSums,
          args.reuse ? args.reuse : args.probabilities, args.probabilityStride, job.pages, args.added, job.group, args.columnSums,

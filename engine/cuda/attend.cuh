@@ -1,22 +1,28 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // Attention of one query over paged keys and values (flash decoding). A block takes a chunk of kAttendChunk slots of one kv head and up
-// to 4 of its query heads, which share every load of keys and values; a second kernel merges the chunks in slot order.
+// to 4 of its query heads, which share every load of keys and values; the last block of a head's merges the chunks, in slot order.
 // * A slot's row is read by `lanes` neighbouring lanes, `width` components (16 or 8 bytes) each; a warp reads 32 / lanes slots at once.
 // * The grid covers a bound on the lengths: blocks past a head's own length leave at once, so a graph serves a range of lengths, and
 //   the result depends on the length alone.
 // * The tap is a template flag: weights already in shared memory are written out once more. A follower's weights come from its leader.
+// * Where pages may be sealed, each is looked up once to a block, and its codes become values in registers.
 #pragma once
-#include "engine/cuda/pages.cuh"
+#include "engine/cuda/arrive.cuh"
+#include "engine/cuda/sealed_row.cuh"
 
 namespace winnow::cuda {
 
-constexpr int kAttendWarps = 4, kAttendHeads = 4;
+constexpr int kAttendWarps = 4, kAttendHeads = 4, kAttendThreads = kAttendWarps * 32;
 
 struct AttendJob {
   Pages pages;
+  PageLayout layout;
+  Pointer<const PageForm> keyForms, valueForms;  // [kvHeads, pageStride]; where pages may be sealed
   Pointer<const float> q;          // [heads, headDim]
   Pointer<float> partial;          // [heads, chunks, headDim]
   Pointer<float> states;           // [heads, chunks, 2]: largest score, sum
+  Pointer<float> out;              // [heads, headDim]
+  Pointer<uint32_t> tickets;       // [kvHeads, blocks of a group]
   Pointer<float> probabilities;    // [heads, stride]
   Pointer<const float> reuse;      // [heads, stride]
   int64_t stride = 0;
@@ -43,6 +49,47 @@ struct AttendBlock {  // where a block stands
   int tokens, begin, count;
 };
 
+// The pages of a chunk, keys and then values.
+constexpr int kLeastPage = 16, kChunkPages = kAttendChunk / kLeastPage;
+struct ChunkPages {
+  SharedArray<uint64_t, 2 * kChunkPages> addresses, ends;  // ends: of the sets, a byte each
+  SharedArray<uint32_t, 2 * kChunkPages> forms;            // bits, and sets << 8
+};
+
+__device__ inline void findPages(const AttendJob& job, const AttendBlock& b, ChunkPages& found) {
+  const int i = static_cast<int>(threadIdx.x), page = i % kChunkPages;
+  if (i >= 2 * kChunkPages || page * job.layout.tokens >= b.count) return;
+  Pointer<const uint64_t> table = i < kChunkPages ? job.pages.keys : job.pages.values;
+  if (!table) return;
+  const int entry = b.kvHead * job.pages.pageStride + b.begin / job.layout.tokens + page;
+  const PageForm form = (i < kChunkPages ? job.keyForms : job.valueForms)[entry];
+  uint64_t ends = 0;
+#pragma unroll
+  for (int set = 0; set < kMostSets; ++set) ends |= static_cast<uint64_t>(form.ends[set]) << (8 * set);
+  found.addresses[i] = table[entry];
+  found.ends[i] = ends;
+  found.forms[i] = form.bits | static_cast<uint32_t>(form.sets) << 8;
+}
+
+// Components c on of a slot of the chunk.
+template <int width, bool sealed>
+__device__ inline void loadSlot(const AttendJob& job, const AttendBlock& b, ChunkPages& found, bool key, int slot, int c, float (&v)[width]) {
+  if constexpr (!sealed) {
+    loadHalves(job.pages.slot<const uint16_t>(key ? job.pages.keys : job.pages.values, b.kvHead, b.begin + slot, job.headDim) + c, v);
+  } else {
+    const int at = (key ? 0 : kChunkPages) + slot / job.layout.tokens, own = slot % job.layout.tokens;
+    const uint64_t address = found.addresses[at], ends = found.ends[at];
+    const uint32_t form = found.forms[at];
+    const int bits = static_cast<int>(form & 0xff);
+    Pointer<const uint16_t> halves = reinterpret_cast<const uint16_t*>(address);
+    if (bits == 16) return loadHalves(halves + own * job.headDim + c, v);
+    int set = form >> 8 ? 0 : -1;
+    if (set == 0)
+      while (own >= static_cast<int>(ends >> (8 * set) & 0xff)) ++set;
+    valuesAt(job.layout, sealedRow(job.layout, halves, reinterpret_cast<const uint8_t*>(address), bits, set, own), c, v);
+  }
+}
+
 // Slots of the chunk that the query sees: the window looks at original positions.
 __device__ inline bool seen(const AttendJob& job, const AttendBlock& b, int slot, int own) {
   return job.window <= 0 || job.pages.positions[b.kvHead * job.pages.positionStride + b.begin + slot] > own - job.window;
@@ -52,9 +99,10 @@ __device__ inline int ownPosition(const AttendJob& job, const AttendBlock& b) {
 }
 
 using ChunkWeights = SharedArray<float, kAttendHeads * kAttendChunk>;  // [head][slot]
+using HeadSums = SharedArray<float, kAttendWarps * kAttendHeads * kMostHeadDim>;
 
-template <int width>
-__device__ inline void scoreSlots(const AttendJob& job, const AttendBlock& b, ChunkWeights& weights) {
+template <int width, bool sealed>
+__device__ inline void scoreSlots(const AttendJob& job, const AttendBlock& b, ChunkPages& found, ChunkWeights& weights) {
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   const int part = lane % job.lanes, c = part * width, slots = 32 / job.lanes, own = ownPosition(job, b);
   const bool active = c < job.headDim;
@@ -68,7 +116,7 @@ __device__ inline void scoreSlots(const AttendJob& job, const AttendBlock& b, Ch
   for (int first = warp * slots; first < b.count; first += kAttendWarps * slots) {
     const int slot = first + lane / job.lanes;
     float k[width] = {};
-    if (active && slot < b.count) loadHalves(job.pages.slot<const uint16_t>(job.pages.keys, b.kvHead, b.begin + slot, job.headDim) + c, k);
+    if (active && slot < b.count) loadSlot<width, sealed>(job, b, found, true, slot, c, k);
     float dot[kAttendHeads] = {};
 #pragma unroll
     for (int h = 0; h < kAttendHeads; ++h)
@@ -115,15 +163,15 @@ __device__ inline void softmaxChunk(const AttendJob& job, const AttendBlock& b, 
 
 __device__ inline void takeWeights(const AttendJob& job, const AttendBlock& b, ChunkWeights& weights) {
   const int own = ownPosition(job, b);
-  for (int i = static_cast<int>(threadIdx.x); i < b.heads * b.count; i += kAttendWarps * 32) {
+  for (int i = static_cast<int>(threadIdx.x); i < b.heads * b.count; i += kAttendThreads) {
     const int h = i / b.count, slot = i % b.count;
     weights[h * kAttendChunk + slot] = seen(job, b, slot, own) ? job.reuse[(b.firstHead + h) * job.stride + b.begin + slot] : 0.0f;
   }
 }
 
-template <int width>
-__device__ inline void weighValues(const AttendJob& job, const AttendBlock& b, ChunkWeights& weights,
-                                   SharedArray<float, kAttendWarps * kAttendHeads * kMostHeadDim>& sums) {
+template <int width, bool sealed>
+__device__ inline void weighValues(const AttendJob& job, const AttendBlock& b, ChunkPages& found, ChunkWeights& weights,
+                                   HeadSums& sums) {
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   const int part = lane % job.lanes, c = part * width, slots = 32 / job.lanes;
   const bool active = c < job.headDim;
@@ -133,7 +181,7 @@ __device__ inline void weighValues(const AttendJob& job, const AttendBlock& b, C
     const int slot = first + lane / job.lanes;
     if (!active || slot >= b.count) continue;
     float v[width];
-    loadHalves(job.pages.slot<const uint16_t>(job.pages.values, b.kvHead, b.begin + slot, job.headDim) + c, v);
+    loadSlot<width, sealed>(job, b, found, false, slot, c, v);
 #pragma unroll
     for (int h = 0; h < kAttendHeads; ++h) {
       if (h >= b.heads) break;
@@ -150,7 +198,7 @@ __device__ inline void weighValues(const AttendJob& job, const AttendBlock& b, C
       if (lane < job.lanes && active) sums[(warp * kAttendHeads + h) * kMostHeadDim + c + i] = a[h][i];
     }
   __syncthreads();
-  for (int i = static_cast<int>(threadIdx.x); i < b.heads * job.headDim; i += kAttendWarps * 32) {
+  for (int i = static_cast<int>(threadIdx.x); i < b.heads * job.headDim; i += kAttendThreads) {
     const int h = i / job.headDim, component = i % job.headDim;
     float sum = 0;
 #pragma unroll
@@ -159,10 +207,70 @@ __device__ inline void weighValues(const AttendJob& job, const AttendBlock& b, C
   }
 }
 
-template <int width, bool tap, bool reuse>
-__global__ void __launch_bounds__(kAttendWarps * 32) attendChunk(const __grid_constant__ AttendJob job) {
+constexpr int kFactorsInSums = kAttendWarps * kMostHeadDim;  // chunks whose factors, of each head, find room where the sums were
+
+// All chunks of the block's heads. With a tap, probabilities are brought to their final size and end in zeros.
+template <bool tap, bool reuse>
+__device__ inline void mergeChunks(const AttendJob& job, const AttendBlock& b, Pointer<float> factors) {
+  __shared__ SharedArray<float, kAttendWarps> scratch, sums;
+  const int chunks = (b.tokens + kAttendChunk - 1) / kAttendChunk, first = static_cast<int>(threadIdx.x);
+  for (int h = 0; h < b.heads && !reuse; ++h) {
+    Pointer<float> states = job.states + static_cast<int64_t>(b.firstHead + h) * job.chunks * 2, own = factors + h * chunks;
+    float largest = -INFINITY, sum = 0;
+    for (int c = first; c < chunks; c += kAttendThreads) largest = fmaxf(largest, states[2 * c]);
+    largest = blockMax<kAttendWarps>(largest, scratch);
+    for (int c = first; c < chunks; c += kAttendThreads) {
+      const float top = states[2 * c], factor = top == -INFINITY ? 0.0f : expf(top - largest);
+      own[c] = factor;
+      sum = fmaf(states[2 * c + 1], factor, sum);
+    }
+    sum = blockSum<kAttendWarps>(sum, sums);
+    for (int c = first; c < chunks; c += kAttendThreads) own[c] = own[c] / sum;
+  }
+  __syncthreads();
+  for (int c = first; c < job.headDim; c += kAttendThreads) {
+    float y[kAttendHeads] = {};
+#pragma unroll 2
+    for (int i = 0; i < chunks; ++i)
+#pragma unroll
+      for (int h = 0; h < kAttendHeads; ++h) {
+        if (h >= b.heads) break;
+        const float part = job.partial[(static_cast<int64_t>(b.firstHead + h) * job.chunks + i) * job.headDim + c];
+        y[h] = reuse ? y[h] + part : fmaf(part, factors[h * chunks + i], y[h]);
+      }
+#pragma unroll
+    for (int h = 0; h < kAttendHeads; ++h)
+      if (h < b.heads) job.out[(b.firstHead + h) * job.headDim + c] = y[h];
+  }
+  for (int h = 0; h < b.heads && tap; ++h) {
+    Pointer<float> p = job.probabilities + (b.firstHead + h) * job.stride;
+    for (int64_t s = first; s < job.stride; s += kAttendThreads) p[s] = s < b.tokens ? p[s] * factors[h * chunks + s / kAttendChunk] : 0.0f;
+  }
+}
+
+template <int width, bool tap, bool reuse, bool sealed>
+__device__ inline void attendSlots(const AttendJob& job, const AttendBlock& b, HeadSums& sums) {
   __shared__ ChunkWeights weights;
-  __shared__ SharedArray<float, kAttendWarps * kAttendHeads * kMostHeadDim> sums;
+  __shared__ ChunkPages found;
+  if constexpr (sealed) {
+    findPages(job, b, found);
+    __syncthreads();
+  }
+  if constexpr (reuse) {
+    takeWeights(job, b, weights);
+  } else {
+    scoreSlots<width, sealed>(job, b, found, weights);
+    __syncthreads();
+    softmaxChunk<tap>(job, b, weights);
+  }
+  __syncthreads();
+  weighValues<width, sealed>(job, b, found, weights, sums);
+}
+
+template <int width, bool tap, bool reuse, bool sealed>
+__global__ void __launch_bounds__(kAttendThreads) attendChunk(const __grid_constant__ AttendJob job) {
+  __shared__ HeadSums sums;
+  __shared__ SharedArray<uint32_t, 1> last;
   AttendBlock b;
   b.chunk = static_cast<int>(blockIdx.x);
   b.kvHead = static_cast<int>(blockIdx.y);
@@ -172,53 +280,11 @@ __global__ void __launch_bounds__(kAttendWarps * 32) attendChunk(const __grid_co
   b.tokens = job.pages.lengths[b.kvHead] + job.added;
   b.begin = b.chunk * kAttendChunk;
   b.count = min(kAttendChunk, b.tokens - b.begin);
-  if (b.count <= 0) return;
-  if constexpr (reuse) {
-    takeWeights(job, b, weights);
-  } else {
-    scoreSlots<width>(job, b, weights);
-    __syncthreads();
-    softmaxChunk<tap>(job, b, weights);
-  }
-  __syncthreads();
-  weighValues<width>(job, b, weights, sums);
-}
-
-constexpr int kMergeThreads = 128;
-
-// One block to a head. With a tap, probabilities are brought to their final size and end in zeros.
-template <bool tap, bool reuse>
-__global__ void __launch_bounds__(kMergeThreads) mergeChunks(const __grid_constant__ AttendJob job, Pointer<float> out) {
-  __shared__ SharedArray<float, kMergeThreads / 32> scratch, sums;
-  Pointer<float> factors = dynamicShared<float>();  // [chunks]
-  const int head = static_cast<int>(blockIdx.x), tokens = job.pages.lengths[head / job.group] + job.added;
-  const int chunks = (tokens + kAttendChunk - 1) / kAttendChunk, first = static_cast<int>(threadIdx.x);
-  if constexpr (!reuse) {
-    Pointer<float> states = job.states + static_cast<int64_t>(head) * job.chunks * 2;
-    float largest = -INFINITY, sum = 0;
-    for (int c = first; c < chunks; c += kMergeThreads) largest = fmaxf(largest, states[2 * c]);
-    largest = blockMax<kMergeThreads / 32>(largest, scratch);
-    for (int c = first; c < chunks; c += kMergeThreads) {
-      const float top = states[2 * c], factor = top == -INFINITY ? 0.0f : expf(top - largest);
-      factors[c] = factor;
-      sum = fmaf(states[2 * c + 1], factor, sum);
-    }
-    sum = blockSum<kMergeThreads / 32>(sum, sums);
-    for (int c = first; c < chunks; c += kMergeThreads) factors[c] = factors[c] / sum;
-    __syncthreads();
-  }
-  for (int c = first; c < job.headDim; c += kMergeThreads) {
-    float y = 0;
-    for (int i = 0; i < chunks; ++i) {
-      const float part = job.partial[(static_cast<int64_t>(head) * job.chunks + i) * job.headDim + c];
-      y = reuse ? y + part : fmaf(part, factors[i], y);
-    }
-    out[head * job.headDim + c] = y;
-  }
-  if constexpr (tap) {
-    Pointer<float> p = job.probabilities + head * job.stride;
-    for (int64_t s = first; s < job.stride; s += kMergeThreads) p[s] = s < tokens ? p[s] * factors[s / kAttendChunk] : 0.0f;
-  }
+  if (b.count <= 0 && b.chunk > 0) return;
+  if (b.count > 0) attendSlots<width, tap, reuse, sealed>(job, b, sums);
+  const auto chunks = static_cast<uint32_t>((b.tokens + kAttendChunk - 1) / kAttendChunk);  // of a head without slots: none, and zeros come out
+  if (!arrivesLast(job.tickets + static_cast<int>(blockIdx.y * gridDim.z + blockIdx.z), chunks, last)) return;
+  mergeChunks<tap, reuse>(job, b, job.chunks <= kFactorsInSums ? sums.pointer() : dynamicShared<float>());
 }
 
 // Sums over the heads of a group, in their order.

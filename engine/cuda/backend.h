@@ -38,12 +38,12 @@ class CudaBackend final : public Backend {
 
  private:
   struct GraphKey {
-    uint64_t weights = 0, cache = 0, room = 0;
+    uint64_t weights = 0, cache = 0, forms = 0, room = 0;
     int slots = 0;
     std::vector<int> leaders;
     const float *sums = nullptr, *queries = nullptr;
     Activations activations{};
-    bool timed = false, unpacks = false, rotates = false;
+    bool timed = false, rotates = false;
     bool operator==(const GraphKey&) const = default;
   };
   void reserveSlice();

@@ -32,6 +32,8 @@ Forward::Forward(Ledger& host, Ledger& device, const ModelConfig& model, const B
   if (model.gatedFfn) gate_ = rows(model.ffn);
   up_ = rows(model.ffn);
   states_ = rows(2 * int64_t{model.heads});
+  tickets_ = DeviceBuffer(device, MemoryTag::metadata, static_cast<size_t>(model.heads) * sizeof(uint32_t));
+  if (!device.planning()) tickets_.clear(stream);
   tokens_ = DeviceBuffer(device, MemoryTag::metadata, static_cast<size_t>(options.batch) * sizeof(int32_t));
   positions_ = DeviceBuffer(device, MemoryTag::metadata, tokens_.bytes());
   if (model.position != PositionKind::rope) return;
@@ -62,7 +64,7 @@ void Forward::makeRoom(const ForwardInput& input) {
   const bool single = std::any_of(input.sequences.begin(), input.sequences.end(), [](const auto& s) { return s.count == 1; });
   if (single) need(partial_, MemoryTag::activations, floats(static_cast<int64_t>(decodeScratchFloats(model_.heads, model_.headDim, slots_))));
   for (const SequenceRows& sequence : input.sequences) {
-    if (!cacheOf(sequence).mayBeSealed()) continue;
+    if (!unpacks(cacheOf(sequence), sequence.count)) continue;
     need(unpacked_, MemoryTag::activations, unpackedBytes(cacheOf(sequence), slots_, false));
     need(unpackedTables_, MemoryTag::metadata, unpackedBytes(cacheOf(sequence), slots_, true));
   }
@@ -184,6 +186,7 @@ AttendArgs Forward::attendArgs() const {
   args.headDim = model_.headDim;
   args.scale = 1.0f / std::sqrt(static_cast<float>(model_.headDim));
   args.slidingWindow = model_.slidingWindow;
+  args.tickets = tickets_.as<uint32_t>();
   return args;
 }
 
@@ -192,13 +195,11 @@ size_t Forward::unpackedBytes(const DeviceKvCache& cache, int slots, bool tables
   return unpackedPages(model_.kvHeads, cache.pageTokens(), slots) * (tables ? sizeof(uint64_t) : page);
 }
 
-KvTables Forward::readable(const DeviceKvCache& cache, int layer, int keyLayer, int added, int slots) {
+KvTables Forward::readable(const DeviceKvCache& cache, int layer, int keyLayer, int queries, int added, int slots) {
   UnpackArgs args;
   args.kv = cache.tables(layer, keyLayer);
-  if (!cache.mayBeSealed()) return args.kv;
+  if (!unpacks(cache, queries)) return args.kv;
   CHECK(unpacked_.bytes() >= unpackedBytes(cache, slots, false), slots);
-  if (keyLayer >= 0) args.keyForms = cache.forms(keyLayer, true);
-  args.valueForms = cache.forms(layer, false);
   args.kvHeads = model_.kvHeads;
   args.headDim = model_.headDim;
   args.added = added;
@@ -218,7 +219,7 @@ void Forward::observe(DeviceKvCache& cache, int queries) {
     ++room_;
   };
   const auto scratch = [&](DeviceBuffer& buffer, int64_t count) { grow(buffer, MemoryTag::activations, floats(count)); };
-  if (cache.mayBeSealed()) {
+  if (unpacks(cache, queries)) {
     grow(unpacked_, MemoryTag::activations, unpackedBytes(cache, cache.mostSlots(), false));
     grow(unpackedTables_, MemoryTag::metadata, unpackedBytes(cache, cache.mostSlots(), true));
   }
@@ -244,7 +245,7 @@ void Forward::observe(DeviceKvCache& cache, int queries) {
     if (!cache.ownsKeys(layer) || !cache.holds(layer)) continue;
     cache.newestQueries(layer, queries, observed_.q);
     cache.clearSums(layer);
-    args.kv = readable(cache, layer, layer, 0, args.mostTokens);
+    args.kv = readable(cache, layer, layer, queries, 0, args.mostTokens);
     args.columnSums = cache.deviceSums(layer);
     if (queries > 1) {
       attendPrefill(stream_, args);
@@ -271,7 +272,7 @@ void Forward::attendSequence(const ForwardInput& input, const Op& op, const Sequ
   float* probabilities = probabilities_.as<float>() + row * model_.heads * stride_;
   AttendArgs args = attendArgs();
   args.queries = args.added = sequence.count;
-  args.kv = readable(cache, op.layer, given ? -1 : reuse ? op.leader : op.layer, sequence.count, slots_);
+  args.kv = readable(cache, op.layer, given ? -1 : reuse ? op.leader : op.layer, sequence.count, sequence.count, slots_);
   args.mostTokens = slots_;
   args.q = given ? nullptr : q_.as<float>() + row * model_.qRows();
   args.out = attended_.as<float>() + row * model_.qRows();

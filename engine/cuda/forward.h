@@ -42,7 +42,8 @@ class Forward {
   void measure(const ForwardInput& input);
   AttendArgs attendArgs() const;  // what is the model's
   size_t unpackedBytes(const DeviceKvCache& cache, int slots, bool tables) const;
-  KvTables readable(const DeviceKvCache& cache, int layer, int keyLayer, int added, int slots);  // as attention reads them
+  static bool unpacks(const DeviceKvCache& cache, int queries) { return queries > 1 && cache.mayBeSealed(); }  // one query reads them sealed
+  KvTables readable(const DeviceKvCache& cache, int layer, int keyLayer, int queries, int added, int slots);  // as attention reads them
   void project(const ForwardInput& input, const Op& op);
   void store(const ForwardInput& input, const Op& op);
   void attend(const ForwardInput& input, const Op& op);
@@ -63,8 +64,9 @@ class Forward {
   Products products_;
   DeviceBuffer states_;                               // of attention with taps, [batch, heads, 2]
   DeviceBuffer partial_;                              // of attention of one row over chunks of slots
+  DeviceBuffer tickets_;                              // of the blocks that it takes, [heads], zeros between launches
   DeviceBuffer probabilities_;                        // [heads, rows, stride] of the last leader, of each sequence in turn
-  DeviceBuffer unpacked_, unpackedTables_;            // f16 pages of the layer at hand, where the cache's may be sealed
+  DeviceBuffer unpacked_, unpackedTables_;            // f16 pages of the layer at hand, for many queries of a cache whose own may be sealed
   DeviceBuffer tapped_;                               // [heads, stride]: what only column sums of one row want
   struct {
     DeviceBuffer q, out, states, partial, probabilities;

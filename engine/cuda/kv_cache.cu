@@ -89,6 +89,9 @@ KvTables DeviceKvCache::tables(int layer, int keyLayer) const {
   t.lengths = lengths_.as<int32_t>() + first;
   t.positionStride = columnStride();
   t.positions = positions_.as<int32_t>() + static_cast<int64_t>(first) * t.positionStride;
+  if (!mayBeSealed()) return t;
+  if (keyLayer >= 0) t.keyForms = forms(keyLayer, true);
+  t.valueForms = forms(layer, false);
   return t;
 }
 

@@ -32,6 +32,7 @@ class DeviceKvCache final : public KvCache {
   KvTables tables(int layer, int keyLayer) const;
   bool mayBeSealed() const { return formTables_[values].bytes() > 0; }  // pages are, or were, to be sealed: readers ask for their forms
   const PageForm* forms(int layer, bool ofKeys) const;                  // [kvHeads, pageStride]; when they may be sealed
+  uint64_t formTables() const { return mayBeSealed() ? formTablesMade_ : 0; }  // tells tables apart that were let go and made again
 
   void setFormat(const KvFormat& format, ThreadPool& pool) override;
   void seal(ThreadPool& pool) override;
@@ -126,6 +127,7 @@ class DeviceKvCache final : public KvCache {
   std::array<DeviceBuffer, 2> tables_;    // addresses, [layers, kvHeads, pageStride]
   std::array<Buffer, 2> hostTables_;
   std::array<DeviceBuffer, 2> formTables_;  // PageForm, as tables_; none until a format quantizes
+  uint64_t formTablesMade_ = 0;
   bool tablesStale_ = false, lengthsStale_ = true, sumsStale_ = false;
   DeviceBuffer columnSums_;               // [layers, kvHeads, columnStride]
   DeviceBuffer queries_;                  // [layers, observed().newest, heads, headDim]

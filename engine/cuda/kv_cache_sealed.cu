@@ -37,9 +37,11 @@ void DeviceKvCache::replace(const PagePlace& at, DeviceBuffer page, const PageFo
 }
 
 void DeviceKvCache::makeFormTables() {
+  if (mayBeSealed()) return;
   const size_t bytes = pages_.size() * static_cast<size_t>(pageStride_) * sizeof(PageForm);
+  ++formTablesMade_;
   for (DeviceBuffer& table : formTables_)
-    if (table.bytes() == 0) table = DeviceBuffer(device_, MemoryTag::metadata, bytes);
+    table = DeviceBuffer(device_, MemoryTag::metadata, bytes);
   tablesStale_ = true;
 }
 

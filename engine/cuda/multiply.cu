@@ -58,26 +58,50 @@ void launchPlain(Stream stream, const PlainJobs& jobs, unsigned blocks, int toke
   launchPlain<storage, 8>(stream, jobs, blocks, tokens, vector);
 }
 
-void multiplyPlain(Stream stream, std::span<const Target> targets, const Input& input) {
-  const Storage storage = targets[0].w.format.storage;
+template <Storage storage>
+void launchPlainRow(Stream stream, const PlainJobs& jobs, unsigned blocks, const RowSource& row, bool vector) {
+  const auto kernel = vector ? multiplyPlainOneRow<storage, true> : multiplyPlainOneRow<storage, false>;
+  launchOneRow("multiplyPlainRow", stream, blocksFor(blocks, row.perBlock), kPlainWarps * 32, static_cast<size_t>(jobs.cols) * sizeof(float), kernel, jobs, row,
+               static_cast<int>(blocks));
+}
+
+struct PlainTargets {
   PlainJobs jobs;
-  jobs.x = input.x;
-  jobs.xStride = input.stride;
-  jobs.cols = input.cols;
-  int blocks = 0;
-  // Rows of weights and of x must both begin at 16 bytes.
-  const int perLoad = storage == Storage::f32 ? 4 : 8;
-  bool vector = input.cols % perLoad == 0 && input.stride % 4 == 0 && reinterpret_cast<uintptr_t>(input.x) % 16 == 0;
+  unsigned blocks = 0;
+  bool vector = false;  // rows of weights begin at 16 bytes
+};
+PlainTargets plainTargets(std::span<const Target> targets, int cols) {
+  PlainTargets all;
+  all.jobs.cols = cols;
+  all.vector = cols % (targets[0].w.format.storage == Storage::f32 ? 4 : 8) == 0;
   for (size_t i = 0; i < targets.size(); ++i) {
-    jobs.job[i] = plainJob(targets[i]);
-    blocks += jobs.job[i].blocks;
-    vector = vector && reinterpret_cast<uintptr_t>(targets[i].w.data) % 16 == 0;
+    all.jobs.job[i] = plainJob(targets[i]);
+    all.blocks += static_cast<unsigned>(all.jobs.job[i].blocks);
+    all.vector = all.vector && reinterpret_cast<uintptr_t>(targets[i].w.data) % 16 == 0;
   }
-  const auto count = static_cast<unsigned>(blocks);
-  switch (storage) {
-    case Storage::f32: return launchPlain<Storage::f32>(stream, jobs, count, input.tokens, vector);
-    case Storage::f16: return launchPlain<Storage::f16>(stream, jobs, count, input.tokens, vector);
-    default: return launchPlain<Storage::bf16>(stream, jobs, count, input.tokens, vector);
+  return all;
+}
+
+void multiplyPlain(Stream stream, std::span<const Target> targets, const Input& input) {
+  PlainTargets all = plainTargets(targets, input.cols);
+  all.jobs.x = input.x;
+  all.jobs.xStride = input.stride;
+  const bool vector = all.vector && input.stride % 4 == 0 && reinterpret_cast<uintptr_t>(input.x) % 16 == 0;
+  switch (targets[0].w.format.storage) {
+    case Storage::f32: return launchPlain<Storage::f32>(stream, all.jobs, all.blocks, input.tokens, vector);
+    case Storage::f16: return launchPlain<Storage::f16>(stream, all.jobs, all.blocks, input.tokens, vector);
+    default: return launchPlain<Storage::bf16>(stream, all.jobs, all.blocks, input.tokens, vector);
+  }
+}
+
+void multiplyPlainRow(Stream stream, std::span<const Target> targets, const RowSource& source) {
+  const PlainTargets all = plainTargets(targets, source.made.cols);
+  RowSource row = source;
+  row.perBlock = static_cast<int>(blocksFor(all.blocks, 2 * kRowBlocks));  // of half as many threads as the packed ones'
+  switch (targets[0].w.format.storage) {
+    case Storage::f32: return launchPlainRow<Storage::f32>(stream, all.jobs, all.blocks, row, all.vector);
+    case Storage::f16: return launchPlainRow<Storage::f16>(stream, all.jobs, all.blocks, row, all.vector);
+    default: return launchPlainRow<Storage::bf16>(stream, all.jobs, all.blocks, row, all.vector);
   }
 }
 
@@ -85,6 +109,26 @@ bool together(const Target& a, const Target& b) {
   const WeightFormat &f = a.w.format, &g = b.w.format;
   return f.storage == g.storage && f.bits == g.bits && (f.super > 0) == (g.super > 0);
 }
+
+// body(targets) for those that share a launch.
+template <class Body>
+void eachGroup(std::span<const Target> targets, int cols, Body body) {
+  CHECK(!targets.empty() && targets.size() <= kMostTargets, targets.size());
+  std::array<bool, kMostTargets> done{};
+  for (size_t i = 0; i < targets.size(); ++i) {
+    if (done[i]) continue;
+    std::array<Target, kMostTargets> same;
+    size_t count = 0;
+    for (size_t j = i; j < targets.size(); ++j) {
+      if (done[j] || !together(targets[i], targets[j])) continue;
+      CHECK(targets[j].w.cols == cols, targets[j].w.cols, cols);
+      same[count++] = targets[j];
+      done[j] = true;
+    }
+    body(std::span<const Target>(same.data(), count));
+  }
+}
+bool isPacked(const Target& target) { return target.w.format.storage == Storage::packed; }
 
 // Where the forms lie in the scratch: rounded rows, pieces, what goes with them, halves.
 Input layOut(const Source& source, int tokens, int cols, ActivationMode mode, InputForms forms, void* scratch) {
@@ -161,22 +205,24 @@ Input prepare(Stream stream, const Source& source, int tokens, int cols, Activat
 }
 
 void multiply(Stream stream, std::span<const Target> targets, const Input& input) {
-  CHECK(!targets.empty() && targets.size() <= kMostTargets, targets.size());
-  std::array<bool, kMostTargets> done{};
-  for (size_t i = 0; i < targets.size(); ++i) {
-    if (done[i]) continue;
-    std::array<Target, kMostTargets> same;
-    size_t count = 0;
-    for (size_t j = i; j < targets.size(); ++j) {
-      if (done[j] || !together(targets[i], targets[j])) continue;
-      CHECK(targets[j].w.cols == input.cols, targets[j].w.cols, input.cols);
-      same[count++] = targets[j];
-      done[j] = true;
-    }
-    const std::span<const Target> group{same.data(), count};
-    const bool packed = targets[i].w.format.storage == Storage::packed;
-    (input.tokens > kMostTokens ? gemm : packed ? multiplyPacked : multiplyPlain)(stream, group, input);
-  }
+  eachGroup(targets, input.cols, [&](std::span<const Target> group) {
+    (input.tokens > kMostTokens ? gemm : isPacked(group[0]) ? multiplyPacked : multiplyPlain)(stream, group, input);
+  });
+}
+
+bool multipliesRow(std::span<const Target> targets, int cols, ActivationMode mode) {
+  return std::all_of(targets.begin(), targets.end(), [&](const Target& target) {
+    return (isPacked(target) ? fragmentBytes(mode, WeightFormat::chunks(cols)) : static_cast<size_t>(cols) * sizeof(float)) <= kMostRowBytes;
+  });
+}
+
+void multiplyRow(Stream stream, std::span<const Target> targets, const Source& source, int cols, ActivationMode mode) {
+  CHECK(multipliesRow(targets, cols, mode), cols);
+  const RowSource row{prepareJob(source, Input{mode, 1, cols}, {}), source.kind};
+  eachGroup(targets, cols, [&](std::span<const Target> group) {
+    CHECK(mode != (isPacked(group[0]) ? ActivationMode::bf16 : ActivationMode::int8));
+    (isPacked(group[0]) ? multiplyPackedRow : multiplyPlainRow)(stream, group, row);
+  });
 }
 
 }  // namespace winnow::cuda

@@ -6,21 +6,17 @@
 
 namespace winnow::cuda {
 
-void launchPacked(Stream stream, const PackedJobs& jobs, unsigned tiles, int bits, ActivationMode mode) {
-  if (bits == 2) return launchPackedMode<2, false>(stream, jobs, tiles, mode);
-  if (bits == 3) return launchPackedMode<3, false>(stream, jobs, tiles, mode);
-  if (bits == 4) return launchPackedMode<4, false>(stream, jobs, tiles, mode);
-  launchPackedWide(stream, jobs, tiles, bits, mode);
+void launchPacked(Stream stream, const PackedJobs& jobs, unsigned tiles, int bits, ActivationMode mode, const RowSource* row) {
+  if (bits == 2) return launchPackedMode<2, false>(stream, jobs, tiles, mode, row);
+  if (bits == 3) return launchPackedMode<3, false>(stream, jobs, tiles, mode, row);
+  if (bits == 4) return launchPackedMode<4, false>(stream, jobs, tiles, mode, row);
+  launchPackedWide(stream, jobs, tiles, bits, mode, row);
 }
 
-void multiplyPacked(Stream stream, std::span<const Target> targets, const Input& input) {
-  CHECK(input.pieces, "the input was not prepared for packed weights");
-  PackedJobs jobs;
-  jobs.pieces = input.pieces;
-  jobs.xScales = input.scales;
-  jobs.xSums = input.sums;
-  jobs.chunks = WeightFormat::chunks(input.cols);
-  jobs.tokens = input.tokens;
+namespace {
+
+// The targets, and how many tiles they have together.
+int addTargets(std::span<const Target> targets, PackedJobs& jobs) {
   int tiles = 0;
   for (size_t i = 0; i < targets.size(); ++i) {
     const Target& target = targets[i];
@@ -33,8 +29,30 @@ void multiplyPacked(Stream stream, std::span<const Target> targets, const Input&
     job.accumulate = target.accumulate;
     tiles += job.tiles;
   }
-  const WeightFormat& format = targets[0].w.format;
-  (format.super > 0 ? launchPackedSuper : launchPacked)(stream, jobs, static_cast<unsigned>(tiles), format.bits, input.mode);
+  jobs.chunks = WeightFormat::chunks(targets[0].w.cols);
+  return tiles;
+}
+
+void launchJobs(Stream stream, const PackedJobs& jobs, int tiles, const WeightFormat& format, ActivationMode mode, const RowSource* row) {
+  (format.super > 0 ? launchPackedSuper : launchPacked)(stream, jobs, static_cast<unsigned>(tiles), format.bits, mode, row);
+}
+
+}  // namespace
+
+void multiplyPacked(Stream stream, std::span<const Target> targets, const Input& input) {
+  CHECK(input.pieces, "the input was not prepared for packed weights");
+  PackedJobs jobs;
+  jobs.x = {input.pieces, input.scales, input.sums, input.tokens};
+  const int tiles = addTargets(targets, jobs);
+  launchJobs(stream, jobs, tiles, targets[0].w.format, input.mode, nullptr);
+}
+
+void multiplyPackedRow(Stream stream, std::span<const Target> targets, const RowSource& source) {
+  PackedJobs jobs;
+  const int tiles = addTargets(targets, jobs);
+  RowSource row = source;
+  row.perBlock = (tiles + kRowBlocks - 1) / kRowBlocks;
+  launchJobs(stream, jobs, tiles, targets[0].w.format, source.made.mode, &row);
 }
 
 }  // namespace winnow::cuda

@@ -5,10 +5,12 @@
 //   does not depend on registers. A lane reads 4 bytes from the ring; the two rows are read in an order that meets no bank twice.
 // * Every 32 values are summed on their own and scaled once: total += scale * sum(code * x) + min * sum(x), as on the CPU. Warps take
 //   stages of the row in turn and their totals are added in the order of the warps, whatever the number of tokens.
+// * One token: each block makes the pieces of x for itself (row_input.cuh), while its first codes are on their way.
 #pragma once
 #include "engine/cuda/codes.cuh"
 #include "engine/cuda/matrix.cuh"
 #include "engine/cuda/pieces.cuh"
+#include "engine/cuda/row_input.cuh"
 
 namespace winnow::cuda {
 
@@ -22,12 +24,16 @@ struct PackedJob {
   int tiles = 0;
   bool accumulate = false;
 };
+struct Pieces {  // pieces.cuh
+  Pointer<const uint32_t> words;
+  Pointer<const float> scales;
+  Pointer<const int32_t> sums;
+  int tokens = 0;
+};
 struct PackedJobs {
   PackedJob job[kMostTargets];
-  Pointer<const uint32_t> pieces;
-  Pointer<const float> xScales;
-  Pointer<const int32_t> xSums;
-  int chunks = 0, tokens = 0;
+  Pieces x;
+  int chunks = 0;
 };
 
 template <int bits, bool super>
@@ -79,10 +85,9 @@ __device__ inline ChunkSums multiplyFloats(const Codes& codes, const MatrixView&
   return {{d[0], d[1], d[2], d[3]}, {x[0], x[1]}};
 }
 
-__device__ inline ChunkSums multiplyBytes(const Codes& codes, const MatrixView& w, const PackedJobs& jobs, int chunk, bool active, int g,
-                                          int t) {
-  const int64_t at = static_cast<int64_t>(chunk) * jobs.tokens;
-  const uint2 v = active ? load<uint2>(jobs.pieces + (at + g) * 8 + t * 2) : make_uint2(0, 0);
+__device__ inline ChunkSums multiplyBytes(const Codes& codes, const MatrixView& w, const Pieces& x, int chunk, bool active, int g, int t) {
+  const int64_t at = static_cast<int64_t>(chunk) * x.tokens;
+  const uint2 v = active ? load<uint2>(x.words + (at + g) * 8 + t * 2) : make_uint2(0, 0);
   const uint32_t a[4] = {codes.low[0], codes.low[1], codes.high[0], codes.high[1]}, b[2] = {v.x, v.y};
   int d[4] = {};
   mmaBytes(d, a, b);
@@ -90,9 +95,9 @@ __device__ inline ChunkSums multiplyBytes(const Codes& codes, const MatrixView& 
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
     const int token = 2 * t + i;
-    if (token >= jobs.tokens) continue;
-    const int sum = jobs.xSums[at + token];
-    const float scale = jobs.xScales[at + token];
+    if (token >= x.tokens) continue;
+    const int sum = x.sums[at + token];
+    const float scale = x.scales[at + token];
     out.d[i] = static_cast<float>(d[i] - w.offset * sum) * scale;
     out.d[2 + i] = static_cast<float>(d[2 + i] - w.offset * sum) * scale;
     out.x[i] = static_cast<float>(sum) * scale;
@@ -101,20 +106,20 @@ __device__ inline ChunkSums multiplyBytes(const Codes& codes, const MatrixView& 
 }
 
 template <int bits, ActivationMode mode, bool super>
-__device__ inline void multiplyStage(const PackedJobs& jobs, const MatrixView& w, Pointer<uint32_t> ring, int firstChunk, int g, int t,
+__device__ inline void multiplyStage(const Pieces& x, const MatrixView& w, Pointer<uint32_t> ring, int firstChunk, int g, int t,
                                      float (&total)[4]) {
   using R = Ring<bits, super>;
 #pragma unroll
   for (int i = 0; i < R::kChunks; ++i) {
     const int chunk = firstChunk + i;
-    if (chunk >= jobs.chunks) break;
-    const bool active = g < jobs.tokens;
+    if (chunk >= w.chunks) break;
+    const bool active = g < x.tokens;
     const Codes codes = loadCodes<bits>(ring + i * R::kChunkWords, g, t);
     ChunkSums s;
     if constexpr (mode == ActivationMode::int8)
-      s = multiplyBytes(codes, w, jobs, chunk, active, g, t);
+      s = multiplyBytes(codes, w, x, chunk, active, g, t);
     else
-      s = multiplyFloats<mode>(codes, w, jobs.pieces + (static_cast<int64_t>(chunk) * jobs.tokens + g) * pieceWords(mode), active, t);
+      s = multiplyFloats<mode>(codes, w, x.words + (static_cast<int64_t>(chunk) * x.tokens + g) * pieceWords(mode), active, t);
     Pointer<uint32_t> steps = ring + R::kSteps + i * 8;
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
@@ -129,16 +134,14 @@ __device__ inline void multiplyStage(const PackedJobs& jobs, const MatrixView& w
   }
 }
 
-template <int bits, ActivationMode mode, bool super>
-__global__ void __launch_bounds__(kPackedWarps * 32) multiplyPackedTiles(const __grid_constant__ PackedJobs jobs) {
+// One tile of all targets'; `begun` comes once its first codes are on their way. ring: the warp's; totals: [kPackedWarps][128].
+template <int bits, ActivationMode mode, bool super, class Begun>
+__device__ inline void multiplyTile(const PackedJobs& jobs, const Pieces& x, int tile, Pointer<uint32_t> ring, Pointer<float> totals, Begun begun) {
   using R = Ring<bits, super>;
-  __shared__ SharedArray<uint32_t, kPackedWarps * R::kWarpWords> rings;
-  __shared__ SharedArray<float, kPackedWarps * 128> totals;
-  int tile = static_cast<int>(blockIdx.x), which = 0;
+  int which = 0;
   while (tile >= jobs.job[which].tiles) tile -= jobs.job[which++].tiles;
   const PackedJob& job = jobs.job[which];
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32, g = lane / 4, t = lane % 4;
-  Pointer<uint32_t> ring = rings.pointer() + warp * R::kWarpWords;
   const auto fill = [&](int i) {  // the i-th stage of this warp
     const int chunk = (warp + i * kPackedWarps) * R::kChunks;
     if (chunk < jobs.chunks) fillStage<bits, super>(job.w, tile, chunk, lane, ring + i % kStages * R::kStageWords);
@@ -147,17 +150,18 @@ __global__ void __launch_bounds__(kPackedWarps * 32) multiplyPackedTiles(const _
   float total[4] = {};
 #pragma unroll
   for (int i = 0; i < kStages - 1; ++i) fill(i);
+  begun();
   for (int i = 0; (warp + i * kPackedWarps) * R::kChunks < jobs.chunks; ++i) {
     waitCopies<kStages - 2>();
     __syncwarp();  // all lanes' copies have landed, and all are done with the stage that is filled next
     fill(i + kStages - 1);
-    multiplyStage<bits, mode, super>(jobs, job.w, ring + i % kStages * R::kStageWords, (warp + i * kPackedWarps) * R::kChunks, g, t, total);
+    multiplyStage<bits, mode, super>(x, job.w, ring + i % kStages * R::kStageWords, (warp + i * kPackedWarps) * R::kChunks, g, t, total);
   }
 #pragma unroll
   for (int i = 0; i < 4; ++i) totals[warp * 128 + (2 * t + i % 2) * 16 + g + i / 2 * 8] = total[i];
   __syncthreads();
   const int row = tile * 16 + static_cast<int>(threadIdx.x) % 16, token = static_cast<int>(threadIdx.x) / 16;
-  if (token >= jobs.tokens || row >= job.w.rows) return;
+  if (token >= x.tokens || row >= job.w.rows) return;
   float y = 0;
 #pragma unroll
   for (int w = 0; w < kPackedWarps; ++w) y += totals[w * 128 + static_cast<int>(threadIdx.x)];
@@ -165,6 +169,34 @@ __global__ void __launch_bounds__(kPackedWarps * 32) multiplyPackedTiles(const _
   const int64_t at = token * job.yStride + row;
   if (job.accumulate) y += job.y[at];
   job.y[at] = y;
+}
+
+template <int bits, ActivationMode mode, bool super>
+__global__ void __launch_bounds__(kPackedWarps * 32) multiplyPackedTiles(const __grid_constant__ PackedJobs jobs) {
+  using R = Ring<bits, super>;
+  __shared__ SharedArray<uint32_t, kPackedWarps * R::kWarpWords> rings;
+  __shared__ SharedArray<float, kPackedWarps * 128> totals;
+  Pointer<uint32_t> ring = rings.pointer() + static_cast<int>(threadIdx.x) / 32 * R::kWarpWords;
+  multiplyTile<bits, mode, super>(jobs, jobs.x, static_cast<int>(blockIdx.x), ring, totals.pointer(), [] {});
+}
+
+template <int bits, ActivationMode mode, bool super>
+__global__ void __launch_bounds__(kPackedWarps * 32)
+multiplyPackedOneRow(const __grid_constant__ PackedJobs jobs, const __grid_constant__ RowSource source, int tiles) {
+  static_assert(kPackedWarps == kRowWarps);
+  using R = Ring<bits, super>;
+  __shared__ SharedArray<uint32_t, kPackedWarps * R::kWarpWords> rings;
+  __shared__ SharedArray<float, kPackedWarps * 128> totals;
+  Pointer<uint32_t> ring = rings.pointer() + static_cast<int>(threadIdx.x) / 32 * R::kWarpWords;
+  const Fragments made = fragmentsInShared<mode>(jobs.chunks);
+  const Pieces x{made.words, made.scales, made.sums, 1};
+  const int first = static_cast<int>(blockIdx.x) * source.perBlock, last = min(first + source.perBlock, tiles);
+  for (int tile = first; tile < last; ++tile) {
+    multiplyTile<bits, mode, super>(jobs, x, tile, ring, totals.pointer(), [&] {
+      if (tile == first) makeFragments<mode>(source, made, totals.pointer());
+    });
+    __syncthreads();  // totals are free again
+  }
 }
 
 }  // namespace winnow::cuda

@@ -6,9 +6,12 @@ namespace winnow::cuda {
 
 // Targets of one number of bits, all or none with super-blocks. Several files hold the instances, as compiling them takes a while.
 void multiplyPacked(Stream stream, std::span<const Target> targets, const Input& input);
+struct RowSource;
+void multiplyPackedRow(Stream stream, std::span<const Target> targets, const RowSource& source);  // one row, which blocks make
 struct PackedJobs;
-void launchPacked(Stream stream, const PackedJobs& jobs, unsigned tiles, int bits, ActivationMode mode);      // 2, 3, 4 bits
-void launchPackedWide(Stream stream, const PackedJobs& jobs, unsigned tiles, int bits, ActivationMode mode);  // 5, 6, 8 bits
-void launchPackedSuper(Stream stream, const PackedJobs& jobs, unsigned tiles, int bits, ActivationMode mode);  // 4, 5 bits
+// row: null, and the pieces lie in the jobs.
+void launchPacked(Stream stream, const PackedJobs& jobs, unsigned tiles, int bits, ActivationMode mode, const RowSource* row);      // 2, 3, 4 bits
+void launchPackedWide(Stream stream, const PackedJobs& jobs, unsigned tiles, int bits, ActivationMode mode, const RowSource* row);  // 5, 6, 8 bits
+void launchPackedSuper(Stream stream, const PackedJobs& jobs, unsigned tiles, int bits, ActivationMode mode, const RowSource* row);  // 4, 5 bits
 
 }  // namespace winnow::cuda

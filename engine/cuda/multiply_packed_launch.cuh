@@ -4,12 +4,18 @@
 
 namespace winnow::cuda {
 
+template <int bits, ActivationMode mode, bool super>
+void launchPackedAs(Stream stream, const PackedJobs& jobs, unsigned tiles, const RowSource* row) {
+  constexpr int kThreads = kPackedWarps * 32;
+  if (!row) return launch("multiplyPacked", stream, {dim3(tiles), dim3(kThreads)}, multiplyPackedTiles<bits, mode, super>, jobs);
+  launchOneRow("multiplyPackedRow", stream, blocksFor(tiles, row->perBlock), kThreads, fragmentBytes(mode, jobs.chunks),
+               multiplyPackedOneRow<bits, mode, super>, jobs, *row, static_cast<int>(tiles));
+}
 template <int bits, bool super>
-void launchPackedMode(Stream stream, const PackedJobs& jobs, unsigned tiles, ActivationMode mode) {
-  const Grid grid{dim3(tiles), dim3(kPackedWarps * 32)};
-  if (mode == ActivationMode::int8) return launch("multiplyPacked", stream, grid, multiplyPackedTiles<bits, ActivationMode::int8, super>, jobs);
-  if (mode == ActivationMode::f32) return launch("multiplyPacked", stream, grid, multiplyPackedTiles<bits, ActivationMode::f32, super>, jobs);
-  launch("multiplyPacked", stream, grid, multiplyPackedTiles<bits, ActivationMode::f16, super>, jobs);
+void launchPackedMode(Stream stream, const PackedJobs& jobs, unsigned tiles, ActivationMode mode, const RowSource* row) {
+  if (mode == ActivationMode::int8) return launchPackedAs<bits, ActivationMode::int8, super>(stream, jobs, tiles, row);
+  if (mode == ActivationMode::f32) return launchPackedAs<bits, ActivationMode::f32, super>(stream, jobs, tiles, row);
+  launchPackedAs<bits, ActivationMode::f16, super>(stream, jobs, tiles, row);
 }
 
 }  // namespace winnow::cuda

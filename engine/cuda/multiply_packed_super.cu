@@ -4,10 +4,10 @@
 
 namespace winnow::cuda {
 
-void launchPackedSuper(Stream stream, const PackedJobs& jobs, unsigned tiles, int bits, ActivationMode mode) {
-  if (bits == 4) return launchPackedMode<4, true>(stream, jobs, tiles, mode);
+void launchPackedSuper(Stream stream, const PackedJobs& jobs, unsigned tiles, int bits, ActivationMode mode, const RowSource* row) {
+  if (bits == 4) return launchPackedMode<4, true>(stream, jobs, tiles, mode, row);
   CHECK(bits == 5, bits);
-  launchPackedMode<5, true>(stream, jobs, tiles, mode);
+  launchPackedMode<5, true>(stream, jobs, tiles, mode, row);
 }
 
 }  // namespace winnow::cuda

@@ -4,11 +4,11 @@
 
 namespace winnow::cuda {
 
-void launchPackedWide(Stream stream, const PackedJobs& jobs, unsigned tiles, int bits, ActivationMode mode) {
-  if (bits == 5) return launchPackedMode<5, false>(stream, jobs, tiles, mode);
-  if (bits == 6) return launchPackedMode<6, false>(stream, jobs, tiles, mode);
+void launchPackedWide(Stream stream, const PackedJobs& jobs, unsigned tiles, int bits, ActivationMode mode, const RowSource* row) {
+  if (bits == 5) return launchPackedMode<5, false>(stream, jobs, tiles, mode, row);
+  if (bits == 6) return launchPackedMode<6, false>(stream, jobs, tiles, mode, row);
   CHECK(bits == 8, bits);
-  launchPackedMode<8, false>(stream, jobs, tiles, mode);
+  launchPackedMode<8, false>(stream, jobs, tiles, mode, row);
 }
 
 }  // namespace winnow::cuda

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // Products of plain weights (f32, f16, bf16) with 1..8 tokens. A block takes 4 rows; its warps take turns along the columns, each lane
-// 16 bytes of every row at a time, and their sums meet in shared memory in the order of the warps.
+// 16 bytes of every row at a time, and their sums meet in shared memory in the order of the warps. One token: each block makes x for itself.
 #pragma once
 #include "engine/cuda/matrix.cuh"
 #include "engine/cuda/ptx.cuh"
+#include "engine/cuda/row_input.cuh"
 
 namespace winnow::cuda {
 
@@ -64,12 +65,12 @@ __device__ inline void loadInputs(Pointer<const float> x, float (&v)[width]) {
   }
 }
 
-// tokens: of the input, at most T.
+// Four rows, `block` counting through all targets. tokens: of x, at most T.
 template <Storage storage, int T, bool vector>
-__global__ void __launch_bounds__(kPlainWarps * 32) multiplyPlainRows(const __grid_constant__ PlainJobs jobs, int tokens) {
+__device__ inline void multiplyFourRows(const PlainJobs& jobs, Pointer<const float> input, int tokens, int block,
+                                        SharedArray<float, kPlainWarps * kPlainRows * T>& sums) {
   constexpr int kWidth = vector ? PlainWeights<storage>::kVector : 1;
-  __shared__ SharedArray<float, kPlainWarps * kPlainRows * T> sums;
-  int block = static_cast<int>(blockIdx.x), which = 0;
+  int which = 0;
   while (block >= jobs.job[which].blocks) block -= jobs.job[which++].blocks;
   const PlainJob& job = jobs.job[which];
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32, firstRow = block * kPlainRows;
@@ -87,7 +88,7 @@ __global__ void __launch_bounds__(kPlainWarps * 32) multiplyPlainRows(const __gr
     for (int t = 0; t < T; ++t) {
       if (t >= tokens) break;
       float x[kWidth];
-      loadInputs<vector>(jobs.x + t * jobs.xStride + k, x);
+      loadInputs<vector>(input + t * jobs.xStride + k, x);
 #pragma unroll
       for (int r = 0; r < kPlainRows; ++r)
 #pragma unroll
@@ -111,6 +112,26 @@ __global__ void __launch_bounds__(kPlainWarps * 32) multiplyPlainRows(const __gr
   const int64_t at = t * job.yStride + row;
   if (job.accumulate) y += job.y[at];
   job.y[at] = y;
+}
+
+template <Storage storage, int T, bool vector>
+__global__ void __launch_bounds__(kPlainWarps * 32) multiplyPlainRows(const __grid_constant__ PlainJobs jobs, int tokens) {
+  __shared__ SharedArray<float, kPlainWarps * kPlainRows * T> sums;
+  multiplyFourRows<storage, T, vector>(jobs, jobs.x, tokens, static_cast<int>(blockIdx.x), sums);
+}
+
+template <Storage storage, bool vector>
+__global__ void __launch_bounds__(kPlainWarps * 32)
+multiplyPlainOneRow(const __grid_constant__ PlainJobs jobs, const __grid_constant__ RowSource source, int blocks) {
+  __shared__ SharedArray<float, kPlainWarps * kPlainRows> sums;
+  static_assert(kPlainWarps * kPlainRows >= 2 * kRowWarps);
+  Pointer<float> x = dynamicShared<float>();
+  makeRounded<kPlainWarps * 32>(source, x, sums.pointer());
+  const int first = static_cast<int>(blockIdx.x) * source.perBlock, last = min(first + source.perBlock, blocks);
+  for (int block = first; block < last; ++block) {
+    multiplyFourRows<storage, 1, vector>(jobs, x, 1, block, sums);
+    __syncthreads();  // sums are free again
+  }
 }
 
 }  // namespace winnow::cuda

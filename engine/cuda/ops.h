@@ -12,6 +12,10 @@
 
 struct CUstream_st;
 
+namespace winnow {
+struct PageForm;  // engine/cache/page_form.h
+}
+
 namespace winnow::cuda {
 
 using Stream = CUstream_st*;
@@ -82,6 +86,11 @@ Input prepare(Stream stream, const Source& source, int tokens, int cols, Activat
 
 void multiply(Stream stream, std::span<const Target> targets, const Input& input);
 
+// One row: products that make their own input, without a launch for it; the bits are those of prepare and multiply. Only where the
+// shared memory of a block holds the row.
+bool multipliesRow(std::span<const Target> targets, int cols, ActivationMode mode);
+void multiplyRow(Stream stream, std::span<const Target> targets, const Source& source, int cols, ActivationMode mode);
+
 // For products of 16-bit matrices: rows [firstRow, firstRow + count) of packed weights as f16 (firstRow a multiple of 16, cols of 8);
 // y[t][r] += bias[r].
 void decodeToHalves(Stream stream, const MatrixArgs& m, int firstRow, int count, uint16_t* out /* [count, cols] */);
@@ -94,7 +103,7 @@ void correct(Stream stream, std::span<const WeightCorrection> corrections, const
 
 // --- the cache and attention ---------------------------------------------------------------------------------------------
 
-// One layer. Page p of a head holds slots [p pageTokens, (p + 1) pageTokens), f16 [pageTokens, headDim].
+// One layer. Page p of a head holds slots [p pageTokens, (p + 1) pageTokens), f16 [pageTokens, headDim] or sealed, as its form says.
 struct KvTables {
   const uint64_t* keys = nullptr;    // [kvHeads, pageStride] addresses; null for a follower
   const uint64_t* values = nullptr;  // [kvHeads, pageStride]
@@ -102,6 +111,7 @@ struct KvTables {
   const int32_t* lengths = nullptr;  // [kvHeads] slots before this step
   int32_t* positions = nullptr;      // [kvHeads, positionStride]
   int64_t positionStride = 0;
+  const PageForm *keyForms = nullptr, *valueForms = nullptr;  // [kvHeads, pageStride]; null: no page is sealed
 };
 
 // Cosines and sines of a step, for all layers: [tokens, dims / 2] each.
@@ -144,10 +154,13 @@ struct AttendArgs {  // consecutive queries of one sequence, behind what the cac
   bool precise = false;      // many queries: q and weights with 22 bits, else with 11 in half the time
   float* states = nullptr;   // many queries with taps: scratch, [heads, queries, 2]
   float* partial = nullptr;  // one query: scratch, decodeScratchFloats
+  uint32_t* tickets = nullptr;  // one query: [heads], zeros before and after
 };
 size_t decodeScratchFloats(int heads, int headDim, int mostTokens);
-void attendDecode(Stream stream, const AttendArgs& args);   // one query; column sums need the probabilities beside them
-void attendPrefill(Stream stream, const AttendArgs& args);  // many; a follower leaves the taps to its leader
+// One query, which reads sealed pages as they lie; column sums need the probabilities beside them.
+void attendDecode(Stream stream, const AttendArgs& args);
+// Many, on pages of f16 rows (unpackPages); a follower leaves the taps to its leader.
+void attendPrefill(Stream stream, const AttendArgs& args);
 
 // Eviction: slot i of a head becomes what slot keep[i] was (ascending lists). Pages behind are the host's to free.
 struct GatherArgs {

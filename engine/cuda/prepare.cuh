@@ -33,7 +33,7 @@ __device__ inline void quantizeChunk(float x, int lane, int64_t at, Pointer<uint
   if (lane != 0) return;
   scales[at] = usable ? scale : 0.0f;
   sums[at] = sum;
-  totals[at] = usable ? scale * static_cast<float>(sum) : 0.0f;
+  if (totals) totals[at] = usable ? scale * static_cast<float>(sum) : 0.0f;
 }
 
 struct PrepareJob {
@@ -50,14 +50,23 @@ struct PrepareJob {
   Pointer<int32_t> sums;
 };
 
+struct Fragments {  // pieces.cuh, to be written
+  Pointer<uint32_t> words;
+  Pointer<float> scales, totals;  // totals may be null
+  Pointer<int32_t> sums;
+  int tokens = 0;
+};
+
 // A chunk of a row, one value to a lane.
-__device__ inline void writeFragments(const PrepareJob& job, int chunk, int token, int lane, float v) {
-  const int64_t at = static_cast<int64_t>(chunk) * job.tokens + token;
-  Pointer<uint32_t> words = job.pieces + at * pieceWords(job.mode);
-  if (job.mode == ActivationMode::int8) return quantizeChunk(v, lane, at, words, job.scales, job.sums, job.totals);
-  const float total = warpSum(roundedAs(job.mode, v));
-  if (lane == 0) job.totals[at] = total;
-  if (job.mode != ActivationMode::f32) return writePair(words, lane, job.mode == ActivationMode::bf16 ? floatToBf16(v) : floatToHalf(v));
+__device__ inline void writeFragments(const Fragments& to, ActivationMode mode, int chunk, int token, int lane, float v) {
+  const int64_t at = static_cast<int64_t>(chunk) * to.tokens + token;
+  Pointer<uint32_t> words = to.words + at * pieceWords(mode);
+  if (mode == ActivationMode::int8) return quantizeChunk(v, lane, at, words, to.scales, to.sums, to.totals);
+  if (to.totals) {
+    const float total = warpSum(roundedAs(mode, v));
+    if (lane == 0) to.totals[at] = total;
+  }
+  if (mode != ActivationMode::f32) return writePair(words, lane, mode == ActivationMode::bf16 ? floatToBf16(v) : floatToHalf(v));
   for (int piece = 0; piece < 3; ++piece) {
     const uint16_t part = floatToBf16(v);
     writePair(words + piece * 16, lane, part);
@@ -65,29 +74,38 @@ __device__ inline void writeFragments(const PrepareJob& job, int chunk, int toke
   }
 }
 
+// What a norm needs to know of a row; by a block of `threads`.
+template <int threads>
+__device__ inline RowNorm normOf(const PrepareJob& job, Source::Kind kind, Pointer<const float> x, Pointer<float> scratch) {
+  if (kind == Source::Kind::rms) return rmsOf<threads>(x, job.eps, job.cols, scratch);
+  if (kind == Source::Kind::layer) return layerOf<threads>(x, job.eps, job.cols, scratch);
+  return {};
+}
+__device__ inline float madeValue(const PrepareJob& job, Source::Kind kind, const RowNorm& norm, int64_t row, int k) {
+  const float v = job.x[row + k];
+  if (kind == Source::Kind::rms) return rmsValue(v, norm, job.weight[k]);
+  if (kind == Source::Kind::layer) return layerValue(v, norm, job.weight[k], job.bias ? static_cast<float>(job.bias[k]) : 0.0f);
+  if (kind == Source::Kind::activated) return job.up ? activated(job.activation, v, job.up[row + k]) : squashed(job.activation, v);
+  return v;
+}
+
 // blockIdx.x: part of a row; blockIdx.y: token. Every block of a row makes its norm anew, which is one read from the second-level cache.
 template <Source::Kind kind>
 __global__ void __launch_bounds__(kRowThreads) prepareRows(const __grid_constant__ PrepareJob job) {
-  __shared__ RowScratch sums, squares;
+  __shared__ RowScratch scratch;
   const int token = static_cast<int>(blockIdx.y), warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
-  Pointer<const float> x = job.x + token * job.stride;
-  [[maybe_unused]] RowNorm norm;
-  if constexpr (kind == Source::Kind::rms) norm = rmsOf(x, job.eps, job.cols, sums);
-  if constexpr (kind == Source::Kind::layer) norm = layerOf(x, job.eps, job.cols, sums, squares);
+  const int64_t row = token * job.stride;
+  const RowNorm norm = normOf<kRowThreads>(job, kind, job.x + row, scratch.pointer());
   for (int chunk = static_cast<int>(blockIdx.x) * kRowWarps + warp; chunk < job.chunks; chunk += static_cast<int>(gridDim.x) * kRowWarps) {
     const int k = chunk * 32 + lane;
     float v = 0;
     if (k < job.cols) {
-      v = x[k];
-      if constexpr (kind == Source::Kind::rms) v = rmsValue(v, norm, job.weight[k]);
-      if constexpr (kind == Source::Kind::layer) v = layerValue(v, norm, job.weight[k], job.bias ? static_cast<float>(job.bias[k]) : 0.0f);
-      if constexpr (kind == Source::Kind::activated)
-        v = job.up ? activated(job.activation, v, job.up[token * job.stride + k]) : squashed(job.activation, v);
+      v = madeValue(job, kind, norm, row, k);
       const int64_t at = static_cast<int64_t>(token) * job.cols + k;
       if (job.rounded) job.rounded[at] = roundedAs(job.mode, v);
       if (job.halves) job.halves[at] = job.mode == ActivationMode::bf16 ? floatToBf16(v) : floatToHalf(v);
     }
-    if (job.pieces) writeFragments(job, chunk, token, lane, v);
+    if (job.pieces) writeFragments({job.pieces, job.scales, job.totals, job.sums, job.tokens}, job.mode, chunk, token, lane, v);
   }
 }
 

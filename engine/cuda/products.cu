@@ -65,6 +65,7 @@ void Products::multiply(std::span<const Target> targets, const Source& source, i
 }
 
 void Products::multiplyMode(std::span<const Target> targets, const Source& source, int tokens, int cols, ActivationMode mode) {
+  if (tokens == 1 && multipliesRow(targets, cols, mode)) return multiplyRow(stream_, targets, source, cols, mode);
   std::array<Target, kMostTargets> own;
   size_t count = 0;
   const auto road = [&](const Target& t) { return roadOf(t.w, mode, tokens, library_.available(), preference_).road; };

@@ -7,31 +7,50 @@
 namespace winnow::cuda {
 
 constexpr int kRowThreads = 256, kRowWarps = kRowThreads / 32;
-using RowScratch = SharedArray<float, kRowWarps>;
+using RowScratch = SharedArray<float, 2 * kRowWarps>;
 
 // A norm of a row by one block: (x - mean) * scale is what it weighs. The row is read again rather than kept: it is in the first-level
 // cache.
 struct RowNorm {
   float mean = 0, scale = 1;
 };
-__device__ inline RowNorm rmsOf(Pointer<const float> x, float eps, int n, RowScratch& scratch) {
-  float squares = 0;
-  for (int i = static_cast<int>(threadIdx.x); i < n; i += kRowThreads) {
-    const float v = x[i];
-    squares = fmaf(v, v, squares);
+// add(sum, k) over k < n by a block of `threads`, which may be fewer than kRowThreads: a thread stands for several then, so that the sum is
+// the same to the bit. scratch: [kRowWarps] of shared memory, free again when the next barrier has passed.
+template <int threads, class Add>
+__device__ inline float sumOfRow(int n, Pointer<float> scratch, Add add) {
+  constexpr int kParts = kRowThreads / threads;
+  const int thread = static_cast<int>(threadIdx.x);
+  float own[kParts] = {};
+  for (int first = thread; first < n; first += kRowThreads)
+#pragma unroll
+    for (int i = 0; i < kParts; ++i)
+      if (first + i * threads < n) own[i] = add(own[i], first + i * threads);
+#pragma unroll
+  for (int i = 0; i < kParts; ++i) {
+    own[i] = warpSum(own[i]);
+    if (thread % 32 == 0) scratch[(thread + i * threads) / 32] = own[i];
   }
-  return {0, 1.0f / sqrtf(blockSum<kRowWarps>(squares, scratch) / static_cast<float>(n) + eps)};
-}
-__device__ inline RowNorm layerOf(Pointer<const float> x, float eps, int n, RowScratch& sums, RowScratch& squares) {
+  __syncthreads();
   float sum = 0;
-  for (int i = static_cast<int>(threadIdx.x); i < n; i += kRowThreads) sum += x[i];
-  const float mean = blockSum<kRowWarps>(sum, sums) / static_cast<float>(n);
-  float square = 0;
-  for (int i = static_cast<int>(threadIdx.x); i < n; i += kRowThreads) {
+  for (int i = 0; i < kRowWarps; ++i) sum += scratch[i];
+  return sum;
+}
+template <int threads = kRowThreads>
+__device__ inline RowNorm rmsOf(Pointer<const float> x, float eps, int n, Pointer<float> scratch) {
+  const auto square = [x](float sum, int i) {
+    const float v = x[i];
+    return fmaf(v, v, sum);
+  };
+  return {0, 1.0f / sqrtf(sumOfRow<threads>(n, scratch, square) / static_cast<float>(n) + eps)};
+}
+template <int threads = kRowThreads>
+__device__ inline RowNorm layerOf(Pointer<const float> x, float eps, int n, Pointer<float> scratch /* [2 kRowWarps] */) {
+  const float mean = sumOfRow<threads>(n, scratch, [x](float sum, int i) { return sum + x[i]; }) / static_cast<float>(n);
+  const auto square = [x, mean](float sum, int i) {
     const float v = x[i] - mean;
-    square = fmaf(v, v, square);
-  }
-  return {mean, 1.0f / sqrtf(blockSum<kRowWarps>(square, squares) / static_cast<float>(n) + eps)};
+    return fmaf(v, v, sum);
+  };
+  return {mean, 1.0f / sqrtf(sumOfRow<threads>(n, scratch + kRowWarps, square) / static_cast<float>(n) + eps)};
 }
 __device__ inline float rmsValue(float x, const RowNorm& norm, float weight) { return x * norm.scale * weight; }
 __device__ inline float layerValue(float x, const RowNorm& norm, float weight, float bias) {

@@ -20,15 +20,15 @@ __global__ void embedRows(MatrixView embedding, MatrixView positions, bool learn
 __global__ void rmsNormRows(Pointer<const float> x, Pointer<const float> weight, float eps, int n, Pointer<float> out) {
   __shared__ RowScratch scratch;
   const int64_t row = static_cast<int64_t>(blockIdx.x) * n;
-  const RowNorm norm = rmsOf(x + row, eps, n, scratch);
+  const RowNorm norm = rmsOf(x + row, eps, n, scratch.pointer());
   for (int i = static_cast<int>(threadIdx.x); i < n; i += kRowThreads) out[row + i] = rmsValue(x[row + i], norm, weight[i]);
 }
 
 __global__ void layerNormRows(Pointer<const float> x, Pointer<const float> weight, Pointer<const float> bias, float eps, int n,
                               Pointer<float> out) {
-  __shared__ RowScratch sums, squares;
+  __shared__ RowScratch scratch;
   const int64_t row = static_cast<int64_t>(blockIdx.x) * n;
-  const RowNorm norm = layerOf(x + row, eps, n, sums, squares);
+  const RowNorm norm = layerOf(x + row, eps, n, scratch.pointer());
   for (int i = static_cast<int>(threadIdx.x); i < n; i += kRowThreads)
     out[row + i] = layerValue(x[row + i], norm, weight[i], bias ? static_cast<float>(bias[i]) : 0.0f);
 }

@@ -40,8 +40,8 @@ KvTables unpackPages(Stream stream, const UnpackArgs& args) {
   job.page = layoutOf(args.kv.pageTokens, args.headDim);
   job.keys = args.kv.keys;
   job.values = args.kv.values;
-  job.keyForms = args.keyForms;
-  job.valueForms = args.valueForms;
+  job.keyForms = args.kv.keyForms;
+  job.valueForms = args.kv.valueForms;
   job.lengths = args.kv.lengths;
   job.rows = static_cast<uint32_t*>(args.rows);
   job.tables = args.tables;
@@ -56,6 +56,7 @@ KvTables unpackPages(Stream stream, const UnpackArgs& args) {
   if (out.keys) out.keys = args.tables;
   out.values = args.tables + static_cast<int64_t>(args.kvHeads) * job.pages;
   out.pageStride = job.pages;
+  out.keyForms = out.valueForms = nullptr;
   return out;
 }
 

@@ -2,60 +2,13 @@
 // Sealed pages on the device, the very bytes of engine/cache/seal.cpp: extremes are found in the order of the CPU, since they decide the
 // sign of a zero.
 #pragma once
-#include "engine/cache/codes.h"
 #include "engine/cuda/hadamard.cuh"
-#include "engine/cuda/pages.cuh"
 #include "engine/cuda/sealed.h"
+#include "engine/cuda/sealed_row.cuh"
 
 namespace winnow::cuda {
 
 constexpr int kPageThreads = 256, kUnpackThreads = 128;
-
-struct PageLayout {
-  int tokens = 0, headDim = 0, group = 0, groups = 0;
-  __device__ int rowBytes(int bits) const { return headDim * bits / 8; }
-};
-inline PageLayout layoutOf(int tokens, int headDim) {
-  const PageShape shape{tokens, headDim};
-  return {tokens, headDim, shape.group(), shape.groups()};
-}
-
-struct SlotRow {  // a slot of a page as it lies
-  Pointer<const uint16_t> rows;    // f16
-  Pointer<const uint8_t> codes;    // sealed
-  Pointer<const uint16_t> scales;  // per token [groups]{scale, min}; per channel scales[headDim], mins[headDim]
-  int bits = 16;
-  bool perChannel = false;
-};
-
-__device__ inline SlotRow slotRow(const PageLayout& page, Pointer<const uint64_t> pages, const PageForm& form, int entry, int slot) {
-  SlotRow row;
-  Pointer<const uint16_t> halves = pointerAt<const uint16_t>(pages, entry);
-  if (form.bits == 16) {
-    row.rows = halves + slot * page.headDim;
-    return row;
-  }
-  int at = slot * page.groups;
-  if (form.sets > 0) {
-    int set = 0;
-    while (slot >= form.ends[set]) ++set;
-    at = set * page.headDim;
-  }
-  row.bits = form.bits;
-  row.perChannel = form.sets > 0;
-  row.codes = pointerAt<const uint8_t>(pages, entry) + slot * page.rowBytes(form.bits);
-  row.scales = halves + page.tokens * page.rowBytes(form.bits) / 2 + 2 * at;
-  return row;
-}
-
-// The f16 that component c stands for; the product is exact.
-__device__ inline uint16_t valueAt(const PageLayout& page, const SlotRow& row, int c) {
-  if (row.bits == 16) return row.rows[c];
-  const int g = c / page.group, at = row.perChannel ? c : 2 * g;
-  const int code = codeAt(row.bits, row.codes + g * (page.group * row.bits / 8), page.group, c % page.group);
-  const float scale = halfToFloat(row.scales[at]), min = halfToFloat(row.scales[row.perChannel ? page.headDim + c : at + 1]);
-  return floatToHalf(static_cast<float>(code) * scale + min);
-}
 
 struct PageJob {
   PageLayout page;

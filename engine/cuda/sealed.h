@@ -27,11 +27,10 @@ struct PageArgs {
 void sealPages(Stream stream, const PageArgs& args, int tasks);
 void openPages(Stream stream, const PageArgs& args, int tasks, bool hadamard);  // f16 rows, or their products with a Hadamard matrix
 
-// Tables of f16 pages for attention: pages that are so already, others unpacked into `rows`. Lengths are the device's, so that the
-// launch can be captured; `mostTokens` bounds them, `added` as in AttendArgs.
+// Tables of f16 pages for attention of many queries: pages that are so already, others unpacked into `rows`. `mostTokens` bounds the
+// lengths, `added` as in AttendArgs.
 struct UnpackArgs {
   KvTables kv;
-  const PageForm *keyForms = nullptr, *valueForms = nullptr;  // [kvHeads, kv.pageStride]
   int kvHeads = 0, headDim = 0, added = 0, mostTokens = 0;
   void* rows = nullptr;        // unpackedBytes: f16 [2, kvHeads, pages, pageTokens, headDim]
   uint64_t* tables = nullptr;  // [2, kvHeads, pages]

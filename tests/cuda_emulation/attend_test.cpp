@@ -19,8 +19,11 @@ Attended attendOnce(const AttendSetup& setup, const DeviceCache& cache, Tap tap,
   DeviceArray<float> out(static_cast<size_t>(s.heads * s.headDim)), p(static_cast<size_t>(s.heads * setup.stride)),
       sums(std::vector<float>(static_cast<size_t>(s.kvHeads * setup.stride), 0.25f));
   const DeviceArray<float> given(reuse ? *reuse : std::vector<float>(1));
-  const int most = std::min(*std::max_element(s.tokens.begin(), s.tokens.end()) + spare, setup.stride);
+  const int longest = *std::max_element(s.tokens.begin(), s.tokens.end()) + spare;
+  const int most = tap == Tap::none && !reuse ? longest : std::min(longest, setup.stride);
   DeviceArray<float> partial(cuda::decodeScratchFloats(s.heads, s.headDim, most));
+  const std::vector<uint32_t> zeros(static_cast<size_t>(s.heads));
+  const DeviceArray<uint32_t> tickets(zeros);
   cuda::AttendArgs args;
   args.heads = s.heads;
   args.kvHeads = s.kvHeads;
@@ -32,6 +35,7 @@ Attended attendOnce(const AttendSetup& setup, const DeviceCache& cache, Tap tap,
   args.slidingWindow = s.window;
   args.out = out.data();
   args.partial = partial.data();
+  args.tickets = tickets.data();
   args.probabilityStride = setup.stride;
   if (reuse) {
     args.reuse = given.data();
@@ -42,6 +46,7 @@ Attended attendOnce(const AttendSetup& setup, const DeviceCache& cache, Tap tap,
   }
   if (tap == Tap::all) args.columnSums = sums.data(), args.columnStride = setup.stride;
   cuda::attendDecode(nullptr, args);
+  EXPECT(tickets.host() == zeros);
   return {out.host(), args.probabilities ? p.host() : std::vector<float>(), sums.host()};
 }
 
@@ -84,6 +89,13 @@ TEST(attend_decodes_one_query) {
             AttendShape{7, 1, 80, 1, page, window, {65}}, AttendShape{3, 3, 128, 1, page, window, {5, 64, 257}},
             AttendShape{6, 2, 12, 1, page, window, {128, 256}}, AttendShape{2, 1, 256, 1, page, window, {129}}})
         runShape(s);
+}
+
+// Beyond 131072 slots the factors of the chunks no longer fit where the sums were.
+TEST(a_bound_on_very_many_slots_changes_no_bit) {
+  const AttendSetup setup(AttendShape{4, 2, 64, 1, 64, 0, {400, 140}});
+  const DeviceCache cache(setup);
+  EXPECT(attendOnce(setup, cache, Tap::none, nullptr, 140000).out == attendOnce(setup, cache, Tap::none).out);
 }
 
 TEST(unsupported_heads_are_refused) {

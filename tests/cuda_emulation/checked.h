@@ -118,6 +118,7 @@ T atomically(Pointer<T> p, Op op) {
   access(p.region(), p.raw(), sizeof(T), Access::atomic);
   const T old = *p.raw();
   *p.raw() = op(old);
+  cameBy(p.raw());
   return old;
 }
 

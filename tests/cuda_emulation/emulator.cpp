@@ -168,6 +168,7 @@ void launch(const char* name, Index3 grid, Index3 block, size_t sharedBytes, con
   m.random.seed(m.seed + static_cast<uint32_t>(m.launches));
   ++m.launches;
   m.launchFirstBlock = m.blockSerial + 1;
+  m.arrived.clear();
   blockDim_ = block;
   gridDim_ = grid;
   m.setDynamicShared(sharedBytes);
@@ -180,6 +181,7 @@ void launch(const char* name, Index3 grid, Index3 block, size_t sharedBytes, con
   } running;
   for (size_t b : blocks) {
     ++m.blockSerial;
+    m.acquired.clear();
     blockIdx_ = {static_cast<unsigned>(b % grid.x), static_cast<unsigned>(b / grid.x % grid.y), static_cast<unsigned>(b / grid.x / grid.y)};
     for (size_t i = 0; i < count; ++i) {
       Thread& t = at(i);
@@ -233,6 +235,23 @@ void exchange(WarpOp op, uint32_t mask, Where where) {
   t.mask = mask;
   t.where = where;
   Fiber::suspend();
+}
+
+void fence() {
+  Machine& m = machine();
+  Thread& t = *m.current;
+  t.fenced = t.blockEpoch;
+  if (!t.lastAtomic) return;
+  m.acquired = m.arrived[t.lastAtomic];
+  m.acquiredEpoch = t.blockEpoch;
+  m.acquiredBy = t.linear;
+}
+void cameBy(const void* atomic) {
+  Machine& m = machine();
+  if (!m.running) return;
+  Thread& t = *m.current;
+  if (t.fenced) m.arrived[atomic][m.blockSerial] = *t.fenced;
+  t.lastAtomic = atomic;
 }
 
 void syncWarp(uint32_t mask, Where where) { exchange(WarpOp::sync, mask, where); }

@@ -5,6 +5,7 @@
 // * The order in which warps, lanes and blocks run is drawn from a seed, so a test sees many schedules.
 // * Every byte of device and shared memory remembers who wrote and read it last and since which barrier. Two accesses of which one
 //   writes, by threads that no barrier orders, are a fault under any schedule; so is reading what nobody wrote.
+// * Blocks of a launch are ordered by nothing but an atomic between two fences.
 // * Pointers know their allocation: an index outside of it is a fault, and so is a host pointer that reaches a kernel.
 // * A warp operation or barrier that part of the threads named by it cannot reach is a fault.
 //
@@ -79,6 +80,8 @@ void unregisterShared(Region& region);
 Region& dynamicShared();
 
 void access(Region* region, const void* at, size_t bytes, Access kind);
+void fence();                      // what came before it is seen by blocks that find a later atomic of this thread, and then fence
+void cameBy(const void* atomic);   // an atomic operation was done
 void mayWrite(Region* region, const void* at, size_t bytes);  // faults as a write would, and notes nothing
 [[noreturn]] void fault(const std::string& what);
 

@@ -56,6 +56,26 @@ __global__ void neighbours(Pointer<float> data) {  // block 1 reads what block 0
   if (blockIdx.x == 1) data[1] = data[0];
 }
 
+// Every block adds what all wrote once it is the last to come by; `missing` leaves out a fence or a barrier.
+enum class Missing { nothing, fenceBefore, barrierBefore, fenceAfter, barrierAfter, fenceInTime };
+__global__ void sumByLast(Pointer<float> parts, Pointer<uint32_t> ticket, Pointer<float> out, Missing missing) {
+  __shared__ SharedArray<uint32_t, 1> last;
+  const int i = static_cast<int>(threadIdx.x), n = static_cast<int>(blockDim.x), blocks = static_cast<int>(gridDim.x);
+  if (missing == Missing::fenceInTime && i == 0) __threadfence();  // of what is not yet written
+  parts[static_cast<int>(blockIdx.x) * n + i] = static_cast<float>(blockIdx.x);
+  if (missing != Missing::barrierBefore) __syncthreads();
+  if (i == 0) {
+    if (missing != Missing::fenceBefore && missing != Missing::fenceInTime) __threadfence();
+    last[0] = atomicInc(ticket, static_cast<uint32_t>(blocks - 1)) == static_cast<uint32_t>(blocks - 1);
+    if (missing != Missing::fenceAfter) __threadfence();
+  }
+  if (missing != Missing::barrierAfter) __syncthreads();
+  if (!last[0]) return;
+  float sum = 0;
+  for (int b = 0; b < blocks; ++b) sum += parts[b * n + (i + 1) % n];
+  out[i] = sum;
+}
+
 __global__ void unwritten(Pointer<float> out) {
   __shared__ SharedArray<float, 2> tile;
   out[0] = tile[1];
@@ -199,6 +219,21 @@ TEST(blocks_do_not_wait_for_one_another) {
     launch("neighbours", nullptr, {dim3(2), dim3(1)}, neighbours, data.data());
   });
   EXPECT(has(message, "another block"), message);
+}
+
+TEST(the_last_of_several_blocks_sees_what_all_wrote) {
+  const auto run = [](Missing missing) {
+    const DeviceArray<float> parts(5 * 64), out(64);
+    const DeviceArray<uint32_t> ticket(std::vector<uint32_t>{0});
+    for (int round = 0; round < 2; ++round)  // the ticket is free again
+      launch("sumByLast", nullptr, {dim3(5), dim3(64)}, sumByLast, parts.data(), ticket.data(), out.data(), missing);
+    return out.host();
+  };
+  underEverySchedule([&] { EXPECT(run(Missing::nothing) == std::vector<float>(64, 10.0f)); });
+  for (const Missing missing : {Missing::fenceBefore, Missing::barrierBefore, Missing::fenceAfter, Missing::barrierAfter, Missing::fenceInTime}) {
+    const std::string message = faultOf([&] { run(missing); });
+    EXPECT(has(message, "no barrier") || has(message, "nobody wrote"), static_cast<int>(missing), message);
+  }
 }
 
 TEST(divergence_is_caught) {

@@ -5,6 +5,7 @@
 #include <deque>
 #include <exception>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -38,6 +39,8 @@ struct Thread {
   Slot slots[2];
   unsigned parity = 0;
   uint32_t blockEpoch = 0, warpEpoch = 0;  // barriers passed
+  std::optional<uint32_t> fenced;          // barriers passed when the last fence came
+  const void* lastAtomic = nullptr;
   std::vector<AsyncCopy> copies;
   std::deque<std::vector<AsyncCopy>> groups;
 
@@ -47,6 +50,8 @@ struct Thread {
     state = State::ready;
     parity = 0;
     blockEpoch = warpEpoch = 0;
+    fenced.reset();
+    lastAtomic = nullptr;
     copies.clear();
     groups.clear();
   }
@@ -63,6 +68,12 @@ struct Machine {
   uint64_t launches = 0;
   uint32_t blockSerial = 0, launchFirstBlock = 1;
   const char* kernel = nullptr;
+  // Blocks that came by an atomic behind a fence, with the barriers passed before that, by its address; and those that the present block has
+  // found there and then fenced: what they wrote before is seen by the thread that did, and by all behind its next barrier.
+  std::map<const void*, std::map<uint32_t, uint32_t>> arrived;
+  std::map<uint32_t, uint32_t> acquired;
+  uint32_t acquiredEpoch = 0;
+  unsigned acquiredBy = 0;
   size_t allocated = 0, memoryLimit = size_t{1} << 40;
   std::atomic<bool> failing{false};
   std::recursive_mutex mutex;  // Alone

@@ -57,7 +57,10 @@ bool ordered(uint32_t block, uint32_t epoch, uint32_t warpEpoch, unsigned thread
   const Machine& m = machine();
   const Thread& t = *m.current;
   if (block < m.launchFirstBlock) return true;  // an earlier launch
-  if (block != m.blockSerial) return false;
+  if (block != m.blockSerial) {
+    const auto found = m.acquired.find(block);
+    return found != m.acquired.end() && epoch < found->second && (t.linear == m.acquiredBy || t.blockEpoch > m.acquiredEpoch);
+  }
   if (thread == t.linear || epoch < t.blockEpoch) return true;
   return thread / 32 == t.linear / 32 && warpEpoch < t.warpEpoch;
 }

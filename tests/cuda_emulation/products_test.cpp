@@ -172,3 +172,83 @@ TEST(sources_are_made_on_the_way) {
     }
   }
 }
+
+namespace {
+
+// Two targets of a source as one row makes them, and as its forms made beforehand.
+void expectSameRow(const Problem& a, const Problem& b, const cuda::Source& source, ActivationMode mode) {
+  const int cols = a.weights.m.cols;
+  const auto run = [&](bool own) {
+    std::vector<float> all;
+    std::vector<cuda::Target> targets;
+    std::vector<DeviceArray<float>> outs;
+    for (const Problem* p : {&a, &b}) {
+      outs.emplace_back(std::vector<float>(static_cast<size_t>(p->weights.m.rows), 0.5f));
+      targets.push_back({p->matrix.args(), outs.back().data(), p->weights.m.rows, p->dbias.data(), p == &b});
+    }
+    EXPECT(cuda::multipliesRow(targets, cols, mode));
+    if (own) {
+      cuda::multiplyRow(nullptr, targets, source, cols, mode);
+    } else {
+      DeviceArray<uint8_t> scratch(cuda::InputForms::bytes(mode, 1, cols));
+      cuda::multiply(nullptr, targets, cuda::prepare(nullptr, source, 1, cols, mode, cuda::InputForms::of(targets, mode, 1), scratch.data()));
+    }
+    for (const auto& out : outs) {
+      const auto host = out.host();
+      all.insert(all.end(), host.begin(), host.end());
+    }
+    return all;
+  };
+  const std::vector<float> expected = run(false);
+  for (uint32_t seed : {0u, 5u}) {
+    emulator::setSeed(seed);
+    EXPECT(run(true) == expected, a.weights.m.format.describe(), static_cast<int>(source.kind), static_cast<int>(mode), seed);
+  }
+  emulator::setSeed(0);
+}
+
+}  // namespace
+
+// What each block makes of a row for itself is what was made of it for all of them.
+TEST(a_row_is_multiplied_as_its_forms_are) {
+  using Kind = cuda::Source::Kind;
+  for (const int cols : {200, 420}) {
+    std::vector<float> x(static_cast<size_t>(cols)), up(x.size()), weight(x.size()), bias(x.size());
+    uint32_t seed = 0;
+    for (auto* v : {&x, &up, &weight, &bias}) fillNormal(v->data(), v->size(), ++seed);
+    const DeviceArray<float> dx(x), dup(up), dweight(weight), dbias(bias);
+    std::vector<WeightFormat> all = {{}, kHalf, kBrain, kFour, {Storage::packed, 3, 32, false}, {Storage::packed, 8, 32, true}};
+    for (const WeightFormat& format : superFormats()) all.push_back(format);
+    for (const WeightFormat& format : all) {
+      const Problem a(format, 37, cols, 1), b(format, 19, cols, 1);
+      for (const ActivationMode mode : modesOf(format))
+        for (const Kind kind : {Kind::rows, Kind::rms, Kind::layer, Kind::activated}) {
+          cuda::Source source{dx.data(), cols, kind};
+          source.weight = dweight.data();
+          source.bias = kind == Kind::layer ? dbias.data() : nullptr;
+          source.eps = 1e-5f;
+          source.activation = Activation::silu;
+          source.up = dup.data();
+          expectSameRow(a, b, source, mode);
+        }
+    }
+  }
+}
+
+TEST(blocks_of_a_large_matrix_take_several_tiles_of_a_row) {
+  const int cols = 32;
+  const Problem small(kFour, 16, cols, 1), packed(kFour, 16 * 515, cols, 1), one(kHalf, 4, cols, 1), plain(kHalf, 4 * 1030, cols, 1);
+  const cuda::Source source{packed.dx.data(), cols};
+  expectSameRow(packed, small, source, ActivationMode::f16);
+  expectSameRow(plain, one, source, ActivationMode::f16);
+}
+
+TEST(rows_beyond_shared_memory_are_prepared) {
+  const auto fits = [](WeightFormat format, int cols, ActivationMode mode) {
+    const cuda::Target target{{format, 16, cols}};
+    return cuda::multipliesRow({&target, 1}, cols, mode);
+  };
+  EXPECT(fits(kFour, 24576, ActivationMode::f16) && !fits(kFour, 24608, ActivationMode::f16));
+  EXPECT(fits(kFour, 8192, ActivationMode::f32) && !fits(kFour, 8224, ActivationMode::f32));
+  EXPECT(fits(kBrain, 12288, ActivationMode::bf16) && !fits(kBrain, 12289, ActivationMode::bf16));
+}

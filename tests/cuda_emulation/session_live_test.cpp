@@ -167,3 +167,17 @@ TEST(a_cache_that_seals_nothing_yet_is_exact) {
     both.expectSameCache();
   }
 }
+
+// The forms of pages lie elsewhere once they were let go and made again: what was captured before names the old place.
+TEST(a_step_captured_on_other_forms_is_captured_anew) {
+  const Settings sealed = {{"kv.k_bits", "8"}, {"kv.v_bits", "8"}};
+  Both both("llama3", sealed);
+  both.prompt(20);
+  EXPECT(both.steps(2) <= codesBound(8));
+  both.request({});
+  for (Session* session : {both.cpu.get(), both.gpu.get()}) session->reset();
+  both.request(sealed);
+  both.prompt(20);
+  EXPECT(both.steps(2) <= codesBound(8));
+  both.expectSameCache();
+}

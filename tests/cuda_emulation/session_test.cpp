@@ -89,13 +89,35 @@ TEST(scores_and_samples_are_made_where_the_logits_are) {
   EXPECT_NEAR(a.entropy, b.entropy, 1e-5);
 }
 
-// Norms and activations are made on the way into products: prepare, product, store; attend, merge; prepare, product; prepare, product;
-// prepare, product. Around the layers: rotations, embedding, the head's two, lengths.
-TEST(a_layer_of_a_step_is_eleven_launches) {
+// Products make their own input, and the last block of a head's attention merges its chunks: q, k and v; store; attend; output; gate and
+// up; down. Around the layers: rotations, embedding, the head, lengths.
+TEST(a_layer_of_a_step_is_six_launches) {
   Both both("llama3", {{"weights.bits", "4"}});
   both.prompt(4);
   both.steps(2);
   const uint64_t before = emulator::launches();
   both.steps(1);
-  EXPECT_EQ(emulator::launches() - before, static_cast<uint64_t>(11 * both.gpuEngine->model().config().layers + 5));
+  EXPECT_EQ(emulator::launches() - before, static_cast<uint64_t>(6 * both.gpuEngine->model().config().layers + 4));
+}
+
+// Codes are read where they lie: nothing is unpacked, and no scratch waits for it.
+TEST(a_step_on_sealed_pages_takes_no_launch_and_no_scratch_more) {
+  uint64_t launches[2];
+  int64_t scratch[2], pages[2];
+  for (const bool sealed : {false, true}) {
+    const auto engine = engineOn("cuda", openFamily("llama3"));
+    SessionOptions options;
+    options.context = 64;
+    options.maxBatch = 8;
+    const auto session = value(engine->createSession(configure(sealed ? Settings{{"kv.k_bits", "4"}, {"kv.v_bits", "2"}} : Settings{}), options, {}));
+    for (const int32_t id : someTokens(34, 64)) ok(session->step(id));
+    const uint64_t before = emulator::launches();
+    ok(session->step(1));
+    launches[sealed] = emulator::launches() - before;
+    scratch[sealed] = bytes(session->memory(), MemoryTag::activations);
+    pages[sealed] = session->cache().allocatedBytes;
+  }
+  EXPECT(pages[1] < pages[0], pages[0], pages[1]);
+  EXPECT_EQ(launches[1], launches[0]);
+  EXPECT_EQ(scratch[1], scratch[0]);
 }

@@ -49,6 +49,8 @@ using EmulatorWhere = ::emulator::Where;
 inline void __syncthreads(EmulatorWhere where = EmulatorWhere::current()) { ::emulator::syncBlock(where); }
 inline void __syncwarp(uint32_t mask = ~0u, EmulatorWhere where = EmulatorWhere::current()) { ::emulator::syncWarp(mask, where); }
 
+inline void __threadfence() { ::emulator::fence(); }
+
 template <class T>
 T emulatorShuffle(uint32_t mask, T value, unsigned source, EmulatorWhere where) {
   static_assert(sizeof(T) <= 8);
@@ -317,6 +319,9 @@ inline cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
 template <class T>
 T atomicAdd(::emulator::Pointer<T> p, T v) {
   return ::emulator::atomically(p, [v](T old) { return static_cast<T>(old + v); });
+}
+inline uint32_t atomicInc(::emulator::Pointer<uint32_t> p, uint32_t most) {
+  return ::emulator::atomically(p, [most](uint32_t old) { return old >= most ? 0u : old + 1; });
 }
 template <class T>
 T atomicMax(::emulator::Pointer<T> p, T v) {
