@@ -217,7 +217,7 @@ std::vector<Knob> pruneKnobs() {
 
   Knob method = enumeration("prune.method", "Pruning", group, names("none", pruneMethods()), Apply::prepareWeights);
   method.help = "Which weights go. Wanda and SparseGPT measure the inputs of each layer on the calibration text first; SparseGPT lets the weights that "
-                "stay make up for those that go, and computes every ratio anew.";
+                "stay make up for those that go, and computes every ratio anew. Sparse-Dense-Sparse gives what was pruned weights again and prunes a second time.";
   method.paper = papers(pruneMethods());
   knobs.push_back(method);
 

@@ -4,11 +4,10 @@
 // C + (damping + penalty) mean(diag C) I, r = C (w0 - w)^T and rho the penalty: d = (r + rho (z - u)) P, z = d + u where weights stay and
 // 0 elsewhere, u += d - z; z after the last step is added. A row that it would make worse keeps what pruning left.
 #include <algorithm>
-#include <atomic>
 
 #include "engine/core/check.h"
-#include "engine/cpu/isa.h"
 #include "engine/recover/methods.h"
+#include "engine/weights/dense_square.h"
 
 namespace winnow {
 namespace {
@@ -18,31 +17,9 @@ constexpr int kRows = 16;
 class Admm final : public Recovery {
  public:
   explicit Admm(const RecoveryInput& input) :
-        moments_(*input.statistics.moments), cols_(input.cols), stride_((input.cols + 15) / 16 * 16), steps_(input.steps) {
-    const InverseFactor& factor = *input.statistics.factor;
-    CHECK(moments_.cols() == cols_ && factor.cols() == cols_ && factor.order().empty(), moments_.cols(), factor.cols(), cols_);
-    penalty_ = static_cast<float>(factor.damping() - input.damping);
-    CHECK(penalty_ > 0, factor.damping(), input.damping);
-    mean_ = moments_.meanDiagonal();
-    inverse_.resize(static_cast<size_t>(cols_) * static_cast<size_t>(stride_));
-    std::vector<float> upper(inverse_.size());
-    for (int i = 0; i < cols_; ++i) std::copy_n(factor.row(i), cols_, upper.data() + int64_t{i} * stride_);
-    // Factors are of moments times 2 / tokens; scaled so that the mean of the diagonal is one, rho is the penalty.
-    const float unit = static_cast<float>(2 * mean_ / static_cast<double>(moments_.tokens()));
-    std::atomic<int> next{0};
-    const auto work = [&](int, int) {
-      std::vector<float> left(static_cast<size_t>(kRows) * static_cast<size_t>(cols_));
-      for (int first; (first = next.fetch_add(kRows)) < cols_;) {
-        const int count = std::min(kRows, cols_ - first), terms = first + count;
-        for (int i = 0; i < count; ++i)
-          for (int k = 0; k < terms; ++k) left[static_cast<size_t>(i * cols_ + k)] = unit * upper[static_cast<size_t>(k) * static_cast<size_t>(stride_) + static_cast<size_t>(first + i)];
-        cpu::bestKernels().smallProduct(left.data(), cols_, upper.data(), stride_, count, terms, stride_, inverse_.data() + int64_t{first} * stride_, stride_, false);
-      }
-    };
-    if (input.pool)
-      input.pool->run(work);
-    else
-      work(0, 1);
+        moments_(*input.statistics.moments), inverse_(DenseSquare::ofInverse(*input.statistics.factor, moments_, input.pool)), cols_(input.cols),
+        stride_(inverse_.stride()), steps_(input.steps), penalty_(static_cast<float>(input.statistics.factor->damping() - input.damping)), mean_(moments_.meanDiagonal()) {
+    CHECK(moments_.cols() == cols_ && penalty_ > 0, moments_.cols(), cols_, penalty_);
   }
 
   void apply(const float* dense, float* pruned, int count) const override {
@@ -63,7 +40,7 @@ class Admm final : public Recovery {
     }
     for (int step = 0; step < steps_; ++step) {
       for (size_t i = 0; i < values; ++i) right[i] = start[i] + penalty_ * (z[i] - u[i]);
-      cpu::bestKernels().smallProduct(right.data(), stride_, inverse_.data(), stride_, count, cols_, stride_, d.data(), stride_, false);
+      inverse_.times(right.data(), count, d.data());
       for (size_t i = 0; i < values; ++i) {
         z[i] = stays[i] * (d[i] + u[i]);
         u[i] += d[i] - z[i];
@@ -85,10 +62,10 @@ class Admm final : public Recovery {
   }
 
   const SecondMoments& moments_;
+  const DenseSquare inverse_;  // P, of moments whose mean diagonal is one: rho is the penalty
   const int cols_, stride_, steps_;
-  float penalty_ = 0;
-  double mean_ = 0;
-  std::vector<float> inverse_;  // P [cols, stride], of moments whose mean diagonal is one
+  const float penalty_;
+  const double mean_;
 };
 
 }  // namespace
