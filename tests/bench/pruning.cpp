@@ -2,7 +2,8 @@
 // What pruning costs, in quality and in time.
 //   bench_pruning quality MODEL --text F [--calibration F] [--context N] [--chunks N] [--set knob=value]...
 //     perplexity and KL divergence of every method at every ratio and pattern, and whether the directions hold.
-//   bench_pruning recovery MODEL --text F ...     the same for every method with every recovery, at 50 % and 2:4, with the seconds that preparing took.
+//   bench_pruning recovery MODEL --text F ...     the same for every method with every recovery, at 50 % and 2:4, with the seconds that preparing took;
+//     --method and --recovery, given more than once, leave the others out.
 //   bench_pruning layers MODEL --text F ...       the same for dropped layers, with time per token, memory and the influence of each layer.
 //   bench_pruning ratio MODEL [--rounds N] ...    seconds from asking for another ratio to the moment a token may use it.
 #include <algorithm>
@@ -17,7 +18,6 @@
 #include "engine/evaluate/perplexity.h"
 #include "engine/prune/layer_drop.h"
 #include "engine/prune/method.h"
-#include "engine/recover/method.h"
 #include "tests/bench/bench.h"
 
 using namespace winnow;
@@ -27,6 +27,7 @@ namespace {
 
 struct Options {
   std::string part, model, text, calibration;
+  std::vector<std::string> methods, recoveries;  // of part recovery; empty: all
   int context = 256, chunks = 0, rounds = 7, threads = 2;
   Config config;
 };
@@ -43,6 +44,8 @@ Options parse(int argc, char** argv) {
     ++i;
     if (arg == "--text") options.text = value;
     else if (arg == "--calibration") options.calibration = value;
+    else if (arg == "--method") options.methods.push_back(value);
+    else if (arg == "--recovery") options.recoveries.push_back(value);
     else if (arg == "--context") options.context = std::atoi(value.c_str());
     else if (arg == "--chunks") options.chunks = std::atoi(value.c_str());
     else if (arg == "--rounds") options.rounds = std::max(1, std::atoi(value.c_str()));
@@ -126,15 +129,17 @@ void benchQuality(const std::shared_ptr<Engine>& engine, const Options& options)
 
 void benchRecovery(const std::shared_ptr<Engine>& engine, const Options& options) {
   Meter meter(engine, options);
-  std::vector<std::string> recoveries{"none"};
-  for (const RecoveryMethod& recovery : recoveryMethods()) recoveries.push_back(recovery.name);
+  std::vector<std::string> recoveries = options.recoveries, methods = options.methods;
+  if (recoveries.empty()) recoveries = Schema::instance().find("prune.recovery")->choices;
+  if (methods.empty())
+    for (const PruneMethod& method : pruneMethods()) methods.push_back(method.name);
   std::printf("dense: perplexity %.3f\n| method | pattern |", meter(options.config).perplexity);
   for (const std::string& recovery : recoveries) std::printf(" %s, s |", recovery.c_str());
-  for (const PruneMethod& method : pruneMethods())
+  for (const std::string& method : methods)
     for (const char* pattern : {"unstructured", "2:4"}) {
-      std::printf("\n| %s | %s |", method.name.c_str(), pattern);
+      std::printf("\n| %s | %s |", method.c_str(), pattern);
       for (const std::string& recovery : recoveries) {
-        const PerplexityResult result = meter(need(with(options.config, method.name, "0.5", pattern).parsed("prune.recovery", recovery)));
+        const PerplexityResult result = meter(need(with(options.config, method, "0.5", pattern).parsed("prune.recovery", recovery)));
         std::printf(" %.2f (%.4f), %.1f |", result.perplexity, result.kld->mean, meter.prepared());
         std::fflush(stdout);
       }

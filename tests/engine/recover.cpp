@@ -158,7 +158,7 @@ TEST(recovery_never_hurts_and_leaves_zeros_alone) {
     }
 }
 
-// With the damping of a penalty nothing is better than the exact solution, which stands still when it is fitted again.
+// Nothing near the exact solution is better, and fitted again it stands still.
 TEST(least_squares_has_no_better_neighbour) {
   constexpr int kCols = 70;
   Measured measured(correlated(300, kCols), kCols);
