@@ -38,7 +38,7 @@ bool rowsInFile(const MasterTensor& t) {
 
 bool rounds(const Recipe& recipe) { return recipe.method == "rtn" && recipe.format.storage == Storage::packed && recipe.format.super == 0; }
 bool prunes(const MasterTensor& tensor, const Recipe& recipe) {
-  return recipe.prune == "magnitude" && recipe.prunePattern == "unstructured" && recipe.pruneScope == "matrix" && tensor.cols > 0 && (rounds(recipe) || (recipe.method.empty() && recipe.format.storage != Storage::packed));
+  return recipe.prune == "magnitude" && recipe.recovery.empty() && recipe.prunePattern == "unstructured" && recipe.pruneScope == "matrix" && tensor.cols > 0 && (rounds(recipe) || (recipe.method.empty() && recipe.format.storage != Storage::packed));
 }
 
 // Whether a flag in device memory was raised.

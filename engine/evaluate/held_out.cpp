@@ -7,6 +7,7 @@
 
 #include "engine/prune/method.h"
 #include "engine/quantize/method.h"
+#include "engine/recover/method.h"
 
 namespace winnow {
 namespace {
@@ -15,9 +16,10 @@ constexpr size_t kPassage = 200, kPassages = 16;  // bytes; how many are looked 
 constexpr int64_t kBytesPerToken = 6;             // what is read of the text at most, generously
 
 bool calibrated(const Config& config) {
-  const PruneMethod* prune = config.real("prune.ratio") > 0 ? findPruneMethod(config.text("prune.method")) : nullptr;
+  const PruneMethod* prune = config.real("prune.ratio") > 0 || !config.text("prune.ratios").empty() ? findPruneMethod(config.text("prune.method")) : nullptr;
   const QuantizeMethod* method = config.integer("weights.bits") < 16 ? findQuantizeMethod(config.text("weights.method")) : nullptr;
-  return config.integer("prune.layers") > 0 || (prune && prune->needs.any()) || (method && method->needs.any());
+  const RecoveryMethod* recovery = prune ? findRecoveryMethod(config.text("prune.recovery")) : nullptr;
+  return config.integer("prune.layers") > 0 || recovery || (prune && prune->needs.any()) || (method && method->needs.any());
 }
 
 }  // namespace

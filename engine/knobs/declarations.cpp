@@ -10,6 +10,7 @@
 #include "engine/prune/layer_drop.h"
 #include "engine/prune/method.h"
 #include "engine/quantize/method.h"
+#include "engine/recover/method.h"
 #include "engine/share/registry.h"
 #include "engine/share/spans.h"
 #include "engine/weights/layer_rules.h"
@@ -75,9 +76,13 @@ Knob boolean(std::string name, std::string title, const std::string& group, bool
   return knob;
 }
 
+bool prunes(const Config& config) {
+  return config.text("prune.method") != "none" || config.real("prune.ratio") > 0 || !config.text("prune.ratios").empty() || config.text("prune.pattern") != "unstructured";
+}
 InputNeeds pruneNeeds(const Config& config) {
   const PruneMethod* chosen = findPruneMethod(config.text("prune.method"));
-  return chosen ? chosen->needs : InputNeeds{};
+  const RecoveryMethod* recovery = prunes(config) ? findRecoveryMethod(config.text("prune.recovery")) : nullptr;
+  return (chosen ? chosen->needs : InputNeeds{}) | (recovery ? recovery->needs : InputNeeds{});
 }
 InputNeeds methodNeeds(const Config& config) {
   const QuantizeMethod* chosen = findQuantizeMethod(config.text("weights.method"));
@@ -212,7 +217,7 @@ std::vector<Knob> pruneKnobs() {
 
   Knob method = enumeration("prune.method", "Pruning", group, names("none", pruneMethods()), Apply::prepareWeights);
   method.help = "Which weights go. Wanda and SparseGPT measure the inputs of each layer on the calibration text first; SparseGPT lets the weights that "
-                "stay make up for those that go, and computes every ratio anew.";
+                "stay make up for those that go, and computes every ratio anew. Sparse-Dense-Sparse gives what was pruned weights again and prunes a second time.";
   method.paper = papers(pruneMethods());
   knobs.push_back(method);
 
@@ -234,11 +239,20 @@ std::vector<Knob> pruneKnobs() {
   scope.enabled = [](const Config& config) { return config.text("prune.pattern") == "unstructured" && (config.text("prune.method") != "none" || config.real("prune.ratio") > 0); };
   knobs.push_back(scope);
 
+  Knob recovery = enumeration("prune.recovery", "Recovery", group, names("none", recoveryMethods()), Apply::prepareWeights);
+  recovery.help = "What the weights that stay become, so that a layer makes of the calibration text what it made of it before: nothing to compute at run time. "
+                  "scale: one factor per row. least-squares: every weight, exactly; slow above some thousand inputs. admm: nearly the same by steps that rows "
+                  "share. calibration.damping holds the weights where pruning left them.";
+  recovery.paper = papers(recoveryMethods());
+  recovery.enabledIf = "prune.method is not none";
+  recovery.enabled = prunes;
+  knobs.push_back(recovery);
+
   for (Knob& knob : layerKnobs()) knobs.push_back(std::move(knob));
 
   Knob calibration = text("calibration.text", "Calibration text", "Calibration", KnobType::path, "", Apply::prepareWeights);
   calibration.help = "Text file the statistics are measured on; empty takes the sample that comes with Winnow. Never use the evaluation text.";
-  calibration.enabledIf = "prune.method or weights.method looks at the inputs of layers, or layers are dropped";
+  calibration.enabledIf = "prune.method, prune.recovery or weights.method looks at the inputs of layers, or layers are dropped";
   calibration.enabled = [](const Config& config) { return config.integer("prune.layers") > 0 || pruneNeeds(config).any() || methodNeeds(config).any(); };
   Knob tokens = integer("calibration.tokens", "Calibration tokens", "Calibration", 4096, 256, 262144, Apply::prepareWeights);
   tokens.unit = "tokens";
@@ -253,8 +267,8 @@ std::vector<Knob> pruneKnobs() {
   damping.step = 0.0001;
   damping.logarithmic = true;
   damping.help = "Share of the mean second moment that is added to each before they are inverted: more keeps corrections smaller.";
-  damping.enabledIf = "prune.method or weights.method corrects what is left for its errors";
-  damping.enabled = [](const Config& config) { return pruneNeeds(config).factor || methodNeeds(config).factor; };
+  damping.enabledIf = "prune.method, prune.recovery or weights.method corrects what is left for its errors";
+  damping.enabled = [](const Config& config) { return pruneNeeds(config).gram() || methodNeeds(config).factor; };
   knobs.push_back(calibration);
   knobs.push_back(tokens);
   knobs.push_back(damping);

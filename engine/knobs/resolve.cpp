@@ -80,9 +80,11 @@ class Resolver {
 
   void pattern() {
     const Config& config = effective_.config;
+    if (config.text("prune.recovery") != "none" && (config.text("prune.method") == "none" || (config.real("prune.ratio") == 0 && config.text("prune.ratios").empty())))
+      adjust("prune.recovery", std::string("none"), "nothing is pruned: choose prune.ratio, prune.ratios or prune.pattern to have something to recover from.");
     const PruneMethod* prune = findPruneMethod(config.text("prune.method"));
     if (prune && prune->changesRest && config.text("prune.scope") != "auto")
-      adjust("prune.scope", std::string("auto"), prune->name + " compares weights within blocks of columns, as it works through them.");
+      adjust("prune.scope", std::string("auto"), prune->name + " compares weights as it works through them.");
     const PrunePattern pattern = parsePattern(config.text("prune.pattern"));
     if (!pattern.grouped()) return;
     const double ratio = static_cast<double>(pattern.zeros) / pattern.of;

@@ -8,5 +8,7 @@ namespace winnow {
 std::unique_ptr<PruneScores> prepareMagnitude(const PruneInput& input, Ledger& ledger);
 std::unique_ptr<PruneScores> prepareWanda(const PruneInput& input, Ledger& ledger);
 std::unique_ptr<PruneScores> prepareSparseGpt(const PruneInput& input, Ledger& ledger);
+std::unique_ptr<PruneScores> prepareSds(const PruneInput& input, Ledger& ledger);
+std::unique_ptr<PruneScores> prepareSdsWanda(const PruneInput& input, Ledger& ledger);
 
 }  // namespace winnow

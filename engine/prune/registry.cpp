@@ -9,6 +9,8 @@ std::span<const PruneMethod> pruneMethods() {
       {"magnitude", "Magnitude: smallest weights of each matrix", "Han et al. 2015", {}, PruneScope::matrix, prepareMagnitude},
       {"wanda", "Wanda: weight times input norm, per row", "Sun et al., ICLR 2024, section 3", {.norms = true}, PruneScope::row, prepareWanda},
       {"sparsegpt", "SparseGPT: the rest makes up for what goes", "Frantar and Alistarh, ICML 2023, section 3", {.factor = true}, PruneScope::matrix, prepareSparseGpt, true},
+      {"sds", "Sparse-Dense-Sparse: SparseGPT, weights again, SparseGPT", "Li et al., COLING 2025, section 3", {.moments = true, .factor = true}, PruneScope::matrix, prepareSds, true},
+      {"sds-wanda", "Sparse-Dense-Sparse: Wanda, weights again, Wanda", "Li et al., COLING 2025, section 3", {.norms = true, .moments = true, .factor = true}, PruneScope::row, prepareSdsWanda, true},
   };
   return methods;
 }

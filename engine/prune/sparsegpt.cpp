@@ -5,11 +5,12 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <utility>
 #include <vector>
 
 #include "engine/core/check.h"
-#include "engine/core/threads.h"
 #include "engine/cpu/isa.h"
+#include "engine/prune/made_rows.h"
 #include "engine/prune/methods.h"
 #include "engine/prune/thresholds.h"
 
@@ -43,17 +44,8 @@ class SparseGpt {
   float* row(int r) { return weights_.data() + static_cast<size_t>(r) * static_cast<size_t>(input_.cols); }
 
   template <class Work>
-  void forRows(Work&& work) {
-    constexpr int kUnit = 16;
-    const auto share = [&](int thread, int threads) {
-      const auto range = ThreadPool::split(input_.rows, kUnit, thread, threads);
-      for (int64_t first = range.begin; first < range.end; first += kUnit)
-        work(static_cast<int>(first), static_cast<int>(std::min<int64_t>(kUnit, range.end - first)));
-    };
-    if (input_.pool)
-      input_.pool->run(share);
-    else
-      share(0, 1);
+  void forRows(Work&& work) const {
+    forRowsOf(input_, std::forward<Work>(work));
   }
 
   // The weights of a block that go: as many as bring the columns up to its end to the ratio.
@@ -111,18 +103,6 @@ class SparseGpt {
   std::vector<float> weights_;    // [rows, cols]
   std::vector<uint64_t> order_;   // of a block: score, place
   std::vector<uint8_t> goes_;     // [rows, columns of the block]
-};
-
-class MadeRows final : public Pruner {
- public:
-  MadeRows(std::vector<float> weights, int cols) : weights_(std::move(weights)), cols_(static_cast<size_t>(cols)) {}
-  void apply(float* rows, int firstRow, int count) const override {
-    std::copy_n(weights_.data() + static_cast<size_t>(firstRow) * cols_, static_cast<size_t>(count) * cols_, rows);
-  }
-
- private:
-  std::vector<float> weights_;  // [rows, cols]
-  size_t cols_;
 };
 
 // The weights change with the ratio: nothing is known for all of them but the factor, which is prepared for each layer's input anew.

@@ -35,7 +35,7 @@ enum class Converted : uint8_t { done, cancelled, damaged };  // damaged: a valu
 
 // What the methods of a recipe look at.
 struct MethodInputs {
-  MethodInput prune, quantize;
+  MethodInput prune, recovery, quantize;
   InputScaling scaling;
   std::vector<SuperWeight> super;  // of this matrix
 };

@@ -25,6 +25,7 @@ struct InputNeeds {
   bool factor = false;   // the upper factor of the inverse of the moments
   bool any() const { return norms || moments || factor; }
   bool gram() const { return moments || factor; }
+  InputNeeds operator|(const InputNeeds& other) const { return {norms || other.norms, moments || other.moments, factor || other.factor}; }
 };
 
 // How a method is to go about it, of what a person chose.

@@ -15,13 +15,20 @@ const PruneMethod& methodOf(const Recipe& recipe) {
 }  // namespace
 
 TensorPruning::TensorPruning(const MasterTensor& tensor, const Recipe& recipe, const MethodInputs& inputs, ThreadPool& pool)
-    : method_(methodOf(recipe)), level_{recipe.pruneRatio, parsePattern(recipe.prunePattern)} {
+    : method_(methodOf(recipe)), level_{recipe.pruneRatio, parsePattern(recipe.prunePattern)}, recovery_(findRecoveryMethod(recipe.recovery)) {
+  CHECK(recipe.recovery.empty() || recovery_, recipe.recovery);
   input_.rows = static_cast<int>(tensor.rows);
   input_.cols = static_cast<int>(tensor.cols);
   input_.scope = recipe.pruneScope == "matrix" ? PruneScope::matrix : PruneScope::row;
   input_.statistics = inputs.prune;
   input_.decode = [&tensor, scaling = inputs.scaling](int row, int count, float* out) { decodeScaled(tensor, row, count, scaling, out); };
   input_.pool = &pool;
+  recoveryInput_ = {input_.cols, inputs.recovery, recipe.damping, &pool};
+}
+
+std::unique_ptr<Pruner> TensorPruning::pruner(const PruneScores& scores) const {
+  auto pruner = scores.at(level_, input_);
+  return recovery_ ? recovered(std::move(pruner), recovery_->prepare(recoveryInput_), input_.cols) : std::move(pruner);
 }
 
 }  // namespace winnow

@@ -6,6 +6,7 @@
 #include "engine/core/threads.h"
 #include "engine/model/model.h"
 #include "engine/prune/method.h"
+#include "engine/recover/method.h"
 #include "engine/weights/convert.h"
 #include "engine/weights/recipe.h"
 
@@ -16,12 +17,14 @@ class TensorPruning {
  public:
   TensorPruning(const MasterTensor& tensor, const Recipe& recipe, const MethodInputs& inputs, ThreadPool& pool);
   std::shared_ptr<const PruneScores> prepare(Ledger& ledger) const { return method_.prepare(input_, ledger); }
-  std::unique_ptr<Pruner> pruner(const PruneScores& scores) const { return scores.at(level_, input_); }
+  std::unique_ptr<Pruner> pruner(const PruneScores& scores) const;  // with the recovery of the recipe
 
  private:
   const PruneMethod& method_;
   PruneLevel level_;
   PruneInput input_;
+  const RecoveryMethod* recovery_;  // null: none
+  RecoveryInput recoveryInput_;
 };
 
 }  // namespace winnow

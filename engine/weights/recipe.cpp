@@ -9,6 +9,7 @@
 #include "engine/core/suggest.h"
 #include "engine/prune/method.h"
 #include "engine/quantize/method.h"
+#include "engine/recover/method.h"
 #include "engine/weights/blocks.h"
 #include "engine/weights/layer_rules.h"
 
@@ -164,12 +165,39 @@ MethodOptions methodOptions(const QuantizeMethod& method, TensorRole role, const
   return out;
 }
 
+// How weights are pruned, and what is left recovered; null: not.
+struct Pruning {
+  const PruneMethod* method = nullptr;
+  const RecoveryMethod* recovery = nullptr;
+  Pruning(const Config& config, bool any)
+      : method(any ? findPruneMethod(config.text("prune.method")) : nullptr), recovery(method ? findRecoveryMethod(config.text("prune.recovery")) : nullptr) {}
+  InputNeeds needs() const { return method ? method->needs : InputNeeds{}; }
+  InputNeeds recoveryNeeds() const { return recovery ? recovery->needs : InputNeeds{}; }
+  // Whichever fits weights to the inputs as they were measured; "" when neither does.
+  std::string fits() const { return needs().gram() ? method->name : recoveryNeeds().gram() ? recovery->name : ""; }
+
+  void of(double ratio, const Config& config, Recipe& recipe) const {
+    recipe.prune = method->name;
+    recipe.prunePattern = config.text("prune.pattern");
+    const PrunePattern pattern = parsePattern(recipe.prunePattern);
+    recipe.pruneRatio = pattern.grouped() ? static_cast<double>(pattern.zeros) / pattern.of : ratio;
+    const std::string& scope = config.text("prune.scope");
+    recipe.pruneScope = scope != "auto" ? scope : method->scope == PruneScope::row ? "row" : "matrix";
+    recipe.pruneNeeds = needs();
+    recipe.recoveryNeeds = recoveryNeeds();
+    if (recovery) recipe.recovery = recovery->name;
+    // A group minimum has no code for zero, and the file's scales are not those of other values.
+    if (recipe.format.storage == Storage::packed && (!recipe.format.symmetric || method->changesRest || recovery)) recipe.format = {Storage::f16, 16, 0, true};
+  }
+};
+
 }  // namespace
 
 std::string Recipe::key() const {
   std::string out = format.describe();
   if (!method.empty()) out += " " + method;
   if (!prune.empty()) out += " " + prune + " " + toText(KnobValue{pruneRatio}) + " " + prunePattern + " " + pruneScope;
+  if (!recovery.empty()) out += " recovered by " + recovery;
   if (!calibration.empty()) out += " [" + calibration + "]";
   if (options.ordered) out += " ordered";
   if (options.staticGroups) out += " static";
@@ -215,23 +243,23 @@ WeightTarget weightTarget(const Model& model, const Config& config, const std::s
   WeightTarget target;
   const PerMatrix wanted(config, model.config().tiedHead);
   const bool quantize = config.text("weights.method") != "none" && wanted.quantizes();
-  const PruneMethod* prune = wanted.prunes() ? findPruneMethod(config.text("prune.method")) : nullptr;
+  const Pruning pruning(config, wanted.prunes());
   const Roles roles = quantize ? chosenRoles(model, config, target) : Roles();
   const QuantizeMethod* method = quantize ? findQuantizeMethod(config.text("weights.method")) : nullptr;
-  if (prune && prune->needs.gram() && method && method->searchScales) {
+  if (!pruning.fits().empty() && method && method->searchScales) {
     target.adjustments.push_back({"weights.method", method->name, std::string("rtn"),
-                                  prune->name + " corrects weights for inputs as they were measured, and " + method->name +
+                                  pruning.fits() + " corrects weights for inputs as they were measured, and " + method->name +
                                       " scales those: only one of the two can act. Choose rtn or gptq beside it."});
     method = findQuantizeMethod("rtn");
   }
-  const InputNeeds pruneNeeds = prune ? prune->needs : InputNeeds{}, methodNeeds = method ? method->needs : InputNeeds{};
+  const InputNeeds methodNeeds = method ? method->needs : InputNeeds{}, needs = pruning.needs() | pruning.recoveryNeeds() | methodNeeds;
   std::string statistics;
   if (const int64_t count = config.integer("prune.layers"); count > 0 && config.text("prune.layers_method") != "none")
     target.layers = {config.text("prune.layers_method"), static_cast<int>(count), protectedLayers(config.integer("prune.layers_protect"), model.config().layers)};
-  if (pruneNeeds.any() || methodNeeds.any() || target.layers.count > 0) {
+  if (needs.any() || target.layers.count > 0) {
     const std::string& chosen = config.text("calibration.text");
     target.calibration = CalibrationChoice{chosen.empty() ? sampleText : chosen, static_cast<int>(config.integer("calibration.tokens")),
-                                           pruneNeeds.gram() || methodNeeds.gram()};
+                                           needs.gram()};
     statistics = target.calibration->identity();
   }
   if (target.layers.count > 0)
@@ -240,17 +268,7 @@ WeightTarget weightTarget(const Model& model, const Config& config, const std::s
   for (const MasterTensor& tensor : model.tensors()) {
     Recipe recipe;
     recipe.format = isMatrix(tensor.role) ? ownFormat(tensor) : WeightFormat{};
-    if (const double ratio = prune ? wanted.ratio(tensor) : 0; ratio > 0) {
-      recipe.prune = prune->name;
-      recipe.prunePattern = config.text("prune.pattern");
-      const PrunePattern pattern = parsePattern(recipe.prunePattern);
-      recipe.pruneRatio = pattern.grouped() ? static_cast<double>(pattern.zeros) / pattern.of : ratio;
-      const std::string& scope = config.text("prune.scope");
-      recipe.pruneScope = scope != "auto" ? scope : prune->scope == PruneScope::row ? "row" : "matrix";
-      recipe.pruneNeeds = pruneNeeds;
-      // A group minimum has no code for zero, and the file's scales are not those of other values.
-      if (recipe.format.storage == Storage::packed && (!recipe.format.symmetric || prune->changesRest)) recipe.format = {Storage::f16, 16, 0, true};
-    }
+    if (const double ratio = pruning.method ? wanted.ratio(tensor) : 0; ratio > 0) pruning.of(ratio, config, recipe);
     if (const int bits = quantize ? wanted.bits(tensor, roles) : 16; bits < 16) {
       recipe.format = quantizedFormat(config, method->bits > 0 ? method->bits : bits);
       recipe.format.symmetric |= method->bits > 0;
@@ -261,8 +279,9 @@ WeightTarget weightTarget(const Model& model, const Config& config, const std::s
       }
     }
     if (!scalings.empty() && tensor.layer >= 0) scale(tensor, model.config(), method->name, scalings, recipe);
-    if (recipe.pruneNeeds.any() || recipe.methodNeeds.any() || recipe.scaled()) recipe.calibration = statistics;
-    if (recipe.pruneNeeds.factor || recipe.methodNeeds.factor) recipe.damping = config.real("calibration.damping");
+    const InputNeeds asked = recipe.pruneNeeds | recipe.recoveryNeeds | recipe.methodNeeds;
+    if (asked.any() || recipe.scaled()) recipe.calibration = statistics;
+    if (asked.factor || !recipe.recovery.empty()) recipe.damping = config.real("calibration.damping");
     if (tensor.role == TensorRole::down) recipe.super = superWeightsNamed(config.text("weights.super"));
     if (recipe.super == SuperWeights::keep && recipe.method.empty()) recipe.super = SuperWeights::asOthers;  // nothing is rounded
     if (recipe.super == SuperWeights::zero && recipe.method.empty() && recipe.format.storage == Storage::packed) recipe.format = {Storage::f16, 16, 0, true};

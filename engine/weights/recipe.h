@@ -28,9 +28,10 @@ struct Recipe {
   double pruneRatio = 0;
   std::string prunePattern;   // one of prunePatterns()
   std::string pruneScope;     // row or matrix
+  std::string recovery;       // of the weights that pruning leaves; "" = none
   std::string calibration;    // identity of the statistics the methods look at; "" = none
   double damping = 0;         // of the second moments, where a method factors them; else 0
-  InputNeeds pruneNeeds, methodNeeds;  // what the two ask for; follows from their names
+  InputNeeds pruneNeeds, recoveryNeeds, methodNeeds;  // what the three ask for; follows from their names
   MethodOptions options;               // of the quantization method
   SuperWeights super = SuperWeights::asOthers;  // of a down projection
   int superCount = kMostSuperWeights;           // the first so many that were found

@@ -40,4 +40,34 @@ void SecondMoments::add(const float* x, int64_t stride, int tokens, ThreadPool& 
   tokens_ += tokens;
 }
 
+double SecondMoments::meanDiagonal() const {
+  double sum = 0;
+  int active = 0;
+  for (int c = 0; c < cols_; ++c) {
+    sum += static_cast<double>(at(c, c));
+    active += at(c, c) > 0.0f;
+  }
+  return active > 0 ? sum / active : 1;
+}
+
+void SecondMoments::times(const double* x, double* out) const {
+  const int n = tiles();
+  std::vector<double> in(static_cast<size_t>(n * kTile)), sums(in.size());
+  std::copy_n(x, cols_, in.begin());
+  for (int row = 0; row < n; ++row)
+    for (int col = row; col < n; ++col) {
+      const float* stored = tile(row, col);
+      const double *above = in.data() + row * kTile, *left = in.data() + col * kTile;
+      double *down = sums.data() + col * kTile, *across = sums.data() + row * kTile;
+      for (int i = 0; i < kTile; ++i, stored += kTile) {
+        std::array<double, 8> part{};
+        for (int j = 0; j < kTile; ++j) part[static_cast<size_t>(j % 8)] += static_cast<double>(stored[j]) * left[j];
+        for (const double each : part) across[i] += each;
+        if (col > row)
+          for (int j = 0; j < kTile; ++j) down[j] += static_cast<double>(stored[j]) * above[i];
+      }
+    }
+  std::copy_n(sums.begin(), cols_, out);
+}
+
 }  // namespace winnow

@@ -22,6 +22,9 @@ class SecondMoments {
   bool empty() const { return cols_ == 0; }
   int cols() const { return cols_; }
   int64_t tokens() const { return tokens_; }
+  double meanDiagonal() const;  // over the inputs that were active; 1 when none was
+  // out = x times the moments, in double; both [cols].
+  void times(const double* x, double* out) const;
   // Sum over the tokens of x_i x_j.
   float at(int i, int j) const { return i <= j ? tile(i / kTile, j / kTile)[i % kTile * kTile + j % kTile] : at(j, i); }
 

@@ -6,6 +6,7 @@
 
 #include "engine/core/check.h"
 #include "engine/core/device_failure.h"
+#include "engine/recover/method.h"
 
 namespace winnow {
 namespace {
@@ -52,6 +53,16 @@ const float** vectorSlot(WeightSet& set, TensorRole role, int layer) {
   }
 }
 
+double recoveryPenalty(const Recipe& recipe) {
+  const RecoveryMethod* method = findRecoveryMethod(recipe.recovery);
+  return method ? method->penalty : 0;
+}
+
+// By how much the damping of a factor had to be raised above what was asked for, as a damping; 0 when it was not.
+double raised(const MethodInput& input, double asked, double penalty) {
+  return input.factor && input.factor->damping() > asked + penalty ? input.factor->damping() - penalty : 0;
+}
+
 // What the methods of a recipe get to see.
 Result<MethodInputs> inputsOf(const MasterTensor& tensor, const Recipe& recipe, InputPreparer& preparer, const std::vector<SuperWeight>& super) {
   MethodInputs out;
@@ -69,13 +80,16 @@ Result<MethodInputs> inputsOf(const MasterTensor& tensor, const Recipe& recipe, 
     if (!columns) return columns.error();
     out.scaling.columns = *columns;
   }
-  if (!recipe.pruneNeeds.any() && !recipe.methodNeeds.any()) return out;
+  if (!recipe.pruneNeeds.any() && !recipe.recoveryNeeds.any() && !recipe.methodNeeds.any()) return out;
   const LinearInput input = linearInputOf(tensor.role);
   auto prune = preparer.prepare(tensor.layer, input, recipe.pruneNeeds, {recipe.damping, false}, out.scaling.columns);
   if (!prune) return prune.error();
+  auto recovery = preparer.prepare(tensor.layer, input, recipe.recoveryNeeds, {recipe.damping + recoveryPenalty(recipe), false}, out.scaling.columns);
+  if (!recovery) return recovery.error();
   auto quantize = preparer.prepare(tensor.layer, input, recipe.methodNeeds, {recipe.damping, recipe.options.ordered}, out.scaling.columns);
   if (!quantize) return quantize.error();
   out.prune = *prune;
+  out.recovery = *recovery;
   out.quantize = *quantize;
   out.quantize.options = recipe.options;
   return out;
@@ -132,8 +146,8 @@ Result<std::shared_ptr<const WeightVersion>> WeightStore::make(size_t tensor, co
   try {
     const Result<MethodInputs> inputs = place_->planning() ? MethodInputs() : inputsOf(master, recipe, preparer, super);
     if (!inputs) return inputs.error();
-    for (const MethodInput* input : {&inputs->prune, &inputs->quantize})
-      if (input->factor && input->factor->damping() > recipe.damping) version->damping = std::max(version->damping, input->factor->damping());
+    version->damping = std::max({raised(inputs->prune, recipe.damping, 0), raised(inputs->recovery, recipe.damping, recoveryPenalty(recipe)),
+                                 raised(inputs->quantize, recipe.damping, 0)});
     version->columns.assign(inputs->scaling.columns.begin(), inputs->scaling.columns.end());
     version->divisors.assign(inputs->scaling.divisors.begin(), inputs->scaling.divisors.end());
     const WeightWork work{master, recipe, *inputs, pool, progress, findScores(tensor, recipe)};

@@ -2,6 +2,8 @@
 // What pruning costs, in quality and in time.
 //   bench_pruning quality MODEL --text F [--calibration F] [--context N] [--chunks N] [--set knob=value]...
 //     perplexity and KL divergence of every method at every ratio and pattern, and whether the directions hold.
+//   bench_pruning recovery MODEL --text F ...     the same for every method with every recovery, at 50 % and 2:4, with the seconds that preparing took;
+//     --method and --recovery, given more than once, leave the others out.
 //   bench_pruning layers MODEL --text F ...       the same for dropped layers, with time per token, memory and the influence of each layer.
 //   bench_pruning ratio MODEL [--rounds N] ...    seconds from asking for another ratio to the moment a token may use it.
 #include <algorithm>
@@ -25,6 +27,7 @@ namespace {
 
 struct Options {
   std::string part, model, text, calibration;
+  std::vector<std::string> methods, recoveries;  // of part recovery; empty: all
   int context = 256, chunks = 0, rounds = 7, threads = 2;
   Config config;
 };
@@ -41,6 +44,8 @@ Options parse(int argc, char** argv) {
     ++i;
     if (arg == "--text") options.text = value;
     else if (arg == "--calibration") options.calibration = value;
+    else if (arg == "--method") options.methods.push_back(value);
+    else if (arg == "--recovery") options.recoveries.push_back(value);
     else if (arg == "--context") options.context = std::atoi(value.c_str());
     else if (arg == "--chunks") options.chunks = std::atoi(value.c_str());
     else if (arg == "--rounds") options.rounds = std::max(1, std::atoi(value.c_str()));
@@ -49,7 +54,7 @@ Options parse(int argc, char** argv) {
       options.config = need(options.config.parsed(value.substr(0, value.find('=')), value.substr(value.find('=') + 1)));
     else stop("unknown option " + arg);
   }
-  if (plain.size() != 2) stop("usage: bench_pruning quality|layers|ratio MODEL [--text F] [--calibration F] [--context N] [--chunks N] [--rounds N] [--set knob=value]...");
+  if (plain.size() != 2) stop("usage: bench_pruning quality|recovery|layers|ratio MODEL [--text F] [--calibration F] [--context N] [--chunks N] [--rounds N] [--set knob=value]...");
   options.part = plain[0];
   options.model = plain[1];
   if (!options.calibration.empty()) options.config = need(options.config.parsed("calibration.text", options.calibration));
@@ -120,6 +125,26 @@ void benchQuality(const std::shared_ptr<Engine>& engine, const Options& options)
   for (size_t m = 1; m < kld.size(); ++m)
     for (const size_t i : {size_t{2}, size_t{6}})
       std::printf("%s: %s loses %.2f times what magnitude does at %s\n", kld[m][i] < kld[0][i] ? "holds" : "FAILS", pruneMethods()[m].name.c_str(), kld[m][i] / kld[0][i], levels[i].second.c_str());
+}
+
+void benchRecovery(const std::shared_ptr<Engine>& engine, const Options& options) {
+  Meter meter(engine, options);
+  std::vector<std::string> recoveries = options.recoveries, methods = options.methods;
+  if (recoveries.empty()) recoveries = Schema::instance().find("prune.recovery")->choices;
+  if (methods.empty())
+    for (const PruneMethod& method : pruneMethods()) methods.push_back(method.name);
+  std::printf("dense: perplexity %.3f\n| method | pattern |", meter(options.config).perplexity);
+  for (const std::string& recovery : recoveries) std::printf(" %s, s |", recovery.c_str());
+  for (const std::string& method : methods)
+    for (const char* pattern : {"unstructured", "2:4"}) {
+      std::printf("\n| %s | %s |", method.c_str(), pattern);
+      for (const std::string& recovery : recoveries) {
+        const PerplexityResult result = meter(need(with(options.config, method, "0.5", pattern).parsed("prune.recovery", recovery)));
+        std::printf(" %.2f (%.4f), %.1f |", result.perplexity, result.kld->mean, meter.prepared());
+        std::fflush(stdout);
+      }
+    }
+  std::printf("\n");
 }
 
 double decodeMs(Session& session) {
@@ -193,6 +218,8 @@ int main(int argc, char** argv) {
   std::printf("%s, %s\n", engine->deviceDescription().c_str(), options.model.c_str());
   if (options.part == "quality")
     benchQuality(engine, options);
+  else if (options.part == "recovery")
+    benchRecovery(engine, options);
   else if (options.part == "layers")
     benchLayers(engine, options);
   else if (options.part == "ratio")

@@ -95,6 +95,33 @@ TEST(second_moments_are_sums_of_products) {
   }
 }
 
+TEST(products_with_the_moments_are_sums_over_both_triangles) {
+  for (const int cols : {1, 63, 64, 65, 200}) {
+    const Moments m(normal(90, cols), 90, cols);
+    std::vector<double> x(static_cast<size_t>(cols)), out(x.size());
+    for (size_t c = 0; c < x.size(); ++c) x[c] = std::sin(static_cast<double>(c) + 1);
+    m.sums.times(x.data(), out.data());
+    for (int i = 0; i < cols; ++i) {
+      double sum = 0, size = 0;
+      for (int j = 0; j < cols; ++j) {
+        sum += double{m.sums.at(i, j)} * x[static_cast<size_t>(j)];
+        size += std::fabs(double{m.sums.at(i, j)} * x[static_cast<size_t>(j)]);
+      }
+      EXPECT_NEAR(out[static_cast<size_t>(i)], sum, 1e-13 * size);
+    }
+  }
+}
+
+TEST(the_mean_diagonal_is_of_active_inputs) {
+  auto x = normal(50, 10);
+  for (size_t t = 0; t < 50; ++t) x[t * 10 + 5] = 0;
+  const Moments m(x, 50, 10);
+  double sum = 0;
+  for (int c = 0; c < 10; ++c) sum += double{m.sums.at(c, c)};
+  EXPECT_NEAR(m.sums.meanDiagonal(), sum / 9, 1e-12 * sum);
+  EXPECT_EQ(Moments(std::vector<float>(20, 0.0f), 2, 10).sums.meanDiagonal(), 1.0);
+}
+
 TEST(memory_is_planned_as_it_is_taken) {
   ModelConfig model;
   model.layers = 2;

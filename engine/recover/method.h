@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// A recovery gives the weights that pruning left other values, so that a matrix makes of the calibration text what it made of it before
+// (pruning_sharing_attribution.md, J): closed forms, no training, and nothing to compute when the model runs. One is one file and one line in
+// registry.cpp. Rows are independent; what pruning zeroed stays zero. With C the second moments of the inputs, a row w0 that became w loses
+// (w - w0) C (w - w0)^T. All methods lower that plus damping * mean(diag C) * |what they add to w|^2, so none of them can raise it.
+#pragma once
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "engine/prune/method.h"
+#include "engine/weights/method_input.h"
+
+namespace winnow {
+
+struct RecoveryInput {
+  int cols = 0;
+  MethodInput statistics;  // what the method asked for
+  double damping = 0;      // share of the mean second moment that holds weights where pruning left them
+  ThreadPool* pool = nullptr;  // null: on this thread alone
+  int steps = 20;              // of ADMM; the paper's
+};
+
+class Recovery {
+ public:
+  virtual ~Recovery() = default;
+  // `pruned` [count, cols] are the rows `dense` [count, cols] after pruning. Deterministic, thread-safe, no row depends on another.
+  virtual void apply(const float* dense, float* pruned, int count) const = 0;
+};
+
+struct RecoveryMethod {
+  std::string name, title, paper;
+  InputNeeds needs;
+  std::unique_ptr<Recovery> (*prepare)(const RecoveryInput& input);  // for all rows of a matrix; must not outlive the statistics
+  double penalty = 0;  // share of the mean second moment that its factor has on the diagonal beside the damping
+};
+
+std::span<const RecoveryMethod> recoveryMethods();
+const RecoveryMethod* findRecoveryMethod(std::string_view name);
+
+// A pruner whose rows are recovered.
+std::unique_ptr<Pruner> recovered(std::unique_ptr<Pruner> pruner, std::unique_ptr<Recovery> recovery, int cols);
+
+}  // namespace winnow
