@@ -95,7 +95,7 @@ void CudaBackend::fetchLogits() {
 
 void CudaBackend::step(const ForwardInput& input) {
   const DeviceKvCache& cache = cacheOf(input.sequences.front());
-  GraphKey key{input.weights.serial, cache.serial(), forward_.room(), forward_.slots(), {}, cache.observed().all ? cache.deviceSums(0) : nullptr, cache.deviceQueries(0), input.activations, input.times != nullptr, cache.mayBeSealed(), cache.format().rotateKeys};
+  GraphKey key{input.weights.serial, cache.serial(), forward_.room(), forward_.slots(), {}, cache.observed().all ? cache.deviceSums(0) : nullptr, cache.deviceQueries(0), cache.observed().newest, input.activations, input.times != nullptr, cache.mayBeSealed(), cache.format().rotateKeys};
   for (const LayerSharing& share : input.plan.sharing) key.leaders.push_back(share.attnSource);
   for (const LayerParts& parts : input.plan.parts) key.leaders.push_back(parts.attention + 2 * parts.ffn);
   if (!graph_ || key != key_) {
