@@ -6,6 +6,7 @@
 
 #include "engine/cache/seal.h"
 #include "engine/core/check.h"
+#include "engine/core/dtype.h"
 
 namespace winnow::cpu {
 
@@ -215,6 +216,16 @@ void HostKvCache::newestQueries(int layer, int count, float* out) const {
   const int64_t newest = positions(layer, 0).back();
   for (int i = 0; i < count; ++i)
     std::memcpy(out + int64_t{i} * queryFloats_, rows + (newest - count + 1 + i) % observed_.newest * queryFloats_, static_cast<size_t>(queryFloats_) * sizeof(float));
+}
+
+void HostKvCache::readRows(int layer, int head, bool keys, float* out) const {
+  const Side& side = pagesAt(layer, head).side(keys);
+  std::vector<uint16_t> row(static_cast<size_t>(headDim_));
+  for (int slot = 0; slot < slots(layer, head); ++slot, out += headDim_) {
+    const auto page = static_cast<size_t>(slot / pageTokens_);
+    readSlot(shape(), {side.pages[page], &side.forms[page], slot % pageTokens_}, row.data());
+    std::transform(row.begin(), row.end(), out, f16ToFloat);
+  }
 }
 
 std::span<const float> HostKvCache::columnSums(int layer, int head) const {
