@@ -6,7 +6,6 @@
 
 #include "engine/cache/seal.h"
 #include "engine/core/check.h"
-#include "engine/core/dtype.h"
 
 namespace winnow::cpu {
 
@@ -224,7 +223,7 @@ void HostKvCache::readRows(int layer, int head, bool keys, float* out) const {
   for (int slot = 0; slot < slots(layer, head); ++slot, out += headDim_) {
     const auto page = static_cast<size_t>(slot / pageTokens_);
     readSlot(shape(), {side.pages[page], &side.forms[page], slot % pageTokens_}, row.data());
-    std::transform(row.begin(), row.end(), out, f16ToFloat);
+    widen(row, out);
   }
 }
 

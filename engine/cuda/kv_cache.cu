@@ -7,7 +7,6 @@
 #include <numeric>
 
 #include "engine/core/check.h"
-#include "engine/core/dtype.h"
 #include "engine/cuda/checked.h"
 
 namespace winnow::cuda {
@@ -295,7 +294,7 @@ void DeviceKvCache::readRows(int layer, int head, bool ofKeys, float* out) const
     const auto p = static_cast<size_t>(slot / pageTokens_);
     if (slot > 0 && slot % pageTokens_ == 0) page += fetchedBytes(index(layer, head), side, p - 1, slots(layer, head));
     readSlot(shape(), {page, &pages_[index(layer, head)].sides[side].forms[p], slot % pageTokens_}, row.data());
-    std::transform(row.begin(), row.end(), out, f16ToFloat);
+    widen(row, out);
   }
 }
 
