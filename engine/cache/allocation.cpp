@@ -74,6 +74,19 @@ void keepBest(std::span<const float> scores, int keep, std::vector<int32_t>& kep
   kept.push_back(newest);
 }
 
+void standardize(std::span<float> scores) {
+  double sum = 0, squares = 0;
+  int count = 0;
+  for (const float score : scores)
+    if (std::isfinite(score)) sum += score, ++count;
+  const double mean = count > 0 ? sum / count : 0;
+  for (const float score : scores)
+    if (std::isfinite(score)) squares += (score - mean) * (score - mean);
+  const double factor = squares > 0 ? 1 / std::sqrt(squares / count) : 0;
+  for (float& score : scores)
+    if (std::isfinite(score)) score = static_cast<float>((score - mean) * factor);
+}
+
 std::vector<int> adaptiveBudgets(std::span<const std::vector<float>> scores, int keep) {
   struct Candidate {
     float score;

@@ -25,6 +25,10 @@ std::vector<int> pyramidBudgets(int layers, int keep, int window, int held);
 // The slots that stay, ascending: the newest and the best others, keep in all (1 <= keep <= scores.size()).
 void keepBest(std::span<const float> scores, int keep, std::vector<int32_t>& kept);
 
+// Scores that mean something within a head alone (norms, cosines) as standard deviations from the head's mean, which adaptiveBudgets() may
+// compare among heads. Infinite ones stay and count for nothing; equal ones become 0.
+void standardize(std::span<float> scores);
+
 // Slots each head keeps, [heads], of scores [heads][slots]; heads * keep in all, where they have as many.
 std::vector<int> adaptiveBudgets(std::span<const std::vector<float>> scores, int keep);
 

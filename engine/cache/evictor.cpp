@@ -37,6 +37,7 @@ EvictionSettings EvictionSettings::of(const Config& config) {
 Evictor::Evictor() : info_(&kvPolicies()[0]), policy_(info_->make()) {}
 
 void Evictor::configure(const EvictionSettings& settings, KvCache& cache) {
+  if (settings.policy != settings_.policy) began_ = -1;
   settings_ = settings;
   info_ = &policyInfo(settings.policy);
   policy_ = info_->make();
@@ -46,6 +47,7 @@ void Evictor::configure(const EvictionSettings& settings, KvCache& cache) {
 int64_t Evictor::kept(int64_t fed) const { return evicts() ? keptTokens(settings_.budget, fed, settings_.sinks) : fed; }
 
 int Evictor::window(int64_t fed) const {
+  if (info_->reads.queries) return 0;
   return static_cast<int>(std::min<int64_t>(info_->observes.newest, std::max<int64_t>(1, kept(fed) / 2)));
 }
 
@@ -58,23 +60,65 @@ bool Evictor::wouldHold(const KvCache& cache, int64_t fed) const {
 struct Evictor::LayerWork {
   std::vector<std::vector<float>> scores;  // [heads][slots]
   std::vector<std::vector<int32_t>> kept;  // [heads]
+  Buffer keys, values;                     // [threads, slots of the longest head, headDim], where the policy reads them
+  Buffer queries;                          // [count, query heads, headDim]
+  int count = 0, fresh = 0;                // queries
 };
 
-bool Evictor::choose(const KvCache& cache, int layer, int keep, const KvRequest& request, LayerWork& work) const {
+void Evictor::read(KvCache& cache, int layer, int threads, LayerWork& work) const {
+  const KvReads& reads = info_->reads;
+  const size_t rows = static_cast<size_t>(threads) * static_cast<size_t>(cache.longest(layer)) * static_cast<size_t>(cache.geometry().headDim);
+  const auto grow = [&](Buffer& buffer, size_t floats) {
+    if (buffer.bytes() < floats * sizeof(float)) buffer = cache.scratch(floats);
+  };
+  if (reads.keys) grow(work.keys, rows);
+  if (reads.values) grow(work.values, rows);
+  if (reads.keys || reads.values) cache.fetchRows(layer, reads.keys, reads.values);
+  if (!reads.queries || work.count == 0) return;
+  grow(work.queries, static_cast<size_t>(work.count * cache.queryFloats()));
+  cache.newestQueries(layer, work.count, work.queries.as<float>());
+}
+
+void Evictor::score(KvCache& cache, int layer, int head, int thread, const KvRequest& request, LayerWork& work) const {
+  const KvReads& reads = info_->reads;
+  std::vector<float>& scores = work.scores[static_cast<size_t>(head)];
+  KvSlots slots{layer, head, cache.positions(layer, head), {}};
+  if (!reads.queries) slots.columnSums = cache.columnSums(layer, head);
+  slots.geometry = cache.geometry();
+  const size_t floats = slots.positions.size() * static_cast<size_t>(slots.geometry.headDim);
+  const auto rows = [&](const Buffer& buffer, bool keys) -> std::span<const float> {
+    float* out = buffer.as<float>() + int64_t{thread} * cache.longest(layer) * slots.geometry.headDim;
+    cache.readRows(layer, head, keys, out);
+    return {out, floats};
+  };
+  if (reads.keys) slots.keys = rows(work.keys, true);
+  if (reads.values) slots.values = rows(work.values, false);
+  if (reads.queries && work.count > 0)
+    slots.queries = {work.queries.as<float>() + int64_t{head} * slots.geometry.group * slots.geometry.headDim, cache.queryFloats(),
+                     slots.positions.back() - work.count + 1, work.count, work.fresh};
+  if (reads.carries) slots.carried = cache.carried(layer, head);
+  scores.resize(slots.positions.size());
+  policy_->score(slots, request, scores);
+}
+
+bool Evictor::choose(KvCache& cache, int layer, const KvRequest& request, ThreadPool* pool, LayerWork& work) const {
+  const int keep = request.keep;
   const auto heads = static_cast<size_t>(cache.kvHeads());
-  bool loses = false;
-  for (int head = 0; head < cache.kvHeads(); ++head) loses |= cache.slots(layer, head) > keep;
-  if (!loses) return false;
+  bool loses = false, together = settings_.allocation == KvAllocation::perLayer;
+  for (int head = 0; head < cache.kvHeads(); ++head) {
+    loses |= cache.slots(layer, head) > keep;
+    together = together && std::ranges::equal(cache.positions(layer, head), cache.positions(layer, 0));
+  }
+  if (!loses && !info_->reads.carries) return false;
   work.scores.resize(heads);
   work.kept.resize(heads);
-  bool together = settings_.allocation == KvAllocation::perLayer;
-  for (size_t head = 0; head < heads; ++head) {
-    const int h = static_cast<int>(head);
-    const auto positions = cache.positions(layer, h);
-    work.scores[head].resize(positions.size());
-    policy_->score({layer, h, positions, cache.columnSums(layer, h)}, request, work.scores[head]);
-    together = together && std::ranges::equal(positions, cache.positions(layer, 0));
-  }
+  const auto scoreHeads = [&](int thread, int threads) {
+    const auto range = ThreadPool::split(cache.kvHeads(), 1, thread, threads);
+    for (int64_t head = range.begin; head < range.end; ++head) score(cache, layer, static_cast<int>(head), thread, request, work);
+  };
+  if (info_->reads.rows()) read(cache, layer, pool ? pool->threads() : 1, work);
+  pool ? pool->run(scoreHeads) : scoreHeads(0, 1);
+  if (!loses) return false;
   // Heads that kept different slots under another policy go on by themselves.
   if (together) {
     for (size_t head = 1; head < heads; ++head)
@@ -89,22 +133,27 @@ bool Evictor::choose(const KvCache& cache, int layer, int keep, const KvRequest&
 }
 
 int64_t Evictor::apply(KvCache& cache, std::span<const LayerSharing> sharing, int64_t fed, ThreadPool& pool) {
+  const int count = std::min(cache.queriesKept(), info_->observes.newest), fresh = static_cast<int>(std::min<int64_t>(count, fed - last_));
   last_ = fed;
+  if (began_ < 0) began_ = fed;
   std::vector<int> leaders;
   for (int layer = 0; layer < cache.layers(); ++layer)
     if (cache.holds(layer) && follows(sharing, layer, layer)) leaders.push_back(layer);
-  const KvRequest request{static_cast<int>(kept(fed)), settings_.sinks, std::max(1, window(fed)), settings_.seed};
+  const KvRequest request{static_cast<int>(kept(fed)), settings_.sinks, std::max(1, window(fed)), settings_.seed, began_};
   std::vector<int> budgets(leaders.size(), request.keep);
   if (settings_.allocation == KvAllocation::pyramid && !leaders.empty())
     budgets = pyramidBudgets(static_cast<int>(leaders.size()), request.keep, std::min(request.keep, window(fed)), static_cast<int>(fed));
   std::atomic<int64_t> evicted{0};
-  cache.readSums();
-  pool.run([&](int thread, int threads) {
+  if (!info_->reads.queries || info_->reads.carries) cache.readSums();
+  const auto evict = [&](int64_t begin, int64_t end, ThreadPool* heads) {
     LayerWork work;
-    const auto range = ThreadPool::split(static_cast<int64_t>(leaders.size()), 1, thread, threads);
-    for (int64_t i = range.begin; i < range.end; ++i) {
-      const int leader = leaders[static_cast<size_t>(i)], keep = budgets[static_cast<size_t>(i)];
-      if (!choose(cache, leader, keep, {keep, request.sinks, request.window, request.seed}, work)) continue;
+    work.count = count;
+    work.fresh = fresh;
+    for (int64_t i = begin; i < end; ++i) {
+      const int leader = leaders[static_cast<size_t>(i)];
+      KvRequest own = request;
+      own.keep = budgets[static_cast<size_t>(i)];
+      if (!choose(cache, leader, own, heads, work)) continue;
       for (int layer = leader; layer < cache.layers(); ++layer) {
         if (!follows(sharing, layer, leader)) continue;
         for (int head = 0; head < cache.kvHeads(); ++head) {
@@ -114,7 +163,17 @@ int64_t Evictor::apply(KvCache& cache, std::span<const LayerSharing> sharing, in
         }
       }
     }
-  });
+  };
+  const auto layers = static_cast<int64_t>(leaders.size());
+  if (info_->reads.rows()) {  // layer by layer: one layer's rows are at hand at a time, and a device is asked on one thread
+    evict(0, layers, &pool);
+  } else {
+    pool.run([&](int thread, int threads) {
+      const auto range = ThreadPool::split(layers, 1, thread, threads);
+      evict(range.begin, range.end, nullptr);
+    });
+  }
+  if (info_->reads.carries) cache.writeSums();
   cache.settle();
   return evicted.load();
 }

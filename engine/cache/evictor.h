@@ -33,8 +33,9 @@ class Evictor {
   const EvictionSettings& settings() const { return settings_; }
   bool evicts() const { return settings_.policy != "full"; }
   const ObservedQueries& observes() const { return info_->observes; }
+  bool addsUp() const { return info_->observes.all || info_->reads.carries; }  // over all of the text
   int64_t kept(int64_t fed) const;  // slots of a head that stay after `fed` tokens, on average
-  // Newest queries the policy has to see before it evicts, at most half of what stays; 0 for one that needs none.
+  // Newest queries whose attention the policy has to be shown before it evicts, at most half of what stays; 0 for one that needs none.
   int window(int64_t fed) const;
   // Whether it would hold more slots than the cache has: what is gone under another budget.
   bool wouldHold(const KvCache& cache, int64_t fed) const;
@@ -43,17 +44,20 @@ class Evictor {
   // Evicts down to kept(fed), dealt as settings().allocation says. Returns how many slots left, summed over heads and layers.
   int64_t apply(KvCache& cache, std::span<const LayerSharing> sharing, int64_t fed, ThreadPool& pool);
   void ran(int64_t fed) { last_ = fed; }  // in a rehearsal, which evicts nothing
-  void restart() { last_ = 0; }           // the cache was emptied
+  void restart() { last_ = 0, began_ = -1; }  // the cache was emptied
 
  private:
   struct LayerWork;
-  // The slots each head of a layer keeps; false when it loses none.
-  bool choose(const KvCache& cache, int layer, int keep, const KvRequest& request, LayerWork& work) const;
+  void read(KvCache& cache, int layer, int threads, LayerWork& work) const;
+  void score(KvCache& cache, int layer, int head, int thread, const KvRequest& request, LayerWork& work) const;
+  // The slots each head of a layer keeps; false when it loses none. `pool` scores heads at once.
+  bool choose(KvCache& cache, int layer, const KvRequest& request, ThreadPool* pool, LayerWork& work) const;
 
   const KvPolicyInfo* info_;
   std::unique_ptr<KvPolicy> policy_;
   EvictionSettings settings_;
-  int64_t last_ = 0;  // tokens fed when the policy last ran
+  int64_t last_ = 0;    // tokens fed when the policy last ran
+  int64_t began_ = -1;  // and when it first ran; -1: it did not
 };
 
 // Layers that share attention hold the same slots: keeps what every layer of a group still has. Followers lose their keys.

@@ -10,7 +10,8 @@ namespace winnow {
 
 KvCache::KvCache(Ledger& ledger, const ModelConfig& model, int context)
     : ledger_(ledger), kvHeads_(model.kvHeads), headDim_(model.headDim), pageTokens_(pageTokensFor(context)),
-      queryFloats_(model.qRows()) {
+      queryFloats_(model.qRows()), group_(std::max(1, model.heads / std::max(1, model.kvHeads))), slidingWindow_(model.slidingWindow) {
+  if (model.position == PositionKind::rope && model.rope.dims > 0) frequencies_ = ropeFrequencies(model.rope);
   layers_.resize(static_cast<size_t>(model.layers));
   for (Layer& layer : layers_) layer.heads.resize(static_cast<size_t>(kvHeads_));
 }
@@ -118,6 +119,13 @@ void KvCache::keep(int layer, int head, std::span<const int32_t> slots) {
   for (size_t i = 0; i < slots.size(); ++i) positions[i] = positions[slots[i]];
   h.tokens = static_cast<int>(slots.size());
   freePages(layer, head);
+}
+
+void KvCache::fetchRows(int, bool, bool) {}
+
+std::span<float> KvCache::carried(int layer, int head) {
+  const std::span<const float> sums = columnSums(layer, head);
+  return {const_cast<float*>(sums.data()), sums.size()};
 }
 
 void KvCache::setFormat(const KvFormat& format, ThreadPool&) { CHECK(!format.quantizes()); }

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "engine/cache/kv_format.h"
+#include "engine/cache/policy.h"
 #include "engine/core/memory.h"
 #include "engine/core/threads.h"
 #include "engine/model/config.h"
@@ -59,6 +60,12 @@ class KvCache {
   int firstHeld() const;
   virtual void clear();  // no slots, no pages; followers own keys again, dropped layers are held
 
+  // Rows of a layer as they are stored: fetchRows() on the session's thread, then readRows() from any, until settle().
+  virtual void fetchRows(int layer, bool keys, bool values);
+  virtual void readRows(int layer, int head, bool keys, float* out /* [slots, headDim] */) const = 0;
+  HeadGeometry geometry() const { return {headDim_, group_, slidingWindow_, format_.rotateKeys, frequencies_}; }
+  Buffer scratch(size_t floats) const { return Buffer(ledger_, MemoryTag::activations, floats * sizeof(float)); }
+
   // Eviction: readSums(), then keep() for each head that loses slots (several heads at once from several threads), then settle(), which
   // leaves the pages as kept.
   virtual void readSums() {}
@@ -79,6 +86,10 @@ class KvCache {
   const ObservedQueries& observed() const { return observed_; }
   int queriesKept() const { return queriesKept_; }  // newest queries at hand, at most observed().newest
   virtual std::span<const float> columnSums(int layer, int head) const = 0;  // as of readSums(); empty when nobody is observed
+  std::span<float> carried(int layer, int head);  // the same, for a policy that keeps scores of its own there: lasting as of writeSums()
+  virtual void writeSums() {}
+  int64_t queryFloats() const { return queryFloats_; }
+  virtual void newestQueries(int layer, int count, float* out /* [count, heads, headDim], the oldest first */) const = 0;
 
   virtual int64_t allocatedBytes() const = 0;
   int64_t liveBytes() const;
@@ -110,6 +121,8 @@ class KvCache {
 
   Ledger& ledger_;
   int kvHeads_, headDim_, pageTokens_, queryFloats_;  // queryFloats_: of a token, heads * headDim
+  int group_, slidingWindow_;
+  std::vector<float> frequencies_;
   KvFormat format_;
   ObservedQueries observed_;
   int queriesKept_ = 0;

@@ -8,12 +8,32 @@
 
 namespace winnow {
 
-// One (layer, kv head) as a policy sees it. Slots are in order of original position.
+// What there is to know of the keys and queries of a kv head.
+struct HeadGeometry {
+  int headDim = 0, group = 1;          // group: query heads that read the kv head
+  int slidingWindow = 0;               // tokens; 0: a query sees every slot up to its own
+  bool hadamard = false;               // keys and queries are stored rotated (kv.rotate)
+  std::span<const float> frequencies;  // radians per position of each RoPE pair (c, c + size); empty without RoPE
+};
+
+// The newest queries of a kv head's group, as attention used them: after RoPE, not scaled. Query i is at position first + i.
+struct KvQueries {
+  const float* rows = nullptr;  // [count, group, headDim], `stride` floats from a query to the next
+  int64_t stride = 0, first = 0;
+  int count = 0, fresh = 0;     // fresh: of them, the newest that came since the policy last ran
+};
+
+// One (layer, kv head) as a policy sees it. Slots are in order of original position. A policy is given what it declares (KvReads in
+// engine/cache/registry.h), and empty spans for the rest.
 struct KvSlots {
   int layer = 0, kvHead = 0;
-  std::span<const int32_t> positions;  // [slots] original positions, ascending
-  std::span<const float> columnSums;   // [slots] attention mass received, summed over the queries that the policy observes and the group's
-                                       // query heads; empty for a policy that observes none
+  std::span<const int32_t> positions;    // [slots] original positions, ascending
+  std::span<const float> columnSums;     // [slots] attention mass received, summed over the queries that the policy observes and the
+                                         // group's query heads; empty for a policy that observes none
+  HeadGeometry geometry{};
+  std::span<const float> keys{}, values{};  // [slots, headDim] as they are stored, sealed or not; keys after RoPE
+  KvQueries queries{};
+  std::span<float> carried{};            // [slots] what the policy left there when it last ran; 0 for slots that came since
 };
 
 struct KvRequest {
@@ -21,6 +41,7 @@ struct KvRequest {
   int sinks = 0;   // first tokens that stay where the policy's usesSinks
   int window = 1;  // newest queries that were observed, for a policy that observes those
   uint32_t seed = 0;  // of a policy that draws
+  int64_t began = 0;  // tokens fed when the policy first ran
 };
 
 class KvPolicy {

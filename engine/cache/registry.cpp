@@ -9,7 +9,7 @@ namespace winnow {
 
 std::span<const KvPolicyInfo> kvPolicies() {
   using enum KvAllocation;
-  static const std::array<KvPolicyInfo, 9> policies = {{
+  static const std::array<KvPolicyInfo, 14> policies = {{
       {.name = "full", .title = "Keep everything", .make = &makeFull},
       {.name = "window", .title = "Sliding window", .usesSinks = true, .make = &makeWindow},
       {.name = "streaming", .title = "StreamingLLM: sinks and a window", .paper = "Xiao et al., ICLR 2024, arXiv 2309.17453",
@@ -24,6 +24,16 @@ std::span<const KvPolicyInfo> kvPolicies() {
        .observes = newestQueries(32), .allocation = pyramid, .make = &makeSnapKv},
       {.name = "adakv", .title = "Ada-KV: SnapKV, heads share a layer's budget", .paper = "Feng et al., 2024, arXiv 2407.11550",
        .observes = newestQueries(32), .allocation = adaptive, .make = &makeSnapKv},
+      {.name = "knorm", .title = "Knorm: keys of small norm", .paper = "Devoto et al., EMNLP 2024, arXiv 2406.11430", .usesSinks = true,
+       .reads = {.keys = true}, .make = &makeKnorm},
+      {.name = "keydiff", .title = "KeyDiff: keys unlike the others", .paper = "Park et al., 2025, arXiv 2504.15364", .reads = {.keys = true},
+       .make = &makeKeyDiff},
+      {.name = "scissorhands", .title = "Scissorhands: tokens that stay important", .paper = "Liu et al., NeurIPS 2023, arXiv 2305.17118",
+       .observes = newestQueries(64), .reads = {.keys = true, .queries = true}, .make = &makeScissorhands},
+      {.name = "keyformer", .title = "Keyformer: attention with Gumbel noise, added up", .paper = "Adnan et al., MLSys 2024, arXiv 2403.09054",
+       .draws = true, .observes = newestQueries(128), .reads = {.keys = true, .queries = true, .carries = true}, .make = &makeKeyformer},
+      {.name = "expected", .title = "Expected Attention: what queries to come would attend to", .paper = "Devoto et al., 2025, arXiv 2510.00636",
+       .usesSinks = true, .observes = newestQueries(128), .reads = {.keys = true, .values = true, .queries = true}, .make = &makeExpected},
       {.name = "random", .title = "Random (baseline)", .draws = true, .make = &makeRandom},
   }};
   return policies;

@@ -12,11 +12,20 @@ namespace winnow {
 
 class KvPolicy;  // engine/cache/policy.h
 
+// What a policy reads beside positions and attention: each costs time at every eviction.
+struct KvReads {
+  bool keys = false, values = false;
+  bool queries = false;  // the newest queries themselves (observes says how many), not their attention
+  bool carries = false;  // scores of its own, from one run to the next
+  bool rows() const { return keys || values || queries; }
+};
+
 struct KvPolicyInfo {
   std::string name, title, paper = {};
   bool usesSinks = false;      // kv.sinks applies
   bool draws = false;          // kv.seed applies
-  ObservedQueries observes{};  // whose attention it reads
+  ObservedQueries observes{};  // whose attention, or with reads.queries which queries, it reads
+  KvReads reads{};
   KvAllocation allocation{};   // how its paper deals the budget; kv.allocation overrides it
   std::unique_ptr<KvPolicy> (*make)() = nullptr;
 };

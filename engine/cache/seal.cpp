@@ -124,6 +124,8 @@ void readSlot(const PageShape& shape, const SlotSource& source, uint16_t* out) {
   }
 }
 
+void widen(std::span<const uint16_t> row, float* out) { std::ranges::transform(row, out, f16ToFloat); }
+
 SealPlan planSeal(const PageShape& shape, std::span<const SlotSource> slots, int bits, bool perChannel) {
   CHECK(static_cast<int>(slots.size()) == shape.tokens, slots.size(), shape.tokens);
   SealPlan plan;

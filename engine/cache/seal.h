@@ -18,6 +18,7 @@ struct SlotSource {
 };
 
 void readSlot(const PageShape& shape, const SlotSource& source, uint16_t* out /* f16 [headDim] */);
+void widen(std::span<const uint16_t> row, float* out /* [row.size()] */);  // f16; nvcc knows no _Float16
 
 // What becomes of the slots of a full page. Slots that are sealed in the same form already keep their codes and scales; only where that
 // would need more sets than a page may have (mostSets) are all of them grouped anew.

@@ -217,6 +217,16 @@ void HostKvCache::newestQueries(int layer, int count, float* out) const {
     std::memcpy(out + int64_t{i} * queryFloats_, rows + (newest - count + 1 + i) % observed_.newest * queryFloats_, static_cast<size_t>(queryFloats_) * sizeof(float));
 }
 
+void HostKvCache::readRows(int layer, int head, bool keys, float* out) const {
+  const Side& side = pagesAt(layer, head).side(keys);
+  std::vector<uint16_t> row(static_cast<size_t>(headDim_));
+  for (int slot = 0; slot < slots(layer, head); ++slot, out += headDim_) {
+    const auto page = static_cast<size_t>(slot / pageTokens_);
+    readSlot(shape(), {side.pages[page], &side.forms[page], slot % pageTokens_}, row.data());
+    widen(row, out);
+  }
+}
+
 std::span<const float> HostKvCache::columnSums(int layer, int head) const {
   if (!observed_.any()) return {};
   return {pages_[static_cast<size_t>(layer)].sums.as<float>() + head * sumStride_, static_cast<size_t>(slots(layer, head))};

@@ -35,7 +35,8 @@ class HostKvCache final : public KvCache {
   void observe(ObservedQueries queries) override;
   // Remembers queries of tokens at positions first, first + 1, ... as far as they are among the newest.
   void keepQueries(int layer, const float* q /* [count, heads * headDim] */, int64_t stride, int count, int64_t first);
-  void newestQueries(int layer, int count, float* out /* [count, heads * headDim], the oldest first */) const;
+  void newestQueries(int layer, int count, float* out) const override;
+  void readRows(int layer, int head, bool keys, float* out) const override;
   std::span<const float> columnSums(int layer, int head) const override;
   PageForm form(int layer, int head, bool keys, size_t page) const override { return pagesAt(layer, head).side(keys).forms[page]; }
   int64_t allocatedBytes() const override;

@@ -95,7 +95,10 @@ void CudaBackend::fetchLogits() {
 
 void CudaBackend::step(const ForwardInput& input) {
   const DeviceKvCache& cache = cacheOf(input.sequences.front());
-  GraphKey key{input.weights.serial, cache.serial(), cache.formTables(), forward_.room(), forward_.slots(), {}, cache.observed().all ? cache.deviceSums(0) : nullptr, cache.deviceQueries(0), input.activations, input.times != nullptr, cache.format().rotateKeys};
+  GraphKey key{.weights = input.weights.serial, .cache = cache.serial(), .forms = cache.formTables(), .room = forward_.room(), .slots = forward_.slots(),
+               .leaders = {}, .sums = cache.observed().all ? cache.deviceSums(0) : nullptr, .queries = cache.deviceQueries(0),
+               .remembered = cache.observed().newest, .activations = input.activations, .timed = input.times != nullptr,
+               .rotates = cache.format().rotateKeys};
   for (const LayerSharing& share : input.plan.sharing) key.leaders.push_back(share.attnSource);
   for (const LayerParts& parts : input.plan.parts) key.leaders.push_back(parts.attention + 2 * parts.ffn);
   if (!graph_ || key != key_) {

@@ -42,6 +42,7 @@ class CudaBackend final : public Backend {
     int slots = 0;
     std::vector<int> leaders;
     const float *sums = nullptr, *queries = nullptr;
+    int remembered = 0;  // queries
     Activations activations{};
     bool timed = false, rotates = false;
     bool operator==(const GraphKey&) const = default;

@@ -203,6 +203,7 @@ void DeviceKvCache::gatherPending(std::span<const int32_t> kept) {
 }
 
 void DeviceKvCache::settle() {
+  fetched_ = {};
   if (std::none_of(pages_.begin(), pages_.end(), [](const HeadPages& head) { return head.pending; })) return;
   const std::vector<int32_t> kept = hostLengths();
   std::vector<int32_t> before = kept;
@@ -247,6 +248,67 @@ void DeviceKvCache::newestQueries(int layer, int count, DeviceBuffer& out) const
   const float* rows = deviceQueries(layer);
   out.copyFromDevice(stream_, rows + int64_t{first} * queryFloats_, static_cast<size_t>(whole) * row);
   if (whole < count) out.copyFromDevice(stream_, rows, static_cast<size_t>(count - whole) * row, static_cast<size_t>(whole) * row);
+}
+
+void DeviceKvCache::newestQueries(int layer, int count, float* out) const {
+  CHECK(count <= queriesKept_, count, queriesKept_);
+  const size_t row = static_cast<size_t>(queryFloats_), ring = static_cast<size_t>(layer) * queryBytes();
+  const int first = (positions(layer, 0).back() - count + 1) % observed_.newest, whole = std::min(count, observed_.newest - first);
+  queries_.copyTo(stream_, out, static_cast<size_t>(whole) * row * sizeof(float), ring + static_cast<size_t>(first) * row * sizeof(float));
+  if (whole < count)
+    queries_.copyTo(stream_, out + static_cast<size_t>(whole) * row, static_cast<size_t>(count - whole) * row * sizeof(float), ring);
+}
+
+// Rows of a 16-bit page that are not written yet are left where they are.
+size_t DeviceKvCache::fetchedBytes(size_t head, Side side, size_t page, int held) const {
+  const PageForm& form = pages_[head].sides[side].forms[page];
+  if (form.sealed()) return shape().bytes(form);
+  const int rows = std::min(pageTokens_, held - static_cast<int>(page) * pageTokens_);
+  return static_cast<size_t>(rows) * shape().rowBytes(16);
+}
+
+void DeviceKvCache::fetchRows(int layer, bool ofKeys, bool ofValues) {
+  for (const Side side : {keys, values}) {
+    if (!(side == keys ? ofKeys : ofValues)) continue;
+    size_t total = 0;
+    const auto eachPage = [&](auto body) {
+      for (int h = 0; h < kvHeads_; ++h)
+        for (size_t page = 0; page < pagesFor(slots(layer, h)); ++page) body(index(layer, h), page, fetchedBytes(index(layer, h), side, page, slots(layer, h)));
+    };
+    eachPage([&](size_t, size_t, size_t bytes) { total += bytes; });
+    fetched_[side] = Buffer(ledger_, MemoryTag::activations, total);
+    char* to = fetched_[side].as<char>();
+    eachPage([&](size_t head, size_t page, size_t bytes) {
+      const uint64_t from = hostTables_[side].as<uint64_t>()[head * static_cast<size_t>(pageStride_) + page];
+      throwIfFailed(cudaMemcpyAsync(to, reinterpret_cast<const void*>(from), bytes, cudaMemcpyDeviceToHost, stream_), "read the cache");
+      to += bytes;
+    });
+  }
+  wait(stream_);
+}
+
+void DeviceKvCache::readRows(int layer, int head, bool ofKeys, float* out) const {
+  const Side side = ofKeys ? keys : values;
+  const char* page = fetched_[side].as<char>();
+  for (int h = 0; h < head; ++h)
+    for (size_t p = 0; p < pagesFor(slots(layer, h)); ++p) page += fetchedBytes(index(layer, h), side, p, slots(layer, h));
+  std::vector<uint16_t> row(static_cast<size_t>(headDim_));
+  for (int slot = 0; slot < slots(layer, head); ++slot, out += headDim_) {
+    const auto p = static_cast<size_t>(slot / pageTokens_);
+    if (slot > 0 && slot % pageTokens_ == 0) page += fetchedBytes(index(layer, head), side, p - 1, slots(layer, head));
+    readSlot(shape(), {page, &pages_[index(layer, head)].sides[side].forms[p], slot % pageTokens_}, row.data());
+    widen(row, out);
+  }
+}
+
+// Slots that keep() let go of are still there, until settle().
+void DeviceKvCache::writeSums() {
+  const std::vector<int32_t> kept = hostLengths();
+  for (size_t head = 0; head < pages_.size(); ++head) {
+    const size_t at = head * static_cast<size_t>(columnStride()) * sizeof(float);
+    const int held = pages_[head].pending ? pages_[head].before : kept[head];
+    if (held > 0) columnSums_.copyFrom(stream_, hostSums_.as<char>() + at, static_cast<size_t>(held) * sizeof(float), at);
+  }
 }
 
 void DeviceKvCache::clearSums(int layer) {

@@ -53,6 +53,10 @@ class DeviceKvCache final : public KvCache {
   void clearSums(int layer);
   float* deviceQueries(int layer) const;  // [observed().newest, heads, headDim], that of position p in row p modulo their number; or null
   void newestQueries(int layer, int count, DeviceBuffer& out) const;  // [count, heads, headDim], the oldest first
+  void newestQueries(int layer, int count, float* out) const override;
+  void writeSums() override;
+  void fetchRows(int layer, bool ofKeys, bool ofValues) override;
+  void readRows(int layer, int head, bool ofKeys, float* out) const override;
   int64_t columnStride() const { return int64_t{pageStride_} * pageTokens_; }
   int64_t allocatedBytes() const override;
 
@@ -80,6 +84,7 @@ class DeviceKvCache final : public KvCache {
   void lengthsChanged() override;
   void writeLengths(std::span<const int32_t> lengths);
   std::vector<int32_t> hostLengths() const;
+  size_t fetchedBytes(size_t head, Side side, size_t page, int held) const;
   void gatherPending(std::span<const int32_t> kept);
   bool gathersSealed(int layer, Side side) const;  // page by page instead of slot by slot
 
@@ -133,6 +138,7 @@ class DeviceKvCache final : public KvCache {
   DeviceBuffer queries_;                  // [layers, observed().newest, heads, headDim]
   Buffer hostSums_;                       // the same, as of readSums()
   DeviceBuffer keepLists_;                // of the last eviction
+  std::array<Buffer, 2> fetched_;         // [kvHeads][pages], as they lie, of the layer of fetchRows()
   bool unlike_ = false;                   // pages were sealed in another format, until clear()
   int64_t regrouped_ = 0;
 };

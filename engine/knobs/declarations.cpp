@@ -105,6 +105,17 @@ Knob layerRules(std::string name, std::string title, std::string group, RuleValu
   return knob;
 }
 
+bool policyHas(const Config& config, bool KvPolicyInfo::*trait) {
+  return std::ranges::any_of(kvPolicies(), [&](const KvPolicyInfo& info) { return info.*trait && info.name == config.text("kv.policy"); });
+}
+std::string policiesWith(bool KvPolicyInfo::*trait) {  // "a, b or c"
+  std::vector<std::string> names;
+  for (const KvPolicyInfo& info : kvPolicies())
+    if (info.*trait) names.push_back(info.name);
+  std::string out;
+  for (size_t i = 0; i < names.size(); ++i) out += (i == 0 ? "" : i + 1 == names.size() ? " or " : ", ") + names[i];
+  return out;
+}
 bool evicts(const Config& config) { return config.text("kv.policy") != "full" || config.real("kv.budget") != 1.0; }
 bool quantizesKeys(const Config& config) { return config.integer("kv.k_bits") < 16; }
 bool sharesBlocks(const Config& config) {
@@ -295,12 +306,8 @@ std::vector<Knob> cacheKnobs() {
   Knob sinks = integer("kv.sinks", "Sinks", group, 4, 0, 256, Apply::rebuildCache);
   sinks.unit = "tokens";
   sinks.help = "First tokens that always stay: attention parks its surplus there.";
-  sinks.enabledIf = "the policy keeps sinks (window, streaming)";
-  sinks.enabled = [](const Config& config) {
-    for (const KvPolicyInfo& info : kvPolicies())
-      if (info.name == config.text("kv.policy")) return info.usesSinks;
-    return false;
-  };
+  sinks.enabledIf = "kv.policy is " + policiesWith(&KvPolicyInfo::usesSinks);
+  sinks.enabled = [](const Config& config) { return policyHas(config, &KvPolicyInfo::usesSinks); };
   knobs.push_back(sinks);
 
   Knob allocation = enumeration("kv.allocation", "Allocation", group, kvAllocationNames(), Apply::rebuildCache);
@@ -312,11 +319,9 @@ std::vector<Knob> cacheKnobs() {
   knobs.push_back(allocation);
 
   Knob seed = integer("kv.seed", "Seed", group, 0, 0, 1000000, Apply::rebuildCache);
-  seed.help = "Of the random policy: another seed, another choice. Its chart is the mean of several.";
-  seed.enabledIf = "kv.policy is random";
-  seed.enabled = [](const Config& config) {
-    return std::ranges::any_of(kvPolicies(), [&](const KvPolicyInfo& info) { return info.draws && info.name == config.text("kv.policy"); });
-  };
+  seed.help = "Of the draws of the policy: another seed, another choice. Its chart is the mean of several.";
+  seed.enabledIf = "kv.policy is " + policiesWith(&KvPolicyInfo::draws);
+  seed.enabled = [](const Config& config) { return policyHas(config, &KvPolicyInfo::draws); };
   knobs.push_back(seed);
 
   Knob interval = integer("kv.interval", "Interval", group, 16, 1, 1024, Apply::nextToken);

@@ -56,6 +56,7 @@ class Resolver {
     layers();
     sharing();
     sinks();
+    interval();
     cacheFormat();
     return std::move(effective_);
   }
@@ -121,6 +122,15 @@ class Resolver {
       if (info.name != config.text("kv.policy") || !info.usesSinks || budget < 2 || config.integer("kv.sinks") <= room) continue;
       adjust("kv.sinks", room, "a budget of " + std::to_string(room + 1) + " tokens has room for " + std::to_string(room) +
                                    (room == 1 ? " sink" : " sinks") + " beside the newest token.");
+    }
+  }
+
+  // What adds up the attention of every token remembers so many queries between two evictions.
+  void interval() {
+    for (const KvPolicyInfo& info : kvPolicies()) {
+      if (info.name != effective_.config.text("kv.policy") || !info.reads.carries || effective_.config.integer("kv.interval") <= info.observes.newest) continue;
+      adjust("kv.interval", int64_t{info.observes.newest},
+             info.name + " adds up what every token attends to, and " + std::to_string(info.observes.newest) + " queries are remembered between two evictions.");
     }
   }
 

@@ -102,9 +102,9 @@ void Session::Impl::apply(const Weights& prepared, const std::optional<Error>& f
   takeCacheFormat(next.config);
   const EvictionSettings eviction = EvictionSettings::of(next.config);
   if (eviction != evictor.settings() || evictor.observes() != cache->observed()) {
-    const ObservedQueries before = cache->observed();
+    const std::string before = evictor.settings().policy;
     evictor.configure(eviction, *cache);
-    if (fed > 0 && evictor.observes().all && evictor.observes() != before)
+    if (fed > 0 && evictor.addsUp() && eviction.policy != before)
       emit(EngineEvent::Kind::warning, "kv.scores_begin",
            "Attention scores for " + eviction.policy + " are counted from token " + std::to_string(fed) + " on: recompute the cache for those of the whole text.");
   }

@@ -97,6 +97,45 @@ TEST(evictions_keep_the_same_codes_under_every_schedule) {
   });
 }
 
+// What a policy reads: rows of sealed and open pages, what it left with the slots that stay.
+TEST(rows_are_read_as_on_the_cpu) {
+  for (const KvFormat& format : {formatOf(16, 16), formatOf(8, 4), formatOf(2, 3, true), formatOf(4, 8, false, true)}) {
+    Caches c(128, 64, format);
+    for (KvCache* cache : {static_cast<KvCache*>(&c.cpu), static_cast<KvCache*>(&c.gpu)}) cache->observe(newestQueries(4));
+    c.feed(70);
+    c.gpu.readSums();
+    const std::vector<int32_t> kept = {0, 3, 4, 5, 9, 20, 21, 22, 23, 30, 31, 32, 33, 34, 35, 40, 41, 55, 69};
+    for (KvCache* cache : {static_cast<KvCache*>(&c.cpu), static_cast<KvCache*>(&c.gpu)}) {
+      for (int layer = 0; layer < 2; ++layer)
+        for (int head = 0; head < kHeads; ++head)
+          for (int slot = 0; slot < 70; ++slot) cache->carried(layer, head)[static_cast<size_t>(slot)] = static_cast<float>(100 * layer + 1000 * head + slot);
+      cache->keep(1, 0, kept);
+      cache->writeSums();
+      cache->settle();
+    }
+    c.feed(9);
+    c.gpu.readSums();
+    for (int layer = 0; layer < 2; ++layer) {
+      c.gpu.fetchRows(layer, true, true);
+      for (int head = 0; head < kHeads; ++head) {
+        const auto slots = static_cast<size_t>(c.cpu.slots(layer, head));
+        for (const bool keys : {true, false}) {
+          std::vector<float> a(slots * 64), b(a.size(), -1.0f);
+          c.cpu.readRows(layer, head, keys, a.data());
+          c.gpu.readRows(layer, head, keys, b.data());
+          EXPECT(a == b, layer, head, keys);
+        }
+        EXPECT_EQ(c.gpu.columnSums(layer, head).size(), slots);
+        EXPECT(std::ranges::equal(c.gpu.columnSums(layer, head), c.cpu.columnSums(layer, head)), layer, head);
+      }
+    }
+    EXPECT_EQ(c.gpu.columnSums(1, 0)[18], 169.0f);
+    EXPECT_EQ(c.gpu.columnSums(1, 0)[19], 0.0f);  // came since
+    c.gpu.settle();
+    EXPECT_EQ(c.host.bytes(MemoryTag::activations), int64_t{0});
+  }
+}
+
 TEST(formats_change_as_on_the_cpu) {
   Caches c(256, 32, formatOf(16, 16));
   c.feed(100);

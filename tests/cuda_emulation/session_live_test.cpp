@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // Every knob that acts in mid-generation, on the device as on the CPU: the same slots stay, the logits stay within the bound.
+#include "engine/cache/registry.h"
 #include "tests/cuda_emulation/sessions.h"
 
 using namespace winnow;
@@ -40,7 +41,9 @@ TEST(weights_made_in_the_background_are_published_between_tokens) {
 }
 
 TEST(every_policy_evicts_the_same_slots) {
-  for (const char* policy : {"window", "streaming", "h2o", "tova", "snapkv", "pyramidkv", "adakv", "random"}) {
+  for (const KvPolicyInfo& info : kvPolicies()) {
+    const char* policy = info.name.c_str();
+    if (info.name == "full") continue;
     Both both("llama3", {{"kv.policy", policy}, {"kv.budget", "12"}, {"kv.interval", "4"}});
     const double prompt = both.prompt(20);
     both.expectSameCache();
@@ -48,6 +51,18 @@ TEST(every_policy_evicts_the_same_slots) {
     both.expectSameCache();
     EXPECT(both.gpu->cache().evictedTokens > 0, policy);
     EXPECT(prompt <= kBound && decode <= kBound, policy, prompt, decode);
+  }
+}
+
+// They remember 1, 32, 64 and 128 queries, and a captured step is replayed in between.
+TEST(policies_follow_one_another) {
+  Both both("llama3", {{"kv.policy", "tova"}, {"kv.budget", "20"}, {"kv.interval", "2"}});
+  EXPECT(both.prompt(22) <= kBound);
+  for (const char* policy : {"snapkv", "expected", "scissorhands", "keyformer", "keydiff", "knorm", "tova"}) {
+    both.request({{"kv.policy", policy}, {"kv.budget", "16"}, {"kv.interval", "2"}});
+    const double worst = both.steps(4);
+    EXPECT(worst <= kBound, policy, worst);
+    both.expectSameCache();
   }
 }
 
@@ -109,7 +124,7 @@ TEST(rewinding_forgets_and_feeds_again) {
 
 TEST(quantized_pages_hold_and_evict_the_same_slots) {
   for (const char* quantizer : {"per_token", "kivi"})
-    for (const char* policy : {"full", "streaming", "h2o", "snapkv", "random"}) {
+    for (const char* policy : {"full", "streaming", "h2o", "snapkv", "random", "keydiff", "keyformer", "expected"}) {
       Settings settings = {{"kv.k_bits", "8"}, {"kv.v_bits", "8"}, {"kv.quantizer", quantizer}, {"kv.policy", policy}};
       if (std::string(policy) != "full") settings.insert(settings.end(), {{"kv.budget", "24"}, {"kv.interval", "16"}});
       Both both("llama3", settings);

@@ -79,7 +79,17 @@ TEST(every_policy_keeps_the_asked_number_and_the_newest) {
       for (int keep = 1; keep < slots; ++keep) {
         std::vector<float> sums;
         for (int i = 0; i < slots; ++i) sums.push_back(static_cast<float>(i * 7 % 5));
-        const auto kept = selected(info.make(), slots, keep, 4, sums);
+        std::vector<float> carried(sums.size());
+        std::vector<float> rows;  // [slots, 2]
+        for (int i = 0; i < 2 * slots; ++i) rows.push_back(static_cast<float>(i * 5 % 7) - 3);
+        std::vector<int32_t> positions(static_cast<size_t>(slots));
+        std::iota(positions.begin(), positions.end(), 0);
+        KvSlots all{0, 0, positions, sums};
+        all.geometry.headDim = 2;
+        all.keys = all.values = rows;
+        all.queries = {rows.data(), 2, 0, slots, slots};
+        all.carried = carried;
+        const auto kept = ::kept(*info.make(), all, {keep, 4, 1});
         EXPECT_EQ(kept.size(), static_cast<size_t>(keep));
         EXPECT_EQ(kept.back(), slots - 1);
         EXPECT(std::is_sorted(kept.begin(), kept.end()) && std::set<int32_t>(kept.begin(), kept.end()).size() == kept.size(), info.name);
@@ -198,7 +208,8 @@ TEST(every_policy_keeps_its_budget_in_a_session) {
   for (const KvPolicyInfo& info : kvPolicies()) {
     if (info.name == "full") continue;
     for (const char* allocation : {"auto", "even", "pyramid", "adaptive"}) {
-      if (info.name != "h2o" && info.name != "snapkv" && std::string_view(allocation) != "auto") continue;
+      const bool all = info.name == "h2o" || info.name == "snapkv" || info.name == "knorm" || info.name == "expected";
+      if (!all && std::string_view(allocation) != "auto") continue;
       SessionOptions options;
       options.context = 64;
       options.maxBatch = 12;
@@ -213,6 +224,9 @@ TEST(every_policy_keeps_its_budget_in_a_session) {
         layers = std::max<int64_t>(layers, held.layer + 1), heads = std::max<int64_t>(heads, held.kvHead + 1);
       }
       EXPECT_EQ(slots, layers * heads * 12);  // 39 tokens: the interval has just passed
+      EXPECT_EQ(bytes(session->memory(), MemoryTag::kv), session->cache().allocatedBytes);
+      // Pages of 16 slots: 39 tokens would fill three of a head's keys and of its values.
+      EXPECT(session->cache().allocatedBytes < layers * heads * 2 * 3 * 16 * engine->model().config().headDim * 2, info.name, allocation);
       EXPECT(!session->cacheMixed());
     }
   }

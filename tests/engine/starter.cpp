@@ -93,7 +93,7 @@ TEST(policies_that_look_at_attention_beat_chance) {
   const double even = divergence("snapkv"), dealt = divergence("adakv");
   EXPECT(even < 0.6 * chance, even, chance);
   EXPECT(dealt < 1.05 * even, dealt, even);
-  for (const char* policy : {"h2o", "tova", "pyramidkv"}) {
+  for (const char* policy : {"h2o", "tova", "pyramidkv", "scissorhands", "keyformer", "expected"}) {
     const double chosen = divergence(policy);
     EXPECT(chosen < 0.6 * chance, policy, chosen, chance);
   }

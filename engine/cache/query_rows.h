@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// Products of a head's cached keys with queries, for policies that read both.
+#pragma once
+#include <functional>
+#include <span>
+
+#include "engine/cache/policy.h"
+
+namespace winnow {
+
+constexpr int kProductRows = 16;  // most rows of products()
+
+// out[row][slot] = scale * row . key, summed in f32 in the order of the channels.
+void products(std::span<const float> keys /* [slots, headDim] */, int headDim, std::span<const float* const> rows /* up to kProductRows of [headDim] */,
+              float scale, float* out /* [rows, slots] */);
+
+// One query of one query head against the slots it sees.
+struct QueryScores {
+  int head = 0;  // of the group
+  int64_t position = 0;
+  int begin = 0, end = 0;         // the slots
+  std::span<const float> scores;  // [slots] q . k / sqrt(headDim)
+};
+// The newest `count` of slots.queries, the oldest first, a query's heads one after the other.
+void eachQuery(const KvSlots& slots, int count, const std::function<void(const QueryScores&)>& visit);
+
+}  // namespace winnow
