@@ -3,13 +3,13 @@
 
 #include <QHBoxLayout>
 #include <QLabel>
-#include <QProgressBar>
 #include <QPushButton>
 #include <QSpinBox>
 #include <QSplitter>
 #include <QStyle>
 #include <QVBoxLayout>
 
+#include "app/gui/job_button.h"
 #include "app/gui/text_choice.h"
 #include "panels/attention/attention_map.h"
 #include "panels/attention/head_grid.h"
@@ -49,7 +49,6 @@ AttentionDialog::AttentionDialog(Workbench* workbench, const Theme& theme, QWidg
     head_->setText(grid_->describe(layer, head));
   });
   connect(map_, &AttentionMap::cellChosen, this, [this](const QString& text) { say(text); });
-  connect(workbench_, &Workbench::jobChanged, this, &AttentionDialog::follow);
   connect(workbench_, &Workbench::modelChanged, this, &AttentionDialog::forget);
   connect(workbench_, &Workbench::jobFailed, this, [this](const QString& message, const QString& hint) {
     if (isVisible()) say(hint.isEmpty() ? message : message + QLatin1Char(' ') + hint, true);
@@ -79,16 +78,10 @@ QWidget* AttentionDialog::buildControls() {
   tokens_->setRange(2, 1 << 16);
   tokens_->setValue(128);
   row->addWidget(tokens_);
-  measure_ = new QPushButton(bar);
-  measure_->setObjectName(QStringLiteral("attention.measure"));
-  measure_->setDefault(true);
+  measure_ = new JobButton(workbench_, JobState::Kind::attention, QStringLiteral("attention.measure"), QBoxLayout::LeftToRight, bar);
+  measure_->button()->setDefault(true);
   row->addWidget(measure_);
-  progress_ = new QProgressBar(bar);
-  progress_->setAccessibleName(tr("Progress"));
-  progress_->setRange(0, 1000);
-  progress_->setMaximumWidth(140);
-  row->addWidget(progress_);
-  connect(measure_, &QPushButton::clicked, this, &AttentionDialog::measure);
+  connect(measure_, &JobButton::wanted, this, &AttentionDialog::measure);
   return bar;
 }
 
@@ -98,8 +91,6 @@ void AttentionDialog::setTheme(const Theme& theme) {
 }
 
 void AttentionDialog::measure() {
-  const JobState job = workbench_->job();
-  if (job.running && job.kind == JobState::Kind::attention) return workbench_->stop();
   AttentionSpec spec;
   spec.tokens = tokens_->value();
   auto text = text_->read();
@@ -114,17 +105,7 @@ void AttentionDialog::forget() {
   map_->clear({});
   head_->clear();
   say({});
-  follow(workbench_->job());
-}
-
-void AttentionDialog::follow(const JobState& job) {
-  const bool mine = job.running && job.kind == JobState::Kind::attention;
-  measure_->setText(mine ? tr("Stop") : tr("Measure"));
-  measure_->setEnabled(workbench_->hasModel() && (mine || !job.running));
-  measure_->setToolTip(!workbench_->hasModel() ? tr("No model is open") : job.running && !mine ? tr("Another job is running") : QString());
-  progress_->setVisible(mine);
-  progress_->setRange(0, job.fraction < 0 ? 0 : 1000);
-  if (job.fraction >= 0) progress_->setValue(static_cast<int>(job.fraction * 1000));
+  measure_->refresh();
 }
 
 void AttentionDialog::say(const QString& text, bool error) {

@@ -7,14 +7,13 @@
 #include "panels/theme/theme.h"
 
 class QLabel;
-class QProgressBar;
-class QPushButton;
 class QSpinBox;
 
 namespace winnow {
 
 class AttentionMap;
 class HeadGrid;
+class JobButton;
 class TextChoice;
 
 class AttentionDialog : public QDialog {
@@ -26,7 +25,6 @@ class AttentionDialog : public QDialog {
  private:
   QWidget* buildControls();
   void measure();
-  void follow(const JobState& job);
   void forget();  // another model
   void say(const QString& text, bool error = false);
 
@@ -35,8 +33,7 @@ class AttentionDialog : public QDialog {
   AttentionMap* map_ = nullptr;
   TextChoice* text_ = nullptr;
   QSpinBox* tokens_ = nullptr;
-  QPushButton* measure_ = nullptr;
-  QProgressBar* progress_ = nullptr;
+  JobButton* measure_ = nullptr;
   QLabel *head_ = nullptr, *said_ = nullptr;
 };
 

@@ -7,12 +7,12 @@
 #include <QHBoxLayout>
 #include <QLabel>
 #include <QLineEdit>
-#include <QProgressBar>
 #include <QPushButton>
 #include <QSignalBlocker>
 #include <QStyle>
 #include <QVBoxLayout>
 
+#include "app/gui/job_button.h"
 #include "app/gui/text_choice.h"
 #include "engine/share/methods.h"
 #include "panels/sharing/likeness_map.h"
@@ -30,7 +30,6 @@ SimilarityDialog::SimilarityDialog(Workbench* workbench, const Theme& theme, QWi
   both->setSpacing(16);
   both->addWidget(view_, 1);
   both->addWidget(buildControls());
-  connect(workbench_, &Workbench::jobChanged, this, &SimilarityDialog::follow);
   connect(workbench_, &Workbench::modelChanged, this, &SimilarityDialog::forget);
   connect(workbench_, &Workbench::jobFailed, this, [this](const QString& message, const QString& hint) {
     if (isVisible()) say(hint.isEmpty() ? message : message + QLatin1Char(' ') + hint, true);
@@ -66,14 +65,8 @@ QWidget* SimilarityDialog::buildControls() {
   };
   row(tr("Text"), text_ = new TextChoice(QStringLiteral("similarity"), side), "text", tr("Attention is compared while the model reads it"));
   row(tr("Tokens"), tokens_ = number(4, 1 << 20, 1024), "tokens", tr("Of the text, in windows of 256 or of the model's context"));
-  measure_ = new QPushButton(side);
-  measure_->setObjectName(QStringLiteral("similarity.measure"));
-  measure_->setAutoDefault(false);
-  progress_ = new QProgressBar(side);
-  progress_->setAccessibleName(tr("Progress"));
-  progress_->setRange(0, 1000);
+  measure_ = new JobButton(workbench_, JobState::Kind::similarity, QStringLiteral("similarity.measure"), QBoxLayout::TopToBottom, side);
   form->addRow(measure_);
-  form->addRow(progress_);
   which_ = new QComboBox(side);
   which_->addItems({tr("rows of each head"), tr("rows without the first token"), tr("whole windows of each head"), tr("rows of the mean over heads")});
   row(tr("Compare"), which_, "which", tr("Cosine of the attention of two layers. A sink on the first token makes unrelated layers alike: leave it out to see more"));
@@ -103,7 +96,7 @@ QWidget* SimilarityDialog::buildControls() {
   buttons->addWidget(share_, 1);
   buttons->addWidget(close);
   column->addLayout(buttons);
-  connect(measure_, &QPushButton::clicked, this, &SimilarityDialog::measure);
+  connect(measure_, &JobButton::wanted, this, &SimilarityDialog::measure);
   connect(which_, &QComboBox::currentIndexChanged, this, &SimilarityDialog::showMap);
   connect(threshold_, &QDoubleSpinBox::valueChanged, this, &SimilarityDialog::propose);
   for (QSpinBox* spin : {most_, first_, last_}) connect(spin, &QSpinBox::valueChanged, this, &SimilarityDialog::propose);
@@ -116,8 +109,6 @@ QWidget* SimilarityDialog::buildControls() {
 SimilarityOf SimilarityDialog::which() const { return static_cast<SimilarityOf>(which_->currentIndex()); }
 
 void SimilarityDialog::measure() {
-  const JobState job = workbench_->job();
-  if (job.running && job.kind == JobState::Kind::similarity) return workbench_->stop();
   SimilaritySpec spec;
   spec.tokens = tokens_->value();
   auto text = text_->read();
@@ -139,17 +130,7 @@ void SimilarityDialog::forget() {
   }
   spans_->setText(model ? QString::fromStdString(workbench_->requested().text("share.spans")) : QString());
   checkSpans();
-  follow(workbench_->job());
-}
-
-void SimilarityDialog::follow(const JobState& job) {
-  const bool mine = job.running && job.kind == JobState::Kind::similarity;
-  measure_->setText(mine ? tr("Stop") : tr("Measure"));
-  measure_->setEnabled(workbench_->hasModel() && (mine || !job.running));
-  measure_->setToolTip(!workbench_->hasModel() ? tr("No model is open") : job.running && !mine ? tr("Another job is running") : QString());
-  progress_->setVisible(mine);
-  progress_->setRange(0, job.fraction < 0 ? 0 : 1000);
-  if (job.fraction >= 0) progress_->setValue(static_cast<int>(job.fraction * 1000));
+  measure_->refresh();
 }
 
 void SimilarityDialog::showMap() {

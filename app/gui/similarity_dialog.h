@@ -11,12 +11,12 @@ class QComboBox;
 class QDoubleSpinBox;
 class QLabel;
 class QLineEdit;
-class QProgressBar;
 class QPushButton;
 class QSpinBox;
 
 namespace winnow {
 
+class JobButton;
 class LikenessMap;
 class TextChoice;
 
@@ -32,7 +32,6 @@ class SimilarityDialog : public QDialog {
  private:
   QWidget* buildControls();
   void measure();
-  void follow(const JobState& job);
   void forget();                           // another model
   void showMap();
   void propose();                          // spans of the map
@@ -48,8 +47,8 @@ class SimilarityDialog : public QDialog {
   QSpinBox *most_ = nullptr, *first_ = nullptr, *last_ = nullptr, *tokens_ = nullptr;
   TextChoice* text_ = nullptr;
   QLineEdit* spans_ = nullptr;
-  QPushButton *measure_ = nullptr, *share_ = nullptr;
-  QProgressBar* progress_ = nullptr;
+  JobButton* measure_ = nullptr;
+  QPushButton* share_ = nullptr;
   QLabel* said_ = nullptr;
 };
 

@@ -41,6 +41,8 @@ HEAD_DIM, CONTEXT, ROPE_BASE, NORM_EPS = 64, 2048, 10000.0, 1e-5
 # Large models learn to rest idle heads on the first token, after more tokens than a run on a CPU sees. Here a small penalty
 # asks each layer but the first for this mean share of its attention; which heads and tokens rest is left to the model.
 SINK_SHARE, SINK_WEIGHT = 0.3, 0.1
+# The stories are 3 M tokens, seen many times: without dropout the model learns them by heart.
+DROPOUT = 0.1
 
 
 # ---- text -------------------------------------------------------------------------------------------------------------
@@ -160,9 +162,10 @@ class Block(torch.nn.Module):
         v = split(self.v(h), self.kv_heads)
         k, v = (y.repeat_interleave(self.heads // self.kv_heads, 1) for y in (k, v))
         a = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        x = x + self.o(a.transpose(1, 2).reshape(b, t, -1))
+        drop = lambda y: F.dropout(y, DROPOUT, self.training)
+        x = x + drop(self.o(a.transpose(1, 2).reshape(b, t, -1)))
         h = self.ffn_norm(x)
-        return x + self.down(F.silu(self.gate(h)) * self.up(h)), first_token_share(q, k)
+        return x + drop(self.down(F.silu(self.gate(h)) * self.up(h))), first_token_share(q, k)
 
 
 class Llama(torch.nn.Module):
@@ -182,7 +185,7 @@ class Llama(torch.nn.Module):
     def forward(self, ids, targets=None):
         """Logits; with targets the cross-entropy and each layer's share of attention on the first token."""
         t = ids.shape[1]
-        x = self.embedding(ids)
+        x = F.dropout(self.embedding(ids), DROPOUT, self.training)
         cos, sin = self.cos[:t].to(x.dtype), self.sin[:t].to(x.dtype)
         shares = []
         for block in self.blocks:
@@ -292,7 +295,9 @@ def train(arguments, device):
         state["seconds"] += now - mark
         mark = now
         if state["step"] % (200 if device == "cuda" else 100) == 0:
+            model.eval()
             bpb = bits_per_byte(model, tokenizer, heldout["tinystories"], device, limit=64)
+            model.train()
             state["curve"].append([state["step"], round(state["seconds"]), state["tokens"], round(value, 4), round(bpb, 4)])
             print(f"step {state['step']} {state['seconds'] / 60:.1f} min {state['tokens'] / 1e6:.1f} Mtok "
                   f"{state['tokens'] / state['seconds']:.0f} tok/s loss {value:.3f} held-out tinystories {bpb:.3f} bpb, "
@@ -306,6 +311,15 @@ def train(arguments, device):
         print(f"stopped at {state['seconds'] / 60:.1f} of {arguments.minutes} min; run the same command to go on")
         return None
     return model.eval(), tokenizer, heldout, state
+
+
+def blended(weights, blend, work):
+    """Weights with those of other states, names and shares in turn: states of a higher rate remember their text less, and few texts seen
+    many times want some of that."""
+    shares = [float(share) for share in blend[1::2]]
+    others = [torch.load(work / name, map_location="cpu")["model"] for name in blend[::2]]
+    return {key: (1 - sum(shares)) * value + sum(share * other[key].to(value.device) for share, other in zip(shares, others))
+            for key, value in weights.items()}
 
 
 @torch.no_grad()
@@ -441,7 +455,7 @@ def main():
     parser.add_argument("--stop-after", type=float, help="minutes of this call")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--evaluate", type=pathlib.Path, nargs="*", default=[], help="texts to measure bits per byte on, context 512")
-    parser.add_argument("--blend", nargs=2, metavar=("STATE", "SHARE"), help="a state saved on the way, and its share of the exported weights")
+    parser.add_argument("--blend", nargs="+", default=[], metavar="STATE SHARE", help="states saved on the way in --work, each with its share of the exported weights")
     parser.add_argument("--part-bytes", type=int, default=0)
     arguments = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -450,16 +464,14 @@ def main():
     if trained is None:
         return
     model, tokenizer, heldout, state = trained
-    if arguments.blend:  # a state of a higher rate remembers its text less: few texts seen many times want some of it
-        other, share = torch.load(arguments.blend[0], map_location=device)["model"], float(arguments.blend[1])
-        model.load_state_dict({name: torch.lerp(value, other[name], share) for name, value in model.state_dict().items()})
+    model.load_state_dict(blended(model.state_dict(), arguments.blend, arguments.work))
     limit = 400 if device == "cuda" else 96  # windows
     bpb = {f"held-out {name}": bits_per_byte(model, tokenizer, docs, device, limit=limit) for name, docs in heldout.items()}
     bpb |= {path.name: bits_per_byte(model, tokenizer, documents(path), device, limit=limit) for path in arguments.evaluate}
     samples = [story(model, tokenizer, prompt, device) for prompt in ("Once upon a time", "The little dog", "Lily and Tom went to the park. They")]
     command = f"python3 train.py --text TEXT --work WORK --out OUT --model {arguments.model} --minutes {arguments.minutes:g} --seed {arguments.seed}"
     if arguments.blend:
-        command += f" --blend {pathlib.Path(arguments.blend[0]).name} {arguments.blend[1]}"
+        command += " --blend " + " ".join(arguments.blend)
     record = {"command": command, "date": time.strftime("%Y-%m-%d"), "torch": torch.__version__,
               "hardware": torch.cuda.get_device_name() if device == "cuda" else "CPU", "parameters": sum(p.numel() for p in model.parameters()),
               "minutes": state["seconds"] / 60, "steps": state["step"], "tokens": state["tokens"], "bits_per_byte": bpb,
