@@ -9,7 +9,8 @@ namespace winnow {
 
 class CacheHistory {
  public:
-  static constexpr size_t kMost = 512;  // then every second one goes: 134 MB where 32 layers of 8 heads fill 512 columns
+  // Beyond either, every second one goes. A map of 32 layers of 8 heads in 512 columns takes 0.8 MB.
+  static constexpr size_t kMost = 512, kMostBytes = size_t{96} << 20;
 
   // Those behind its position belong to a generation that is over, or were computed anew.
   void add(const CacheMap& map);
@@ -18,6 +19,9 @@ class CacheHistory {
   const CacheMap& at(int index) const { return maps_[static_cast<size_t>(index)]; }
 
  private:
+  size_t bytes() const;
+  void thin();
+
   std::vector<CacheMap> maps_;
 };
 

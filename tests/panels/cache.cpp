@@ -154,6 +154,15 @@ class CacheTest : public QObject {
     for (int i = 1; i < history.size(); ++i) QVERIFY(history.at(i - 1).position < history.at(i).position);
   }
 
+  void aHistoryOfLargeMapsIsThinnedSooner() {
+    CacheHistory history;
+    CacheMap map;
+    map.rows.resize(512);  // columns are counted by the position, so that the rows may stay empty here
+    for (map.position = 1000; map.position < 1100; ++map.position) history.add(map);  // 3 MB each
+    QVERIFY2(history.size() > 10 && history.size() <= 33, qPrintable(QString::number(history.size())));
+    QCOMPARE(history.at(history.size() - 1).position, int64_t{1099});
+  }
+
   void exported() {
     const CacheMap map = sinkAndWindow(96, 3, 8);
     const Chart chart = cacheChart(map, true, QStringLiteral("m"), QStringLiteral("kv.budget=0.5"));
