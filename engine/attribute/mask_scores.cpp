@@ -5,6 +5,8 @@
 
 namespace winnow {
 
+// One after the other: through one forward, as parts of the whole context, 32 random masks over 42 sentences took as long (3 % more tokens),
+// and orders that grow source by source 1.4 times as long (65 % more).
 Status MaskScores::evaluate(std::vector<Mask> masks) {
   std::ranges::sort(masks);
   for (const Mask& mask : masks) {
