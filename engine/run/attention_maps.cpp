@@ -3,6 +3,8 @@
 
 #include <cmath>
 
+#include "engine/run/session_impl.h"
+
 namespace winnow {
 namespace {
 
@@ -11,10 +13,6 @@ class MapTap final : public AttentionTap {
   explicit MapTap(AttentionMaps& maps) : maps_(maps) {}
 
   void take(int layer, const AttentionRows& rows) override {
-    if (maps_.heads == 0) {
-      maps_.heads = rows.heads;
-      maps_.of.resize(static_cast<size_t>(maps_.layers) * static_cast<size_t>(rows.heads));
-    }
     for (int head = 0; head < rows.heads; ++head) {
       HeadAttention& to = maps_.of[static_cast<size_t>(layer * maps_.heads + head)];
       to.cells.resize(static_cast<size_t>(maps_.cells()) * static_cast<size_t>(maps_.cells()));
@@ -53,7 +51,10 @@ Result<AttentionMaps> measureAttentionMaps(Session& session, std::span<const int
   if (session.effective()->config.text("kv.policy") != "full")
     return Error{ErrorCode::badInput, "The cache evicts (kv.policy), so the attention over the whole text is not there to read.", "Set kv.policy=full."};
   AttentionMaps maps;
-  maps.layers = static_cast<int>(session.plan().sharing.size());
+  const ModelConfig& model = EngineCore::inside(session).model;
+  maps.layers = model.layers;
+  maps.heads = model.heads;
+  maps.of.resize(static_cast<size_t>(maps.layers) * static_cast<size_t>(maps.heads));
   maps.tokens = static_cast<int64_t>(ids.size());
   while (maps.cells() > std::max(mostCells, 1)) maps.perCell *= 2;
   MapTap tap(maps);

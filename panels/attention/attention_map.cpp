@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "panels/attention/attention_map.h"
 
-#include <QHelpEvent>
-#include <QKeyEvent>
 #include <QPainter>
-#include <QToolTip>
 #include <algorithm>
 
 #include "experiments/format.h"
@@ -15,12 +12,7 @@ namespace {
 constexpr int kMargin = 6;  // px
 }
 
-AttentionMap::AttentionMap(QWidget* parent) : QWidget(parent) {
-  setFocusPolicy(Qt::StrongFocus);
-  setAccessibleName(tr("Attention of one head"));
-  setBackgroundRole(QPalette::Base);
-  setAutoFillBackground(true);
-}
+AttentionMap::AttentionMap(QWidget* parent) : TriangleMap(parent) { setAccessibleName(tr("Attention of one head")); }
 
 void AttentionMap::setTheme(const Theme& theme) {
   theme_ = theme;
@@ -29,7 +21,8 @@ void AttentionMap::setTheme(const Theme& theme) {
 
 void AttentionMap::clear(const QString& emptyText) {
   maps_ = {};
-  layer_ = head_ = query_ = key_ = -1;
+  layer_ = head_ = -1;
+  chooseNothing();
   emptyText_ = emptyText;
   setAccessibleDescription(emptyText);
   update();
@@ -37,14 +30,15 @@ void AttentionMap::clear(const QString& emptyText) {
 
 void AttentionMap::setMaps(const AttentionMaps& maps) {
   maps_ = maps;
-  layer_ = head_ = query_ = key_ = -1;
+  layer_ = head_ = -1;
+  chooseNothing();
 }
 
 void AttentionMap::setHead(int layer, int head) {
   layer_ = layer;
   head_ = head;
   emptyText_ = tr("This layer has no attention.");
-  setAccessibleDescription(query_ >= 0 ? describe(query_, key_) : shown() ? tr("%1 tokens").arg(maps_.tokens) : emptyText_);
+  describeChosen(shown() ? tr("%1 tokens").arg(maps_.tokens) : emptyText_);
   render();
 }
 
@@ -78,18 +72,14 @@ void AttentionMap::render() {
 
 void AttentionMap::paintEvent(QPaintEvent*) {
   QPainter painter(this);
-  if (!shown()) {
-    painter.setPen(palette().color(QPalette::PlaceholderText));
-    painter.drawText(rect().adjusted(12, 10, -12, -10), Qt::AlignLeft | Qt::AlignTop | Qt::TextWordWrap, emptyText_);
-    return;
-  }
+  if (!shown()) return paintEmpty(painter, emptyText_);
   painter.setRenderHint(QPainter::SmoothPixmapTransform, maps_.cells() > square().width());
   painter.drawImage(square(), picture_);
-  if (query_ >= 0) {
+  if (anyChosen()) {
     painter.setPen(QPen(theme_.textSecondary, 1, Qt::DotLine));
-    painter.drawRect(QRect(QPoint(square().left(), cellRect(query_, 0).top()), cellRect(query_, query_).bottomRight()));
+    painter.drawRect(QRect(QPoint(square().left(), cellRect(row_, 0).top()), cellRect(row_, row_).bottomRight()));
     painter.setPen(QPen(hasFocus() ? theme_.accent : theme_.text, 2));
-    painter.drawRect(cellRect(query_, key_).adjusted(-1, -1, 1, 1));
+    painter.drawRect(cellRect(row_, column_).adjusted(-1, -1, 1, 1));
   }
   painter.setPen(theme_.textSecondary);
   const int top = height() - legend(), width = fontMetrics().horizontalAdvance(QStringLiteral("100 %")) + 8;
@@ -103,7 +93,7 @@ void AttentionMap::paintEvent(QPaintEvent*) {
   painter.drawText(QRect(bar.right() + 8, top, this->width(), legend()), Qt::AlignLeft | Qt::AlignVCenter, tr("%1 of a query's attention").arg(f.percent(1)));
 }
 
-// ---- pointer and keyboard -----------------------------------------------------------------------------------------------
+// ---- in words -----------------------------------------------------------------------------------------------------------
 
 QString AttentionMap::tokensOf(int cell) const {
   QString text;
@@ -116,50 +106,6 @@ QString AttentionMap::tokensOf(int cell) const {
 QString AttentionMap::describe(int query, int key) const {
   if (!shown() || query < 0 || query >= maps_.cells() || key < 0 || key > query) return {};
   return tr("%1 pays %2 of its attention to %3").arg(tokensOf(query), Format().percent(static_cast<double>(maps_.share(layer_, head_, query, key))), tokensOf(key));
-}
-
-void AttentionMap::choose(int query, int key) {
-  query_ = std::clamp(query, 0, maps_.cells() - 1);
-  key_ = std::clamp(key, 0, query_);
-  setAccessibleDescription(describe(query_, key_));
-  update();
-  Q_EMIT cellChosen(describe(query_, key_));
-}
-
-void AttentionMap::mousePressEvent(QMouseEvent* event) {
-  if (const auto hit = at(event->position().toPoint())) choose(hit->first, hit->second);
-}
-
-void AttentionMap::keyPressEvent(QKeyEvent* event) {
-  if (!shown()) return QWidget::keyPressEvent(event);
-  switch (event->key()) {
-    case Qt::Key_Left: return choose(query_, key_ - 1);
-    case Qt::Key_Right: return choose(query_, key_ + 1);
-    case Qt::Key_Up: return choose(query_ - 1, key_);
-    case Qt::Key_Down: return choose(query_ + 1, key_);
-    case Qt::Key_Home: return choose(query_, 0);
-    case Qt::Key_End: return choose(query_, query_);
-    default: QWidget::keyPressEvent(event);
-  }
-}
-
-void AttentionMap::focusInEvent(QFocusEvent* event) {
-  QWidget::focusInEvent(event);
-  if (query_ < 0 && shown() && event->reason() != Qt::MouseFocusReason) choose(maps_.cells() - 1, 0);
-  update();
-}
-
-void AttentionMap::focusOutEvent(QFocusEvent* event) {
-  QWidget::focusOutEvent(event);
-  update();
-}
-
-bool AttentionMap::event(QEvent* event) {
-  if (event->type() != QEvent::ToolTip) return QWidget::event(event);
-  auto* help = static_cast<QHelpEvent*>(event);
-  if (const auto hit = at(help->pos())) QToolTip::showText(help->globalPos(), describe(hit->first, hit->second), this);
-  else QToolTip::hideText();
-  return true;
 }
 
 }  // namespace winnow

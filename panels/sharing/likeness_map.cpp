@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "panels/sharing/likeness_map.h"
 
-#include <QHelpEvent>
-#include <QKeyEvent>
 #include <QPainter>
-#include <QToolTip>
 #include <algorithm>
 
 #include "panels/theme/heat.h"
@@ -16,12 +13,7 @@ QString two(double value) { return QString::number(value, 'f', 2); }
 
 }  // namespace
 
-LikenessMap::LikenessMap(QWidget* parent) : QWidget(parent) {
-  setFocusPolicy(Qt::StrongFocus);
-  setAccessibleName(tr("Likeness of layers"));
-  setBackgroundRole(QPalette::Base);
-  setAutoFillBackground(true);
-}
+LikenessMap::LikenessMap(QWidget* parent) : TriangleMap(parent) { setAccessibleName(tr("Likeness of layers")); }
 
 void LikenessMap::setTheme(const Theme& theme) {
   theme_ = theme;
@@ -31,19 +23,19 @@ void LikenessMap::setTheme(const Theme& theme) {
 void LikenessMap::clear(const QString& emptyText) {
   map_.reset();
   emptyText_ = emptyText;
-  row_ = column_ = -1;
+  chooseNothing();
   setAccessibleDescription(emptyText);
   update();
 }
 
 void LikenessMap::setMap(const SimilarityMap& map, SimilarityOf which) {
-  if (!map_ || map_->layers != map.layers) row_ = column_ = -1;
+  if (!map_ || map_->layers != map.layers) chooseNothing();
   map_ = map;
   which_ = which;
   low_ = 1;
   for (int a = 0; a < map.layers; ++a)
     for (int b = 0; b < a; ++b) low_ = std::min(low_, map.at(which, a, b));
-  setAccessibleDescription(row_ >= 0 ? describe(row_, column_) : tr("%1 layers").arg(map.layers));
+  describeChosen(tr("%1 layers").arg(map.layers));
   update();
 }
 
@@ -77,11 +69,7 @@ std::optional<std::pair<int, int>> LikenessMap::at(const QPoint& point) const {
 
 void LikenessMap::paintEvent(QPaintEvent*) {
   QPainter painter(this);
-  if (!map_) {
-    painter.setPen(palette().color(QPalette::PlaceholderText));
-    painter.drawText(rect().adjusted(12, 10, -12, -10), Qt::AlignLeft | Qt::AlignTop | Qt::TextWordWrap, emptyText_);
-    return;
-  }
+  if (!map_) return paintEmpty(painter, emptyText_);
   const int side = cell(), text = fontMetrics().height();
   const bool numbers = fontMetrics().horizontalAdvance(QStringLiteral("0.00")) + 4 <= side && text <= side;
   const auto apart = [side](int size) { return std::max(1, (size + side - 1) / side); };
@@ -109,61 +97,16 @@ void LikenessMap::paintEvent(QPaintEvent*) {
     painter.setPen(QPen(theme_.accent, 3));
     painter.drawRect(frame);
   }
-  if (row_ >= 0) {
+  if (anyChosen()) {
     painter.setPen(QPen(hasFocus() ? theme_.accent : theme_.text, 2, Qt::DotLine));
     painter.drawRect(cellRect(row_, column_).adjusted(1, 1, -2, -2));
   }
   paintHeatLegend(painter, theme_, QRect(margin(), height() - legend(), width() - margin(), legend()), two(low_), two(1));
 }
 
-// ---- pointer and keyboard -----------------------------------------------------------------------------------------------
-
 QString LikenessMap::describe(int a, int b) const {
   if (!map_ || a < 0) return {};
   return a == b ? tr("Layer %1").arg(a) : tr("Layers %1 and %2: %3 alike").arg(b).arg(a).arg(QString::number(map_->at(which_, a, b), 'f', 4));
-}
-
-void LikenessMap::choose(int a, int b) {
-  row_ = std::clamp(a, 0, map_->layers - 1);
-  column_ = std::clamp(b, 0, row_);
-  setAccessibleDescription(describe(row_, column_));
-  update();
-}
-
-void LikenessMap::mousePressEvent(QMouseEvent* event) {
-  if (const auto hit = at(event->pos())) choose(hit->first, hit->second);
-}
-
-void LikenessMap::keyPressEvent(QKeyEvent* event) {
-  if (!map_) return QWidget::keyPressEvent(event);
-  switch (event->key()) {
-    case Qt::Key_Left: return choose(row_, column_ - 1);
-    case Qt::Key_Right: return choose(row_, column_ + 1);
-    case Qt::Key_Up: return choose(row_ - 1, column_);
-    case Qt::Key_Down: return choose(row_ + 1, column_);
-    case Qt::Key_Home: return choose(row_, 0);
-    case Qt::Key_End: return choose(row_, row_);
-    default: QWidget::keyPressEvent(event);
-  }
-}
-
-void LikenessMap::focusInEvent(QFocusEvent* event) {
-  QWidget::focusInEvent(event);
-  if (row_ < 0 && map_ && event->reason() != Qt::MouseFocusReason) choose(1, 0);
-  update();
-}
-
-void LikenessMap::focusOutEvent(QFocusEvent* event) {
-  QWidget::focusOutEvent(event);
-  update();
-}
-
-bool LikenessMap::event(QEvent* event) {
-  if (event->type() != QEvent::ToolTip) return QWidget::event(event);
-  auto* help = static_cast<QHelpEvent*>(event);
-  if (const auto hit = at(help->pos())) QToolTip::showText(help->globalPos(), describe(hit->first, hit->second), this);
-  else QToolTip::hideText();
-  return true;
 }
 
 }  // namespace winnow

@@ -1,45 +1,13 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // Which weight method is better is known whatever the model: KL divergence from the unchanged model on text that calibration did not see.
-#include "engine/evaluate/perplexity.h"
-#include "tests/support/engine.h"
+#include "tests/support/compression_meter.h"
 
 using namespace winnow;
 using namespace winnow::test;
 
-namespace {
-
-constexpr const char* kSmallLlama = "models/llama2xs-280k-f32.gguf";
-
-class Meter {
- public:
-  explicit Meter(const char* file) : engine_(openEngine(file, 1)) {
-    const std::string stories = readFile(sharedData("corpora/tinystories_val.txt"));
-    text_ = stories.substr(0, 60000);
-    calibration_ = (scratch() / "calibration.txt").string();
-    std::ofstream(calibration_) << stories.substr(400000, 60000);
-    baseline_ = makeSession(engine_, Config(), {.context = 128});
-  }
-  double operator()(Settings settings) const {
-    settings.emplace_back("calibration.text", calibration_.c_str());
-    settings.emplace_back("calibration.tokens", "8192");
-    PerplexityRequest request;
-    request.context = 128;
-    request.chunks = 12;
-    const auto session = makeSession(engine_, configure(settings), {.context = 128});
-    return value(measurePerplexity(*session, baseline_.get(), *engine_->tokenizer(), text_, request, {})).kld->mean;
-  }
-
- private:
-  std::shared_ptr<Engine> engine_;
-  std::string text_, calibration_;
-  std::unique_ptr<Session> baseline_;
-};
-
-}  // namespace
-
 TEST(methods_that_measure_beat_round_to_nearest) {
   for (const char* file : {kSmallLlama, kStories}) {
-    const Meter divergence(file);
+    const CompressionMeter divergence(file, 12, "8192");
     for (const char* bits : {"3", "2"}) {
       const double rtn = divergence({{"weights.bits", bits}}), gptq = divergence({{"weights.bits", bits}, {"weights.method", "gptq"}}),
                    awq = divergence({{"weights.bits", bits}, {"weights.method", "awq"}});
@@ -66,7 +34,7 @@ TEST(a_text_that_was_calibrated_on_is_no_evidence) {
 
 TEST(fewer_bits_diverge_more) {
   for (const char* file : {kSmallLlama, kStories}) {
-    const Meter divergence(file);
+    const CompressionMeter divergence(file, 12, "8192");
     for (const char* method : {"rtn", "gptq", "awq"}) {
       double last = 0;
       for (const char* bits : {"8", "4", "3", "2"}) {

@@ -3,26 +3,18 @@
 // masked least squares; sparsity is exact after the second pruning.
 #include <algorithm>
 #include <cmath>
-#include <random>
 
 #include "engine/core/memory.h"
 #include "engine/evaluate/perplexity.h"
 #include "engine/prune/method.h"
 #include "engine/prune/sds.h"
 #include "tests/support/engine.h"
+#include "tests/support/normal.h"
 
 using namespace winnow;
 using namespace winnow::test;
 
 namespace {
-
-std::vector<float> normal(size_t count, uint32_t seed) {
-  std::mt19937 rng(seed);
-  std::normal_distribution<float> draw;
-  std::vector<float> out(count);
-  for (float& x : out) x = draw(rng);
-  return out;
-}
 
 std::vector<float> correlated(int tokens, int cols) {
   auto x = normal(static_cast<size_t>(tokens * cols), 11);

@@ -3,24 +3,17 @@
 #include "tests/support/check.h"
 
 #include <algorithm>
-#include <random>
 
 #include "engine/recover/method.h"
+#include "tests/support/normal.h"
 
 using namespace winnow;
+using test::normal;
 
 namespace {
 
 const std::vector<float> kInputs = {1, .2f, 4, .5f, .5f, -.3f, 3, -.5f, -1, .4f, -5, .5f, .8f, .1f, 4, -.5f, -.2f, -.5f, 2, 1, .4f, .6f, -3, .2f};
 const std::vector<float> kRow = {2, -1.5f, .6f, .9f}, kMasked = {2, 0, .6f, 0};
-
-std::vector<float> normal(size_t count, uint32_t seed) {
-  std::mt19937 rng(seed);
-  std::normal_distribution<float> draw;
-  std::vector<float> out(count);
-  for (float& x : out) x = draw(rng);
-  return out;
-}
 
 // Inputs of unequal sizes that hang together; column 3 was never active.
 std::vector<float> correlated(int tokens, int cols) {

@@ -1,50 +1,18 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // Recovery on trained models: what it is worth on text that calibration did not see, what it goes together with, what becomes of it where it can't act.
-#include "engine/evaluate/perplexity.h"
-#include "tests/support/engine.h"
+#include "tests/support/compression_meter.h"
 
 using namespace winnow;
 using namespace winnow::test;
 
 namespace {
-
-constexpr const char* kSmallLlama = "models/llama2xs-280k-f32.gguf";
-
-class Meter {
- public:
-  explicit Meter(const char* file) : engine_(openEngine(file, 1)) {
-    const std::string stories = readFile(sharedData("corpora/tinystories_val.txt"));
-    text_ = stories.substr(0, 60000);
-    calibration_ = (scratch() / "calibration.txt").string();
-    std::ofstream(calibration_) << stories.substr(400000, 60000);
-    baseline_ = makeSession(engine_, Config(), {.context = 128});
-  }
-  Config with(Settings settings) const {
-    settings.emplace_back("calibration.text", calibration_.c_str());
-    return configure(settings);
-  }
-  // Mean KL divergence from the unchanged model, nat.
-  double operator()(const Settings& settings) const {
-    PerplexityRequest request;
-    request.context = 128;
-    request.chunks = 6;
-    const auto session = makeSession(engine_, with(settings), {.context = 128});
-    return value(measurePerplexity(*session, baseline_.get(), *engine_->tokenizer(), text_, request, {})).kld->mean;
-  }
-  const std::shared_ptr<Engine>& engine() const { return engine_; }
-
- private:
-  std::shared_ptr<Engine> engine_;
-  std::string text_, calibration_;
-  std::unique_ptr<Session> baseline_;
-};
-
-}  // namespace
+constexpr int kWindows = 6;
+}
 
 // Measured at 50 %: 0.72 to 0.23 and 1.58 to 1.18 for Wanda, 0.56 to 0.34 and 1.62 to 1.46 for SparseGPT.
 TEST(fitted_weights_diverge_less_on_text_they_were_not_fitted_to) {
   for (const char* file : {kSmallLlama, kStories}) {
-    const Meter divergence(file);
+    const CompressionMeter divergence(file, kWindows);
     for (const char* method : {"wanda", "sparsegpt"})
       for (const char* pattern : {"unstructured", "2:4"}) {
         const auto with = [&](const char* recovery) {
@@ -58,7 +26,7 @@ TEST(fitted_weights_diverge_less_on_text_they_were_not_fitted_to) {
 
 // Recovery comes before rounding: what it gained is still there afterwards, and GPTQ adds to it.
 TEST(recovered_weights_can_be_rounded) {
-  const Meter divergence(kSmallLlama);
+  const CompressionMeter divergence(kSmallLlama, kWindows);
   const auto with = [&](const char* recovery, const char* quantize) {
     return divergence({{"prune.ratio", "0.5"}, {"prune.method", "wanda"}, {"prune.recovery", recovery}, {"weights.bits", "4"}, {"weights.method", quantize}});
   };
@@ -67,7 +35,7 @@ TEST(recovered_weights_can_be_rounded) {
 }
 
 TEST(recovery_can_be_taken_back) {
-  const Meter meter(kSmallLlama);
+  const CompressionMeter meter(kSmallLlama, kWindows);
   const auto session = makeSession(meter.engine(), meter.with({{"prune.ratio", "0.5"}, {"prune.method", "wanda"}}), {.context = 128});
   const auto tokens = someTokens(20, meter.engine()->model().config().vocab);
   const auto before = logitsAfter(*session, tokens);
@@ -83,7 +51,7 @@ TEST(recovery_can_be_taken_back) {
 }
 
 TEST(recovery_does_not_depend_on_threads) {
-  const Meter meter(kStories);
+  const CompressionMeter meter(kStories, kWindows);
   for (const char* recovery : {"scale", "least-squares", "admm"}) {
     std::vector<float> first;
     for (const int threads : {1, 3}) {
@@ -97,7 +65,7 @@ TEST(recovery_does_not_depend_on_threads) {
 }
 
 TEST(recovery_of_nothing_says_so) {
-  const Meter meter(kSmallLlama);
+  const CompressionMeter meter(kSmallLlama, kWindows);
   const ModelConfig& model = meter.engine()->model().config();
   for (const Settings& settings : {Settings{{"prune.recovery", "admm"}}, Settings{{"prune.recovery", "admm"}, {"prune.method", "wanda"}}}) {
     const Effective effective = resolve(configure(settings), model);
@@ -108,7 +76,7 @@ TEST(recovery_of_nothing_says_so) {
 
 // Scaled inputs have other moments than those that were measured.
 TEST(recovery_and_scaled_inputs_exclude_each_other) {
-  const Meter meter(kSmallLlama);
+  const CompressionMeter meter(kSmallLlama, kWindows);
   const auto session = makeSession(meter.engine(), meter.with({{"prune.ratio", "0.5"}, {"prune.recovery", "scale"}, {"weights.bits", "4"}, {"weights.method", "awq"}}), {.context = 128});
   const auto effective = session->effective();
   const auto& adjustments = effective->adjustments;
