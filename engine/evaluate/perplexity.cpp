@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "engine/evaluate/held_out.h"
+#include "engine/evaluate/window_scorer.h"
 #include "engine/evaluate/windows.h"
 
 namespace winnow {
@@ -17,127 +18,6 @@ constexpr std::array<std::pair<PerplexityMode, std::string_view>, 4> kModes = {{
                                                                                {PerplexityMode::llamaStride, "llama-stride"},
                                                                                {PerplexityMode::hfDoc, "hf-doc"},
                                                                                {PerplexityMode::hfExact, "hf-exact"}}};
-constexpr size_t kSliceBytes = 32u << 20;  // logits of one sequence held at a time when a baseline runs beside it
-
-// The scored predictions of one window, in order.
-struct Scored {
-  std::vector<double> nll;
-  double baseNll = 0;
-  std::vector<float> kld;
-  double squaredDeltaP = 0;
-  int sameTop = 0;
-};
-
-class Evaluation {
- public:
-  Evaluation(Session& session, Session* baseline, bool stepwise, const Progress& progress)
-      : session_(session), baseline_(baseline), stepwise_(stepwise) {
-    inner_.stop = progress.stop;
-  }
-
-  // tokens: the window's, BOS already in place.
-  Result<Scored> window(std::span<const int32_t> tokens, int firstScored) {
-    scored_ = {};
-    session_.reset();
-    if (baseline_) baseline_->reset();
-    const auto prefix = tokens.first(static_cast<size_t>(firstScored));
-    const auto rest = tokens.subspan(prefix.size(), tokens.size() - 1 - prefix.size());
-    const auto targets = tokens.subspan(prefix.size() + 1);
-    if (!prefix.empty()) {
-      if (Status fed = feed(prefix); !fed) return fed.error();
-    }
-    Status done = stepwise_ ? step(rest, targets) : slices(rest, targets);
-    if (!done) return done.error();
-    return std::move(scored_);
-  }
-
- private:
-  Status feed(std::span<const int32_t> prefix) {
-    for (Session* session : {&session_, baseline_}) {
-      if (!session) continue;
-      if (Status fed = session->prefill(prefix, inner_); !fed) return fed;
-      if (stepwise_) session->applyPolicyNow();
-    }
-    return Done{};
-  }
-
-  Status step(std::span<const int32_t> rest, std::span<const int32_t> targets) {
-    for (size_t i = 0; i < rest.size(); ++i) {
-      if (inner_.stopped()) return Error{ErrorCode::cancelled, "Cancelled.", ""};
-      if (Status stepped = session_.step(rest[i]); !stepped) return stepped;
-      const auto logits = session_.logits();
-      if (baseline_) {
-        if (Status stepped = baseline_->step(rest[i]); !stepped) return stepped;
-      }
-      score(logits.data(), baseline_ ? baseline_->logits().data() : nullptr, targets.subspan(i, 1));
-    }
-    return Done{};
-  }
-
-  // The same slices with and without a baseline, so that its presence changes no digit.
-  Status slices(std::span<const int32_t> rest, std::span<const int32_t> targets) {
-    size_t at = 0;
-    while (at < rest.size()) {
-      const size_t count = std::min(rest.size() - at, sliceTokens());
-      const auto piece = rest.subspan(at, count);
-      const auto pieceTargets = targets.subspan(at, count);
-      int64_t seen = 0;
-      vocab_ = 0;
-      Status fed = session_.prefill(piece, inner_, [&](int, int n, const float* logits) {
-        vocab_ = session_.vocab();
-        if (!baseline_)
-          score(logits, nullptr, pieceTargets.subspan(static_cast<size_t>(seen), static_cast<size_t>(n)));
-        else
-          held_.insert(held_.end(), logits, logits + static_cast<size_t>(n) * static_cast<size_t>(vocab_));
-        seen += n;
-      });
-      if (!fed) return fed;
-      if (baseline_) {
-        seen = 0;
-        fed = baseline_->prefill(piece, inner_, [&](int, int n, const float* logits) {
-          score(held_.data() + static_cast<size_t>(seen) * static_cast<size_t>(vocab_), logits,
-                pieceTargets.subspan(static_cast<size_t>(seen), static_cast<size_t>(n)));
-          seen += n;
-        });
-        held_.clear();
-        if (!fed) return fed;
-      }
-      at += count;
-    }
-    return Done{};
-  }
-
-  size_t sliceTokens() const {
-    return std::clamp<size_t>(kSliceBytes / (sizeof(float) * static_cast<size_t>(session_.vocab())), 16, 512);
-  }
-
-  void score(const float* logits, const float* base, std::span<const int32_t> targets) {
-    scores_.resize(targets.size());
-    session_.scoreLogits(logits, targets, scores_.data());
-    for (const TokenScore& score : scores_) scored_.nll.push_back(score.nll);
-    if (!base) return;
-    session_.scoreLogits(base, targets, scores_.data());
-    for (const TokenScore& score : scores_) scored_.baseNll += score.nll;
-    divergences_.resize(targets.size());
-    session_.compareLogits(base, logits, targets, divergences_.data());
-    for (const Divergence& divergence : divergences_) {
-      scored_.kld.push_back(static_cast<float>(divergence.kld));
-      const double delta = static_cast<double>(divergence.otherP) - divergence.baseP;
-      scored_.squaredDeltaP += delta * delta;
-      scored_.sameTop += divergence.sameTop ? 1 : 0;
-    }
-  }
-
-  Session& session_;
-  Session* baseline_;
-  bool stepwise_;
-  Progress inner_;
-  Scored scored_;
-  int vocab_ = 0;
-  std::vector<float> held_;  // [slice, vocab]
-  std::vector<TokenScore> scores_;
-  std::vector<Divergence> divergences_;
-};
 
 // Sums over all windows that the final result needs beyond WindowSums.
 struct Totals {
@@ -149,7 +29,7 @@ struct Totals {
   std::vector<int64_t> positionCount;
 };
 
-PerplexityWindow record(const EvaluationWindow& window, int index, const Scored& scored, Totals& totals, int firstPosition) {
+PerplexityWindow record(const EvaluationWindow& window, int index, const ScoredWindow& scored, Totals& totals, int firstPosition) {
   double sum = 0, squared = 0;
   for (size_t i = 0; i < scored.nll.size(); ++i) {
     sum += scored.nll[i];
@@ -306,7 +186,7 @@ Result<PerplexityResult> measurePerplexity(Session& session, Session* baseline, 
   int firstPosition = request.context;
   for (const EvaluationWindow& window : *windows) firstPosition = std::min(firstPosition, window.firstScored);
 
-  Evaluation evaluation(session, baseline, stepwise, progress);
+  WindowScorer scorer(session, baseline, stepwise, progress.stop);
   Totals totals;
   std::vector<int32_t> fed;
   for (size_t i = 0; i < windows->size(); ++i) {
@@ -315,7 +195,8 @@ Result<PerplexityResult> measurePerplexity(Session& session, Session* baseline, 
     progress(static_cast<double>(i) / static_cast<double>(windows->size()), "window " + std::to_string(i + 1) + " of " + std::to_string(windows->size()));
     fed.assign(tokens.begin() + window.begin, tokens.begin() + window.begin + window.length);
     if (window.bosFirst) fed[0] = vocab.bos;
-    auto scored = evaluation.window(fed, window.firstScored);
+    const auto prefix = static_cast<size_t>(window.firstScored);
+    auto scored = scorer.score(fed, prefix, prefix + 1);
     if (!scored) return scored.error();
     for (int position = window.firstScored; position + 1 < window.length; ++position)
       totals.bytes += static_cast<int64_t>(tokenizer.piece(fed[static_cast<size_t>(position) + 1]).size());
