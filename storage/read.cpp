@@ -32,6 +32,9 @@ const char* const kKnobEvents =
 const char* const kEvents = "SELECT t_ns, level, code, text FROM event WHERE run_id = ? ORDER BY seq";
 const char* const kWindows =
     "SELECT window_no, first_token, n_tokens, nll_sum, nll_sq_sum, kld_sum, same_top FROM ppl_window WHERE run_id = ? ORDER BY window_no";
+const char* const kRetrieval =
+    "SELECT item_no, length, depth, prompt_tokens, n_tokens, found, nll_sum, base_found, base_nll_sum, kld_sum, same_top FROM retrieval_item "
+    "WHERE run_id = ? ORDER BY item_no";
 const char* const kBench =
     "SELECT test, repetition, n_tokens, depth, seconds, tokens_per_second FROM bench_repetition WHERE run_id = ? ORDER BY test, depth, "
     "repetition";
@@ -160,7 +163,7 @@ std::vector<Row> rows(Db& db, const char* sql, Id id, Fill fill) {
 
 std::vector<std::string> listQueries() { return {kRuns, kMetrics}; }
 std::vector<std::string> perRunQueries() {
-  std::vector<std::string> all = {kConfig, kTokens, kMemory, kKnobEvents, kEvents, kWindows, kBench, kOpStats, kEnvironment, kPoints};
+  std::vector<std::string> all = {kConfig, kTokens, kMemory, kKnobEvents, kEvents, kWindows, kRetrieval, kBench, kOpStats, kEnvironment, kPoints};
   for (std::string& query : attributionQueries()) all.push_back(std::move(query));
   return all;
 }
@@ -240,6 +243,23 @@ std::vector<WindowSample> readWindows(Db& db, Id run) {
     w.nllSquaredSum = s.real(4);
     w.kldSum = s.real(5);
     w.sameTop = toInt(s.integer(6));
+  });
+}
+
+std::vector<RetrievalSample> readRetrieval(Db& db, Id run) {
+  if (db.integer("PRAGMA user_version") < 4) return {};
+  return rows<RetrievalSample>(db, kRetrieval, run, [](const Statement& s, RetrievalSample& r) {
+    r.item = toInt(s.integer(0));
+    r.length = toInt(s.integer(1));
+    r.depth = s.realOrNone(2);
+    r.promptTokens = s.integer(3);
+    r.count = toInt(s.integer(4));
+    r.found = s.integer(5) != 0;
+    r.nllSum = s.real(6);
+    if (const auto found = s.integerOrNone(7)) r.baseFound = *found != 0;
+    r.baseNllSum = s.real(8);
+    r.kldSum = s.real(9);
+    r.sameTop = toInt(s.integer(10));
   });
 }
 

@@ -15,6 +15,7 @@ std::vector<MemorySample> readMemory(Db& db, Id run);
 std::vector<KnobEvent> readKnobEvents(Db& db, Id run);
 std::vector<EventRecord> readEvents(Db& db, Id run);
 std::vector<WindowSample> readWindows(Db& db, Id run);
+std::vector<RetrievalSample> readRetrieval(Db& db, Id run);
 std::vector<BenchSample> readBench(Db& db, Id run);
 std::vector<OpStat> readOpStats(Db& db, Id run);
 std::optional<AttributionRecord> readAttribution(Db& db, Id run);      // attribution_rows.cpp

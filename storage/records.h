@@ -104,6 +104,18 @@ struct WindowSample {
   double nllSum = 0, nllSquaredSum = 0, kldSum = 0;
   int sameTop = 0;
 };
+struct RetrievalSample {               // one question of a retrieval; sums over the tokens of its answer
+  int item = 0;
+  int length = 0;                      // tokens of context asked for; 0 = it was given
+  std::optional<double> depth = {};    // of the fact, 0..1
+  int64_t promptTokens = 0;
+  int count = 0;
+  bool found = false;
+  double nllSum = 0;
+  std::optional<bool> baseFound = {};
+  double baseNllSum = 0, kldSum = 0;
+  int sameTop = 0;
+};
 struct BenchSample {
   std::string test;
   int repetition = 0;

@@ -210,10 +210,21 @@ static std::string frozen(const Tables& tables) {
 // Format 3: joules, the device's mean power around the token times its duration.
 static const char* const kEnergy3 = "ALTER TABLE token_sample ADD COLUMN energy_j REAL;\n";
 
+// Format 4. depth: where the fact stood, 0 to 1, NULL where that is not known; sums over the answer's tokens, nats; base_*: the baseline's.
+static const char* const kRetrieval4 = R"sql(
+CREATE TABLE retrieval_item(
+  run_id INTEGER NOT NULL REFERENCES run ON DELETE CASCADE, item_no INTEGER NOT NULL, length INTEGER NOT NULL, depth REAL,
+  prompt_tokens INTEGER NOT NULL, n_tokens INTEGER NOT NULL CHECK(n_tokens > 0), found INTEGER NOT NULL CHECK(found IN(0,1)),
+  nll_sum REAL, base_found INTEGER CHECK(base_found IN(0,1)), base_nll_sum REAL, kld_sum REAL, same_top INTEGER NOT NULL,
+  PRIMARY KEY(run_id, item_no)) STRICT, WITHOUT ROWID;
+)sql";
+static const std::string kSampleTables4[] = {"retrieval_item"};
+
 std::string upgradeSql(int from, int to) {
   std::string sql;
   if (from < 2 && to >= 2) sql += kTables2 + frozen(kSampleTables2);
   if (from < 3 && to >= 3) sql += kEnergy3;
+  if (from < 4 && to >= 4) sql += kRetrieval4 + frozen(kSampleTables4);
   return sql;
 }
 

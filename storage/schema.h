@@ -8,7 +8,7 @@
 namespace winnow::storage {
 
 inline constexpr int32_t kApplicationId = 0x574E4E57;  // "WNNW"
-inline constexpr int kFormatVersion = 3;
+inline constexpr int kFormatVersion = 4;
 inline constexpr int kPageSize = 8192;
 
 std::string schemaSql(int version = kFormatVersion);  // run inside one transaction on an empty file

@@ -108,6 +108,7 @@ class Session final : public SessionFile {
   void addKnobEvents(Id run, std::vector<KnobEvent> events) override { rows(Weight::essential, run, std::move(events), &insertKnobEvents); }
   void addEvents(Id run, std::vector<EventRecord> events) override { rows(Weight::sample, run, std::move(events), &insertEvents); }
   void addWindows(Id run, std::vector<WindowSample> windows) override { rows(Weight::sample, run, std::move(windows), &insertWindows); }
+  void addRetrieval(Id run, std::vector<RetrievalSample> samples) override { rows(Weight::sample, run, std::move(samples), &insertRetrieval); }
   void addBench(Id run, std::vector<BenchSample> samples) override { rows(Weight::sample, run, std::move(samples), &insertBench); }
   void addOpStats(Id run, std::vector<OpStat> stats) override { rows(Weight::expendable, run, std::move(stats), &insertOpStats); }
   void setAttribution(Id run, const AttributionRecord& attribution) override {
@@ -221,6 +222,7 @@ class Session final : public SessionFile {
   Result<std::vector<KnobEvent>> knobEvents(Id run) override { return list<KnobEvent>(&readKnobEvents, run); }
   Result<std::vector<EventRecord>> events(Id run) override { return list<EventRecord>(&readEvents, run); }
   Result<std::vector<WindowSample>> windows(Id run) override { return list<WindowSample>(&readWindows, run); }
+  Result<std::vector<RetrievalSample>> retrieval(Id run) override { return list<RetrievalSample>(&readRetrieval, run); }
   Result<std::vector<BenchSample>> bench(Id run) override { return list<BenchSample>(&readBench, run); }
   Result<std::vector<OpStat>> opStats(Id run) override { return list<OpStat>(&readOpStats, run); }
   Result<std::optional<AttributionRecord>> attribution(Id run) override {

@@ -47,6 +47,7 @@ class SessionFile {
   virtual void addKnobEvents(Id run, std::vector<KnobEvent> events) = 0;
   virtual void addEvents(Id run, std::vector<EventRecord> events) = 0;
   virtual void addWindows(Id run, std::vector<WindowSample> windows) = 0;
+  virtual void addRetrieval(Id run, std::vector<RetrievalSample> samples) = 0;
   virtual void addBench(Id run, std::vector<BenchSample> samples) = 0;
   virtual void addOpStats(Id run, std::vector<OpStat> stats) = 0;
   virtual void setAttribution(Id run, const AttributionRecord& attribution) = 0;  // replaces (partial results)
@@ -75,6 +76,7 @@ class SessionFile {
   virtual Result<std::vector<KnobEvent>> knobEvents(Id run) = 0;
   virtual Result<std::vector<EventRecord>> events(Id run) = 0;
   virtual Result<std::vector<WindowSample>> windows(Id run) = 0;
+  virtual Result<std::vector<RetrievalSample>> retrieval(Id run) = 0;
   virtual Result<std::vector<BenchSample>> bench(Id run) = 0;
   virtual Result<std::vector<OpStat>> opStats(Id run) = 0;
   virtual Result<std::optional<AttributionRecord>> attribution(Id run) = 0;

@@ -256,6 +256,13 @@ void insertWindows(Db& db, Id run, const std::vector<WindowSample>& windows, Out
   });
 }
 
+void insertRetrieval(Db& db, Id run, const std::vector<RetrievalSample>& samples, Outcome& outcome) {
+  Statement& insert = db.cached("INSERT OR REPLACE INTO retrieval_item VALUES(?,?,?,?,?,?,?,?,?,?,?,?)");
+  eachRow(samples, outcome, [&](const RetrievalSample& s) {
+    insert.bind(run, s.item, s.length, s.depth, s.promptTokens, s.count, s.found, s.nllSum, s.baseFound, s.baseNllSum, s.kldSum, s.sameTop).run();
+  });
+}
+
 void insertBench(Db& db, Id run, const std::vector<BenchSample>& samples, Outcome& outcome) {
   Statement& insert = db.cached(
       "INSERT INTO bench_repetition VALUES(?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET n_tokens=excluded.n_tokens, seconds=excluded.seconds, "

@@ -36,6 +36,7 @@ void insertMemory(Db& db, Id run, const std::vector<MemorySample>& samples, Outc
 void insertKnobEvents(Db& db, Id run, const std::vector<KnobEvent>& events, Outcome& outcome);
 void insertEvents(Db& db, Id run, const std::vector<EventRecord>& events, Outcome& outcome);
 void insertWindows(Db& db, Id run, const std::vector<WindowSample>& windows, Outcome& outcome);
+void insertRetrieval(Db& db, Id run, const std::vector<RetrievalSample>& samples, Outcome& outcome);
 void insertBench(Db& db, Id run, const std::vector<BenchSample>& samples, Outcome& outcome);
 void insertOpStats(Db& db, Id run, const std::vector<OpStat>& stats, Outcome& outcome);
 void insertMetrics(Db& db, Id run, const std::vector<Metric>& metrics, Outcome& outcome);

@@ -118,6 +118,7 @@ void RecordsTest::samples() {
   session->addKnobEvents(id, {{5, 55, "weights.bits", "4", "16", "fallback", "not enough memory", 2}});
   session->addEvents(id, {{7, "warning", "kv.evicted", "12 tokens"}, {8, "info", "x", "y"}});
   session->addWindows(id, {{0, 0, 255, 510.5, 1100.25, 0.125, 250}, {1, 512, 255, 500, 1000, 0, 255}});
+  session->addRetrieval(id, {{1, 0, std::nullopt, 90, 2, false, 8.5, std::nullopt, 0, 0, 0}, {0, 512, 0.25, 530, 3, true, 1.5, false, 9.25, 0.125, 2}});
   session->addBench(id, {{"tg64", 1, 64, 0, 0.5, 128}, {"tg64", 0, 64, 0, 0.25, 256}});
   session->addOpStats(id, {{"attend", 3, true, 10, 1000, 90, 110, 4096, 8192}});
   REQUIRE_OK(session->flush());
@@ -160,6 +161,12 @@ void RecordsTest::samples() {
   QCOMPARE(bench.size(), size_t{2});
   QCOMPARE(bench[0].repetition, 0);
   QCOMPARE(bench[0].tokensPerSecond, 256.0);
+  const auto retrieval = *session->retrieval(id);
+  QCOMPARE(retrieval.size(), size_t{2});
+  QVERIFY(retrieval[0].length == 512 && *retrieval[0].depth == 0.25 && retrieval[0].promptTokens == 530 && retrieval[0].count == 3);
+  QVERIFY(retrieval[0].found && !*retrieval[0].baseFound && retrieval[0].nllSum == 1.5 && retrieval[0].baseNllSum == 9.25);
+  QVERIFY(retrieval[0].kldSum == 0.125 && retrieval[0].sameTop == 2);
+  QVERIFY(!retrieval[1].depth && !retrieval[1].found && !retrieval[1].baseFound && retrieval[1].length == 0);
   const auto ops = *session->opStats(id);
   QCOMPARE(ops.size(), size_t{1});
   QVERIFY(ops[0].op == "attend" && ops[0].layer == 3 && ops[0].prefill && ops[0].n == 10 && ops[0].sumNs == 1000 && ops[0].flops == 8192);

@@ -71,6 +71,7 @@ void SchemaTest::init() {
     insertKnobEvents(db, id, {{0, 0, "weights.bits", "16", "4", "user", "", 1}}, o);
     insertEvents(db, id, {{0, "info", "c", "t"}}, o);
     insertWindows(db, id, {{0, 0, 10, 10.0, 12.0, 1.0, 9}, {1, 10, 10, 10.0, 12.0, 1.0, 9}}, o);
+    insertRetrieval(db, id, {{0, 512, 0.5, 530, 3, true, 1.5, true, 1.25, 0.125, 3}}, o);
     insertBench(db, id, {{"pp512", 0, 512, 0, 1, 512}}, o);
     insertOpStats(db, id, {{"attend", 0, false, 1, 1, 1, 1, 1, 1}}, o);
     insertMetrics(db, id, {{"perplexity", "", "lower", 20, id == 1 ? 10.0 : 12.5}}, o);
@@ -92,7 +93,7 @@ void SchemaTest::identity() {
   REQUIRE_OK(opened(path, Mode::create)->close());
   Db db(path, Db::Access::readOnly);
   QCOMPARE(db.integer("PRAGMA application_id"), int64_t{1464749655});
-  QCOMPARE(db.integer("PRAGMA user_version"), int64_t{3});
+  QCOMPARE(db.integer("PRAGMA user_version"), int64_t{kFormatVersion});
   QCOMPARE(db.integer("PRAGMA page_size"), int64_t{8192});
   QCOMPARE(db.integer("SELECT count(*) FROM session"), int64_t{1});
   Statement tables =
@@ -124,6 +125,8 @@ void SchemaTest::constraints_data() {
   add("unknown level", "UPDATE event SET level='loud' WHERE run_id=2");
   add("unknown phase", "UPDATE token_sample SET phase=2 WHERE run_id=2");
   add("empty window", "UPDATE ppl_window SET n_tokens=0 WHERE run_id=2");
+  add("answer without tokens", "UPDATE retrieval_item SET n_tokens=0 WHERE run_id=2");
+  add("half found", "UPDATE retrieval_item SET found=2 WHERE run_id=2");
   add("unknown direction", "UPDATE metric SET better='maybe'");
   add("unknown knob type", "UPDATE knob SET type='int_list'");
   add("unknown apply", "UPDATE knob SET apply='live'");
@@ -178,7 +181,7 @@ void SchemaTest::finishedRunsAreFrozen() {
     }
   }
   QCOMPARE(frozen, 23);
-  for (const char* table : {"token_sample", "memory_sample", "knob_event", "event", "ppl_window", "bench_repetition", "op_stat",
+  for (const char* table : {"token_sample", "memory_sample", "knob_event", "event", "ppl_window", "retrieval_item", "bench_repetition", "op_stat",
                             "run_metric", "output", "attribution", "attribution_source", "attribution_detail", "attribution_source_detail",
                             "attribution_note", "attribution_outcome"}) {
     const std::string t = table, why = "the samples of a finished run are immutable";

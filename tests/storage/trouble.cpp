@@ -84,7 +84,7 @@ void TroubleTest::filesThatAreNotOurs() {
   refused(path, Problem::notASession, "another program (application id 0x00000000");
   { Db(path, Db::Access::readWrite).exec("PRAGMA application_id = 1464749655"); }
   refused(path, Problem::damaged, "format number is 0");
-  { Db(path, Db::Access::readWrite).exec("PRAGMA user_version = 3"); }
+  { Db(path, Db::Access::readWrite).exec("PRAGMA user_version = " + std::to_string(kFormatVersion)); }
   refused(path, Problem::damaged, "is missing");
   refused(folder / ".", Problem::notASession, "is a folder");
   const std::string pipe = folder / "pipe";
@@ -141,12 +141,12 @@ void TroubleTest::newerFormats() {
   const Id id = *session->beginRun(newRun());
   session->addTokens(id, {token(0)});
   REQUIRE_OK(session->close());
-  { Db(path, Db::Access::readWrite).exec("PRAGMA user_version = 4; ALTER TABLE run ADD COLUMN mood TEXT; CREATE TABLE more(x)"); }
+  { Db(path, Db::Access::readWrite).exec("PRAGMA user_version = " + std::to_string(kFormatVersion + 1) + "; ALTER TABLE run ADD COLUMN mood TEXT; CREATE TABLE more(x)"); }
   const std::string before = bytesOf(path);
   OpenReport report;
   session = opened(path, Mode::open, &report);
   QVERIFY(session && session->readOnly() && report.readOnly);
-  QVERIFY2(report.readOnlyReason.find("newer Winnow (format 4") != std::string::npos, report.readOnlyReason.c_str());
+  QVERIFY2(report.readOnlyReason.find("newer Winnow (format " + std::to_string(kFormatVersion + 1)) != std::string::npos, report.readOnlyReason.c_str());
   QCOMPARE(session->tokens(id)->size(), size_t{1});
   QVERIFY(!session->beginRun(newRun()));
   session->setName(id, "ignored");
@@ -173,7 +173,8 @@ void TroubleTest::olderFormats() {
     db.exec("INSERT INTO session(session_id, uuid, created_utc_us) VALUES(1, 'u', 0)");
     NewRun run = newRun();
     insertRun(db, {1, "run", 1'000'000}, run);
-    db.exec("INSERT INTO token_sample VALUES(1, 0, 1, 7, 10, 20, 1.5, NULL, 3, 0, 64, 0, x'20')");
+    db.exec("INSERT INTO token_sample(run_id, idx, phase, token_id, t_ns, dur_ns, nll, kv_live, kv_evicted, kv_bytes, epoch, piece) "
+            "VALUES(1, 0, 1, 7, 10, 20, 1.5, 3, 0, 64, 0, x'20')");
     finishRun(db, 1, RunStatus::done, "", 2'000'000);
   }
   const std::string before = bytesOf(path);
@@ -184,6 +185,7 @@ void TroubleTest::olderFormats() {
     QCOMPARE(tokens.size(), size_t{1});
     QCOMPARE(*tokens[0].nll, 1.5);
     QVERIFY(!tokens[0].joules);
+    QVERIFY(reading->retrieval(1) && reading->retrieval(1)->empty());
     REQUIRE_OK(reading->close());
   }
   QCOMPARE(bytesOf(path), before);
