@@ -16,6 +16,7 @@ Result<Chart> buildComparison(storage::SessionFile& session, const RunList& runs
 Result<Chart> buildPareto(storage::SessionFile& session, const RunList& runs, bool chosen, RunList& used);
 Result<Chart> buildAttribution(storage::SessionFile& session, const RunList& runs, bool chosen, RunList& used);
 Result<Chart> buildAttributionPareto(storage::SessionFile& session, const RunList& runs, bool chosen, RunList& used);
+Result<Chart> buildRetrieval(storage::SessionFile& session, const RunList& runs, bool chosen, RunList& used);  // chart_retrieval.cpp
 Result<Chart> buildCache(storage::SessionFile& session, const RunList& runs, bool chosen, RunList& used);
 
 }  // namespace winnow

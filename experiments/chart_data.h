@@ -38,6 +38,7 @@ struct Chart {
     std::vector<ChartSeries> series;
     std::vector<ChartMarker> markers;
     std::vector<std::vector<float>> cells;  // heatmap rows
+    float largest = 0;            // of a heatmap's scale; 0 = of its cells
   };
   QString name, title;
   QString caption;              // run ids, model, device, date, protocol
@@ -46,7 +47,7 @@ struct Chart {
   std::vector<std::pair<QString, QString>> reproducibility;  // name, value: what somebody needs to measure it again
 };
 
-QStringList chartNames();       // latency memory perplexity comparison pareto attribution attribution-pareto kv
+QStringList chartNames();       // latency memory perplexity comparison pareto attribution attribution-pareto kv retrieval
 // runs empty = all finished runs that have something to show. Errors: unknown chart, no such run, nothing to show.
 Result<Chart> buildChart(storage::SessionFile& session, const QString& name, const std::vector<storage::Id>& runs);
 QByteArray toCsv(const Chart& chart);

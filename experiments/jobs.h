@@ -9,6 +9,7 @@
 #include "engine/attribute/attribute.h"
 #include "engine/evaluate/bench.h"
 #include "engine/evaluate/perplexity.h"
+#include "engine/evaluate/retrieval.h"
 #include "engine/run/engine.h"
 #include "experiments/plan_file.h"
 #include "experiments/text_file.h"
@@ -47,6 +48,9 @@ Result<GenerateResult> generateRun(const JobContext& context, Session& session, 
 // The baseline session is made by the job when the spec asks for one.
 Result<PerplexityResult> evaluateRun(const JobContext& context, const Config& config, const EvaluateSpec& spec,
                                      const std::function<void(const PerplexityResult&)>& onPartial = {});
+// Stored as an evaluation. What asks nothing of the cache (no policy, 16 bits) is measured all the same: it is what the others stand beside.
+Result<RetrievalResult> retrieveRun(const JobContext& context, const Config& config, const RetrieveSpec& spec,
+                                    const std::function<void(const RetrievalResult&)>& onPartial = {});
 Result<BenchResult> benchRun(const JobContext& context, const Config& config, const BenchSpec& spec);
 // Of AttributeSpec::resume, instead of a run: the latest unfinished one of the question; none is an error, or not.
 inline constexpr qint64 kResumeLatest = -1, kResumeIfAny = -2;

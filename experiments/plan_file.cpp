@@ -78,6 +78,19 @@ class Reader {
     }
     return out;
   }
+  std::vector<double> reals(const char* key, const std::vector<double>& fallback, double minimum, double maximum) {
+    const QJsonValue value = take(key);
+    if (value.isUndefined()) return fallback;
+    std::vector<double> out;
+    const QJsonArray list = value.isArray() ? value.toArray() : QJsonArray{value};
+    for (const QJsonValue& item : list) {
+      const double number = item.toDouble(NAN);
+      if (!(number >= minimum && number <= maximum)) fail(QStringLiteral("%1 holds something that is not a number from %2 to %3.").arg(at(key)).arg(minimum).arg(maximum));
+      out.push_back(number);
+    }
+    if (out.empty()) fail(at(key) + QStringLiteral(" is empty."));
+    return out;
+  }
   QJsonObject object(const char* key) {
     const QJsonValue value = take(key);
     if (!value.isUndefined() && !value.isObject()) fail(at(key) + QStringLiteral(" is not an object."));
@@ -154,6 +167,23 @@ SamplerSettings sampler(Reader& r) {
   return s;
 }
 
+RetrieveSpec readRetrieve(Reader& r, const QString& folder) {
+  RetrieveSpec s;
+  s.textPath = resolved(r.text("text"), folder);
+  s.dataPath = resolved(r.text("data"), folder);
+  if (!s.textPath.isEmpty() && !s.dataPath.isEmpty()) r.fail(r.at("text") + QStringLiteral(" and ") + r.at("data") + QStringLiteral(" are both there: questions of a file have their own texts."));
+  s.limit = r.integer("limit", s.limit, 1, 100000);
+  s.tasks.task = r.choice<RetrievalTask>("task", {{"needle", RetrievalTask::needle}, {"passkey", RetrievalTask::passkey}, {"pairs", RetrievalTask::pairs}});
+  s.tasks.lengths = r.integers("lengths", s.tasks.lengths);
+  if (s.tasks.lengths.empty()) r.fail(r.at("lengths") + QStringLiteral(" is empty."));
+  s.tasks.depths = r.reals("depths", s.tasks.depths, 0, 1);
+  s.tasks.trials = r.integer("trials", s.tasks.trials, 1, 1000);
+  s.tasks.seed = static_cast<uint64_t>(r.integer("seed", 0, 0, INT32_MAX));
+  s.queryAware = r.boolean("query_aware", false);
+  s.againstBaseline = r.choice<bool>("against", {{"baseline", true}, {"none", false}});
+  return s;
+}
+
 Experiment readExperiment(Reader& r, const QString& folder) {
   const QString kind = r.text("kind");
   if (kind == QLatin1String("generate")) {
@@ -210,7 +240,8 @@ Experiment readExperiment(Reader& r, const QString& folder) {
     s.attribot.keepSentences = r.integer("keep_sentences", s.attribot.keepSentences, 1, 100000);
     return s;
   }
-  if (kind != QLatin1String("bench")) r.fail(r.at("kind") + QStringLiteral(" is none of generate, evaluate, bench, attribute."));
+  if (kind == QLatin1String("retrieve")) return readRetrieve(r, folder);
+  if (kind != QLatin1String("bench")) r.fail(r.at("kind") + QStringLiteral(" is none of generate, evaluate, bench, attribute, retrieve."));
   BenchSpec s;
   s.prompt = r.integers("p", {512});
   s.generate = r.integers("n", {128});
@@ -310,6 +341,12 @@ QByteArray PlanFile::toJson() const {
       .toJson(QJsonDocument::Compact);
 }
 
+QString experimentKind(const Experiment& experiment) {
+  constexpr const char* names[] = {"generate", "evaluate", "bench", "attribute", "retrieve"};  // in the order of Experiment
+  static_assert(std::size(names) == std::variant_size_v<Experiment>);
+  return QLatin1String(names[experiment.index()]);
+}
+
 QByteArray experimentJson(const Experiment& experiment) {
   QJsonObject o;
   const auto array = [](const std::vector<int>& values) {
@@ -328,6 +365,21 @@ QByteArray experimentJson(const Experiment& experiment) {
   } else if (const auto* b = std::get_if<BenchSpec>(&experiment)) {
     o = {{"kind", "bench"}, {"p", array(b->prompt)}, {"n", array(b->generate)}, {"depth", array(b->depth)}, {"r", b->repetitions}};
     if (!b->textPath.isEmpty()) o["text"] = b->textPath;
+  } else if (const auto* found = std::get_if<RetrieveSpec>(&experiment)) {
+    o = {{"kind", "retrieve"}, {"query_aware", found->queryAware}, {"against", QLatin1String(found->againstBaseline ? "baseline" : "none")}};
+    if (!found->dataPath.isEmpty()) {
+      o["data"] = found->dataPath;
+      o["limit"] = found->limit;
+    } else {
+      o["task"] = QString::fromUtf8(retrievalTaskName(found->tasks.task));
+      o["lengths"] = array(found->tasks.lengths);
+      QJsonArray depths;
+      for (const double depth : found->tasks.depths) depths.append(depth);
+      o["depths"] = depths;
+      o["trials"] = found->tasks.trials;
+      o["seed"] = static_cast<qint64>(found->tasks.seed);
+      if (!found->textPath.isEmpty()) o["text"] = found->textPath;
+    }
   } else if (const auto* a = std::get_if<AttributeSpec>(&experiment)) {
     o = {{"kind", "attribute"}, {"method", a->method}, {"unit", QString::fromStdString(std::string(sourceUnitName(a->unit)))}, {"n", a->responseTokens}, {"samples", a->samples},
          {"tricks", QString::fromStdString(tricksText(a->attribot))}, {"keep_paragraphs", a->attribot.keepParagraphs}, {"keep_sources", a->attribot.keepSources}};

@@ -11,6 +11,7 @@
 #include "engine/attribute/attribute.h"
 #include "engine/core/result.h"
 #include "engine/evaluate/perplexity.h"
+#include "engine/evaluate/retrieval_tasks.h"
 #include "engine/knobs/knobs.h"
 #include "engine/run/sampler.h"
 
@@ -30,6 +31,15 @@ struct EvaluateSpec {
   std::optional<bool> stepwise;
   bool againstBaseline = true;   // KL divergence against every knob at its default
   QString againstModel;          // or against another model with the same vocabulary
+};
+struct RetrieveSpec {
+  RetrievalTasks tasks;          // its haystack is filled in from:
+  QString textPath;              // file; or textInline; neither = the built-in sample
+  QString textInline;
+  QString dataPath;              // instead of a task: a JSONL of questions with their answers, as in AttributeSpec
+  int limit = 20;                // of those
+  bool queryAware = false;
+  bool againstBaseline = true;   // the same questions with every knob at its default
 };
 struct BenchSpec {
   std::vector<int> prompt = {512}, generate = {128}, depth = {0};
@@ -58,7 +68,8 @@ struct AttributeSpec {
   std::optional<qint64> resume; // a run of this session that was stopped: what it has computed is not done again (jobs.h)
 };
 
-using Experiment = std::variant<GenerateSpec, EvaluateSpec, BenchSpec, AttributeSpec>;
+using Experiment = std::variant<GenerateSpec, EvaluateSpec, BenchSpec, AttributeSpec, RetrieveSpec>;
+QString experimentKind(const Experiment& experiment);    // generate, evaluate ...
 QByteArray experimentJson(const Experiment& experiment);  // as it stands in a plan
 
 struct PlanFile {

@@ -126,9 +126,8 @@ class PlanRun {
       if (const auto kept = file_->flush(); !kept) return fromStorage(kept.error());
     if (!onPoint_) return Done{};
     const PlanFile::Point& own = points_[static_cast<size_t>(point.ordinal)];
-    constexpr const char* kinds[] = {"generate", "evaluate", "bench", "attribute"};  // in the order of Experiment
     onPoint_({point.ordinal, static_cast<int>(points_.size()), QString::fromStdString(own.config.canonical()),
-              QLatin1String(kinds[plan_.experiments[static_cast<size_t>(own.experiment)].index()]), state, note});
+              experimentKind(plan_.experiments[static_cast<size_t>(own.experiment)]), state, note});
     return Done{};
   }
 
@@ -177,6 +176,7 @@ class PlanRun {
     const auto status = [](const auto& result) { return result ? Status(Done{}) : Status(result.error()); };
     if (const auto* evaluate = std::get_if<EvaluateSpec>(&experiment)) return status(evaluateRun(context, point.config, *evaluate));
     if (const auto* bench = std::get_if<BenchSpec>(&experiment)) return status(benchRun(context, point.config, *bench));
+    if (const auto* retrieve = std::get_if<RetrieveSpec>(&experiment)) return status(retrieveRun(context, point.config, *retrieve));
     if (const auto* spec = std::get_if<AttributeSpec>(&experiment)) {
       AttributeSpec attributed = *spec;
       if (resume_) attributed.resume = kResumeIfAny;  // what a run that was cut off computed need not be done again
@@ -233,6 +233,11 @@ Status checkFiles(const PlanFile& plan) {
       const bool set = !attribute->dataPath.isEmpty();
       path = set ? attribute->dataPath : attribute->contextPath;
       key = set ? "data" : "context";
+    }
+    if (const auto* retrieve = std::get_if<RetrieveSpec>(&experiment)) {
+      const bool set = !retrieve->dataPath.isEmpty();
+      path = set ? retrieve->dataPath : retrieve->textPath;
+      key = set ? "data" : "text";
     }
     if (path.isEmpty() || (QFileInfo(path).isFile() && QFileInfo(path).isReadable())) continue;
     return Error{ErrorCode::badInput, "the plan's experiments[" + std::to_string(i) + "]." + key + " names " + path.toStdString() + ", which is not a file that can be read.",

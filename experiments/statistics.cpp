@@ -144,6 +144,13 @@ Verdict verdictOf(double baseline, const Shift& shift, double smallestShare) {
   return shift.value < 0 ? Verdict::better : Verdict::worse;
 }
 
+Interval shareInterval(int64_t hits, int64_t n) {
+  const double z = 1.96, count = static_cast<double>(n), share = static_cast<double>(hits) / count;
+  const double middle = (share + z * z / (2 * count)) / (1 + z * z / count);
+  const double half = z * std::sqrt(share * (1 - share) / count + z * z / (4 * count * count)) / (1 + z * z / count);
+  return {std::max(0.0, middle - half), std::min(1.0, middle + half)};
+}
+
 PerplexityEstimate perplexityOf(double nllSum, double nllSquaredSum, int64_t count) {
   if (count <= 0) return {nan, nan, 0};
   const double n = static_cast<double>(count), mean = nllSum / n;

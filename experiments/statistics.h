@@ -47,6 +47,9 @@ enum class Verdict { notComparable, withinNoise, better, worse };
 // Lower is better. Within noise: the interval holds 0 or the change is below the smallest that matters (a share of the baseline).
 Verdict verdictOf(double baseline, const Shift& shift, double smallestShare = 0.01);
 
+// 95 % interval of a share by Wilson's score, which keeps to 0..1 and holds for few trials. n > 0.
+Interval shareInterval(int64_t hits, int64_t n);
+
 // Perplexity from sums: exponentiated once, at the end. half = 1.96 standard errors, by the delta method (0 for fewer than 2 predictions).
 struct PerplexityEstimate {
   double value = 0, stderror = 0;

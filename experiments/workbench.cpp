@@ -221,6 +221,17 @@ void Workbench::evaluate(const EvaluateSpec& spec) {
   });
 }
 
+void Workbench::retrieve(const RetrieveSpec& spec) {
+  impl_->startJob(JobState::Kind::retrieve, tr("Asking for facts"), [this, d = impl_.get(), spec, config = impl_->requested](const Progress& progress) -> Status {
+    const auto result = retrieveRun(d->jobContext(progress), config, spec, [this, d](const RetrievalResult& partial) {
+      d->onGui([this, partial] { Q_EMIT retrieveProgress(partial); });
+    });
+    if (!result) return result.error();
+    d->onGui([this, r = *result] { Q_EMIT retrieveFinished(r); });
+    return Done{};
+  });
+}
+
 void Workbench::bench(const BenchSpec& spec) {
   impl_->startJob(JobState::Kind::bench, tr("Measuring speed"), [this, d = impl_.get(), spec, config = impl_->requested](const Progress& progress) -> Status {
     const auto result = benchRun(d->jobContext(progress), config, spec);

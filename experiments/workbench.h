@@ -11,6 +11,7 @@
 #include "engine/attribute/attribute.h"
 #include "engine/evaluate/bench.h"
 #include "engine/evaluate/perplexity.h"
+#include "engine/evaluate/retrieval.h"
 #include "engine/run/cache_map.h"
 #include "engine/weights/export.h"
 #include "engine/weights/report.h"
@@ -68,6 +69,7 @@ class Workbench : public QObject {
   // ---- jobs ----
   void generate(const GenerateRequest& request);
   void evaluate(const EvaluateSpec& spec);
+  void retrieve(const RetrieveSpec& spec);
   void bench(const BenchSpec& spec);
   void attribute(const AttributeSpec& spec);               // a part of the same response: attributeSpan(), at once
   void attributeDifference(const AttributionDifferenceSpec& spec);
@@ -94,6 +96,8 @@ class Workbench : public QObject {
   void qualityChanged(const winnow::QualityPoint& point);
   void evaluateProgress(const winnow::PerplexityResult& partial);
   void evaluateFinished(const winnow::PerplexityResult& result);
+  void retrieveProgress(const winnow::RetrievalResult& partial);
+  void retrieveFinished(const winnow::RetrievalResult& result);
   void benchFinished(const winnow::BenchResult& result);
   void attributionChanged(const winnow::AttributeResult& result);      // partial and final (complete)
   void attributionSideChanged(const winnow::AttributeResult& side, bool second);  // of a difference, partial and final

@@ -108,18 +108,26 @@ Result<double> Arguments::real(const std::string& name, double fallback, double 
   return value;
 }
 
-Result<std::vector<int>> Arguments::integers(const std::string& name, std::vector<int> fallback, int minimum, int maximum) const {
+template <class Number>
+Result<std::vector<Number>> Arguments::numbers(const std::string& name, std::vector<Number> fallback, Number minimum, Number maximum, const std::string& expected) const {
   if (!has(name)) return fallback;
-  std::vector<int> out;
+  std::vector<Number> out;
   std::istringstream parts(text(name));
   for (std::string part; std::getline(parts, part, ',');) {
-    int value = 0;
-    if (!parseNumber(part, value) || value < minimum || value > maximum)
-      return usageError(name + " " + text(name) + ": expected whole numbers from " + std::to_string(minimum) + " to " + std::to_string(maximum) + ", separated by commas.");
+    Number value = 0;
+    if (!parseNumber(part, value) || !(value >= minimum && value <= maximum)) return usageError(name + " " + text(name) + ": expected " + expected + ", separated by commas.");
     out.push_back(value);
   }
   if (out.empty()) return usageError(name + " needs at least one number.");
   return out;
+}
+
+Result<std::vector<int>> Arguments::integers(const std::string& name, std::vector<int> fallback, int minimum, int maximum) const {
+  return numbers(name, std::move(fallback), minimum, maximum, "whole numbers from " + std::to_string(minimum) + " to " + std::to_string(maximum));
+}
+
+Result<std::vector<double>> Arguments::reals(const std::string& name, std::vector<double> fallback, double minimum, double maximum) const {
+  return numbers(name, std::move(fallback), minimum, maximum, "numbers " + range(minimum, maximum));
 }
 
 std::string usageText(const Usage& usage) {

@@ -36,8 +36,13 @@ class Arguments {
   Result<int64_t> integer(const std::string& name, int64_t fallback, int64_t minimum, int64_t maximum) const;
   Result<double> real(const std::string& name, double fallback, double minimum, double maximum) const;
   Result<std::vector<int>> integers(const std::string& name, std::vector<int> fallback, int minimum, int maximum) const;  // "1,4"
+  Result<std::vector<double>> reals(const std::string& name, std::vector<double> fallback, double minimum, double maximum) const;  // "0,0.5"
+
 
  private:
+  template <class Number>
+  Result<std::vector<Number>> numbers(const std::string& name, std::vector<Number> fallback, Number minimum, Number maximum, const std::string& expected) const;
+
   std::vector<std::string> positional_;
   std::map<std::string, std::vector<std::string>> values_;
 };

@@ -81,6 +81,7 @@ int runRun(const Invocation&);
 int runSessions(const Invocation&);
 int runExport(const Invocation&);
 int runExportModel(const Invocation&);
+int runRetrieve(const Invocation&);
 int runSimilarity(const Invocation&);
 int runSynthesize(const Invocation&);
 

@@ -39,6 +39,7 @@ class KnobPanel;
 class LiveView;
 class PlanDialog;
 class PromptPanel;
+class RetrievalDialog;
 class RunsView;
 class SimilarityDialog;
 class StartPage;
@@ -168,6 +169,7 @@ class MainWindow : public QMainWindow {
   QToolBar* bar_ = nullptr;
   std::vector<QDockWidget*> docks_;
   QPointer<EvaluateDialog> evaluate_;
+  QPointer<RetrievalDialog> retrieval_;
   QPointer<BenchDialog> bench_;
   QPointer<SimilarityDialog> similarity_;
   QPointer<AttentionDialog> attention_;

@@ -19,6 +19,7 @@
 #include "app/gui/command_palette.h"
 #include "app/gui/main_window.h"
 #include "app/gui/measure_dialog.h"
+#include "app/gui/retrieval_dialog.h"
 #include "panels/attribution/attribution_view.h"
 #include "panels/knobs/knob_panel.h"
 #include "panels/live/live_view.h"
@@ -105,6 +106,13 @@ void MainWindow::buildRunActions() {
                   evaluate_->show();
                   evaluate_->raise();
                   evaluate_->activateWindow();
+                });
+  actions_->add({QStringLiteral("run.retrieval"), tr("Retr&ieval…"), menu, {}, tr("Whether facts in a context are still found")},
+                [this] {
+                  if (!retrieval_) retrieval_ = new RetrievalDialog(workbench_, themes_, this);
+                  retrieval_->show();
+                  retrieval_->raise();
+                  retrieval_->activateWindow();
                 });
   actions_->add({QStringLiteral("run.bench"), tr("&Bench…"), menu, QKeySequence(Qt::Key_F8),
                  tr("Speed of prompt processing and generation"), QStringLiteral("bench")},
@@ -268,6 +276,7 @@ void MainWindow::updateActions() {
   enable("run.generate", model && !busy && !start);
   enable("run.stop", busy);
   enable("run.evaluate", model && !start);
+  enable("run.retrieval", model && !start);
   enable("run.bench", model && !start);
   enable("run.plan", !start);
   enable("run.rebuild", model && workbench_->cacheMixed() && !busy);

@@ -151,6 +151,12 @@ void MeasureDialog::addRow(const QStringList& cells, const QString& tip) {
   results_->scrollToBottom();
 }
 
+void MeasureDialog::addOrReplaceRow(const QStringList& cells, const QString& tip, bool final) {
+  if (rowOpen_) setLastRow(cells, tip);
+  else addRow(cells, tip);
+  if (final) rowOpen_ = false;
+}
+
 void MeasureDialog::setLastRow(const QStringList& cells, const QString& tip) {
   const int row = results_->rowCount() - 1;
   for (int column = 0; column < cells.size(); ++column) {
@@ -271,9 +277,7 @@ void EvaluateDialog::showResult(const PerplexityResult& result, bool final) {
   if (based)
     tip += tr("; KL divergence median %1, 99 % %2, largest %3")
                .arg(format.nats(result.kld->median), format.nats(result.kld->p99), format.nats(result.kld->max));
-  if (rowOpen_) setLastRow(cells, tip);
-  else addRow(cells, tip);
-  if (final) rowOpen_ = false;
+  addOrReplaceRow(cells, tip, final);
 }
 
 // ---- bench --------------------------------------------------------------------------------------------------------------

@@ -28,13 +28,15 @@ class MeasureDialog : public QDialog {
  protected:
   virtual void start() = 0;
   void addRow(const QStringList& cells, const QString& tip);
-  void setLastRow(const QStringList& cells, const QString& tip);  // replaces the row of the running measurement
+  // The row of the running measurement, which is complete with `final`.
+  void addOrReplaceRow(const QStringList& cells, const QString& tip, bool final);
   QString configuration_;  // what the running measurement measures
   QFormLayout* form_ = nullptr;
   Workbench* workbench_;
   bool rowOpen_ = false;   // a row of the running measurement is there
 
  private:
+  void setLastRow(const QStringList& cells, const QString& tip);
   void follow(const JobState& job);
   QString configurationText() const;
   JobState::Kind kind_;

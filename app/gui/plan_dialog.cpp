@@ -19,16 +19,6 @@
 #include "panels/text/wording.h"
 
 namespace winnow {
-namespace {
-
-QString kindOf(const Experiment& experiment) {
-  static const char* const names[] = {QT_TRANSLATE_NOOP("PlanModel", "generate"), QT_TRANSLATE_NOOP("PlanModel", "evaluate"),
-                                      QT_TRANSLATE_NOOP("PlanModel", "bench"), QT_TRANSLATE_NOOP("PlanModel", "attribute")};
-  return PlanModel::tr(names[experiment.index()]);
-}
-
-}  // namespace
-
 void PlanModel::setPlan(const PlanFile& plan, const std::optional<ModelConfig>& model) {
   beginResetModel();
   points_ = plan.points();
@@ -39,7 +29,7 @@ void PlanModel::setPlan(const PlanFile& plan, const std::optional<ModelConfig>& 
       refusals_[i] = QString::fromStdString(effective.adjustments.front().knob + ": " + effective.adjustments.front().reason);
   }
   experiments_.clear();
-  for (const Experiment& each : plan.experiments) experiments_.push_back(kindOf(each));
+  for (const Experiment& each : plan.experiments) experiments_.push_back(experimentKind(each));
   states_.clear();
   endResetModel();
 }

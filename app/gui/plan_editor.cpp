@@ -188,7 +188,7 @@ QWidget* PlanEditor::buildExperiments() {
   buildMeasurements(grid);
   buildTexts(grid);
   grid->setColumnStretch(3, 1);
-  grid->setRowStretch(7, 1);
+  grid->setRowStretch(8, 1);
   return right;
 }
 
@@ -203,6 +203,10 @@ void PlanEditor::buildMeasurements(QGridLayout* grid) {
   benchRepetitions_ = number(grid, 3, 3, tr("times"), QStringLiteral("plan.benchRepetitions"), 1, 1000, 5);
   generate_ = kind(grid, 4, tr("Generate"), QStringLiteral("plan.generate"), false);
   generate_->setToolTip(tr("From the prompt of the window"));
+  retrieve_ = kind(grid, 7, tr("Retrieve"), QStringLiteral("plan.retrieve"), false);
+  retrieve_->setToolTip(tr("Sentences hidden at five depths of the sample text"));
+  retrieveLength_ = number(grid, 7, 1, tr("context"), QStringLiteral("plan.retrieveLength"), 32, 1048576, 256);
+  retrieveTrials_ = number(grid, 7, 2, tr("trials"), QStringLiteral("plan.retrieveTrials"), 1, 1000, 3);
   tokens_ = number(grid, 4, 1, tr("tokens"), QStringLiteral("plan.tokens"), 1, 1000000, 64);
 }
 
@@ -242,8 +246,9 @@ void PlanEditor::buildTexts(QGridLayout* grid) {
     for (QWidget* each : std::initializer_list<QWidget*>{context_, chunks_, text_}) each->setEnabled(evaluate_->isChecked());
     for (QSpinBox* each : {benchPrompt_, benchTokens_, benchRepetitions_}) each->setEnabled(bench_->isChecked());
     tokens_->setEnabled(generate_->isChecked());
+    for (QSpinBox* each : {retrieveLength_, retrieveTrials_}) each->setEnabled(retrieve_->isChecked());
   };
-  for (QCheckBox* each : {evaluate_, bench_, generate_, attribute_}) connect(each, &QCheckBox::toggled, this, fit);
+  for (QCheckBox* each : {evaluate_, bench_, generate_, attribute_, retrieve_}) connect(each, &QCheckBox::toggled, this, fit);
   fit();
 }
 
@@ -272,6 +277,7 @@ void PlanEditor::setModel(const std::optional<ModelInfo>& model) {
     benchPrompt_->setValue(std::min(benchPrompt_->value(), context / 2));
     benchTokens_->setValue(std::min(benchTokens_->value(), context / 4));
     tokens_->setValue(std::min(tokens_->value(), context / 2));
+    retrieveLength_->setValue(std::min(retrieveLength_->value(), context / 2));
   }
   Q_EMIT changed();
 }
@@ -308,6 +314,12 @@ std::vector<Experiment> PlanEditor::experiments() const {
     AttributeSpec spec;
     spec.contextPath = attributeText_->text();
     spec.question = question_->text();
+    out.emplace_back(spec);
+  }
+  if (retrieve_->isChecked()) {
+    RetrieveSpec spec;
+    spec.tasks.lengths = {retrieveLength_->value()};
+    spec.tasks.trials = retrieveTrials_->value();
     out.emplace_back(spec);
   }
   return out;

@@ -55,9 +55,9 @@ class PlanEditor : public QWidget {
   QLabel* baseText_ = nullptr;
   QLineEdit* name_ = nullptr;
   QSpinBox* repeats_ = nullptr;
-  QCheckBox *evaluate_ = nullptr, *bench_ = nullptr, *generate_ = nullptr, *attribute_ = nullptr;
+  QCheckBox *evaluate_ = nullptr, *bench_ = nullptr, *generate_ = nullptr, *attribute_ = nullptr, *retrieve_ = nullptr;
   QSpinBox *context_ = nullptr, *chunks_ = nullptr, *benchPrompt_ = nullptr, *benchTokens_ = nullptr, *benchRepetitions_ = nullptr,
-           *tokens_ = nullptr;
+           *tokens_ = nullptr, *retrieveLength_ = nullptr, *retrieveTrials_ = nullptr;
   QLineEdit *text_ = nullptr, *attributeText_ = nullptr, *question_ = nullptr;
 };
 

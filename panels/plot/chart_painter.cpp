@@ -4,6 +4,7 @@
 #include <QFontInfo>
 #include <algorithm>
 #include <cmath>
+#include <span>
 
 #include "engine/core/check.h"
 #include "panels/plot/chart_panels.h"
@@ -20,14 +21,30 @@ QFont present(QFont font) {
   return font;
 }
 
-bool sharesNames(const Chart& chart) {
-  return chart.panels.size() > 1 && std::all_of(chart.panels.begin(), chart.panels.end(), [&](const Chart::Panel& p) {
-           return p.kind == Chart::Kind::bars && p.x.categories == chart.panels.front().x.categories;
-         });
+// Panels beside each other: those that begin with bars, and small maps in twos. The others have a row each.
+using Band = std::span<const Chart::Panel>;
+
+bool isSmallMap(const Chart::Panel& panel) {
+  return panel.kind == Chart::Kind::heatmap && panel.cells.size() <= 16 && std::ranges::all_of(panel.cells, [](const auto& row) { return row.size() <= 12; });
 }
 
-bool sideBySide(const Chart& chart) {
-  return !chart.panels.empty() && chart.panels.front().kind == Chart::Kind::bars;
+std::vector<Band> bandsOf(const Chart& chart) {
+  std::vector<Band> bands;
+  for (Band left(chart.panels); !left.empty(); left = left.subspan(bands.back().size())) {
+    size_t count = 1;
+    if (bands.empty() && left.front().kind == Chart::Kind::bars)
+      count = static_cast<size_t>(std::ranges::find(left, Chart::Kind::heatmap, &Chart::Panel::kind) - left.begin());
+    else if (left.size() > 1 && isSmallMap(left[0]) && isSmallMap(left[1]))
+      count = 2;
+    bands.push_back(left.first(count));
+  }
+  return bands;
+}
+
+bool sharesNames(Band panels) {
+  return panels.size() > 1 && std::ranges::all_of(panels, [&](const Chart::Panel& p) {
+           return p.kind == Chart::Kind::bars && p.x.categories == panels.front().x.categories;
+         });
 }
 
 double heightOf(const Chart::Panel& panel) {
@@ -43,6 +60,13 @@ double heightOf(const Chart::Panel& panel) {
     }
     default: return 340;
   }
+}
+
+double heightOf(Band panels) {
+  double height = 0;
+  for (const Chart::Panel& panel : panels) height = std::max(height, heightOf(panel));
+  if (panels.front().kind == Chart::Kind::bars) height += 26 * static_cast<double>(std::ranges::count_if(panels, hasLegend));
+  return height;
 }
 
 struct Page {
@@ -63,45 +87,58 @@ double paintText(const Page& page, const QRectF& at, const QFont& font, const QC
   return height;
 }
 
+void paintBeginningWithBars(const Page& page, const QRectF& area, Band panels, PanelLook look) {
+  const size_t n = panels.size();
+  const bool shared = sharesNames(panels);
+  double names = 0;
+  size_t columns = 0;
+  for (const Chart::Panel& p : panels) {
+    if (p.kind != Chart::Kind::bars || (shared && columns > 0)) continue;
+    ++columns;
+    names = std::max(names, nameColumnWidth(p, page.small, area.width() * (n == 1 ? 0.4 : 0.24)));
+  }
+  const double width = (area.width() - names * static_cast<double>(columns) - gap * static_cast<double>(n - 1)) / static_cast<double>(n);
+  double x = area.left(), top = area.top();
+  // One row of legends above all: the bars of a run stay on one line.
+  look.legend = n == 1;
+  for (const Chart::Panel& p : panels)
+    if (!look.legend && hasLegend(p))
+      top = paintLegend(page.painter, QRectF(area.left(), top, area.width(), area.height()), p, look, p.title.isEmpty() ? QString() : p.title + QLatin1Char(':'));
+  for (size_t i = 0; i < n; ++i) {
+    look.names = panels[i].kind == Chart::Kind::bars && !(shared && i > 0);
+    look.namesWidth = look.names ? names : 0;
+    const double w = std::floor(width + look.namesWidth);
+    paintPanel(page.painter, QRectF(x, top, w, area.bottom() - top), panels[i], look);
+    x += w + gap;
+  }
+}
+
+void paintBand(const Page& page, const QRectF& area, Band panels, PanelLook look) {
+  const double width = std::floor((area.width() - gap * static_cast<double>(panels.size() - 1)) / static_cast<double>(panels.size()));
+  double x = area.left();
+  for (const Chart::Panel& p : panels) {
+    look.namesWidth = p.kind == Chart::Kind::bars ? nameColumnWidth(p, page.small, area.width() * 0.4) : 0;
+    paintPanel(page.painter, QRectF(x, area.top(), width, area.height()), p, look);
+    x += width + gap;
+  }
+}
+
 void paintPanels(const Page& page, const QRectF& area, const Chart& chart) {
   PanelLook look{page.style, page.font, page.small, page.heading, true, 0, true};
   if (chart.panels.size() == 1 && chart.panels.front().kind != Chart::Kind::attribution && chart.panels.front().kind != Chart::Kind::text)
     look.title = !chart.panels.front().title.isEmpty();
-  const size_t n = chart.panels.size();
-  if (sideBySide(chart)) {
-    const bool shared = sharesNames(chart);
-    double names = 0;
-    size_t columns = 0;
-    for (const Chart::Panel& p : chart.panels) {
-      if (p.kind != Chart::Kind::bars || (shared && columns > 0)) continue;
-      ++columns;
-      names = std::max(names, nameColumnWidth(p, page.small, area.width() * (n == 1 ? 0.4 : 0.24)));
-    }
-    const double width = (area.width() - names * static_cast<double>(columns) - gap * static_cast<double>(n - 1)) / static_cast<double>(n);
-    double x = area.left(), top = area.top();
-    // One row of legends above all: the bars of a run stay on one line.
-    look.legend = n == 1;
-    for (const Chart::Panel& p : chart.panels)
-      if (!look.legend && hasLegend(p))
-        top = paintLegend(page.painter, QRectF(area.left(), top, area.width(), area.height()), p, look, p.title.isEmpty() ? QString() : p.title + QLatin1Char(':'));
-    for (size_t i = 0; i < n; ++i) {
-      const bool bars = chart.panels[i].kind == Chart::Kind::bars;
-      look.names = bars && !(shared && i > 0);
-      look.namesWidth = look.names ? names : 0;
-      const double w = std::floor(width + look.namesWidth);
-      paintPanel(page.painter, QRectF(x, top, w, area.bottom() - top), chart.panels[i], look);
-      x += w + gap;
-    }
-    return;
-  }
+  const std::vector<Band> bands = bandsOf(chart);
   double wanted = 0;
-  for (const Chart::Panel& p : chart.panels) wanted += heightOf(p);
-  const double available = area.height() - gap * static_cast<double>(n - 1);
+  for (const Band& band : bands) wanted += heightOf(band);
+  const double available = area.height() - gap * static_cast<double>(bands.size() - 1);
   double y = area.top();
-  for (const Chart::Panel& p : chart.panels) {
-    look.namesWidth = p.kind == Chart::Kind::bars ? nameColumnWidth(p, page.small, area.width() * 0.4) : 0;
-    const double h = std::floor(available * heightOf(p) / wanted);
-    paintPanel(page.painter, QRectF(area.left(), y, area.width(), h), p, look);
+  for (const Band& band : bands) {
+    const double h = std::floor(available * heightOf(band) / wanted);
+    const QRectF row(area.left(), y, area.width(), h);
+    if (&band == &bands.front() && band.front().kind == Chart::Kind::bars)
+      paintBeginningWithBars(page, row, band, look);
+    else
+      paintBand(page, row, band, look);
     y += h + gap;
   }
 }
@@ -140,9 +177,9 @@ void paintChart(QPaintDevice* device, const QSizeF& size, const Chart& chart, co
 }
 
 QSizeF suitableSize(const Chart& chart, double width) {
-  double height = 0;
-  for (const Chart::Panel& p : chart.panels) height = sideBySide(chart) ? std::max(height, heightOf(p)) : height + heightOf(p) + gap;
-  if (sideBySide(chart)) height += 26 * static_cast<double>(std::count_if(chart.panels.begin(), chart.panels.end(), hasLegend));
+  const std::vector<Band> bands = bandsOf(chart);
+  double height = -gap;
+  for (const Band& band : bands) height += heightOf(band) + gap;
   return {width, std::clamp(height + 110, 320.0, 1400.0)};
 }
 

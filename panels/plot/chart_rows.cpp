@@ -97,7 +97,7 @@ struct HeatScale {
   float largest = 0;
   bool bothSides = false;
 
-  explicit HeatScale(const Chart::Panel& panel) {
+  explicit HeatScale(const Chart::Panel& panel) : largest(panel.largest) {
     for (const auto& row : panel.cells)
       for (const float v : row) {
         if (!std::isfinite(v)) continue;

@@ -22,7 +22,7 @@ class CliTest : public QObject {
   void helpAndVersion() {
     const Answer help = run({"--help"});
     QCOMPARE(help.code, 0);
-    for (const char* command : {"doctor", "knobs", "info", "plan", "tokenize", "generate", "perplexity", "similarity", "bench", "attribute", "run", "sessions", "export", "export-model", "synthesize"}) {
+    for (const char* command : {"doctor", "knobs", "info", "plan", "tokenize", "generate", "perplexity", "retrieve", "similarity", "bench", "attribute", "run", "sessions", "export", "export-model", "synthesize"}) {
       QVERIFY2(help.out.contains(command), command);
       const Answer own = run({command, "--help"});
       QCOMPARE(own.code, 0);
@@ -268,6 +268,24 @@ class CliTest : public QObject {
     QVERIFY(refused({"sessions", folder.filePath("none.winnow")}, 3, "none.winnow"));
   }
 
+  void retrieve() {
+    const QStringList asked{"retrieve", "starter", "--lengths", "96,160", "--depths", "0,1", "--trials", "2"};
+    const QJsonObject whole = runJson(asked).json(), window = runJson(asked + QStringList{"--set", "kv.policy=streaming", "--set", "kv.budget=48", "--against", "baseline"}).json();
+    QCOMPARE(whole["questions"].toInt(), 8);
+    QCOMPARE(whole["items"].toArray().size(), 8);
+    QVERIFY(window["protocol"].toString().contains("needle lengths=96,160 depths=0,1 trials=2") && window["protocol"].toString().endsWith("before the question"));
+    QVERIFY(window["answer_nll"].toDouble() > whole["answer_nll"].toDouble());
+    for (const QJsonValue& item : window["items"].toArray()) QVERIFY(item.toObject()["base_nll"].toDouble() > 0 && item.toObject()["answer_tokens"].toInt() > 0);
+    const QByteArray table = run(asked + QStringList{"--query-aware"}).out;
+    for (const char* part : {"Depth: found", "nat/token", "96 tokens", "160 tokens", "0 %", "100 %", "of 8", "query-aware"}) QVERIFY2(table.contains(part), table.constData());
+    const QString stories = QStringLiteral(WINNOW_TESTS_DIR "/../resources/stories/stories.jsonl");
+    const QJsonObject given = runJson({"retrieve", "starter", "--data", stories, "--limit", "3"}).json();
+    QCOMPARE(given["questions"].toInt(), 3);
+    QVERIFY(given["items"].toArray()[0].toObject()["depth"].isNull());
+    QVERIFY(refused({"retrieve", "starter", "--data", stories, "--task", "pairs"}, 2, "exclude each other"));
+    QVERIFY(refused({"retrieve", "starter", "--lengths", "10"}, 2, "no room"));
+  }
+
   void similarity() {
     const QStringList asked{"similarity", "starter", "--text", QStringLiteral(WINNOW_TESTS_DIR "/../resources/texts/sample.txt"), "--tokens", "300", "--threshold", "0", "--most", "2"};
     const QJsonObject found = runJson(asked).json();
@@ -337,6 +355,10 @@ class CliTest : public QObject {
     row({"similarity", stories()}, "--text");
     row({"similarity", stories(), "--text", text, "--of", "columns"}, "no-sink");
     row({"similarity", stories(), "--text", text, "--most", "1"}, "--most");
+    row({"retrieve", stories(), "--task", "hay"}, "needle");
+    row({"retrieve", stories(), "--depths", "0,2"}, "--depths");
+    row({"retrieve", stories(), "--lengths", "x"}, "--lengths");
+    row({"retrieve", stories(), "--against", "other"}, "baseline");
     row({"perplexity", stories()}, "--text");
     row({"perplexity", stories(), "--text", text, "--mode", "llamma"}, "llamma");
     row({"perplexity", stories(), "--text", text, "--chunks", "-1"}, "--chunks");

@@ -15,6 +15,7 @@
 #include <QSpinBox>
 #include <QTabWidget>
 #include <QTableView>
+#include <QTableWidget>
 #include <algorithm>
 
 #include "app/gui/action_registry.h"
@@ -24,6 +25,7 @@
 #include "app/gui/main_window.h"
 #include "app/gui/measure_dialog.h"
 #include "app/gui/plan_dialog.h"
+#include "app/gui/retrieval_dialog.h"
 #include "app/gui/similarity_dialog.h"
 #include "panels/attribution/attribution_view.h"
 #include "panels/export/export_dialog.h"
@@ -256,6 +258,26 @@ class ScreensTest : public QObject {
     QTest::keyClick(map, Qt::Key_Right);
     QVERIFY(child<QLabel>(dialog, "attention.said")->text().contains(QStringLiteral("of its attention to")));
     take(QStringLiteral("attention"), dialog);
+    QCOMPARE(winnow::testing::unnamedFocusable(dialog).join(QLatin1Char(10)), QString());
+    dialog->close();
+  }
+
+  void retrieval() {
+    trigger("run.retrieval");
+    auto* dialog = window_->findChild<RetrievalDialog*>();
+    QVERIFY(dialog);
+    child<QLineEdit>(dialog, "retrieval.lengths")->setText(QStringLiteral("64, nine"));
+    child<QAbstractButton>(dialog, "measure.start")->click();
+    QVERIFY(child<QLabel>(dialog, "measure.status")->text().contains(QStringLiteral("nine")));
+    child<QLineEdit>(dialog, "retrieval.lengths")->setText(QStringLiteral("64, 96"));
+    child<QLineEdit>(dialog, "retrieval.depths")->setText(QStringLiteral("0, 50, 100"));
+    child<QSpinBox>(dialog, "retrieval.trials")->setValue(1);
+    child<QAbstractButton>(dialog, "measure.start")->click();
+    auto* table = dialog->results();
+    QVERIFY2(QTest::qWaitFor([&] { return table->rowCount() == 1 && table->item(0, 1)->text().endsWith(QStringLiteral("of 6")) && !workbench_->job().running; }, kLong),
+             qPrintable(child<QLabel>(dialog, "measure.status")->text()));
+    QTest::qWait(100);
+    take(QStringLiteral("retrieval"), dialog);
     QCOMPARE(winnow::testing::unnamedFocusable(dialog).join(QLatin1Char(10)), QString());
     dialog->close();
   }

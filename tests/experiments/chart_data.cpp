@@ -259,6 +259,28 @@ class ChartDataTest : public QObject {
     }
   }
 
+  void retrievalByDepthAndLength() {
+    test::ChartSession session;
+    session.addRetrieval("streaming", 16, 0.5);
+    session.addRetrieval("random", 4, 1);
+    QVERIFY(session.file->flush());
+    const Chart chart = build(session, "retrieval");
+    QCOMPARE(chart.panels.size(), size_t{8});  // two of bars; two maps of the defaults and of each run
+    const ChartSeries& shares = chart.panels[0].series[0];
+    QCOMPARE(chart.panels[0].x.categories, (QStringList{"defaults", "streaming", "random"}));
+    QCOMPARE(shares.y, (std::vector<double>{1, 8.0 / 18, 4.0 / 18}));
+    for (size_t i = 0; i < shares.y.size(); ++i) QVERIFY(shares.low[i] < shares.y[i] && shares.y[i] <= shares.high[i] && shares.high[i] <= 1);
+    QCOMPARE(chart.panels[1].series[0].y[1], (8 * 0.5 + 10 * 12.0) / 72);
+    const Chart::Panel& map = chart.panels[4];
+    QCOMPARE(map.y.categories, (QStringList{"0 %", "50 %", "100 %"}));
+    QCOMPARE(map.x.categories, (QStringList{"128", "256"}));
+    QCOMPARE(map.cells, (std::vector<std::vector<float>>{{0, 0}, {2.0F / 3, 2.0F / 3}, {2.0F / 3, 2.0F / 3}}));
+    QCOMPARE(chart.panels[2].cells[0], (std::vector<float>{1, 1}));
+    QCOMPARE(chart.panels[5].cells, (std::vector<std::vector<float>>{{3, 3}, {13.0F / 12, 13.0F / 12}, {13.0F / 12, 13.0F / 12}}));
+    // An evaluation of that kind is no perplexity.
+    QVERIFY(!buildChart(*session.file, QStringLiteral("perplexity"), {}).ok());
+  }
+
   void whatIsLeftOutIsSaidAndTheBaselineStays() {
     test::ChartSession session;
     for (int i = 0; i < 30; ++i) session.addEvaluate("run " + std::to_string(i), 16, 2 + i * 0.01, 2);

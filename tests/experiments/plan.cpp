@@ -67,11 +67,19 @@ class PlanTest : public QObject {
   void aPlanReadsWhatItWrites() {
     const QByteArray json = planJson(R"("axes":{"prune.ratio":[0.25,0.5]},"experiments":[)" + kEvaluate +
                                      R"(,{"kind":"generate","prompt":"Once","n":5,"temperature":0.5,"seed":9},{"kind":"attribute","context":"/c.txt","question":"Who?","unit":"paragraph"},
-                                        {"kind":"bench","p":[64],"n":[8,16],"depth":[0,32],"r":2}])");
+                                        {"kind":"bench","p":[64],"n":[8,16],"depth":[0,32],"r":2},
+                                        {"kind":"retrieve","task":"pairs","lengths":[64,128],"depths":[0,0.5],"trials":2,"seed":5,"query_aware":true,"against":"none"},
+                                        {"kind":"retrieve","data":"/d.jsonl","limit":3}])");
     const PlanFile plan = planOf(json);
     const PlanFile back = planOf(plan.toJson());
     QCOMPARE(back.toJson(), plan.toJson());
     QCOMPARE(back.points().size(), plan.points().size());
+    const auto& made = std::get<RetrieveSpec>(back.experiments[4]);
+    QVERIFY(made.tasks.task == RetrievalTask::pairs && made.tasks.lengths == (std::vector<int>{64, 128}) && made.tasks.depths == (std::vector<double>{0, 0.5}));
+    QVERIFY(made.tasks.trials == 2 && made.tasks.seed == 5 && made.queryAware && !made.againstBaseline);
+    const auto& given = std::get<RetrieveSpec>(back.experiments[5]);
+    QVERIFY(given.dataPath == QStringLiteral("/d.jsonl") && given.limit == 3 && given.againstBaseline);
+    QCOMPARE(experimentKind(back.experiments[5]), QStringLiteral("retrieve"));
   }
 
   void refusals_data() {
@@ -106,6 +114,10 @@ class PlanTest : public QObject {
     row("unknown unit", planJson(R"("experiments":[{"kind":"attribute","context":"a","question":"b","unit":"word"}])"), "experiments[0].unit");
     row("unknown method", planJson(R"("experiments":[{"kind":"attribute","context":"a","question":"b","method":"shap"}])"), "experiments[0].method");
     row("no prompt", planJson(R"("experiments":[{"kind":"generate"}])"), "experiments[0].prompt");
+    row("unknown task", planJson(R"("experiments":[{"kind":"retrieve","task":"hay"}])"), "experiments[0].task");
+    row("no lengths", planJson(R"("experiments":[{"kind":"retrieve","lengths":[]}])"), "experiments[0].lengths");
+    row("too deep", planJson(R"("experiments":[{"kind":"retrieve","depths":[0,2]}])"), "experiments[0].depths");
+    row("text and data", planJson(R"("experiments":[{"kind":"retrieve","text":"a","data":"b"}])"), "experiments[0].text");
     row("no repeats", planJson(R"("repeats":0,)" + e), "repeats");
     row("too many points", planJson(R"("repeats":1000,"axes":{"weights.bits":[16,8,4,3,2],"kv.interval":[1,2,3,4,5,6,7,8],"kv.budget":[1,0.5,0.25]},)" + e), "100 000");
   }
@@ -120,12 +132,13 @@ class PlanTest : public QObject {
   }
 
   void shippedPlansAreReadAndTheirTextsAreThere() {
-    for (const char* name : {"demo-sweep", "cache-budget", "kv-bits", "pruning", "attribution", "attribution-pareto"}) {
+    for (const char* name : {"demo-sweep", "cache-budget", "kv-bits", "pruning", "attribution", "attribution-pareto", "retrieval"}) {
       const std::string path = findResource(std::string("plans/") + name + ".json");
       const auto plan = PlanFile::read(QString::fromStdString(path));
       QVERIFY2(plan, plan ? "" : plan.error().message.c_str());
       for (const Experiment& experiment : plan->experiments) {
         if (const auto* evaluate = std::get_if<EvaluateSpec>(&experiment)) QVERIFY2(QFile::exists(evaluate->textPath), qPrintable(evaluate->textPath));
+        if (const auto* retrieve = std::get_if<RetrieveSpec>(&experiment)) QVERIFY(retrieve->dataPath.isEmpty() || QFile::exists(retrieve->dataPath));
         if (const auto* attribute = std::get_if<AttributeSpec>(&experiment)) {
           const QString& file = attribute->dataPath.isEmpty() ? attribute->contextPath : attribute->dataPath;
           QVERIFY2(QFile::exists(file), qPrintable(file));

@@ -132,6 +132,14 @@ class StatisticsTest : public QObject {
     QCOMPARE(holm({0.05}), std::vector<bool>{true});
   }
 
+  void sharesAgainstAWorkedExample() {
+    // Wilson, 8 of 10: (0.8 + 0.19208) / 1.38416 -+ 1.96 sqrt(0.016 + 0.009604) / 1.38416.
+    const Interval eight = shareInterval(8, 10);
+    QVERIFY(std::fabs(eight.low - 0.490157) < 1e-5 && std::fabs(eight.high - 0.943323) < 1e-5);
+    const Interval none = shareInterval(0, 3), all = shareInterval(3, 3);
+    QVERIFY(none.low == 0 && none.high > 0.5 && std::fabs(all.low - (1 - none.high)) < 1e-12 && all.high == 1);
+  }
+
   void perplexityAggregates() {
     // Two halves give what the whole gives.
     const PerplexityEstimate whole = perplexityOf(300, 1000, 150);

@@ -165,6 +165,22 @@ struct ChartSession {
     if (auto done = file->flush(); !done) throw std::runtime_error(done.error().message);
   }
 
+  // Found wherever the depth is at least `from`, of three trials each; the defaults find all.
+  storage::Id addRetrieval(const std::string& name, int bits, double from) {
+    storage::NewRun run = describe(storage::RunKind::evaluate, name, bits);
+    run.protocol = "retrieval needle lengths=128,256 depths=0,0.5,1 trials=3 seed=0, compressed before the question";
+    const storage::Id id = *file->beginRun(run);
+    std::vector<storage::RetrievalSample> samples;
+    for (const int length : {128, 256})
+      for (const double depth : {0.0, 0.5, 1.0})
+        for (int trial = 0; trial < 3; ++trial) {
+          const bool found = depth >= from && trial < 2;
+          samples.push_back({static_cast<int>(samples.size()), length, depth, length + 20, 4, found, found ? 0.5 : 12.0, true, 0.4, found ? 0.01 : 9.0, found ? 4 : 1});
+        }
+    file->addRetrieval(id, samples);
+    finish(id, {});
+    return id;
+  }
   void fill() {
     const int bits[] = {16, 8, 4, 3, 2};
     const double ms[] = {6.2, 3.9, 2.6, 2.9, 2.2}, nll[] = {1.62, 1.622, 1.66, 1.86, 2.9};
@@ -176,6 +192,8 @@ struct ChartSession {
     addGenerate("story, 16 bit", 16, 6.2);
     addGenerate("story, 4 bit", 4, 2.7);
     addAttribution();
+    addRetrieval("streaming", 16, 0.5);
+    addRetrieval("random", 4, 1);
     file->setBaseline(evaluations.front());
     (void)file->flush();
   }
