@@ -442,7 +442,9 @@ class CliTest : public QObject {
     QProcess process;
     process.start(program(), arguments + QStringList{"--json"});
     QVERIFY(process.waitForStarted());
-    QVERIFY2(!process.waitForFinished(700), process.readAllStandardError().constData());  // it is at work
+    const auto atWork = [&] { return processorSeconds(process) > 0.6; };  // on a busy machine that takes a while
+    QTRY_VERIFY_WITH_TIMEOUT(atWork() || process.state() == QProcess::NotRunning, 60'000);
+    QVERIFY2(process.state() == QProcess::Running, process.readAllStandardError().constData());
     ::kill(static_cast<pid_t>(process.processId()), SIGINT);
     const Answer answer = finished(process, 30'000);
     QCOMPARE(answer.code, 5);

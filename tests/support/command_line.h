@@ -9,6 +9,7 @@
 #include <QProcess>
 #include <QTemporaryDir>
 #include <QTest>
+#include <unistd.h>
 
 namespace winnow::testing {
 
@@ -29,6 +30,14 @@ inline Answer finished(QProcess& process, int timeoutMs = 300'000) {
   answer.out = process.readAllStandardOutput();
   answer.err = process.readAllStandardError();
   return answer;
+}
+
+inline double processorSeconds(const QProcess& process) {
+  QFile stat(QStringLiteral("/proc/%1/stat").arg(process.processId()));
+  if (!stat.open(QIODevice::ReadOnly)) return 0;
+  const QByteArray line = stat.readAll();
+  const QList<QByteArray> fields = line.mid(line.lastIndexOf(')') + 2).split(' ');  // from the third on: state
+  return fields.size() < 13 ? 0 : (fields[11].toDouble() + fields[12].toDouble()) / static_cast<double>(sysconf(_SC_CLK_TCK));
 }
 
 inline Answer run(const QStringList& arguments, const QByteArray& input = {}) {
