@@ -33,16 +33,18 @@ VOCAB = 8192
 TEXTS = {"stories": ("tinystories", "storybooks"), "books": ("children", "novels", "wiki")}
 NAMES = [name for names in TEXTS.values() for name in names]
 STORY_SHARE = {"cuda": (0.25, 0.25), "cpu": (0.85, 1.0)}  # of the windows; of those in the last eighth of a run
-SHAPES = {  # about 16 M and 1.6 M parameters, head tied to the embedding
-    "starter": dict(hidden=384, layers=10, heads=6, kv_heads=2, ffn=768),
-    "proxy": dict(hidden=128, layers=3, heads=2, kv_heads=1, ffn=320),
+# About 16 M and 1.6 M parameters, head tied to the embedding. The stories are 3 M tokens, seen many times: without dropout the
+# starter learns them by heart, which the proxy is too small for. Of so few tokens the proxy does not learn by itself to look back,
+# which is all that attribution wants of it: `repeat` of its windows say again what stood before. `longer`: shares of a run after
+# which a CPU sees windows of 512, then whole contexts.
+SHAPES = {
+    "starter": dict(hidden=384, layers=10, heads=6, kv_heads=2, ffn=768, dropout=0.1, sink=0.3, repeat=0.0, longer=(0.875, 0.98)),
+    "proxy": dict(hidden=128, layers=3, heads=2, kv_heads=1, ffn=320, dropout=0.0, sink=0.0, repeat=0.5, longer=(0.6, 0.9)),
 }
 HEAD_DIM, CONTEXT, ROPE_BASE, NORM_EPS = 64, 2048, 10000.0, 1e-5
 # Large models learn to rest idle heads on the first token, after more tokens than a run on a CPU sees. Here a small penalty
-# asks each layer but the first for this mean share of its attention; which heads and tokens rest is left to the model.
-SINK_SHARE, SINK_WEIGHT = 0.3, 0.1
-# The stories are 3 M tokens, seen many times: without dropout the model learns them by heart.
-DROPOUT = 0.1
+# asks each layer but the first for the mean share `sink` of its attention; which heads and tokens rest is left to the model.
+SINK_WEIGHT = 0.1
 
 
 # ---- text -------------------------------------------------------------------------------------------------------------
@@ -97,10 +99,23 @@ def prepare(arguments):
     print(f"prepared in {time.time() - start:.0f} s")
 
 
+def echoed(rows, share, generator):
+    """Of `share` of the windows 24 of every 64 ids but the first are a run of ids from before them. rows: [windows, ids]"""
+    (count, length), run, every = rows.shape, 24, 64
+    source = torch.arange(length).repeat(count, 1)
+    chosen = torch.rand(count, generator=generator) < share
+    for block in range(every, length - every + 1, every):
+        at = block + torch.randint(0, every - run + 1, (count, 1), generator=generator) + torch.arange(run)
+        before = torch.randint(0, block - run + 1, (count, 1), generator=generator) + torch.arange(run)
+        source.scatter_(1, at, torch.where(chosen[:, None], before, at))
+    return rows.gather(1, source.to(rows.device))
+
+
 class Windows:
     """Windows of `length` ids that start with BOS; every second one at the start of a document. Drawn by (seed, step)."""
 
-    def __init__(self, work, device):
+    def __init__(self, work, device, repeat):
+        self.repeat = repeat
         stories, books = (np.fromfile(work / f"{group}.u16", np.uint16).astype(np.int32) for group in TEXTS)
         self.ids = torch.from_numpy(np.concatenate([stories, books])).to(device)
         self.starts = torch.nonzero(self.ids[:-CONTEXT - 1] == 0).flatten() + 1
@@ -118,7 +133,7 @@ class Windows:
 
         anywhere, at_start = uniform(self.bounds), self.starts[uniform(self.start_bounds)]
         offset = torch.where(torch.arange(count, device=self.device) % 2 == 0, at_start, anywhere)
-        rows = self.ids[offset[:, None] + torch.arange(length, device=self.device)]
+        rows = echoed(self.ids[offset[:, None] + torch.arange(length, device=self.device)], self.repeat, generator)
         bos = torch.zeros(count, 1, dtype=torch.int32, device=self.device)
         return torch.cat([bos, rows[:, :-1]], 1).long(), rows.long()
 
@@ -144,7 +159,7 @@ class Block(torch.nn.Module):
     def __init__(self, s):
         super().__init__()
         linear = lambda i, o: torch.nn.Linear(i, o, bias=False)
-        self.heads, self.kv_heads = s["heads"], s["kv_heads"]
+        self.heads, self.kv_heads, self.dropout = s["heads"], s["kv_heads"], s["dropout"]
         self.attn_norm = torch.nn.RMSNorm(s["hidden"], NORM_EPS)
         self.q = linear(s["hidden"], self.heads * HEAD_DIM)
         self.k = linear(s["hidden"], self.kv_heads * HEAD_DIM)
@@ -162,7 +177,7 @@ class Block(torch.nn.Module):
         v = split(self.v(h), self.kv_heads)
         k, v = (y.repeat_interleave(self.heads // self.kv_heads, 1) for y in (k, v))
         a = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        drop = lambda y: F.dropout(y, DROPOUT, self.training)
+        drop = lambda y: F.dropout(y, self.dropout, self.training)
         x = x + drop(self.o(a.transpose(1, 2).reshape(b, t, -1)))
         h = self.ffn_norm(x)
         return x + drop(self.down(F.silu(self.gate(h)) * self.up(h))), first_token_share(q, k)
@@ -171,6 +186,7 @@ class Block(torch.nn.Module):
 class Llama(torch.nn.Module):
     def __init__(self, shape):
         super().__init__()
+        self.dropout = shape["dropout"]
         self.embedding = torch.nn.Embedding(VOCAB, shape["hidden"])
         self.blocks = torch.nn.ModuleList(Block(shape) for _ in range(shape["layers"]))
         self.norm = torch.nn.RMSNorm(shape["hidden"], NORM_EPS)
@@ -185,7 +201,7 @@ class Llama(torch.nn.Module):
     def forward(self, ids, targets=None):
         """Logits; with targets the cross-entropy and each layer's share of attention on the first token."""
         t = ids.shape[1]
-        x = F.dropout(self.embedding(ids), DROPOUT, self.training)
+        x = F.dropout(self.embedding(ids), self.dropout, self.training)
         cos, sin = self.cos[:t].to(x.dtype), self.sin[:t].to(x.dtype)
         shares = []
         for block in self.blocks:
@@ -239,12 +255,12 @@ class Optimizer:
             part.zero_grad(set_to_none=True)
 
 
-def batch_shape(device, progress):
+def batch_shape(device, progress, longer):
     """Windows of a step, windows of one backward pass and their length. The last part of a run sees whole contexts; before,
     shorter windows make more steps of the same time. On a CPU small passes stay in the caches: 2580 against 1510 tokens/s."""
     if device == "cuda":
         return (128, 128, CONTEXT) if progress > 0.8 else (256, 256, 1024)
-    return (4, 1, CONTEXT) if progress > 0.98 else (12, 4, 512) if progress > 0.875 else (24, 8, 256)
+    return (4, 1, CONTEXT) if progress > longer[1] else (12, 4, 512) if progress > longer[0] else (24, 8, 256)
 
 
 def train(arguments, device):
@@ -253,7 +269,7 @@ def train(arguments, device):
     name, shape = arguments.model, SHAPES[arguments.model]
     tokenizer = Tokenizer.from_file(str(arguments.work / "tokenizer.json"))
     heldout = json.loads((arguments.work / "heldout.json").read_text())
-    windows = Windows(arguments.work, device)
+    windows = Windows(arguments.work, device, shape["repeat"])
     model = Llama(shape).to(device)
     optimizer = Optimizer(model, name, device)
     state = {"step": 0, "seconds": 0.0, "tokens": 0, "curve": []}
@@ -275,13 +291,13 @@ def train(arguments, device):
     total, call_start, mark = arguments.minutes * 60, time.time(), time.time()
     while state["seconds"] < total:
         progress = state["seconds"] / total
-        count, at_once, length = batch_shape(device, progress)
+        count, at_once, length = batch_shape(device, progress, shape["longer"])
         inputs, targets = windows.batch(count, length, arguments.seed * 1_000_003 + state["step"], progress)
         value, sink = 0.0, 0.0
         for i in range(0, count, at_once):
             with torch.autocast(device, torch.bfloat16):
                 loss, shares = fast(inputs[i:i + at_once], targets[i:i + at_once])
-                penalty = SINK_WEIGHT * (math.log(SINK_SHARE) - shares[1:].log()).clamp(min=0).mean()
+                penalty = SINK_WEIGHT * (shape["sink"] / shares[1:]).clamp(min=1).log().mean()
             ((loss + penalty) * (at_once / count)).backward()
             value += loss.detach() * (at_once / count)
             sink += shares[1:].mean().detach() * (at_once / count)
@@ -458,6 +474,8 @@ def main():
     parser.add_argument("--blend", nargs="+", default=[], metavar="STATE SHARE", help="states saved on the way in --work, each with its share of the exported weights")
     parser.add_argument("--part-bytes", type=int, default=0)
     arguments = parser.parse_args()
+    if len(arguments.blend) % 2:
+        parser.error("--blend takes a share after each state")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     prepare(arguments)
     trained = train(arguments, device)
