@@ -42,15 +42,14 @@ void sameAs(const Held& first, const Held& now, const std::string& where) {
 }  // namespace
 
 TEST(a_stream_of_100000_tokens_runs_in_flat_memory) {
-  constexpr int kTokens = kOwnMemory ? 100000 : 30000, kEvery = 10000;  // a sanitizer takes its time
+  constexpr int kPrompt = 4000, kEvery = 9600, kTokens = kPrompt + (kOwnMemory ? 10 : 3) * kEvery;  // a sanitizer takes its time
   const auto engine = smallEngine();
   SessionOptions options;
   options.context = kTokens;
   const auto session = makeSession(engine, configure({{"kv.budget", "1024"}}), options);
-  ok(session->prefill(someTokens(kEvery, 512), {}));
+  ok(session->prefill(someTokens(kPrompt, 512), {}));
   const auto stream = [&] {
-    do ok(session->step(best(session->logits())));
-    while (session->position() % kEvery != 0);
+    for (int i = 0; i < kEvery; ++i) ok(session->step(best(session->logits())));
   };
   stream();
   const Held first = heldBy(*session);
@@ -70,7 +69,7 @@ TEST(a_stream_of_100000_tokens_runs_in_flat_memory) {
 TEST(every_policy_streams_in_flat_memory) {
   const auto engine = smallEngine();
   for (const KvPolicyInfo& info : kvPolicies()) {
-    if (info.name == "full") continue;
+    if (info.name == "full" || info.selects) continue;
     for (const char* bits : {"16", "4"}) {
       if (bits[0] == '4' && info.reads.rows()) continue;  // sealed pages are the cache's affair, once is enough
       SessionOptions options;
