@@ -88,16 +88,16 @@ class Expected final : public KvPolicy {
     const auto dim = static_cast<size_t>(slots.geometry.headDim);
     const size_t held = slots.positions.size(), all = rows.size() / dim;
     std::vector<double> out(held);
-    std::vector<float> block(kProductRows * held);
+    std::vector<float> block(kProductRows * held), squares(held);  // of a block: the sum over blocks is in double
     for (size_t first = 0; first < all; first += kProductRows) {
       std::vector<const float*> some;
       for (size_t row = first; row < std::min(all, first + kProductRows); ++row) some.push_back(rows.data() + row * dim);
       products(slots.keys, slots.geometry.headDim, some, 1.0f / std::sqrt(static_cast<float>(dim)), block.data());
-      for (size_t i = 0; i < some.size(); ++i)
-        for (size_t slot = 0; slot < held; ++slot) {
-          const double x = block[i * held + slot];
-          out[slot] += first + i == 0 ? x : x * x / (2 * static_cast<double>(all - 1));
-        }
+      if (first == 0) std::copy_n(block.begin(), held, out.begin());
+      std::ranges::fill(squares, 0.0f);
+      for (size_t i = first == 0 ? 1 : 0; i < some.size(); ++i)
+        for (size_t slot = 0; slot < held; ++slot) squares[slot] += block[i * held + slot] * block[i * held + slot];
+      for (size_t slot = 0; slot < held; ++slot) out[slot] += squares[slot] / (2 * static_cast<double>(all - 1));
     }
     return out;
   }
