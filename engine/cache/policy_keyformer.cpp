@@ -43,10 +43,7 @@ class Keyformer final : public KvPolicy {
       std::copy_n(query.scores.begin() + query.begin, seen.size(), seen.begin());
       if (settings_.noise) addNoise(slots, request, query, seen);
       for (float& x : seen) x *= colder;
-      exponentials(seen, *std::ranges::max_element(seen), seen.data());
-      double sum = 0;
-      for (const float x : seen) sum += x;
-      const auto share = static_cast<float>(1 / sum);
+      const float share = 1 / exponentials(seen);
       for (size_t i = 0; i < seen.size(); ++i) slots.carried[begin + i] += seen[i] * share;
     });
     std::ranges::copy(slots.carried, scores.begin());
@@ -55,16 +52,16 @@ class Keyformer final : public KvPolicy {
   }
 
  private:
-  // Neighbours in the text share a draw of Philox, a number each.
+  // Eight neighbours in the text share a draw of Philox, 16 bits each.
   static void addNoise(const KvSlots& slots, const KvRequest& request, const QueryScores& query, std::span<float> seen) {
     const std::vector<float>& quantiles = gumbelQuantiles();
     const auto head = static_cast<uint32_t>(slots.kvHead * slots.geometry.group + query.head);
     std::array<uint32_t, 4> draw{};
     for (size_t i = 0; i < seen.size(); ++i) {
       const auto position = static_cast<uint32_t>(slots.positions[static_cast<size_t>(query.begin) + i]);
-      if (i == 0 || position / 4 != static_cast<uint32_t>(slots.positions[static_cast<size_t>(query.begin) + i - 1]) / 4)
-        draw = philox4x32({position / 4, static_cast<uint32_t>(query.position), static_cast<uint32_t>(slots.layer) << 16 | head, request.seed}, {0x6b762e6bu, 0x65796672u});
-      seen[i] += quantiles[draw[position % 4] >> (32 - kQuantileBits)];
+      if (i == 0 || position / 8 != static_cast<uint32_t>(slots.positions[static_cast<size_t>(query.begin) + i - 1]) / 8)
+        draw = philox4x32({position / 8, static_cast<uint32_t>(query.position), static_cast<uint32_t>(slots.layer) << 16 | head, request.seed}, {0x6b762e6bu, 0x65796672u});
+      seen[i] += quantiles[draw[position % 4] >> (position % 8 / 4 * kQuantileBits) & 0xffff];
     }
   }
 

@@ -22,11 +22,8 @@ class Scissorhands final : public KvPolicy {
     eachQuery(slots, slots.queries.count, [&](const QueryScores& query) {
       const auto seen = query.scores.subspan(static_cast<size_t>(query.begin), static_cast<size_t>(query.end - query.begin));
       if (seen.empty()) return;
-      const float largest = *std::ranges::max_element(seen);
-      exponentials(seen, largest, shares.data());
-      double sum = 0;
-      for (size_t i = 0; i < seen.size(); ++i) sum += shares[i];
-      const auto even = static_cast<float>(sum / static_cast<double>(seen.size()));
+      std::ranges::copy(seen, shares.begin());
+      const float even = exponentials(std::span(shares).first(seen.size())) / static_cast<float>(seen.size());
       float* counts = scores.data() + query.begin;
       for (size_t i = 0; i < seen.size(); ++i) counts[i] -= shares[i] < even ? 1.0f : 0.0f;
     });

@@ -14,8 +14,8 @@ constexpr int kProductRows = 16;  // most rows of products()
 void products(std::span<const float> keys /* [slots, headDim] */, int headDim, std::span<const float* const> rows /* up to kProductRows of [headDim] */,
               float scale, float* out /* [rows, slots] */);
 
-// out[i] = exp(x[i] - largest), to 2^-22 of it; exactly 1 at the largest.
-void exponentials(std::span<const float> x, float largest, float* out);
+// x becomes exp(x - its largest), to 2^-22 of it and exactly 1 at the largest; returns their sum, added in f32.
+float exponentials(std::span<float> x);
 
 // One query of one query head against the slots it sees.
 struct QueryScores {

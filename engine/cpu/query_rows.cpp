@@ -29,8 +29,10 @@ void products(std::span<const float> keys, int headDim, std::span<const float* c
   }
 }
 
-void exponentials(std::span<const float> x, float largest, float* out) {
-  cpu::bestKernels().probabilities(x.data(), static_cast<int>(x.size()), largest, 1.0f, out);
+float exponentials(std::span<float> x) {
+  float largest = 0, sum = 0;
+  cpu::bestKernels().softmaxPart(x.data(), static_cast<int>(x.size()), &largest, &sum);
+  return sum;
 }
 
 }  // namespace winnow

@@ -3,7 +3,7 @@
 // that length, a step of each in turn. The rows of the caches are random numbers: no prompt has to be read, and of a long interval all but
 // kSteps tokens are made up too. What a policy adds is what a step takes longer (its taps) and what an eviction takes (looking, scoring,
 // choosing, gathering), shared among the tokens between two. One thread, in processor time: what else the machine does counts only as far
-// as it takes memory bandwidth.
+// as it takes memory bandwidth. A policy that evicts nothing reads an eighth.
 //   winnow-cli synthesize --shape 1b --type q8_0 --out 1b.gguf
 //   bench_kv_policies 1b.gguf [rounds] [slots] [policy ...]
 #include <time.h>
@@ -47,7 +47,7 @@ class Bench {
   }
 
   void compare(const std::string& policy, int rounds) {
-    const Config config = need(need(Config().parsed("kv.policy", policy)).parsed("kv.budget", std::to_string(slots_)));
+    const Config config = need(need(Config().parsed("kv.policy", policy)).parsed("kv.budget", std::to_string(kvPolicy(policy).selects ? slots_ / 8 : slots_)));
     Held plain(*this, Config()), kept(*this, config);
     const bool evicts = kept.evictor.evicts();
     const int interval = evicts ? kept.evictor.interval(slots_) : kSteps;

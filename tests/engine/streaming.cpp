@@ -81,6 +81,11 @@ TEST(every_policy_streams_in_flat_memory) {
       };
       until(1024);
       const Held first = heldBy(*session);
+      // Taps: the queries it declares, and a sum and a position for each slot that was ever held at once, a batch of the prompt included.
+      const ModelConfig& model = engine->model().config();
+      const int64_t slots = (128 + options.maxBatch + 16 + 255) / 256 * 256, sums = info.observes.any() ? slots : 0;
+      const int64_t bound = model.layers * 4 * (int64_t{info.observes.newest} * model.qRows() + model.kvHeads * (sums + slots));
+      EXPECT(bytes(first.memory, MemoryTag::metadata) <= bound, info.name, bytes(first.memory, MemoryTag::metadata), bound);
       for (const int64_t position : {1536, 2048}) {
         until(position);
         // Heads that share a budget trade slots: as many in all, in a page more or less of each.
