@@ -134,7 +134,7 @@ class PlanRun {
   // Fails only when the whole plan has to stop.
   Status runPoint(const std::shared_ptr<Engine>& engine, const storage::SweepPoint& stored) {
     const PlanFile::Point& point = points_[static_cast<size_t>(stored.ordinal)];
-    const Effective effective = resolve(point.config, engine->model().config());
+    const Effective effective = engine->resolved(point.config);
     if (!effective.asRequested()) {
       ++summary_.skipped;
       return tell(stored, PointState::skipped, std::nullopt, QString::fromStdString(effective.adjustments.front().knob + ": " + effective.adjustments.front().reason));

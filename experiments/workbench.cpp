@@ -129,7 +129,7 @@ Effective Workbench::effective() const {
   const auto engine = impl_->engine();
   Effective idle;
   idle.requested = idle.config = impl_->requested;
-  return engine ? resolve(impl_->requested, engine->model().config()) : idle;
+  return engine ? engine->resolved(impl_->requested) : idle;
 }
 
 bool Workbench::weightsPending() const {
@@ -186,7 +186,7 @@ Result<PlanFile> Workbench::sensitivityPlan() const {
   if (!engine) return Error{ErrorCode::usage, "no model is open.", "Open a model first."};
   const std::string text = findResource("texts/sample.txt");
   if (text.empty()) return Error{ErrorCode::failed, "the probe text that comes with Winnow is missing.", "Install Winnow again."};
-  const Effective effective = resolve(impl_->requested, engine->model().config());
+  const Effective effective = engine->resolved(impl_->requested);
   return winnow::sensitivityPlan(engine->model(), model().source, effective.config, QString::fromStdString(text));
 }
 

@@ -86,7 +86,7 @@ int runPlan(const Invocation& invocation) {
   if (!context) return invocation.fail(context.error());
   const auto engine = invocation.openEngine(invocation.arguments().positional()[0]);
   if (!engine) return invocation.fail(engine.error());
-  if (const Status told = invocation.tellAdjustments(resolve(*config, (*engine)->model().config()).adjustments); !told) return invocation.fail(told.error());
+  if (const Status told = invocation.tellAdjustments((*engine)->resolved(*config).adjustments); !told) return invocation.fail(told.error());
   SessionOptions options;
   options.context = static_cast<int>(*context);
   const int tokens = *context > 0 ? options.context : std::min((*engine)->model().config().context, 4096);

@@ -11,6 +11,7 @@
 #include "engine/attribute/budget.h"
 #include "engine/attribute/model_scorer.h"
 #include "engine/attribute/token_ranges.h"
+#include "engine/cache/registry.h"
 #include "engine/run/sampler.h"
 
 namespace winnow {
@@ -293,7 +294,9 @@ class Attribution {
     }
     if (result_.sources.size() == 1) result_.notes.push_back("The context is one source: its score compares the whole context with none.");
     const std::string policy = session_.effective()->config.text("kv.policy");
-    if (policy != "full")
+    if (kvPolicy(policy).selects)
+      result_.notes.push_back("A step reads a part of the cache (" + policy + "): an answer is written so, and scored with all of it, as prompts are.");
+    else if (policy != "full")
       result_.notes.push_back("The cache is evicted by " + policy + ": the scores are those of the model as it runs so, and no prefix is reused.");
   }
 

@@ -5,18 +5,10 @@
 #include <atomic>
 #include <iterator>
 
-#include "engine/core/check.h"
 #include "engine/knobs/knobs.h"
 
 namespace winnow {
 namespace {
-
-const KvPolicyInfo& policyInfo(const std::string& name) {
-  for (const KvPolicyInfo& info : kvPolicies())
-    if (info.name == name) return info;
-  CHECK(false, "no policy", name);
-  return kvPolicies()[0];
-}
 
 bool follows(std::span<const LayerSharing> sharing, int layer, int leader) { return sharing[static_cast<size_t>(layer)].attnSource == leader; }
 
@@ -26,10 +18,11 @@ EvictionSettings EvictionSettings::of(const Config& config) {
   EvictionSettings settings;
   settings.policy = config.text("kv.policy");
   settings.budget = config.real("kv.budget");
-  const KvPolicyInfo& info = policyInfo(settings.policy);
+  const KvPolicyInfo& info = kvPolicy(settings.policy);
   settings.sinks = info.usesSinks ? static_cast<int>(config.integer("kv.sinks")) : 0;
   settings.interval = static_cast<int>(config.integer("kv.interval"));
   settings.seed = info.draws ? static_cast<uint32_t>(config.integer("kv.seed")) : 0;
+  settings.positionsInCache = info.keepsRuns && config.text("kv.positions") == "cache";
   settings.allocation = kvAllocation(config.text("kv.allocation"), info.allocation);
   return settings;
 }
@@ -39,12 +32,21 @@ Evictor::Evictor() : info_(&kvPolicies()[0]), policy_(info_->make()) {}
 void Evictor::configure(const EvictionSettings& settings, KvCache& cache) {
   if (settings.policy != settings_.policy) began_ = -1;
   settings_ = settings;
-  info_ = &policyInfo(settings.policy);
+  info_ = &kvPolicy(settings.policy);
   policy_ = info_->make();
   cache.observe(info_->observes);
+  cache.countWithin(settings.positionsInCache);
+  cache.select(info_->selects ? settings.budget : 0);
 }
 
 int64_t Evictor::kept(int64_t fed) const { return evicts() ? keptTokens(settings_.budget, fed, settings_.sinks) : fed; }
+
+int Evictor::interval(int64_t fed) const {
+  constexpr int64_t kLeast = 16, kMost = 1024, kShare = 32;
+  if (settings_.interval > 0) return settings_.interval;
+  const int64_t most = info_->reads.carries ? info_->observes.newest : kMost;  // it has to see every query once
+  return static_cast<int>(std::clamp(kept(fed) / kShare, kLeast, most));
+}
 
 int Evictor::window(int64_t fed) const {
   if (info_->reads.queries) return 0;

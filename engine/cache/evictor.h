@@ -19,9 +19,10 @@ struct EvictionSettings {
   std::string policy = "full";
   double budget = 1.0;
   int sinks = 0;      // 0 where the policy has none
-  int interval = 16;  // tokens
+  int interval = 0;   // tokens; 0: Evictor::interval() decides
   KvAllocation allocation{};
   uint32_t seed = 0;  // 0 where the policy draws nothing
+  bool positionsInCache = false;  // kv.positions
   bool operator==(const EvictionSettings&) const = default;
   static EvictionSettings of(const Config& config);
 };
@@ -31,8 +32,9 @@ class Evictor {
   Evictor();
   void configure(const EvictionSettings& settings, KvCache& cache);
   const EvictionSettings& settings() const { return settings_; }
-  bool evicts() const { return settings_.policy != "full"; }
+  bool evicts() const { return settings_.policy != "full" && !info_->selects; }
   const ObservedQueries& observes() const { return info_->observes; }
+  bool selects() const { return info_->selects; }  // reads less instead
   bool addsUp() const { return info_->observes.all || info_->reads.carries; }  // over all of the text
   int64_t kept(int64_t fed) const;  // slots of a head that stay after `fed` tokens, on average
   // Newest queries whose attention the policy has to be shown before it evicts, at most half of what stays; 0 for one that needs none.
@@ -40,7 +42,10 @@ class Evictor {
   // Whether it would hold more slots than the cache has: what is gone under another budget.
   bool wouldHold(const KvCache& cache, int64_t fed) const;
 
-  bool due(int64_t fed) const { return evicts() && fed - last_ >= settings_.interval; }
+  // Tokens between two evictions. An eviction reads and moves what stays: unless it is told, it waits for a thirty-second of that, at least 16
+  // tokens, so that its cost per token does not grow with the cache.
+  int interval(int64_t fed) const;
+  bool due(int64_t fed) const { return evicts() && fed - last_ >= interval(fed); }
   // Evicts down to kept(fed), dealt as settings().allocation says. Returns how many slots left, summed over heads and layers.
   int64_t apply(KvCache& cache, std::span<const LayerSharing> sharing, int64_t fed, ThreadPool& pool);
   void ran(int64_t fed) { last_ = fed; }  // in a rehearsal, which evicts nothing

@@ -48,6 +48,7 @@ void KvCache::truncate(int tokens) {
 
 void KvCache::beginAs(const KvCache& other, int tokens) {
   format_ = other.format_;
+  countsWithin_ = other.countsWithin_;
   CHECK(!observed_.any() && !other.observed_.any() && pageTokens_ == other.pageTokens_ && layers_.size() == other.layers_.size());
   for (size_t layer = 0; layer < layers_.size(); ++layer) {
     Layer& l = layers_[layer];
@@ -133,7 +134,7 @@ void KvCache::seal(ThreadPool&) {}
 
 int64_t KvCache::sideBytes(int layer, int head, bool) const { return int64_t{slots(layer, head)} * headDim_ * static_cast<int64_t>(sizeof(uint16_t)); }
 
-int64_t KvCache::readBytes(int layer, bool keys) const {
+int64_t KvCache::heldBytes(int layer, bool keys) const {
   int64_t sum = 0;
   for (int head = 0; head < kvHeads_; ++head) {
     sum += sideBytes(layer, head, false);
@@ -142,9 +143,14 @@ int64_t KvCache::readBytes(int layer, bool keys) const {
   return sum;
 }
 
+int64_t KvCache::slotsRead(int layer, int) const { return slotsSeen(layer); }
+int64_t KvCache::readBytes(int layer, bool keys, int) const { return heldBytes(layer, keys); }
+
+void KvCache::select(double budget) { CHECK(budget == 0, budget); }
+
 int64_t KvCache::liveBytes() const {
   int64_t sum = 0;
-  for (int layer = 0; layer < layers(); ++layer) sum += readBytes(layer, true);
+  for (int layer = 0; layer < layers(); ++layer) sum += heldBytes(layer, true);
   return sum;
 }
 

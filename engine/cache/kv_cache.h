@@ -66,6 +66,16 @@ class KvCache {
   HeadGeometry geometry() const { return {headDim_, group_, slidingWindow_, format_.rotateKeys, frequencies_}; }
   Buffer scratch(size_t floats) const { return Buffer(ledger_, MemoryTag::activations, floats * sizeof(float)); }
 
+  // Positions within the cache (StreamingLLM, kv.positions): to attention each slot lies right before the next one that is held, however many
+  // tokens are gone between them. Rows stay as they are; attention turns what it reads.
+  void countWithin(bool on) { countsWithin_ = on; }
+  bool countsWithin() const { return countsWithin_; }
+
+  // Quest: a single query reads the slots that fit `budget` (as kv.budget), chosen by it anew in every layer but the first kDenseLayers.
+  // 0: all of them. A prompt is read whole.
+  static constexpr int kDenseLayers = 2;
+  virtual void select(double budget);
+
   // Eviction: readSums(), then keep() for each head that loses slots (several heads at once from several threads), then settle(), which
   // leaves the pages as kept.
   virtual void readSums() {}
@@ -93,7 +103,9 @@ class KvCache {
 
   virtual int64_t allocatedBytes() const = 0;
   int64_t liveBytes() const;
-  int64_t readBytes(int layer, bool keys) const;  // live bytes of a layer's values, and of its keys
+  // What a pass of so many queries reads of a layer: slots, summed over kv heads, and bytes of its values and of its keys.
+  virtual int64_t slotsRead(int layer, int queries) const;
+  virtual int64_t readBytes(int layer, bool keys, int queries) const;
 
  protected:
   KvCache(Ledger& ledger, const ModelConfig& model, int context);
@@ -113,6 +125,7 @@ class KvCache {
   PageShape shape() const { return {pageTokens_, headDim_}; }
   size_t pageBytes() const { return shape().bytes({}); }
   virtual int64_t sideBytes(int layer, int head, bool keys) const;  // live bytes of a head's keys or values
+  int64_t heldBytes(int layer, bool keys) const;                    // of a layer's values, and of its keys
   void growPositions(Head& head, size_t pages);
   // Slots `slots` become the first ones of a head; its length and positions are still the old ones.
   virtual void gather(int layer, int head, std::span<const int32_t> slots) = 0;
@@ -126,6 +139,7 @@ class KvCache {
   KvFormat format_;
   ObservedQueries observed_;
   int queriesKept_ = 0;
+  bool countsWithin_ = false;
   std::vector<Layer> layers_;
 
  private:

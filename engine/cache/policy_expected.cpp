@@ -82,22 +82,40 @@ class Expected final : public KvPolicy {
     return rows;
   }
 
+  // What k' S k is a sum over: the deviations, of (deviation . k)^2 / count, or where there are fewer dimensions the rows of S, of k_row (row . k).
+  static std::vector<float> covariance(const std::vector<float>& rows /* mean and deviations */, size_t dim) {
+    const size_t count = rows.size() / dim - 1;
+    std::vector<double> sums(dim * dim);
+    for (size_t i = 1; i <= count; ++i)
+      for (size_t r = 0; r < dim; ++r)
+        for (size_t c = 0; c < dim; ++c) sums[r * dim + c] += double{rows[i * dim + r]} * rows[i * dim + c];
+    std::vector<float> out(rows.begin(), rows.begin() + static_cast<std::ptrdiff_t>(dim));
+    for (const double sum : sums) out.push_back(static_cast<float>(sum / static_cast<double>(count)));
+    return out;
+  }
+
   // m k / sqrt(d) + k' S k / (2 d) of each slot, S being the mean of what the deviations' products are.
   std::vector<double> exponents(const KvSlots& slots, const KvRequest& request, int head) const {
-    const std::vector<float> rows = statistics(slots, request, head);
+    std::vector<float> rows = statistics(slots, request, head);
     const auto dim = static_cast<size_t>(slots.geometry.headDim);
-    const size_t held = slots.positions.size(), all = rows.size() / dim;
+    const size_t held = slots.positions.size(), count = rows.size() / dim - 1;
+    const bool dense = count > dim;
+    if (dense) rows = covariance(rows, dim);
+    const size_t all = rows.size() / dim;
     std::vector<double> out(held);
-    std::vector<float> block(kProductRows * held);
+    std::vector<float> block(kProductRows * held), sums(held);  // of a block: the sum over blocks is in double
+    const double factor = dense ? 0.5 / std::sqrt(static_cast<double>(dim)) : 0.5 / static_cast<double>(std::max<size_t>(count, 1));
     for (size_t first = 0; first < all; first += kProductRows) {
       std::vector<const float*> some;
       for (size_t row = first; row < std::min(all, first + kProductRows); ++row) some.push_back(rows.data() + row * dim);
       products(slots.keys, slots.geometry.headDim, some, 1.0f / std::sqrt(static_cast<float>(dim)), block.data());
-      for (size_t i = 0; i < some.size(); ++i)
-        for (size_t slot = 0; slot < held; ++slot) {
-          const double x = block[i * held + slot];
-          out[slot] += first + i == 0 ? x : x * x / (2 * static_cast<double>(all - 1));
-        }
+      if (first == 0) std::copy_n(block.begin(), held, out.begin());
+      std::ranges::fill(sums, 0.0f);
+      for (size_t i = first == 0 ? 1 : 0; i < some.size(); ++i) {
+        const float *x = block.data() + i * held, *keys = slots.keys.data() + first + i - 1;  // of the channel that the row is of
+        for (size_t slot = 0; slot < held; ++slot) sums[slot] += x[slot] * (dense ? keys[slot * dim] : x[slot]);
+      }
+      for (size_t slot = 0; slot < held; ++slot) out[slot] += sums[slot] * factor;
     }
     return out;
   }

@@ -4,7 +4,7 @@
 // of equals the newer, and the newest 10 are not counted at all. The paper looks back at up to 400 queries as they attended then and halves
 // a full buffer; here at up to 64 over the tokens that are left, and kv.budget and kv.interval say how many go and how often.
 #include <algorithm>
-#include <cmath>
+#include <vector>
 
 #include "engine/cache/policies.h"
 #include "engine/cache/query_rows.h"
@@ -18,15 +18,14 @@ class Scissorhands final : public KvPolicy {
  public:
   void score(const KvSlots& slots, const KvRequest&, std::span<float> scores) const override {
     std::ranges::fill(scores, 0.0f);
+    std::vector<float> shares(scores.size());
     eachQuery(slots, slots.queries.count, [&](const QueryScores& query) {
       const auto seen = query.scores.subspan(static_cast<size_t>(query.begin), static_cast<size_t>(query.end - query.begin));
       if (seen.empty()) return;
-      const float largest = *std::ranges::max_element(seen);
-      double sum = 0;
-      for (const float x : seen) sum += std::exp(x - largest);
-      const double even = sum / static_cast<double>(seen.size());
-      for (size_t i = 0; i < seen.size(); ++i)
-        if (std::exp(seen[i] - largest) < even) scores[static_cast<size_t>(query.begin) + i] -= 1;
+      std::ranges::copy(seen, shares.begin());
+      const float even = exponentials(std::span(shares).first(seen.size())) / static_cast<float>(seen.size());
+      float* counts = scores.data() + query.begin;
+      for (size_t i = 0; i < seen.size(); ++i) counts[i] -= shares[i] < even ? 1.0f : 0.0f;
     });
     std::ranges::fill(scores.last(std::min(kRecent, scores.size())), 0.0f);
     // Counts are whole: what is added orders equals only.

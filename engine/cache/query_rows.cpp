@@ -9,22 +9,6 @@
 
 namespace winnow {
 
-// Rows side by side: a key's value meets all of them at once.
-void products(std::span<const float> keys, int headDim, std::span<const float* const> rows, float scale, float* out) {
-  CHECK(rows.size() <= kProductRows && headDim > 0 && keys.size() % static_cast<size_t>(headDim) == 0, rows.size(), headDim, keys.size());
-  const size_t dim = static_cast<size_t>(headDim), slots = keys.size() / dim;
-  std::vector<float> turned(dim * kProductRows);  // [headDim, kProductRows]
-  for (size_t row = 0; row < rows.size(); ++row)
-    for (size_t c = 0; c < dim; ++c) turned[c * kProductRows + row] = rows[row][c];
-  for (size_t slot = 0; slot < slots; ++slot) {
-    const float* key = keys.data() + slot * dim;
-    float sums[kProductRows] = {};
-    for (size_t c = 0; c < dim; ++c)
-      for (size_t row = 0; row < kProductRows; ++row) sums[row] += key[c] * turned[c * kProductRows + row];
-    for (size_t row = 0; row < rows.size(); ++row) out[row * slots + slot] = sums[row] * scale;
-  }
-}
-
 void eachQuery(const KvSlots& slots, int count, const std::function<void(const QueryScores&)>& visit) {
   const KvQueries& queries = slots.queries;
   const HeadGeometry& geometry = slots.geometry;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// Products of a head's cached keys with queries, for policies that read both.
+// Products of a head's cached keys with queries, for policies that read both. The arithmetic is in engine/cpu/query_rows.cpp.
 #pragma once
 #include <functional>
 #include <span>
@@ -13,6 +13,9 @@ constexpr int kProductRows = 16;  // most rows of products()
 // out[row][slot] = scale * row . key, summed in f32 in the order of the channels.
 void products(std::span<const float> keys /* [slots, headDim] */, int headDim, std::span<const float* const> rows /* up to kProductRows of [headDim] */,
               float scale, float* out /* [rows, slots] */);
+
+// x becomes exp(x - its largest), to 2^-22 of it and exactly 1 at the largest; returns their sum, added in f32.
+float exponentials(std::span<float> x);
 
 // One query of one query head against the slots it sees.
 struct QueryScores {

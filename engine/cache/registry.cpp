@@ -1,19 +1,21 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "engine/cache/registry.h"
 
+#include <algorithm>
 #include <array>
 
 #include "engine/cache/policies.h"
+#include "engine/core/check.h"
 
 namespace winnow {
 
 std::span<const KvPolicyInfo> kvPolicies() {
   using enum KvAllocation;
-  static const std::array<KvPolicyInfo, 14> policies = {{
+  static const std::array<KvPolicyInfo, 15> policies = {{
       {.name = "full", .title = "Keep everything", .make = &makeFull},
-      {.name = "window", .title = "Sliding window", .usesSinks = true, .make = &makeWindow},
+      {.name = "window", .title = "Sliding window", .usesSinks = true, .keepsRuns = true, .make = &makeWindow},
       {.name = "streaming", .title = "StreamingLLM: sinks and a window", .paper = "Xiao et al., ICLR 2024, arXiv 2309.17453",
-       .usesSinks = true, .make = &makeWindow},
+       .usesSinks = true, .keepsRuns = true, .make = &makeWindow},
       {.name = "h2o", .title = "H2O: heavy hitters and recent tokens", .paper = "Zhang et al., NeurIPS 2023, arXiv 2306.14048",
        .observes = kEverybody, .make = &makeH2o},
       {.name = "tova", .title = "TOVA: what the newest query attends to", .paper = "Oren et al., EMNLP 2024, arXiv 2401.06104",
@@ -34,9 +36,18 @@ std::span<const KvPolicyInfo> kvPolicies() {
        .draws = true, .observes = newestQueries(128), .reads = {.keys = true, .queries = true, .carries = true}, .make = &makeKeyformer},
       {.name = "expected", .title = "Expected Attention: what queries to come would attend to", .paper = "Devoto et al., 2025, arXiv 2510.00636",
        .usesSinks = true, .observes = newestQueries(128), .reads = {.keys = true, .values = true, .queries = true}, .make = &makeExpected},
+      {.name = "quest", .title = "Quest: reads the best pages, frees nothing", .paper = "Tang et al., ICML 2024, arXiv 2406.10774",
+       .selects = true, .make = &makeFull},
       {.name = "random", .title = "Random (baseline)", .draws = true, .make = &makeRandom},
   }};
   return policies;
+}
+
+const KvPolicyInfo& kvPolicy(std::string_view name) {
+  const auto policies = kvPolicies();
+  const auto found = std::ranges::find(policies, name, &KvPolicyInfo::name);
+  CHECK(found != policies.end(), "no policy", name);
+  return *found;
 }
 
 }  // namespace winnow

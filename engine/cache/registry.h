@@ -4,6 +4,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "engine/cache/allocation.h"
 #include "engine/cache/kv_cache.h"
@@ -24,11 +25,14 @@ struct KvPolicyInfo {
   std::string name, title, paper = {};
   bool usesSinks = false;      // kv.sinks applies
   bool draws = false;          // kv.seed applies
+  bool keepsRuns = false;      // what stays are a few runs of neighbours: kv.positions applies
+  bool selects = false;        // nothing leaves: a query reads the part of the cache that fits the budget (KvCache::select)
   ObservedQueries observes{};  // whose attention, or with reads.queries which queries, it reads
   KvReads reads{};
   KvAllocation allocation{};   // how its paper deals the budget; kv.allocation overrides it
   std::unique_ptr<KvPolicy> (*make)() = nullptr;
 };
 std::span<const KvPolicyInfo> kvPolicies();  // "full" first
+const KvPolicyInfo& kvPolicy(std::string_view name);  // CHECKs that there is one
 
 }  // namespace winnow

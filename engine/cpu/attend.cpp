@@ -9,6 +9,7 @@
 
 #include "engine/core/check.h"
 #include "engine/cpu/context.h"
+#include "engine/cpu/turns.h"
 
 namespace winnow::cpu {
 namespace {
@@ -23,6 +24,7 @@ struct Visible {
 Visible visible(const AttendArgs& args, const KvHead& kv, int query) {
   const int end = kv.tokens - args.queries + query + 1;
   if (args.slidingWindow <= 0) return {0, end};
+  if (args.turns.frequencies) return {std::max(0, end - args.slidingWindow), end};
   const int32_t oldest = kv.positions[end - 1] - args.slidingWindow;  // positions <= oldest are out of sight
   return {static_cast<int>(std::upper_bound(kv.positions, kv.positions + end, oldest) - kv.positions), end};
 }
@@ -54,6 +56,7 @@ class Decode {
     partial_ = impl.partial.need<float>(static_cast<size_t>(args.heads) * static_cast<size_t>(chunks_) * static_cast<size_t>(args.headDim));
     states_ = impl.states.need<float>(static_cast<size_t>(args.heads) * static_cast<size_t>(chunks_) * 2);
     if (sealed(args)) tiles_ = impl.tiles.need<uint16_t>(static_cast<size_t>(threads) * kDecodeChunk * static_cast<size_t>(args.headDim));
+    if (args.turns.frequencies) turned_ = impl.turns.need<float>(static_cast<size_t>(threads) * turnFloats());
   }
 
   int items() const { return args_.kvHeads * chunks_; }
@@ -74,14 +77,22 @@ class Decode {
     const auto weigh = [&](const float* p, int64_t stride) {
       k_.weighValues(f16Pages(kvHead, false, begin, end, thread, table), p, stride, group_, begin - shift, end - shift, out);
     };
-    if (args_.reuse) return weigh(reuseRow(args_, firstHead, 0) + begin, args_.probabilityStride);
+    if (args_.reuse) return weigh(reuseRow(args_, firstHead, 0) + begin, args_.probabilityStride);  // never without `out`
     float* s = scores_ + int64_t{firstHead} * stride_ + begin;
-    k_.scores(f16Pages(kvHead, true, begin, end, thread, table), args_.q + int64_t{firstHead} * n, group_, args_.scale, begin - shift, end - shift, s, stride_);
+    const HeadPages pages = f16Pages(kvHead, true, begin, end, thread, table);
+    for (int from = begin, to = end; from < end; from = to) {
+      const float* q = args_.q + int64_t{firstHead} * n;
+      if (args_.turns.frequencies) {
+        to = runEnd(args_.kv[kvHead], from, end);
+        q = turnedBack(q, missingBehind(args_.kv[kvHead], from), thread);
+      }
+      k_.scores(pages, q, group_, args_.scale, from - shift, to - shift, s + from - begin, stride_);
+    }
     for (int g = 0; g < group_; ++g) {
       float* state = stateOf(firstHead + g, c);
       k_.softmaxPart(s + g * stride_, end - begin, &state[0], &state[1]);
     }
-    weigh(s, stride_);
+    if (args_.out) weigh(s, stride_);
   }
 
   // Merges the chunks of a kv head's group in slot order and serves the taps.
@@ -92,9 +103,11 @@ class Decode {
       float largest = -INFINITY, sum = 0;
       for (int c = first; c <= last && !args_.reuse; ++c) largest = std::max(largest, stateOf(head, c)[0]);
       for (int c = first; c <= last && !args_.reuse; ++c) sum += stateOf(head, c)[1] * std::exp(stateOf(head, c)[0] - largest);
-      float* out = args_.out + int64_t{head} * args_.headDim;
-      std::fill_n(out, args_.headDim, 0.0f);
-      for (int c = first; c <= last; ++c) k_.addScaled(out, partialOf(head, c), args_.headDim, factor(head, c, largest, sum));
+      if (args_.out) {
+        float* out = args_.out + int64_t{head} * args_.headDim;
+        std::fill_n(out, args_.headDim, 0.0f);
+        for (int c = first; c <= last; ++c) k_.addScaled(out, partialOf(head, c), args_.headDim, factor(head, c, largest, sum));
+      }
       tap(kvHead, head, seen, largest, sum);
     }
   }
@@ -122,6 +135,16 @@ class Decode {
       pages = table.data();
     }
     return {pages, pages, tokens, args_.headDim};
+  }
+
+  size_t turnFloats() const { return static_cast<size_t>(group_ * args_.headDim + 2 * args_.turns.half); }  // a group's queries and a rotation
+  const float* turnedBack(const float* q, int64_t positions, int thread) const {
+    if (positions == 0) return q;
+    float* out = turned_ + static_cast<size_t>(thread) * turnFloats();
+    const Turn turn(k_, args_.turns, args_.headDim, -positions, out + group_ * args_.headDim);
+    std::copy_n(q, group_ * args_.headDim, out);
+    for (int g = 0; g < group_; ++g) turn(out + g * args_.headDim);
+    return out;
   }
 
   float factor(int head, int c, float largest, float sum) const {
@@ -156,6 +179,7 @@ class Decode {
   float* partial_;
   float* states_;   // [heads, chunks]: largest score, sum
   uint16_t* tiles_ = nullptr;  // f16 [threads, kDecodeChunk, headDim]: rows of sealed pages
+  float* turned_ = nullptr;    // [threads, turnFloats()]
 };
 
 // --- several queries ---------------------------------------------------------------------------------------------------
@@ -175,6 +199,7 @@ class Prefill {
     work_ = impl.threads.need<float>(perThread_ * static_cast<size_t>(threads));
     states_ = impl.states.need<float>(static_cast<size_t>(args.heads) * static_cast<size_t>(args.queries) * 2);
     if (sealed(args)) tiles_ = impl.tiles.need<uint16_t>(static_cast<size_t>(threads) * static_cast<size_t>(args.pageTokens * args.headDim));
+    if (args.turns.frequencies) turned_ = impl.turns.need<float>(static_cast<size_t>(threads) * turnFloats());
   }
 
   int items() const { return args_.kvHeads * blocks_; }
@@ -196,14 +221,15 @@ class Prefill {
       if (args_.reuse) {
         copyReused(b, begin, count, w.p);
       } else {
-        k_.transposeKeys(f16Page(*b.kv, true, page, count, thread), args_.headDim, count, width_, w.keys);
+        transposedKeys(*b.kv, page, count, thread, w.keys);
         k_.smallProduct(w.q, padded_, w.keys, width_, b.rows, args_.headDim, width_, w.p, width_, false);
         for (int r = 0; r < b.rows; ++r) softmaxRow(b, r, begin, count, w);
       }
+      if (!args_.out) continue;
       k_.widenValues(f16Page(*b.kv, false, page, count, thread), args_.headDim, count, padded_, w.values);
       k_.smallProduct(w.p, width_, w.values, padded_, b.rows, count, padded_, w.out, padded_, true);
     }
-    for (int r = 0; r < b.rows; ++r) {
+    for (int r = 0; r < b.rows && args_.out; ++r) {
       const float factor = args_.reuse ? 1.0f : 1.0f / stateOf(b, r)[1];
       float* out = args_.out + b.queryOf(r) * args_.outStride + int64_t{b.headOf(r)} * args_.headDim;
       for (int c = 0; c < args_.headDim; ++c) out[c] = w.out[r * padded_ + c] * factor;
@@ -215,7 +241,7 @@ class Prefill {
     const int begin = page * args_.pageTokens, count = std::min(args_.pageTokens, args_.kv[kvHead].tokens - begin);
     if (count <= 0) return;
     const Work w = work(thread);
-    if (!args_.reuse) k_.transposeKeys(f16Page(args_.kv[kvHead], true, page, count, thread), args_.headDim, count, width_, w.keys);
+    if (!args_.reuse) transposedKeys(args_.kv[kvHead], page, count, thread, w.keys);
     for (int i = 0; i < blocks_; ++i) {
       const Block b = blockOf(kvHead, i);
       if (args_.reuse) {
@@ -257,6 +283,26 @@ class Prefill {
     k_.unpackPage(shape, forms[page], rows, 0, count, tile);
     return tile;
   }
+
+  // Keys of a page as columns, [headDim, width].
+  void transposedKeys(const KvHead& kv, int page, int count, int thread, float* out) const {
+    k_.transposeKeys(f16Page(kv, true, page, count, thread), args_.headDim, count, width_, out);
+    if (!args_.turns.frequencies) return;
+    float* key = turned_ + static_cast<size_t>(thread) * turnFloats();
+    const int begin = page * args_.pageTokens, end = begin + count;
+    for (int from = begin, to = 0; from < end; from = to) {
+      to = runEnd(kv, from, end);
+      const int64_t missing = missingBehind(kv, from);
+      if (missing == 0) continue;
+      const Turn turn(k_, args_.turns, args_.headDim, missing, key + args_.headDim);
+      for (int s = from - begin; s < to - begin; ++s) {
+        for (int c = 0; c < args_.headDim; ++c) key[c] = out[c * width_ + s];
+        turn(key);
+        for (int c = 0; c < args_.headDim; ++c) out[c * width_ + s] = key[c];
+      }
+    }
+  }
+  size_t turnFloats() const { return static_cast<size_t>(args_.headDim + 2 * args_.turns.half); }  // a key and a rotation
 
   Block blockOf(int kvHead, int i) const {
     const int first = i * blockQueries_, queries = std::min(blockQueries_, args_.queries - first);
@@ -335,16 +381,17 @@ class Prefill {
   float* work_;
   float* states_;  // [heads, queries]: largest score, sum
   uint16_t* tiles_ = nullptr;  // f16 [threads, pageTokens, headDim]
+  float* turned_ = nullptr;    // [threads, turnFloats()]
 };
 
 void check(const AttendArgs& args) {
   CHECK(args.kvHeads > 0 && args.heads % args.kvHeads == 0, args.heads, args.kvHeads);
   CHECK(args.queries > 0 && args.pageTokens > 0 && args.headDim > 0, args.queries, args.pageTokens, args.headDim);
-  CHECK(args.reuse || args.q);
+  CHECK(args.reuse ? args.out != nullptr : args.q != nullptr);
   CHECK(!(args.reuse || args.probabilities) || args.probabilityStride >= longestOf(args), args.probabilityStride);
   for (int h = 0; h < args.kvHeads; ++h) {
     CHECK(args.kv[h].tokens >= args.queries, h, args.kv[h].tokens, args.queries);
-    CHECK(args.slidingWindow <= 0 || args.kv[h].positions, h);
+    CHECK((args.slidingWindow <= 0 && !args.turns.frequencies) || args.kv[h].positions, h);
   }
 }
 

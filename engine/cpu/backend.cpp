@@ -199,8 +199,10 @@ void CpuBackend::keepProbabilities(const Step& step, const Op& op) {
   }
 }
 
-AttendArgs CpuBackend::attendArgs() const {
+AttendArgs CpuBackend::attendArgs(const HostKvCache& cache) const {
   AttendArgs args;
+  args.pageTokens = cache.pageTokens();
+  if (cache.countsWithin() && !frequencies_.empty()) args.turns = {frequencies_.data(), static_cast<int>(frequencies_.size()), cache.format().rotateKeys};
   args.heads = model_.heads;
   args.kvHeads = model_.kvHeads;
   args.headDim = model_.headDim;
@@ -214,18 +216,22 @@ void CpuBackend::attend(const Step& step, const Op& op) {
   const bool reuse = op.kind == OpKind::attendReuse, kept = op.keepProbabilities || (step.in.attention && !reuse);
   if (kept) keepProbabilities(step, op);
   const bool fromBuffer = reuse && materialised_;
-  AttendArgs args = attendArgs();
-  args.probabilityStride = probabilityStride_;
   int64_t row = 0;
   for (const SequenceRows& sequence : step.in.sequences) {
     HostKvCache& cache = hostCache(sequence);
+    AttendArgs args = attendArgs(cache);
     const bool counted = !reuse && cache.observed().all;
     const bool keeps = kept && materialised_;
     float* probabilities = keeps || fromBuffer ? probabilities_.as<float>() + row * model_.heads * probabilityStride_ : nullptr;
     args.queries = sequence.count;
-    args.pageTokens = cache.pageTokens();
-    args.kv = cache.view(op.layer, fromBuffer ? -1 : reuse ? op.leader : op.layer).data();
+    args.probabilityStride = probabilityStride_;
+    const int keyLayer = fromBuffer ? -1 : reuse ? op.leader : op.layer;
     args.q = fromBuffer ? nullptr : buffers_.q.as<float>() + row * args.qStride;
+    std::span<const KvHead> read;
+    if (sequence.count == 1 && !step.in.attention)  // a tap is told of every slot
+      read = reuse ? cache.selectedAlike(context_, op.layer, keyLayer) : cache.selected(context_, op.layer, args.q);
+    if (!read.empty()) args.pageTokens = HostKvCache::kBlock;
+    args.kv = read.empty() ? cache.view(op.layer, keyLayer).data() : read.data();
     args.out = buffers_.attended.as<float>() + row * args.outStride;
     args.reuse = fromBuffer ? probabilities : nullptr;
     args.probabilities = keeps ? probabilities : nullptr;
@@ -240,13 +246,11 @@ void CpuBackend::attend(const Step& step, const Op& op) {
 
 void CpuBackend::observe(KvCache& kv, int window) {
   HostKvCache& cache = static_cast<HostKvCache&>(kv);
-  AttendArgs args = attendArgs();
+  AttendArgs args = attendArgs(cache);
   args.queries = std::min(window, cache.queriesKept());
   if (args.queries == 0) return;
-  const Buffer q(ledger_, MemoryTag::activations, floats(args.queries, args.qStride)), out(ledger_, MemoryTag::activations, q.bytes());
-  args.pageTokens = cache.pageTokens();
+  const Buffer q(ledger_, MemoryTag::activations, floats(args.queries, args.qStride));
   args.q = q.as<float>();
-  args.out = out.as<float>();
   args.columnStride = cache.columnStride();
   for (int layer = 0; layer < cache.layers(); ++layer) {
     if (!cache.ownsKeys(layer) || !cache.holds(layer)) continue;

@@ -54,7 +54,7 @@ class CpuBackend final : public Backend {
   void normalize(int firstRow, int rows, const float* weight, const float* bias);  // of the residual
   void matmul(std::span<const MatmulTarget> targets, const float* x, int64_t stride, int tokens, Activations activations);
   void keepProbabilities(const Step& step, const Op& op);
-  AttendArgs attendArgs() const;  // what is the model's
+  AttendArgs attendArgs(const HostKvCache& cache) const;  // what is the model's and the cache's
 
   Ledger& ledger_;
   const ModelConfig& model_;

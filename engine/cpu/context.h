@@ -40,7 +40,7 @@ struct Context::Impl {
   // Forms of x in a matmul.
   Scratch rows{ledger}, blocked{ledger}, bf16{ledger}, pairs{ledger}, sums{ledger}, int8{ledger}, scales{ledger}, corrections{ledger}, rowScales{ledger},
       rowSums{ledger};
-  Scratch scores{ledger}, partial{ledger}, states{ledger}, threads{ledger}, tiles{ledger};  // attention
+  Scratch scores{ledger}, partial{ledger}, states{ledger}, threads{ledger}, tiles{ledger}, turns{ledger}, selected{ledger};  // attention
   // Rotations of the last call of rope: every layer and both q and k ask for the same ones.
   Scratch ropeFrequencies{ledger}, ropePositions{ledger};
   Scratch ropeCos{ledger}, ropeSin{ledger};  // [tokens, dims / 2]
@@ -48,7 +48,7 @@ struct Context::Impl {
 
   auto scratch() {
     return std::array{&rows,    &blocked, &bf16,   &pairs,   &sums,            &int8,          &scales,  &corrections, &rowScales,
-                      &rowSums, &scores,  &partial, &states, &threads, &tiles, &ropeFrequencies, &ropePositions, &ropeCos, &ropeSin};
+                      &rowSums, &scores,  &partial, &states, &threads, &tiles, &turns, &selected, &ropeFrequencies, &ropePositions, &ropeCos, &ropeSin};
   }
 };
 

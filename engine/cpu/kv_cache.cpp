@@ -6,6 +6,8 @@
 
 #include "engine/cache/seal.h"
 #include "engine/core/check.h"
+#include "engine/cpu/isa.h"
+#include "engine/cpu/kernels.h"
 
 namespace winnow::cpu {
 
@@ -42,6 +44,7 @@ void HostKvCache::growPages(int layer, int head, int slots) {
   if (ownsKeys(layer)) grow(own.keys);
   grow(own.values);
   growPositions(at(layer, head), pages);
+  growBounds(layer, head);
 }
 
 void HostKvCache::beginAs(const KvCache& other, int tokens) {
@@ -49,6 +52,7 @@ void HostKvCache::beginAs(const KvCache& other, int tokens) {
   clear();
   KvCache::beginAs(other, tokens);
   unlike_ = source.unlike_;
+  budget_ = source.budget_;
   const auto shared = static_cast<size_t>(tokens / pageTokens_);
   const int rest = tokens % pageTokens_;
   const auto borrow = [&](Side& own, const Side& from) {
@@ -152,7 +156,11 @@ void HostKvCache::dropLayer(int layer) {
 
 void HostKvCache::dropKeys(int layer) {
   KvCache::dropKeys(layer);
-  for (HeadPages& head : pages_[static_cast<size_t>(layer)].heads) head.keys = Side();
+  for (HeadPages& head : pages_[static_cast<size_t>(layer)].heads) {
+    head.keys = Side();
+    head.bounds = Buffer();
+    head.bounded = 0;
+  }
 }
 
 // Slots move towards the front only, so runs are moved in ascending order, each piece within one source and one target page.
@@ -178,6 +186,7 @@ void HostKvCache::gather(int layer, int head, std::span<const int32_t> slots) {
   for (const bool keys : {true, false}) {
     Side& side = pagesAt(layer, head).side(keys);
     if (keys && !ownsKeys(layer)) continue;
+    side.touched = 0;
     if (format_.bits(keys) < 16 || side.anySealed())
       gatherSealed(side, keys, slots);
     else
@@ -219,11 +228,22 @@ void HostKvCache::newestQueries(int layer, int count, float* out) const {
 
 void HostKvCache::readRows(int layer, int head, bool keys, float* out) const {
   const Side& side = pagesAt(layer, head).side(keys);
-  std::vector<uint16_t> row(static_cast<size_t>(headDim_));
-  for (int slot = 0; slot < slots(layer, head); ++slot, out += headDim_) {
+  const KernelTable& kernels = bestKernels();
+  std::vector<uint16_t> unpacked(static_cast<size_t>(pageTokens_ * headDim_));
+  const int held = slots(layer, head);
+  for (int slot = 0; slot < held; slot += pageTokens_) {
     const auto page = static_cast<size_t>(slot / pageTokens_);
-    readSlot(shape(), {side.pages[page], &side.forms[page], slot % pageTokens_}, row.data());
-    widen(row, out);
+    const int count = std::min(pageTokens_, held - slot);
+    const uint16_t* rows = side.pages[page];
+    if (side.forms[page].sealed()) {
+      kernels.unpackPage(shape(), side.forms[page], rows, 0, count, unpacked.data());
+      rows = unpacked.data();
+    }
+    if (headDim_ % 16 == 0)  // whole vectors
+      kernels.widenValues(rows, headDim_, count, headDim_, out);
+    else
+      widen({rows, static_cast<size_t>(count * headDim_)}, out);
+    out += count * headDim_;
   }
 }
 
@@ -240,6 +260,7 @@ void HostKvCache::clear() {
   }
   sumStride_ = 0;
   unlike_ = false;
+  chosenLayer_ = -1;
 }
 
 }  // namespace winnow::cpu

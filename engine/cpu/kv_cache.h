@@ -19,6 +19,17 @@ class HostKvCache final : public KvCache {
 
   // As kernels read a layer: keys of `keyLayer` (a follower's leader; keys null when it is -1), values of `layer`.
   std::span<const KvHead> view(int layer, int keyLayer);
+  // Of view(), the blocks of kBlock slots that this query reads, as attend() takes them with pageTokens = kBlock (engine/cpu/kv_cache_selected.cpp).
+  // Empty: all slots of all heads.
+  static constexpr int kBlock = 16;
+  std::span<const KvHead> selected(Context& context, int layer, const float* q /* [heads, headDim] */);
+  // The same blocks of a layer that follows the one chosen for last; keys null when keyLayer is -1.
+  std::span<const KvHead> selectedAlike(Context& context, int layer, int keyLayer);
+  // What no query head of a group can score above in a block, q . k not scaled, [blocks before the newest].
+  std::vector<float> blockBounds(Context& context, int layer, int head, const float* q /* [heads, headDim] */, int first = 0);
+  void select(double budget) override;
+  int64_t slotsRead(int layer, int queries) const override;
+  int64_t readBytes(int layer, bool keys, int queries) const override;
   float* columnSums(int layer) { return pages_[static_cast<size_t>(layer)].sums.as<float>(); }  // [kvHeads, columnStride]
   int64_t columnStride() const { return sumStride_; }
 
@@ -46,12 +57,15 @@ class HostKvCache final : public KvCache {
     std::vector<Buffer> owners;  // empty for pages of another cache
     std::vector<const uint16_t*> pages;
     std::vector<PageForm> forms;
+    size_t touched = SIZE_MAX;  // the first page that changed since bounds were taken of its rows
     void resize(size_t count);
     void replace(size_t page, Buffer buffer, const PageForm& form);
     bool anySealed() const { return !forms.empty() && forms.front().sealed(); }  // the oldest pages are sealed first
   };
   struct HeadPages {
     Side keys, values;
+    Buffer bounds;      // f16 [blocks]{largest[headDim], smallest[headDim]} of keys, where queries choose
+    int bounded = 0;    // blocks
     Side& side(bool key) { return key ? keys : values; }
     const Side& side(bool key) const { return key ? keys : values; }
   };
@@ -71,6 +85,16 @@ class HostKvCache final : public KvCache {
   int64_t sideBytes(int layer, int head, bool keys) const override;
   static void copySlots(const std::vector<const uint16_t*>& pages, int pageTokens, int headDim, std::span<const int32_t> slots);
 
+  // kv_cache_selected.cpp
+  bool selects(int layer) const { return budget_ > 0 && layer >= kDenseLayers; }
+  int blocksRead(int slots) const;  // of a head that holds so many
+  int blocksOf(int slots) const { return (slots + kBlock - 1) / kBlock; }
+  size_t boundBytes() const { return 2 * static_cast<size_t>(headDim_) * sizeof(uint16_t); }  // of a block
+  void growBounds(int layer, int head);
+  void takeBounds(Context& context, int layer, int head);
+  const uint16_t* blockRows(Context& context, const Side& side, int block, int slots, uint16_t* tile) const;
+  std::span<const KvHead> blocksView(Context& context, int layer, int keyLayer);
+
   // kv_cache_sealed.cpp
   template <class Body>
   void eachSide(Body body);  // body(side, keys, slots of the head)
@@ -86,6 +110,14 @@ class HostKvCache final : public KvCache {
   int64_t sumStride_ = 0;
   std::vector<LayerPages> pages_;
   std::vector<KvHead> view_;
+  double budget_ = 0;  // of a query; 0: it reads everything
+  struct Chosen {
+    std::vector<int32_t> blocks;                // ascending
+    std::vector<const uint16_t*> keys, values;  // [blocks]
+    std::vector<int32_t> positions;             // [slots], with a sliding window
+  };
+  std::vector<Chosen> chosen_;  // [kvHeads], for the layer below
+  int chosenLayer_ = -1;        // -1: it reads everything
   bool unlike_ = false;  // pages were sealed in another format, until clear()
   std::atomic<int64_t> regrouped_{0};
 };

@@ -12,6 +12,7 @@
 namespace winnow::cpu {
 
 void HostKvCache::Side::resize(size_t count) {
+  touched = std::min(touched, count);
   if (pages.size() <= count) return;
   owners.erase(owners.begin() + static_cast<std::ptrdiff_t>(count), owners.end());
   pages.resize(count);
@@ -19,6 +20,7 @@ void HostKvCache::Side::resize(size_t count) {
 }
 
 void HostKvCache::Side::replace(size_t page, Buffer buffer, const PageForm& form) {
+  touched = std::min(touched, page);
   owners[page] = std::move(buffer);
   pages[page] = owners[page].as<uint16_t>();
   forms[page] = form;
@@ -203,19 +205,22 @@ int64_t HostKvCache::unsealedBytes() const {
 // Slots were forgotten: a page that was sealed and is no longer full has to take new ones.
 void HostKvCache::lengthsChanged() {
   for (int layer = 0; layer < layers(); ++layer)
-    for (int head = 0; head < kvHeads_; ++head)
+    for (int head = 0; head < kvHeads_; ++head) {
+      HeadPages& own = pagesAt(layer, head);
+      own.bounded = std::min(own.bounded, slots(layer, head) / kBlock);
       for (const bool keys : {true, false}) {
-        Side& side = pagesAt(layer, head).side(keys);
+        Side& side = own.side(keys);
         const int held = slots(layer, head), rest = held % pageTokens_;
         size_t full = static_cast<size_t>(held / pageTokens_);
         if (full < side.pages.size() && side.forms[full].sealed() && rest > 0) {
-          std::vector<int32_t> own(static_cast<size_t>(rest));
-          std::iota(own.begin(), own.end(), static_cast<int32_t>(full) * pageTokens_);
-          openPage(side, full, own);
+          std::vector<int32_t> kept(static_cast<size_t>(rest));
+          std::iota(kept.begin(), kept.end(), static_cast<int32_t>(full) * pageTokens_);
+          openPage(side, full, kept);
         }
         full = pagesFor(held);
         if (full < side.pages.size() && side.forms[full].sealed()) side.resize(full);
       }
+    }
 }
 
 }  // namespace winnow::cpu

@@ -79,10 +79,17 @@ struct KvHead {
   const uint16_t* const* keys = nullptr;    // pages; null with `reuse`
   const uint16_t* const* values = nullptr;
   int tokens = 0;                           // slots, this step's included
-  const int32_t* positions = nullptr;       // [tokens] original positions, ascending; needed for slidingWindow only
+  const int32_t* positions = nullptr;       // [tokens] original positions, ascending; needed for slidingWindow and turns only
   // What form each page has; null: all are f16.
   const PageForm* keyForms = nullptr;
   const PageForm* valueForms = nullptr;
+};
+// To attention every slot lies right before the next one its head holds: a key is turned by the tokens that are missing behind it (positions
+// within the cache, as StreamingLLM counts them; R(s) R(p) k = R(p + s) k). The queries' own slots are neighbours. Null frequencies: positions are what they are.
+struct KeyTurns {
+  const float* frequencies = nullptr;  // [half] radians per position of the RoPE pairs (c, c + half)
+  int half = 0;
+  bool hadamard = false;  // keys and queries are stored rotated (kv.rotate)
 };
 struct AttendArgs {
   int heads = 0, kvHeads = 0, headDim = 0, queries = 0, pageTokens = 0;
@@ -91,7 +98,8 @@ struct AttendArgs {
   const KvHead* kv = nullptr;     // [kvHeads]
   float scale = 1.0f;             // 1/sqrt(headDim)
   int slidingWindow = 0;          // > 0: only slots with position > own position - window
-  float* out = nullptr;           // [queries, heads, headDim], stride outStride
+  KeyTurns turns{};
+  float* out = nullptr;           // [queries, heads, headDim], stride outStride; null: only the taps are wanted
   int64_t outStride = 0;
   // Taps; null costs nothing.
   float* columnSums = nullptr;    // [kvHeads, columnStride] += sum over queries and the group's heads of p (H2O)

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "engine/cache/registry.h"
 #include "engine/core/check.h"
 #include "engine/cuda/checked.h"
 #include "engine/cuda/roofline.h"
@@ -257,6 +258,14 @@ std::unique_ptr<Backend> CudaDevice::makeBackend(Ledger& ledger, ThreadPool&, co
 }
 
 std::unique_ptr<WeightPlace> CudaDevice::makeWeightPlace(Ledger& ledger) { return std::make_unique<DevicePlace>(ledger.planning() ? ledger : ledger_, ordinal_); }
+
+std::optional<std::string> CudaDevice::refuses(std::string_view knob, const KnobValue& value) const {
+  if (knob == "kv.positions" && std::get<std::string>(value) == "cache")
+    return "the attention kernels of the GPU do not turn keys to positions within the cache: use --device cpu.";
+  if (knob == "kv.policy" && kvPolicy(std::get<std::string>(value)).selects)
+    return "the attention kernels of the GPU read the whole cache, not pages that a query chooses: use --device cpu.";
+  return std::nullopt;
+}
 
 std::optional<DeviceMemory> CudaDevice::memory() const {
   useDevice(ordinal_);

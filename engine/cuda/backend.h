@@ -88,6 +88,7 @@ class CudaDevice final : public Device {
   std::string busId() const override { return busId_; }
   std::unique_ptr<Backend> makeBackend(Ledger& ledger, ThreadPool& pool, const BackendOptions& options) override;
   std::unique_ptr<WeightPlace> makeWeightPlace(Ledger& ledger) override;
+  std::optional<std::string> refuses(std::string_view knob, const KnobValue& value) const override;
   std::optional<DeviceMemory> memory() const override;
 
  private:

@@ -116,7 +116,9 @@ std::string policiesWith(bool KvPolicyInfo::*trait) {  // "a, b or c"
   for (size_t i = 0; i < names.size(); ++i) out += (i == 0 ? "" : i + 1 == names.size() ? " or " : ", ") + names[i];
   return out;
 }
-bool evicts(const Config& config) { return config.text("kv.policy") != "full" || config.real("kv.budget") != 1.0; }
+bool evicts(const Config& config) {
+  return config.text("kv.policy") == "full" ? config.real("kv.budget") != 1.0 : !policyHas(config, &KvPolicyInfo::selects);
+}
 bool quantizesKeys(const Config& config) { return config.integer("kv.k_bits") < 16; }
 bool sharesBlocks(const Config& config) {
   return config.text("share.method") == "echoatt" || (config.text("share.method") == "none" && config.integer("share.block") > 1);
@@ -290,7 +292,7 @@ std::vector<Knob> cacheKnobs() {
   const std::string group = "KV cache";
   std::vector<Knob> knobs;
   Knob policy = enumeration("kv.policy", "Eviction", group, names("full", kvPolicies()), Apply::rebuildCache);
-  policy.help = "Which cached tokens stay when the budget is reached.";
+  policy.help = "Which cached tokens stay when the budget is reached. quest keeps all and reads, at each step, those the query needs.";
   policy.paper = papers(kvPolicies());
   knobs.push_back(policy);
 
@@ -300,7 +302,7 @@ std::vector<Knob> cacheKnobs() {
   budget.maximum = 1048576;
   budget.step = 0.05;
   budget.logarithmic = true;
-  budget.help = "Tokens each head keeps: up to 1 a share of the tokens so far, from 2 on a number of tokens. Alone it means streaming.";
+  budget.help = "Tokens each head keeps: up to 1 a share of the tokens so far, from 2 on a number of tokens. Alone it means streaming. Of quest: tokens each step reads.";
   knobs.push_back(budget);
 
   Knob sinks = integer("kv.sinks", "Sinks", group, 4, 0, 256, Apply::rebuildCache);
@@ -310,11 +312,23 @@ std::vector<Knob> cacheKnobs() {
   sinks.enabled = [](const Config& config) { return policyHas(config, &KvPolicyInfo::usesSinks); };
   knobs.push_back(sinks);
 
+  Knob positions = enumeration("kv.positions", "Positions", group, {"original", "cache"}, Apply::rebuildCache);
+  positions.help = "How far away what is left counts. original: as far as in the text. cache: as far as in the cache, so that a text may be longer than "
+                   "any the model was trained on; what is evicted is forgotten all the same.";
+  positions.paper = "Xiao et al., ICLR 2024, arXiv 2309.17453";
+  positions.enabledIf = "kv.policy is " + policiesWith(&KvPolicyInfo::keepsRuns);
+  positions.enabled = [](const Config& config) { return policyHas(config, &KvPolicyInfo::keepsRuns); };
+  positions.refuses = [](const ModelConfig& model, const KnobValue& value) -> std::optional<std::string> {
+    if (std::get<std::string>(value) == "original" || model.position == PositionKind::rope) return std::nullopt;
+    return "this model's positions are learned and part of every layer's input: a cached key cannot be moved to another one.";
+  };
+  knobs.push_back(positions);
+
   Knob allocation = enumeration("kv.allocation", "Allocation", group, kvAllocationNames(), Apply::rebuildCache);
   allocation.help = "How the budget is dealt. even: every head keeps as much. pyramid: early layers more than late ones. adaptive: the heads of a "
                     "layer share its budget by comparing scores. auto: as the policy's paper does.";
   allocation.paper = "PyramidKV, arXiv 2406.02069; Ada-KV, arXiv 2407.11550";
-  allocation.enabledIf = "kv.policy is not full";
+  allocation.enabledIf = "kv.policy evicts";
   allocation.enabled = evicts;
   knobs.push_back(allocation);
 
@@ -324,11 +338,11 @@ std::vector<Knob> cacheKnobs() {
   seed.enabled = [](const Config& config) { return policyHas(config, &KvPolicyInfo::draws); };
   knobs.push_back(seed);
 
-  Knob interval = integer("kv.interval", "Interval", group, 16, 1, 1024, Apply::nextToken);
+  Knob interval = integer("kv.interval", "Interval", group, 0, 0, 1024, Apply::nextToken);
   interval.unit = "tokens";
-  interval.logarithmic = true;
-  interval.help = "Tokens between two evictions. 1 evicts at every token, as most papers do; more costs less time and a little memory.";
-  interval.enabledIf = "kv.policy is not full";
+  interval.help = "Tokens between two evictions. 1 evicts at every token, as most papers do; more costs less time and a little memory. 0 takes 16, or a "
+                  "thirty-second of what stays where that is more: an eviction moves all of it.";
+  interval.enabledIf = "kv.policy evicts";
   interval.enabled = evicts;
   knobs.push_back(interval);
 

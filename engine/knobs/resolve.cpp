@@ -57,6 +57,7 @@ class Resolver {
     sharing();
     sinks();
     interval();
+    positions();
     cacheFormat();
     return std::move(effective_);
   }
@@ -134,6 +135,14 @@ class Resolver {
     }
   }
 
+  void positions() {
+    const std::string& policy = effective_.config.text("kv.policy");
+    if (effective_.config.text("kv.positions") == "original" || policy == "full" || kvPolicy(policy).keepsRuns) return;
+    adjust("kv.positions", std::string("original"),
+           policy + (kvPolicy(policy).selects ? " evicts nothing" : " keeps single tokens, and scores them where they were") +
+               ": positions within the cache are for window and streaming.");
+  }
+
   void cacheFormat() {
     constexpr int64_t kSmallestSet = 16;  // tokens
     const auto quantized = [&] { return KvFormat::of(effective_.config).quantizes(); };
@@ -142,7 +151,8 @@ class Resolver {
         if (effective_.config.integer(knob) < 16) adjust(knob, int64_t{16}, *reason);
     const KvFormat format = KvFormat::of(effective_.config);
     if (const auto reason = cannotRotate(model_); reason && format.rotateKeys) adjust("kv.rotate", false, *reason);
-    if (format.keysPerChannel && effective_.config.text("kv.policy") != "full" && effective_.config.integer("kv.interval") < kSmallestSet)
+    if (const std::string& policy = effective_.config.text("kv.policy"); format.keysPerChannel && policy != "full" && !kvPolicy(policy).selects && effective_.config.integer("kv.interval") > 0 &&
+        effective_.config.integer("kv.interval") < kSmallestSet)
       adjust("kv.interval", kSmallestSet,
              "keys quantized per channel share scales among tokens: evicting every " + std::to_string(kSmallestSet) + " tokens lets those that stay keep theirs.");
   }

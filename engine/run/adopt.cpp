@@ -27,7 +27,7 @@ void holdBack(Effective& next, const Config& running, Match match, const std::st
 }  // namespace
 
 Session::Impl::Request Session::Impl::makeRequest(const Config& config, const std::string& cause) const {
-  Request made{resolve(config, core->model->config()), {}, cause};
+  Request made{core->resolved(config), {}, cause};
   made.weights = weightTarget(*core->model, made.wanted.config, core->options.calibrationSample);
   for (const Adjustment& adjustment : made.weights.adjustments) {
     made.wanted.adjustments.push_back(adjustment);
@@ -59,9 +59,24 @@ void Session::Impl::start(Request first, Weights set) {
   apply(nullptr, std::nullopt);
   events.clear();  // the first configuration is no change
   warnOfDecodedTypes();
-  if (model.context > 0 && context > model.context)
+  warnOfSelection();
+  if (model.context > 0 && context > model.context && farthest() > model.context)
     emit(EngineEvent::Kind::warning, "context.beyond_trained",
          "The context of " + std::to_string(context) + " tokens is longer than the " + std::to_string(model.context) + " the model was trained on.");
+}
+
+// The largest distance attention can count: of positions within the cache what it holds before it evicts.
+int64_t Session::Impl::farthest() const {
+  const EvictionSettings& settings = evictor.settings();
+  if (!settings.positionsInCache || settings.budget <= 1) return context;
+  return static_cast<int64_t>(settings.budget) + std::max(evictor.interval(context), backend->batch());
+}
+
+void Session::Impl::warnOfSelection() {
+  if (evictor.selects())
+    emit(EngineEvent::Kind::warning, "kv.frees_nothing",
+         evictor.settings().policy + " keeps every token: each step reads a part of the cache, and no memory is freed. The first " +
+             std::to_string(KvCache::kDenseLayers) + " layers and prompts read all of it.");
 }
 
 // Types that no format of ours holds exactly are computed as f16: no loss beside that of the file, but more memory than it takes.
@@ -104,6 +119,7 @@ void Session::Impl::apply(const Weights& prepared, const std::optional<Error>& f
   if (eviction != evictor.settings() || evictor.observes() != cache->observed()) {
     const std::string before = evictor.settings().policy;
     evictor.configure(eviction, *cache);
+    if (eviction.policy != before) warnOfSelection();
     if (fed > 0 && evictor.addsUp() && eviction.policy != before)
       emit(EngineEvent::Kind::warning, "kv.scores_begin",
            "Attention scores for " + eviction.policy + " are counted from token " + std::to_string(fed) + " on: recompute the cache for those of the whole text.");
@@ -243,7 +259,8 @@ void Session::Impl::updateMixed() {
     now = writtenMixed || writtenUnder != weights->key || !cache->asFormatted();
     if (evictedUnder) {
       const EvictionSettings& settings = evictor.settings();
-      now |= settings.policy != evictedUnder->policy || settings.allocation != evictedUnder->allocation || settings.sinks > evictedUnder->sinks || evictor.wouldHold(*cache, fed);
+      now |= settings.policy != evictedUnder->policy || settings.allocation != evictedUnder->allocation ||
+             settings.positionsInCache != evictedUnder->positionsInCache || settings.sinks > evictedUnder->sinks || evictor.wouldHold(*cache, fed);
     }
   }
   if (now && !mixed.exchange(now))

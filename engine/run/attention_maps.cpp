@@ -48,7 +48,7 @@ class MapTap final : public AttentionTap {
 Result<AttentionMaps> measureAttentionMaps(Session& session, std::span<const int32_t> ids, int mostCells, const Progress& progress) {
   if (ids.size() < 2)
     return Error{ErrorCode::badInput, "The text has " + std::to_string(ids.size()) + " tokens; attention takes at least 2.", "Choose a longer text."};
-  if (session.effective()->config.text("kv.policy") != "full")
+  if (EngineCore::inside(session).evictor.evicts())
     return Error{ErrorCode::badInput, "The cache evicts (kv.policy), so the attention over the whole text is not there to read.", "Set kv.policy=full."};
   AttentionMaps maps;
   const ModelConfig& model = EngineCore::inside(session).model;

@@ -9,10 +9,12 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "engine/core/memory.h"
 #include "engine/core/result.h"
+#include "engine/knobs/knobs.h"
 #include "engine/plan/numerics.h"
 #include "engine/plan/plan.h"
 
@@ -120,6 +122,8 @@ class Device {
   // For one session; not thread-safe. Memory of the host is posted to the ledger; on a planning one nothing is taken.
   virtual std::unique_ptr<Backend> makeBackend(Ledger& ledger, ThreadPool& pool, const BackendOptions& options) = 0;
   virtual std::unique_ptr<WeightPlace> makeWeightPlace(Ledger& ledger) = 0;
+  // Why it can't compute with this value of a knob; the default runs instead.
+  virtual std::optional<std::string> refuses(std::string_view /*knob*/, const KnobValue& /*value*/) const { return std::nullopt; }
   virtual std::optional<DeviceMemory> memory() const { return std::nullopt; }  // of a device that has its own
 };
 

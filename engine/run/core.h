@@ -19,6 +19,7 @@ struct EngineCore : std::enable_shared_from_this<EngineCore> {
 
   // What runs of a request on this model and this device.
   Result<int> contextFor(const SessionOptions& wanted) const;  // tokens
+  Effective resolved(const Config& requested) const;  // resolve() and what the device says to it
   BackendOptions backendOptions(const SessionOptions& wanted, int context) const;
   // What a session with `tokens` tokens in its cache uses, by the allocating code on a planning ledger.
   Result<Rehearsal> rehearsed(const Config& config, const SessionOptions& wanted, int context, int tokens) const;

@@ -47,6 +47,18 @@ BackendOptions EngineCore::backendOptions(const SessionOptions& wanted, int cont
   return {std::clamp(wanted.maxBatch, 1, context), context, wanted.probabilityBytes};
 }
 
+Effective EngineCore::resolved(const Config& requested) const {
+  Effective effective = resolve(requested, model->config());
+  for (const Knob& knob : Schema::instance().knobs()) {
+    const KnobValue value = effective.config.get(knob.name);
+    const auto reason = device->refuses(knob.name, value);
+    if (!reason) continue;
+    effective.adjustments.push_back({knob.name, value, knob.defaultValue, *reason});
+    effective.config = effective.config.with(knob.name, knob.defaultValue);
+  }
+  return effective;
+}
+
 Result<int> EngineCore::contextFor(const SessionOptions& wanted) const {
   const ModelConfig& config = model->config();
   if (wanted.context < 0) return Error{ErrorCode::usage, "A context of " + std::to_string(wanted.context) + " tokens is impossible.", "Choose at least 1."};
@@ -95,6 +107,7 @@ std::optional<cuda::GpuState> Engine::gpuState() const {
 const Ledger& Engine::ledger() const { return core_->ledger; }
 
 std::optional<DeviceMemory> Engine::deviceMemory() const { return core_->device->memory(); }
+Effective Engine::resolved(const Config& requested) const { return core_->resolved(requested); }
 std::string Engine::deviceDescription() const { return core_->device->description(); }
 
 Result<std::unique_ptr<Session>> Engine::createSession(const Config& config, const SessionOptions& options, const Progress& progress) {
@@ -122,7 +135,7 @@ Result<MemoryByTag> Engine::plan(const Config& config, const SessionOptions& opt
 
 Result<Rehearsal> EngineCore::rehearsed(const Config& config, const SessionOptions& wanted, int context, int tokens) const {
   const ModelConfig& shape = model->config();
-  const Effective effective = resolve(config, model->config());
+  const Effective effective = resolved(config);
   Ledger counted(true);
   WeightStore planned(model, device->makeWeightPlace(counted));
   ThreadPool pool(wanted.threads > 0 ? wanted.threads : threads);  // scratch is per thread
@@ -147,7 +160,7 @@ Status EngineCore::fits(const Config& config, const SessionOptions& wanted, int 
   if (!memory) return Done{};
   const auto planned = rehearsed(config, wanted, context, context);
   if (!planned) return planned.error();
-  const int64_t weights = store.bytesToMake(weightTarget(*model, resolve(config, model->config()).config, options.calibrationSample));
+  const int64_t weights = store.bytesToMake(weightTarget(*model, resolved(config).config, options.calibrationSample));
   const int64_t cache = planned->onDevice[static_cast<size_t>(MemoryTag::kv)];
   int64_t rest = 0;
   for (const int64_t bytes : planned->onDevice) rest += bytes;

@@ -79,6 +79,7 @@ class Engine {
   std::string deviceDescription() const;               // "CPU: 2 threads, avx512+vnni+bf16"
   std::optional<DeviceMemory> deviceMemory() const;    // of a device that has its own; [any thread]
   int threads() const;
+  Effective resolved(const Config& requested) const;   // what of it runs on this model and this device
   std::optional<cuda::GpuState> gpuState() const;      // clocks, power, energy; none on the CPU and where NVML is absent. [any thread]
   const Ledger& ledger() const;  // weights of all versions and all sessions
 

@@ -86,7 +86,7 @@ int64_t Session::weightBytesPerToken() const { return impl_->weightBytes; }
 
 int64_t Session::kvBytesPerToken() const {
   int64_t bytes = 0;
-  for (int layer = 0; layer < impl_->model.layers; ++layer) bytes += impl_->cache->readBytes(layer, true);
+  for (int layer = 0; layer < impl_->model.layers; ++layer) bytes += impl_->cache->readBytes(layer, true, 1);
   return bytes;
 }
 

@@ -36,9 +36,10 @@ OpTime declaredCost(const ForwardInput& input, const ModelConfig& model, int ind
       for (const SequenceRows& sequence : input.sequences) {
         const KvCache& cache = *sequence.cache;
         const int64_t queries = sequence.count;
-        out.bytes += cache.readBytes(op.layer, true);
-        if (scores && op.leader >= 0) out.bytes += cache.readBytes(op.leader, true) - cache.readBytes(op.leader, false);
-        const int64_t seen = queries * cache.slotsSeen(op.layer) - queries * (queries - 1) / 2 * model.kvHeads;  // query-slot pairs
+        const auto read = [&](int of, bool keys) { return cache.readBytes(of, keys, sequence.count); };
+        out.bytes += read(op.layer, true);
+        if (scores && op.leader >= 0) out.bytes += read(op.leader, true) - read(op.leader, false);
+        const int64_t seen = queries * cache.slotsRead(op.layer, sequence.count) - queries * (queries - 1) / 2 * model.kvHeads;  // query-slot pairs
         out.flops += (scores ? 4 : 2) * seen * model.groupSize() * model.headDim;
       }
       break;

@@ -99,6 +99,8 @@ struct Session::Impl {
   void takeCacheFormat(const Config& config);
   void beginEpoch(const Effective& next);
   void warnOfDecodedTypes();
+  void warnOfSelection();
+  int64_t farthest() const;
   void refreshCosts();
   void updateMixed();
   void emit(EngineEvent::Kind kind, std::string code, std::string text);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "engine/cache/registry.h"
 #include "engine/core/check.h"
 
 namespace winnow {
@@ -133,7 +134,7 @@ Result<SimilarityMap> measureSimilarity(Session& session, std::span<const int32_
       session.reset();
     }
   } observed{session};
-  if (session.effective()->config.text("kv.policy") != "full")
+  if (const std::string policy = session.effective()->config.text("kv.policy"); policy != "full" && !kvPolicy(policy).selects)
     return Error{ErrorCode::badInput, "The cache evicts (kv.policy), so the attention over the whole text is not there to compare.", "Set kv.policy=full."};
   AttentionSimilarity similarity(layers);
   session.observeAttention(&similarity);

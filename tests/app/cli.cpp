@@ -349,7 +349,7 @@ class CliTest : public QObject {
     row({"generate", stories()}, "--prompt");
     for (const QStringList& option : {QStringList{"-n", "many"}, {"-n", "-1"}, {"--temperature", "nan"}, {"--top-p", "2"}, {"--top-k", "-3"}, {"--seed", "x"}})
       row(QStringList{"generate", stories(), "--prompt", "a"} + option, qPrintable(option[0]));
-    for (const char* knob : {"weights.bit=4", "weights.bits=7", "weights.bits=", "weights.bits", "=4", "kv.policy=h3o", "kv.budget=0", "kv.budget=-1", "kv.budget=nan", "kv.interval=0",
+    for (const char* knob : {"weights.bit=4", "weights.bits=7", "weights.bits=", "weights.bits", "=4", "kv.policy=h3o", "kv.budget=0", "kv.budget=-1", "kv.budget=nan", "kv.interval=-1",
                              "prune.ratio=1.5", "prune.ratio=a", "share.block=0", "kv.k_bits=5", "weights.symmetric=perhaps"})
       row({"generate", stories(), "--prompt", "a", "--set", knob}, QByteArray(knob) == "weights.bits" ? "knob=value" : QByteArray(knob).startsWith("weights.bit=") ? "weights.bits" : "");
     row({"similarity", stories()}, "--text");

@@ -43,7 +43,7 @@ void expectSame(cpu::HostKvCache& cpu, cuda::DeviceKvCache& gpu, int dim, const 
         }
       }
     }
-    EXPECT_EQ(gpu.readBytes(layer, true), cpu.readBytes(layer, true));
+    EXPECT_EQ(gpu.readBytes(layer, true, 1), cpu.readBytes(layer, true, 1));
   }
   EXPECT_EQ(gpu.allocatedBytes(), cpu.allocatedBytes());
   EXPECT_EQ(gpu.liveBytes(), cpu.liveBytes());

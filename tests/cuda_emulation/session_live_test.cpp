@@ -43,7 +43,7 @@ TEST(weights_made_in_the_background_are_published_between_tokens) {
 TEST(every_policy_evicts_the_same_slots) {
   for (const KvPolicyInfo& info : kvPolicies()) {
     const char* policy = info.name.c_str();
-    if (info.name == "full") continue;
+    if (info.name == "full" || info.selects) continue;
     Both both("llama3", {{"kv.policy", policy}, {"kv.budget", "12"}, {"kv.interval", "4"}});
     const double prompt = both.prompt(20);
     both.expectSameCache();
@@ -51,6 +51,20 @@ TEST(every_policy_evicts_the_same_slots) {
     both.expectSameCache();
     EXPECT(both.gpu->cache().evictedTokens > 0, policy);
     EXPECT(prompt <= kBound && decode <= kBound, policy, prompt, decode);
+  }
+}
+
+TEST(what_its_kernels_cannot_do_is_adjusted_with_the_reason) {
+  for (const auto& [settings, knob] : {std::pair(Settings{{"kv.policy", "quest"}, {"kv.budget", "12"}}, "kv.policy"),
+                                       std::pair(Settings{{"kv.policy", "streaming"}, {"kv.budget", "12"}, {"kv.positions", "cache"}}, "kv.positions")}) {
+    Both both("llama3", settings);
+    EXPECT(both.cpu->effective()->asRequested());
+    const auto adjustments = both.gpu->effective()->adjustments;
+    EXPECT_EQ(adjustments.size(), size_t{1});
+    EXPECT(adjustments[0].knob == knob && adjustments[0].reason.find("GPU") != std::string::npos, knob, adjustments[0].reason);
+    EXPECT(both.gpu->effective()->config.get(knob) == Config().get(knob));
+    EXPECT(both.gpuEngine->resolved(configure(settings)).config == both.gpu->effective()->config);
+    EXPECT(std::isfinite(both.prompt(20)) && std::isfinite(both.steps(6)));
   }
 }
 

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // Attention against a reference in double, with every tap, for decoding and prefill.
+#include <numeric>
+
 #include "tests/engine/ops/attend_oracle.h"
 
 using namespace winnow;
@@ -31,6 +33,7 @@ Result attendOnce(Machine& machine, const Setup& setup, bool taps, const float* 
   args.kv = setup.kv.data();
   args.scale = static_cast<float>(1 / std::sqrt(s.headDim));
   args.slidingWindow = s.window;
+  if (!setup.frequencies.empty()) args.turns = {setup.frequencies.data(), static_cast<int>(setup.frequencies.size()), setup.hadamard};
   args.out = r.out.data();
   args.outStride = r.out.stride();
   args.probabilityStride = setup.stride;
@@ -45,9 +48,18 @@ Result attendOnce(Machine& machine, const Setup& setup, bool taps, const float* 
   return r;
 }
 
-void runShape(const Shape& shape) {
+enum class Keys { asStored, turned, turnedHadamard };
+std::vector<float> frequenciesFor(int headDim) {
+  RopeConfig rope;
+  rope.dims = headDim / 2 * 2;
+  return winnow::ropeFrequencies(rope);
+}
+
+void runShape(const Shape& shape, Keys keys = Keys::asStored) {
   static const auto one = machines(1), two = machines(2), three = machines(3);
-  const Setup setup(shape);
+  Setup setup(shape);
+  if (keys != Keys::asStored) setup.frequencies = frequenciesFor(shape.headDim);
+  setup.hadamard = keys == Keys::turnedHadamard;
   const Expected e = expectAttend(setup);
   const size_t width = static_cast<size_t>(shape.heads * shape.headDim);
   for (size_t i = 0; i < one.size(); ++i) {
@@ -118,5 +130,70 @@ TEST(attend_prefill_equals_decode_within_the_bound) {
       for (int c = 0; c < 256; ++c)
         EXPECT_NEAR(decode.out.row(0)[c], prefill.out.row(i)[c], 2 * e.outBound[static_cast<size_t>(i * 256 + c)]);
     }
+  }
+}
+
+// Positions within the cache: scores are those of keys turned by what is missing behind them.
+TEST(turned_keys_are_keys_at_the_positions_of_the_cache) {
+  for (const Keys keys : {Keys::turned, Keys::turnedHadamard})
+    for (int window : {0, 20})
+      for (int page : {16, 64})
+        for (const Shape& s : {Shape{4, 2, 64, 1, page, window, {700, 300}}, Shape{7, 1, 32, 1, page, window, {65}}, Shape{3, 3, 128, 5, page, window, {5, 64, 257}},
+                               Shape{4, 2, 16, 60, page, window, {64, 200}}})
+          runShape(s, keys);
+  runShape({6, 2, 12, 1, 16, 0, {256, 512}}, Keys::turned);
+}
+
+// The same keys made at those positions and stored so, but for their rounding to f16: R(s) R(p) k = R(p + s) k.
+TEST(turned_keys_equal_keys_that_were_rotated_there) {
+  constexpr int kDim = 64, kHalf = 32;
+  const std::vector<float> frequencies = frequenciesFor(kDim);
+  const auto rotated = [&](const std::vector<double>& x, double position) {
+    std::vector<double> out(x);
+    for (size_t c = 0; c < kHalf; ++c) {
+      const double a = position * static_cast<double>(frequencies[c]);
+      out[c] = x[c] * std::cos(a) - x[kHalf + c] * std::sin(a);
+      out[kHalf + c] = x[c] * std::sin(a) + x[kHalf + c] * std::cos(a);
+    }
+    return out;
+  };
+  const Shape shape{1, 1, kDim, 1, 16, 0, {80}};
+  Setup stored(shape), made(shape);
+  stored.frequencies = frequencies;
+  std::mt19937 random(9);
+  std::normal_distribution<float> normal;  // of one size: every slot counts
+  for (float& x : stored.q) x = normal(random);
+  made.q = stored.q;
+  double rounding = 0;  // of scores: 2^-11 of each value, both times
+  const double norm = std::sqrt(std::inner_product(stored.q.begin(), stored.q.end(), stored.q.begin(), 0.0));
+  auto& positions = stored.heads[0].positions;
+  for (int s = 0; s < 80; ++s) positions[static_cast<size_t>(s)] = s < 4 ? s : s + 5000 - 80;  // sinks and a window
+  for (int s = 0; s < 80; ++s) {
+    std::vector<double> key;
+    for (int c = 0; c < kDim; ++c) key.push_back(normal(random));
+    const std::vector<double> here = rotated(key, positions[static_cast<size_t>(s)]), there = rotated(key, s + 5000 - 80);  // the query's own stays
+    for (int c = 0; c < kDim; ++c) {
+      const auto page = static_cast<size_t>(s / 16 * 2), in = static_cast<size_t>(s % 16 * kDim + c);
+      (*stored.heads[0].pages[page])[in] = floatToF16(static_cast<float>(here[static_cast<size_t>(c)]));
+      (*made.heads[0].pages[page])[in] = floatToF16(static_cast<float>(there[static_cast<size_t>(c)]));
+      (*made.heads[0].pages[page + 1])[in] = (*stored.heads[0].pages[page + 1])[in];
+    }
+    rounding = std::max(rounding, 2 * 0x1p-11 * norm * std::sqrt(std::inner_product(key.begin(), key.end(), key.begin(), 0.0)) / 8);
+  }
+  const Expected e = expectAttend(made);
+  for (auto& machine : machines(1)) {
+    Result got = attendOnce(*machine, stored, false);
+    stored.frequencies.clear();
+    Result unturned = attendOnce(*machine, stored, false);
+    stored.frequencies = frequencies;
+    double apart = 0;
+    for (int c = 0; c < kDim; ++c) {
+      double weighed = 0;  // sum of p |v|
+      for (int s = 0; s < 80; ++s) weighed += e.p[static_cast<size_t>(s)] * std::fabs(made.key(0, s, c, true));
+      const auto at = static_cast<size_t>(c);
+      EXPECT_NEAR(got.out.row(0)[c], e.out[at], e.outBound[at] + 2 * std::expm1(2 * rounding) * weighed);
+      apart = std::max(apart, std::fabs(unturned.out.row(0)[c] - e.out[at]));
+    }
+    EXPECT(apart > 1e-3, "the sinks count for nothing", apart);
   }
 }

@@ -99,7 +99,7 @@ TEST(impossible_knob_values_name_the_knob_and_the_range) {
       {"weights.bits", "7"}, {"weights.bits", "0"}, {"weights.bits", "four"}, {"weights.bits", ""}, {"weights.bits", "4.5"},
       {"weights.group", "48"}, {"weights.method", "awk"}, {"weights.symmetric", "maybe"}, {"prune.ratio", "1"}, {"prune.ratio", "-0.1"},
       {"prune.ratio", "nan"}, {"prune.ratio", "inf"}, {"kv.budget", "0"}, {"kv.budget", "1.5"}, {"kv.budget", "-3"}, {"kv.budget", "1e99"},
-      {"kv.policy", "h3o"}, {"kv.sinks", "-1"}, {"kv.sinks", "99999999999999999999"}, {"kv.interval", "0"}, {"share.block", "17"},
+      {"kv.policy", "h3o"}, {"kv.sinks", "-1"}, {"kv.sinks", "99999999999999999999"}, {"kv.interval", "-1"}, {"share.block", "17"},
       {"share.first", "-2"}, {"compute.activations", "int4"}, {"calibration.tokens", "1"}, {"no.such.knob", "1"}};
   for (const auto& [name, text] : table) {
     const auto parsed = Config().parsed(name, text);

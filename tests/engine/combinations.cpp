@@ -46,6 +46,9 @@ std::vector<Combination> combinations() {
     all.push_back({kStories, {{"kv.policy", policy}, {"kv.budget", "24"}, {"kv.interval", "1"}}, 0});
     all.push_back({kRandom, {{"kv.policy", policy}, {"kv.budget", "0.5"}, {"share.block", "2"}, {"share.first", "0"}}, 0});
   }
+  all.push_back({kStories, {{"kv.policy", "quest"}, {"kv.budget", "48"}, {"kv.k_bits", "4"}}, 0});
+  all.push_back({kRandom, {{"kv.policy", "quest"}, {"kv.budget", "48"}, {"share.block", "2"}, {"share.first", "2"}}, 0});
+  all.push_back({kRandom, {{"kv.policy", "streaming"}, {"kv.positions", "cache"}, {"kv.budget", "24"}, {"kv.k_bits", "8"}, {"kv.rotate", "true"}, {"share.block", "2"}, {"share.first", "0"}}, 0});
   all.push_back({kRandom, {{"share.block", "4"}, {"share.first", "0"}, {"share.last", "0"}}, f32});
   all.push_back({kRandom,
                  {{"weights.bits", "3"}, {"share.block", "2"}, {"share.first", "1"}, {"prune.ratio", "0.3"}, {"kv.policy", "h2o"},

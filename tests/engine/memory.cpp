@@ -1,33 +1,13 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // The ledger against the operating system: what a session says it uses is what the process grew by, and what the plan said before.
-#include <fstream>
-
 #include "tests/support/engine.h"
+#include "tests/support/resident.h"
 #include "tests/support/shapes.h"
 
 using namespace winnow;
 using namespace winnow::test;
 
 namespace {
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool kOwnMemory = false;
-#else
-constexpr bool kOwnMemory = true;
-#endif
-
-// Resident memory that no file backs, in bytes.
-int64_t residentBytes() {
-  std::ifstream in("/proc/self/status");
-  std::string word;
-  while (in >> word)
-    if (word == "RssAnon:") {
-      int64_t kib = 0;
-      in >> kib;
-      return kib * 1024;
-    }
-  return -1;
-}
 
 int64_t anonymousBytes(const MemoryByTag& memory) {
   int64_t sum = 0;
