@@ -88,7 +88,8 @@ Converted DevicePlace::make(const WeightWork& work, WeightVersion& out) {
     if (copied == Converted::done) copies_[&work.tensor] = memory;
     return copied;
   }
-  const bool here = !isBlockType(work.tensor.type) && work.inputs.super.empty();  // super weights are taken out on the host
+  // Super weights are taken out on the host, and sums of layers are made there.
+  const bool here = !isBlockType(work.tensor.type) && work.inputs.super.empty() && work.recipe.sum.empty();
   if (here && prunes(work.tensor, work.recipe)) return prune(work, m, stream.get());
   if (here && work.recipe.prune.empty() && rounds(work.recipe)) return quantize(work, m, stream.get());
   return fromHost(work, *memory, out, stream.get());

@@ -76,13 +76,24 @@ Knob boolean(std::string name, std::string title, const std::string& group, bool
   return knob;
 }
 
+std::vector<PruneMethod> initialMethods() {  // that make a mask of their own
+  std::vector<PruneMethod> out;
+  for (const PruneMethod& method : pruneMethods())
+    if (!method.needs.gradients) out.push_back(method);
+  return out;
+}
+bool corrects(const Config& config) {  // a mask of another method
+  const PruneMethod* chosen = findPruneMethod(config.text("prune.method"));
+  return chosen && chosen->needs.gradients;
+}
 bool prunes(const Config& config) {
   return config.text("prune.method") != "none" || config.real("prune.ratio") > 0 || !config.text("prune.ratios").empty() || config.text("prune.pattern") != "unstructured";
 }
 InputNeeds pruneNeeds(const Config& config) {
   const PruneMethod* chosen = findPruneMethod(config.text("prune.method"));
   const RecoveryMethod* recovery = prunes(config) ? findRecoveryMethod(config.text("prune.recovery")) : nullptr;
-  return (chosen ? chosen->needs : InputNeeds{}) | (recovery ? recovery->needs : InputNeeds{});
+  const PruneMethod* initial = corrects(config) ? findPruneMethod(config.text("prune.initial")) : nullptr;
+  return (chosen ? chosen->needs : InputNeeds{}) | (initial ? initial->needs : InputNeeds{}) | (recovery ? recovery->needs : InputNeeds{});
 }
 InputNeeds methodNeeds(const Config& config) {
   const QuantizeMethod* chosen = findQuantizeMethod(config.text("weights.method"));
@@ -202,7 +213,8 @@ std::vector<Knob> layerKnobs() {
 
   Knob method = enumeration("prune.layers_method", "Layers dropped by", group, names("none", layerDropMethods()), Apply::prepareWeights);
   method.help = "shortgpt: the layers that turn the residual stream least. contiguous: the run of layers that does. attention, ffn: only that part of "
-                "the layers where it turns the stream least.";
+                "the layers where it turns the stream least. laco: layers are merged into the one before them and go, from the top down, while the last "
+                "hidden states stay alike; laco-released as the paper's own program does it.";
   method.paper = papers(layerDropMethods());
 
   Knob protect = integer("prune.layers_protect", "Layers kept at the ends", group, -1, -1, 1024, Apply::prepareWeights);
@@ -212,7 +224,21 @@ std::vector<Knob> layerKnobs() {
     knob->enabledIf = "prune.layers is above 0";
     knob->enabled = [](const Config& config) { return config.integer("prune.layers") > 0; };
   }
-  return {count, method, protect};
+  Knob together = integer("prune.merge", "Layers merged at a time", group, 3, 1, 64, Apply::prepareWeights);
+  together.unit = "layers";
+  together.help = "How many layers are merged into the one before them at a time; prune.layers is the most that go in all.";
+
+  Knob similarity = text("prune.merge_similarity", "Similarity that stays", group, KnobType::real, "", Apply::prepareWeights);
+  similarity.defaultValue = 0.6;
+  similarity.minimum = -1;
+  similarity.maximum = 1;
+  similarity.step = 0.05;
+  similarity.help = "A merge is taken back unless the cosine of the last hidden states, over the first windows of the calibration text, lies above this.";
+  for (Knob* knob : {&together, &similarity}) {
+    knob->enabledIf = "prune.layers_method is laco or laco-released";
+    knob->enabled = [](const Config& config) { return config.integer("prune.layers") > 0 && mergesLayers(config.text("prune.layers_method")); };
+  }
+  return {count, method, protect, together, similarity};
 }
 
 }  // namespace
@@ -230,9 +256,25 @@ std::vector<Knob> pruneKnobs() {
 
   Knob method = enumeration("prune.method", "Pruning", group, names("none", pruneMethods()), Apply::prepareWeights);
   method.help = "Which weights go. Wanda and SparseGPT measure the inputs of each layer on the calibration text first; SparseGPT lets the weights that "
-                "stay make up for those that go, and computes every ratio anew. Sparse-Dense-Sparse gives what was pruned weights again and prunes a second time.";
+                "stay make up for those that go, and computes every ratio anew. Sparse-Dense-Sparse gives what was pruned weights again and prunes a second time. LLM-Barber exchanges weights where whole attentions and "
+                "feed-forwards, pruned as they are, lose by the choice of another method; it measures every ratio anew.";
   method.paper = papers(pruneMethods());
   knobs.push_back(method);
+
+  const std::vector<PruneMethod> first = initialMethods();
+  Knob initial = enumeration("prune.initial", "First mask by", group, names(first.front().name, first), Apply::prepareWeights);
+  initial.defaultValue = std::string("wanda");
+  initial.help = "The method whose choice LLM-Barber corrects. Weights that stay have the file's values: what SparseGPT changes in them is not kept.";
+  Knob swap = text("prune.swap", "Share exchanged", group, KnobType::real, "", Apply::prepareWeights);
+  swap.defaultValue = 0.1;
+  swap.maximum = 1;
+  swap.step = 0.05;
+  swap.help = "Of the weights of a row or matrix whose exchange would pay, how many change places. 0 leaves the first mask as it is.";
+  for (Knob* knob : {&initial, &swap}) {
+    knob->enabledIf = "prune.method is barber";
+    knob->enabled = corrects;
+    knobs.push_back(std::move(*knob));
+  }
 
   Knob ratios = layerRules("prune.ratios", "Ratio per layer", group, RuleValue::ratio);
   ratios.help = "Ratios of single layers and matrices before prune.ratio, such as 0-3:0.2, *.down:0.6. " + std::string(layerRuleHelp()) +

@@ -95,9 +95,15 @@ class Resolver {
 
   void layers() {
     const Config& config = effective_.config;
-    const int64_t most = std::max<int64_t>(model_.layers - 2 * int64_t{protectedLayers(config.integer("prune.layers_protect"), model_.layers)}, 0);
+    const bool merges = mergesLayers(config.text("prune.layers_method"));
+    const int64_t between = std::max<int64_t>(model_.layers - 2 * int64_t{protectedLayers(config.integer("prune.layers_protect"), model_.layers)}, 0);
+    const int64_t most = merges ? std::max<int64_t>(between - 1, 0) : between;
     if (config.integer("prune.layers") > most)
-      adjust("prune.layers", most, "of " + std::to_string(model_.layers) + " layers " + std::to_string(most) + " are not protected at the ends.");
+      adjust("prune.layers", most, "of " + std::to_string(model_.layers) + " layers " + std::to_string(between) + " are not protected at the ends" +
+                                       (merges ? ", and one of those is what the others are merged into." : "."));
+    const PruneMethod* prune = findPruneMethod(effective_.config.text("prune.method"));
+    if (merges && effective_.config.integer("prune.layers") > 0 && prune && prune->needs.gradients)
+      adjust("prune.method", effective_.config.get("prune.initial"), prune->name + " judges masks by the weights of the file, and merged layers have others.");
   }
 
   void sharing() {

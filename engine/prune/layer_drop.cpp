@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "engine/core/check.h"
+#include "engine/prune/laco.h"
 
 namespace winnow {
 namespace {
@@ -53,6 +54,8 @@ std::span<const LayerDropMethod> layerDropMethods() {
       {"contiguous", "Contiguous: the run of layers that turns the stream least", "Gromov et al. 2024, section 3", contiguous},
       {"attention", "Attention parts of least influence", "He et al. 2024, \"What matters in transformers?\"", attentionParts},
       {"ffn", "Feed-forward parts of least influence", "He et al. 2024, \"What matters in transformers?\"", ffnParts},
+      {"laco", "LaCo: layers merged into the one before them", "Yang et al., EMNLP Findings 2024 (arXiv 2402.11187), section 3", nullptr, lacoShares},
+      {"laco-released", "LaCo as its program merges: the last of the layers in their place", "Yang et al., EMNLP Findings 2024, github.com/yangyifei729/LaCo", nullptr, releasedLacoShares},
   };
   return methods;
 }
@@ -63,12 +66,23 @@ const LayerDropMethod* findLayerDropMethod(std::string_view name) {
   return nullptr;
 }
 
+bool mergesLayers(std::string_view name) {
+  const LayerDropMethod* method = findLayerDropMethod(name);
+  return method && method->merge;
+}
+
+std::string layerDropKey(const LayerDrop& drop) {
+  std::string out = std::to_string(drop.count) + " by " + drop.method + ", " + std::to_string(drop.protect) + " protected";
+  if (mergesLayers(drop.method)) out += ", " + std::to_string(drop.together) + " at a time above " + std::to_string(drop.similarity);
+  return out;
+}
+
 int protectedLayers(int64_t wanted, int layers) { return wanted < 0 ? std::min(2, layers / 4) : static_cast<int>(wanted); }
 
 std::vector<LayerParts> partsLeft(const LayerDrop& drop, const ResidualCosines& measured) {
   if (drop.method.empty() || drop.count == 0) return allParts(measured.layers());
   const LayerDropMethod* method = findLayerDropMethod(drop.method);
-  CHECK(method, drop.method);
+  CHECK(method && method->choose, drop.method);
   const int first = drop.protect, last = measured.layers() - drop.protect;
   CHECK(first >= 0 && drop.count <= last - first, drop.count, drop.protect, measured.layers());
   return method->choose(measured, first, last, drop.count);

@@ -31,6 +31,7 @@ struct PruneLevel {
   PrunePattern pattern;
 };
 
+struct PruneMethod;
 struct PruneInput {
   int rows = 0, cols = 0;
   PruneScope scope = PruneScope::row;
@@ -38,6 +39,8 @@ struct PruneInput {
   // Master rows as f32: out [count, cols]. Thread-safe.
   std::function<void(int row, int count, float* out)> decode;
   ThreadPool* pool = nullptr;  // null: on this thread alone
+  const PruneMethod* initial = nullptr;  // whose mask a method that asks for gradients starts from
+  double swapShare = 0;                  // of the weights that would change places, how many do; for the same methods
 };
 
 class Pruner {

@@ -10,5 +10,6 @@ std::unique_ptr<PruneScores> prepareWanda(const PruneInput& input, Ledger& ledge
 std::unique_ptr<PruneScores> prepareSparseGpt(const PruneInput& input, Ledger& ledger);
 std::unique_ptr<PruneScores> prepareSds(const PruneInput& input, Ledger& ledger);
 std::unique_ptr<PruneScores> prepareSdsWanda(const PruneInput& input, Ledger& ledger);
+std::unique_ptr<PruneScores> prepareBarber(const PruneInput& input, Ledger& ledger);
 
 }  // namespace winnow

@@ -11,6 +11,7 @@ std::span<const PruneMethod> pruneMethods() {
       {"sparsegpt", "SparseGPT: the rest makes up for what goes", "Frantar and Alistarh, ICML 2023, section 3", {.factor = true}, PruneScope::matrix, prepareSparseGpt, true},
       {"sds", "Sparse-Dense-Sparse: SparseGPT, weights again, SparseGPT", "Li et al., COLING 2025, section 3", {.moments = true, .factor = true}, PruneScope::matrix, prepareSds, true},
       {"sds-wanda", "Sparse-Dense-Sparse: Wanda, weights again, Wanda", "Li et al., COLING 2025, section 3", {.norms = true, .moments = true, .factor = true}, PruneScope::row, prepareSdsWanda, true},
+      {"barber", "LLM-Barber: another mask, corrected by what whole blocks lose", "Su et al. 2024 (arXiv 2408.10631), section 3", {.gradients = true}, PruneScope::row, prepareBarber},
   };
   return methods;
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// One pass of the dense model over a calibration text, by windows from an empty cache.
+// Passes over a calibration text, by windows from an empty cache: of the dense model, and of a pruned one.
 #include <algorithm>
 #include <fstream>
 #include <iterator>
@@ -26,31 +26,59 @@ Result<std::string> readText(const std::string& path) {
   return text;
 }
 
+Error notEnoughMemory() {
+  return {ErrorCode::resources, "Not enough memory to measure the calibration text.", "Choose a method that needs less of it (rtn, wanda), or a smaller model."};
+}
+
 }  // namespace
+
+Result<CalibrationTokens> EngineCore::calibrationTokens(const CalibrationChoice& choice) const {
+  const auto text = readText(choice.path);
+  if (!text) return text.error();
+  if (!tokenizer) return Error{ErrorCode::badInput, "A calibration text needs a tokenizer, and " + model->path() + " has no vocabulary.", ""};
+  CalibrationTokens out{tokenizer->encode(*text, true), 0};
+  if (static_cast<int>(out.ids.size()) > choice.tokens) out.ids.resize(static_cast<size_t>(choice.tokens));
+  const int context = model->config().context;
+  out.window = std::min(kWindow, context > 0 ? context : kWindow);
+  if (static_cast<int>(out.ids.size()) < std::min(kShortestWindow, out.window))
+    return Error{ErrorCode::badInput, "The calibration text " + choice.path + " has " + std::to_string(out.ids.size()) + " tokens; at least " +
+                                          std::to_string(kShortestWindow) + " are needed.", "Choose a longer text."};
+  return out;
+}
 
 Result<std::shared_ptr<const Calibration>> EngineCore::calibrate(const CalibrationChoice& choice, const Progress& progress) {
   std::scoped_lock lock(calibrationMutex);
   const std::string identity = choice.identity();
   if (const auto known = calibrations.find(identity); known != calibrations.end() && (known->second->hasMoments() || !choice.moments)) return known->second;
-  const auto text = readText(choice.path);
-  if (!text) return text.error();
-  if (!tokenizer) return Error{ErrorCode::badInput, "A calibration text needs a tokenizer, and " + model->path() + " has no vocabulary.", ""};
-  std::vector<int32_t> ids = tokenizer->encode(*text, true);
-  if (static_cast<int>(ids.size()) > choice.tokens) ids.resize(static_cast<size_t>(choice.tokens));
-  const ModelConfig& config = model->config();
-  const int window = std::min(kWindow, config.context > 0 ? config.context : kWindow);
-  if (static_cast<int>(ids.size()) < std::min(kShortestWindow, window))
-    return Error{ErrorCode::badInput, "The calibration text " + choice.path + " has " + std::to_string(ids.size()) + " tokens; at least " +
-                                          std::to_string(kShortestWindow) + " are needed.", "Choose a longer text."};
-
+  const auto tokens = calibrationTokens(choice);
+  if (!tokens) return tokens.error();
   try {
     // Second moments are large: those of one text are kept.
     if (choice.moments) std::erase_if(calibrations, [](const auto& known) { return known.second->hasMoments(); });
-    auto statistics = measured(ids, window, choice.moments, progress);
+    auto statistics = measured(tokens->ids, tokens->window, choice.moments, progress);
     if (statistics) calibrations[identity] = *statistics;
     return statistics;
   } catch (const std::bad_alloc&) {
-    return Error{ErrorCode::resources, "Not enough memory to measure the calibration text.", "Choose a method that needs less of it (rtn, wanda), or a smaller model."};
+    return notEnoughMemory();
+  } catch (const DeviceFailure& failure) {
+    return Error{ErrorCode::failed, failure.what(), "Use --device cpu."};
+  }
+}
+
+Result<std::shared_ptr<const BlockGradients>> EngineCore::gradients(const WeightTarget& target, const CalibrationChoice& choice, LayerRange layers,
+                                                                    const Progress& progress) {
+  const auto tokens = calibrationTokens(choice);
+  if (!tokens) return tokens.error();
+  try {
+    ThreadPool pool(threads);
+    auto found = std::make_shared<BlockGradients>(*model, layers, ledger, pool, progress);
+    if (Status seen = observe(target, measurements(), tokens->ids, tokens->window, pool, *found, progress); !seen) return seen.error();
+    if (progress.stopped()) return Error{ErrorCode::cancelled, "Measuring the calibration text was cancelled.", ""};
+    found->finish();
+    if (Status sound = found->sound(); !sound) return sound.error();
+    return std::shared_ptr<const BlockGradients>(std::move(found));
+  } catch (const std::bad_alloc&) {
+    return notEnoughMemory();
   } catch (const DeviceFailure& failure) {
     return Error{ErrorCode::failed, failure.what(), "Use --device cpu."};
   }
@@ -69,7 +97,7 @@ Status EngineCore::observe(const WeightTarget& target, const Measurements& sourc
                            LinearInputTap& tap, const Progress& progress) {
   auto weights = store.build(target, pool, sources, {});
   if (!weights) return weights.error();
-  const Plan plan = buildPlan(model->config(), noSharing(model->config().layers));
+  const Plan plan = buildPlan(model->config(), noSharing(model->config().layers), (*weights)->parts);
   const auto backend = device->makeBackend(ledger, pool, {window, window, 0});
   const auto cache = backend->makeCache(window);
   for (size_t at = 0; at < ids.size(); at += static_cast<size_t>(window)) {

@@ -14,6 +14,11 @@
 
 namespace winnow {
 
+struct CalibrationTokens {
+  std::vector<int32_t> ids;
+  int window = 0;  // tokens
+};
+
 struct EngineCore : std::enable_shared_from_this<EngineCore> {
   EngineCore(std::shared_ptr<const Model> opened, const EngineOptions& chosen, int threadCount, std::unique_ptr<Ledger> counts, std::unique_ptr<Device> computes);
 
@@ -26,8 +31,13 @@ struct EngineCore : std::enable_shared_from_this<EngineCore> {
   // Whether a full context fits what the device has free: a refusal comes before anything is taken.
   Status fits(const Config& config, const SessionOptions& wanted, int context);
   Result<std::unique_ptr<Session>> createSession(const Config& config, const SessionOptions& options, const Progress& progress);
+  Result<CalibrationTokens> calibrationTokens(const CalibrationChoice& choice) const;
   // Statistics of the dense model over a text; kept, so that each text is measured once. [any thread]
   Result<std::shared_ptr<const Calibration>> calibrate(const CalibrationChoice& choice, const Progress& progress);
+  // Of the dense weights of some layers, in the model the target describes. [any thread]
+  Result<std::shared_ptr<const BlockGradients>> gradients(const WeightTarget& target, const CalibrationChoice& choice, LayerRange layers, const Progress& progress);
+  // What merging leaves of the layers; kept, so that each way of merging is tried once. [any thread]
+  Result<LayersLeft> merged(const LayerDrop& drop, const CalibrationChoice& choice, const Progress& progress);
   Result<std::shared_ptr<const Calibration>> measured(std::span<const int32_t> ids, int window, bool moments, const Progress& progress);
   // Of the master; found once. [any thread]
   Result<std::shared_ptr<const std::vector<SuperWeight>>> superWeights(const Progress& progress);
@@ -36,7 +46,11 @@ struct EngineCore : std::enable_shared_from_this<EngineCore> {
                  LinearInputTap& tap, const Progress& progress);
   Measurements measurements() {
     return {[this](const CalibrationChoice& choice, const Progress& progress) { return calibrate(choice, progress); },
-            [this](const Progress& progress) { return superWeights(progress); }};
+            [this](const Progress& progress) { return superWeights(progress); },
+            [this](const WeightTarget& target, const CalibrationChoice& choice, LayerRange layers, const Progress& progress) {
+              return gradients(target, choice, layers, progress);
+            },
+            [this](const LayerDrop& drop, const CalibrationChoice& choice, const Progress& progress) { return merged(drop, choice, progress); }};
   }
 
   // For the parts of engine/run that work beside an engine or a session.
@@ -57,6 +71,8 @@ struct EngineCore : std::enable_shared_from_this<EngineCore> {
   std::map<std::string, std::shared_ptr<const Calibration>> calibrations;
   std::mutex superMutex;  // held while searching
   std::shared_ptr<const std::vector<SuperWeight>> superFound;
+  std::mutex mergeMutex;  // held while trying
+  std::map<std::string, LayersLeft> merges;
   Converter converter;  // last: it stops before what it uses goes
 };
 

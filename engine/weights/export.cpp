@@ -238,6 +238,9 @@ Result<ExportSummary> exportGguf(const WeightSet& set, const WeightTarget& targe
     if (layer.downCorrections)
       return Error{ErrorCode::badInput, "Super weights that are kept exact lie beside the packed weights, and a GGUF file has no place for them.",
                    "Set weights.super=off to export."};
+  if (set.parts != allParts(set.model->config().layers))
+    return Error{ErrorCode::badInput, "Layers or parts of layers that are dropped or merged would stay in the file: its tensors keep their names and places.",
+                 "Set prune.layers=0 to export."};
   auto map = MappedFile::open(source);
   if (!map) return map.error();
   const auto file = GgufFile::parse((*map)->bytes(), source);

@@ -23,9 +23,10 @@ struct InputNeeds {
   bool norms = false;    // ||X_j||_2 and its mean square
   bool moments = false;  // X^T X
   bool factor = false;   // the upper factor of the inverse of the moments
-  bool any() const { return norms || moments || factor; }
+  bool gradients = false;  // squares of the gradients of the output of a block that another method pruned
+  bool any() const { return norms || moments || factor || gradients; }
   bool gram() const { return moments || factor; }
-  InputNeeds operator|(const InputNeeds& other) const { return {norms || other.norms, moments || other.moments, factor || other.factor}; }
+  InputNeeds operator|(const InputNeeds& other) const { return {norms || other.norms, moments || other.moments, factor || other.factor, gradients || other.gradients}; }
 };
 
 // How a method is to go about it, of what a person chose.
@@ -47,6 +48,7 @@ struct MethodInput {
   std::span<const float> meanSquares;      // [cols], the same; both of scaled inputs where columns are scaled
   const SecondMoments* moments = nullptr;  // null unless asked for
   const InverseFactor* factor = nullptr;   // null unless asked for
+  std::span<const float> gradientSquares;  // [rows, cols] of the matrix, empty unless asked for
   int64_t tokens = 0;                      // that were measured
   MethodOptions options;
 };

@@ -6,16 +6,16 @@
 namespace winnow {
 namespace {
 
-const PruneMethod& methodOf(const Recipe& recipe) {
-  const PruneMethod* method = findPruneMethod(recipe.prune);
-  CHECK(method, recipe.prune);
+const PruneMethod& methodNamed(const std::string& name) {
+  const PruneMethod* method = findPruneMethod(name);
+  CHECK(method, name);
   return *method;
 }
 
 }  // namespace
 
 TensorPruning::TensorPruning(const MasterTensor& tensor, const Recipe& recipe, const MethodInputs& inputs, ThreadPool& pool)
-    : method_(methodOf(recipe)), level_{recipe.pruneRatio, parsePattern(recipe.prunePattern)}, recovery_(findRecoveryMethod(recipe.recovery)) {
+    : method_(methodNamed(recipe.prune)), level_{recipe.pruneRatio, parsePattern(recipe.prunePattern)}, recovery_(findRecoveryMethod(recipe.recovery)) {
   CHECK(recipe.recovery.empty() || recovery_, recipe.recovery);
   input_.rows = static_cast<int>(tensor.rows);
   input_.cols = static_cast<int>(tensor.cols);
@@ -23,6 +23,8 @@ TensorPruning::TensorPruning(const MasterTensor& tensor, const Recipe& recipe, c
   input_.statistics = inputs.prune;
   input_.decode = [&tensor, scaling = inputs.scaling](int row, int count, float* out) { decodeScaled(tensor, row, count, scaling, out); };
   input_.pool = &pool;
+  if (!recipe.pruneInitial.empty()) input_.initial = &methodNamed(recipe.pruneInitial);
+  input_.swapShare = recipe.swapShare;
   recoveryInput_ = {input_.cols, inputs.recovery, recipe.damping, &pool};
 }
 

@@ -6,6 +6,7 @@
 #include <map>
 #include <set>
 
+#include "engine/core/sha256.h"
 #include "engine/core/suggest.h"
 #include "engine/prune/method.h"
 #include "engine/quantize/method.h"
@@ -168,13 +169,16 @@ MethodOptions methodOptions(const QuantizeMethod& method, TensorRole role, const
 // How weights are pruned, and what is left recovered; null: not.
 struct Pruning {
   const PruneMethod* method = nullptr;
+  const PruneMethod* initial = nullptr;  // whose mask the method corrects; null: it makes its own
   const RecoveryMethod* recovery = nullptr;
   Pruning(const Config& config, bool any)
-      : method(any ? findPruneMethod(config.text("prune.method")) : nullptr), recovery(method ? findRecoveryMethod(config.text("prune.recovery")) : nullptr) {}
-  InputNeeds needs() const { return method ? method->needs : InputNeeds{}; }
+      : method(any ? findPruneMethod(config.text("prune.method")) : nullptr),
+        initial(method && method->needs.gradients ? findPruneMethod(config.text("prune.initial")) : nullptr),
+        recovery(method ? findRecoveryMethod(config.text("prune.recovery")) : nullptr) {}
+  InputNeeds needs() const { return (method ? method->needs : InputNeeds{}) | (initial ? initial->needs : InputNeeds{}); }
   InputNeeds recoveryNeeds() const { return recovery ? recovery->needs : InputNeeds{}; }
-  // Whichever fits weights to the inputs as they were measured; "" when neither does.
-  std::string fits() const { return needs().gram() ? method->name : recoveryNeeds().gram() ? recovery->name : ""; }
+  // Whichever goes by the inputs as they were measured; "" when neither does.
+  std::string fits() const { return needs().gram() || needs().gradients ? method->name : recoveryNeeds().gram() ? recovery->name : ""; }
 
   void of(double ratio, const Config& config, Recipe& recipe) const {
     recipe.prune = method->name;
@@ -182,7 +186,11 @@ struct Pruning {
     const PrunePattern pattern = parsePattern(recipe.prunePattern);
     recipe.pruneRatio = pattern.grouped() ? static_cast<double>(pattern.zeros) / pattern.of : ratio;
     const std::string& scope = config.text("prune.scope");
-    recipe.pruneScope = scope != "auto" ? scope : method->scope == PruneScope::row ? "row" : "matrix";
+    recipe.pruneScope = scope != "auto" ? scope : (initial ? initial : method)->scope == PruneScope::row ? "row" : "matrix";
+    if (initial) {
+      recipe.pruneInitial = initial->name;
+      recipe.swapShare = config.real("prune.swap");
+    }
     recipe.pruneNeeds = needs();
     recipe.recoveryNeeds = recoveryNeeds();
     if (recovery) recipe.recovery = recovery->name;
@@ -191,20 +199,35 @@ struct Pruning {
   }
 };
 
+// The model in which a first mask is judged: as that leaves it and nothing else.
+Config maskedAlone(const Config& config) {
+  Config out;
+  for (const char* name : {"prune.ratio", "prune.ratios", "prune.pattern", "prune.scope", "calibration.text", "calibration.tokens", "calibration.damping"})
+    out = out.with(name, config.get(name));
+  return out.with("prune.method", config.get("prune.initial"));
+}
+
 }  // namespace
 
 std::string Recipe::key() const {
   std::string out = format.describe();
   if (!method.empty()) out += " " + method;
   if (!prune.empty()) out += " " + prune + " " + toText(KnobValue{pruneRatio}) + " " + prunePattern + " " + pruneScope;
+  if (!pruneInitial.empty()) out += " from " + pruneInitial + " " + toText(KnobValue{swapShare}) + " in " + masked;
   if (!recovery.empty()) out += " recovered by " + recovery;
   if (!calibration.empty()) out += " [" + calibration + "]";
   if (options.ordered) out += " ordered";
   if (options.staticGroups) out += " static";
   if (options.clip) out += " clipped";
-  out += scalingKey();
+  out += sumKey() + scalingKey();
   if (super != SuperWeights::asOthers) out += (super == SuperWeights::keep ? " super kept " : " super zero ") + std::to_string(superCount);
   if (damping > 0) out += " damped " + toText(KnobValue{damping});
+  return out;
+}
+
+std::string Recipe::sumKey() const {
+  std::string out;
+  for (const LayerShare& share : sum) out += " + " + toText(KnobValue{double{share.weight}}) + " of layer " + std::to_string(share.layer);
   return out;
 }
 
@@ -215,7 +238,14 @@ std::string Recipe::scalingKey() const {
   return out;
 }
 
-std::string Recipe::scoresKey() const { return prune + " " + pruneScope + " [" + calibration + "]" + scalingKey(); }
+std::string Recipe::scoresKey() const { return prune + " " + pruneInitial + " " + pruneScope + " [" + calibration + "]" + scalingKey() + sumKey(); }
+
+Recipe summed(Recipe recipe, std::vector<LayerShare> sum) {
+  recipe.sum = std::move(sum);
+  // The file's blocks hold its own values alone.
+  if (recipe.method.empty() && recipe.format.storage == Storage::packed) recipe.format = {Storage::f16, 16, 0, true};
+  return recipe;
+}
 
 std::string CalibrationChoice::identity() const {
   std::error_code error;
@@ -248,14 +278,15 @@ WeightTarget weightTarget(const Model& model, const Config& config, const std::s
   const QuantizeMethod* method = quantize ? findQuantizeMethod(config.text("weights.method")) : nullptr;
   if (!pruning.fits().empty() && method && method->searchScales) {
     target.adjustments.push_back({"weights.method", method->name, std::string("rtn"),
-                                  pruning.fits() + " corrects weights for inputs as they were measured, and " + method->name +
+                                  pruning.fits() + " goes by inputs as they were measured, and " + method->name +
                                       " scales those: only one of the two can act. Choose rtn or gptq beside it."});
     method = findQuantizeMethod("rtn");
   }
   const InputNeeds methodNeeds = method ? method->needs : InputNeeds{}, needs = pruning.needs() | pruning.recoveryNeeds() | methodNeeds;
   std::string statistics;
   if (const int64_t count = config.integer("prune.layers"); count > 0 && config.text("prune.layers_method") != "none")
-    target.layers = {config.text("prune.layers_method"), static_cast<int>(count), protectedLayers(config.integer("prune.layers_protect"), model.config().layers)};
+    target.layers = {config.text("prune.layers_method"), static_cast<int>(count), protectedLayers(config.integer("prune.layers_protect"), model.config().layers),
+                     static_cast<int>(config.integer("prune.merge")), config.real("prune.merge_similarity")};
   if (needs.any() || target.layers.count > 0) {
     const std::string& chosen = config.text("calibration.text");
     target.calibration = CalibrationChoice{chosen.empty() ? sampleText : chosen, static_cast<int>(config.integer("calibration.tokens")),
@@ -263,12 +294,17 @@ WeightTarget weightTarget(const Model& model, const Config& config, const std::s
     statistics = target.calibration->identity();
   }
   if (target.layers.count > 0)
-    target.key = "without " + std::to_string(target.layers.count) + " by " + target.layers.method + ", " + std::to_string(target.layers.protect) + " protected [" + statistics + "]\n";
+    target.key = "without " + layerDropKey(target.layers) + " [" + statistics + "]\n";
+  if (pruning.initial) target.masked = std::make_shared<const WeightTarget>(weightTarget(model, maskedAlone(config), sampleText));
+  const std::string masked = target.masked ? sha256Hex(target.masked->key) : "";
   const Scalable scalings = method && method->searchScales ? scalable(model, config, wanted, roles) : Scalable();
   for (const MasterTensor& tensor : model.tensors()) {
     Recipe recipe;
     recipe.format = isMatrix(tensor.role) ? ownFormat(tensor) : WeightFormat{};
-    if (const double ratio = pruning.method ? wanted.ratio(tensor) : 0; ratio > 0) pruning.of(ratio, config, recipe);
+    if (const double ratio = pruning.method ? wanted.ratio(tensor) : 0; ratio > 0) {
+      pruning.of(ratio, config, recipe);
+      if (pruning.initial) recipe.masked = masked;
+    }
     if (const int bits = quantize ? wanted.bits(tensor, roles) : 16; bits < 16) {
       recipe.format = quantizedFormat(config, method->bits > 0 ? method->bits : bits);
       recipe.format.symmetric |= method->bits > 0;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // What is made of each master tensor. A recipe and a tensor are the identity of a weight version; a target is one recipe per tensor.
 #pragma once
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -28,6 +29,9 @@ struct Recipe {
   double pruneRatio = 0;
   std::string prunePattern;   // one of prunePatterns()
   std::string pruneScope;     // row or matrix
+  std::string pruneInitial;   // method of the first mask, where the method corrects one; else ""
+  double swapShare = 0;       // of it, in the same case
+  std::string masked;         // identity of the model that gradients are measured in, in the same case
   std::string recovery;       // of the weights that pruning leaves; "" = none
   std::string calibration;    // identity of the statistics the methods look at; "" = none
   double damping = 0;         // of the second moments, where a method factors them; else 0
@@ -35,12 +39,14 @@ struct Recipe {
   MethodOptions options;               // of the quantization method
   SuperWeights super = SuperWeights::asOthers;  // of a down projection
   int superCount = kMostSuperWeights;           // the first so many that were found
+  std::vector<LayerShare> sum;         // the layers whose tensors of this role make it; empty: its own
   Scaling multiplied;                  // the input whose scales multiply the columns
   Scaling divided;                     // the input this tensor makes, divided by its scales
   bool scaled() const { return multiplied || divided; }
   std::string key() const;
   std::string scoresKey() const;  // of what pruning knows at every ratio and pattern
   std::string scalingKey() const;
+  std::string sumKey() const;
 };
 
 struct CalibrationChoice {
@@ -55,7 +61,9 @@ struct WeightTarget {
   std::string key;              // identity of the whole
   std::optional<CalibrationChoice> calibration;
   LayerDrop layers;                     // which layers have no weights is known once the calibration text was measured
+  std::optional<LayersLeft> left;       // or it is given
   std::vector<Adjustment> adjustments;  // what of the configuration can't be done, and why
+  std::shared_ptr<const WeightTarget> masked;  // the model whose gradients a pruning method asks for; null: none does
   bool anyPacked = false;
   bool superWeights = false;  // some recipe treats them apart
 };
@@ -64,6 +72,9 @@ struct WeightTarget {
 // the others as f16.
 WeightFormat ownFormat(const MasterTensor& tensor);
 bool isWeightKnob(std::string_view name);  // weights.*, prune.*, calibration.*
+
+// A recipe whose tensor is a sum.
+Recipe summed(Recipe recipe, std::vector<LayerShare> sum);
 
 // `config` is one that resolve() made. `sampleText` is the calibration text when the configuration names none.
 WeightTarget weightTarget(const Model& model, const Config& config, const std::string& sampleText);

@@ -6,7 +6,9 @@
 
 #include "engine/core/check.h"
 #include "engine/core/device_failure.h"
+#include "engine/prune/laco.h"
 #include "engine/recover/method.h"
+#include "engine/weights/summed_tensor.h"
 
 namespace winnow {
 namespace {
@@ -64,7 +66,8 @@ double raised(const MethodInput& input, double asked, double penalty) {
 }
 
 // What the methods of a recipe get to see.
-Result<MethodInputs> inputsOf(const MasterTensor& tensor, const Recipe& recipe, InputPreparer& preparer, const std::vector<SuperWeight>& super) {
+Result<MethodInputs> inputsOf(const MasterTensor& tensor, const Recipe& recipe, InputPreparer& preparer, GradientsByLayer& gradients,
+                              const std::vector<SuperWeight>& super) {
   MethodInputs out;
   if (recipe.super != SuperWeights::asOthers)
     for (size_t i = 0; i < super.size() && i < static_cast<size_t>(recipe.superCount); ++i)
@@ -89,6 +92,11 @@ Result<MethodInputs> inputsOf(const MasterTensor& tensor, const Recipe& recipe, 
   auto quantize = preparer.prepare(tensor.layer, input, recipe.methodNeeds, {recipe.damping, recipe.options.ordered}, out.scaling.columns);
   if (!quantize) return quantize.error();
   out.prune = *prune;
+  if (recipe.pruneNeeds.gradients) {
+    const auto squares = gradients.of(tensor);
+    if (!squares) return squares.error();
+    out.prune.gradientSquares = *squares;
+  }
   out.recovery = *recovery;
   out.quantize = *quantize;
   out.quantize.options = recipe.options;
@@ -139,12 +147,15 @@ int64_t WeightStore::bytesToMake(const WeightTarget& target) {
   return sum;
 }
 
-Result<std::shared_ptr<const WeightVersion>> WeightStore::make(size_t tensor, const Recipe& recipe, InputPreparer& preparer,
+Result<std::shared_ptr<const WeightVersion>> WeightStore::make(size_t tensor, const Recipe& recipe, InputPreparer& preparer, GradientsByLayer& gradients,
                                                               const std::vector<SuperWeight>& super, ThreadPool& pool, ConvertProgress& progress) {
   auto version = std::make_shared<WeightVersion>();
-  const MasterTensor& master = model_->tensors()[tensor];
+  const MasterTensor& own = model_->tensors()[tensor];
   try {
-    const Result<MethodInputs> inputs = place_->planning() ? MethodInputs() : inputsOf(master, recipe, preparer, super);
+    std::optional<SummedTensor> sum;
+    if (!recipe.sum.empty() && !place_->planning()) sum.emplace(*model_, own, recipe.sum, pool);
+    const MasterTensor& master = sum ? sum->tensor() : own;
+    const Result<MethodInputs> inputs = place_->planning() ? MethodInputs() : inputsOf(master, recipe, preparer, gradients, super);
     if (!inputs) return inputs.error();
     version->damping = std::max({raised(inputs->prune, recipe.damping, 0), raised(inputs->recovery, recipe.damping, recoveryPenalty(recipe)),
                                  raised(inputs->quantize, recipe.damping, 0)});
@@ -156,10 +167,10 @@ Result<std::shared_ptr<const WeightVersion>> WeightStore::make(size_t tensor, co
       case Converted::cancelled: return cancelled();
       case Converted::damaged:
         if (Status sound = model_->validateValues(); !sound) return sound.error();
-        return Error{ErrorCode::badInput, model_->path() + ": tensor " + master.fileName + " decodes to a value that is not finite.", ""};
+        return Error{ErrorCode::badInput, model_->path() + ": tensor " + own.fileName + " decodes to a value that is not finite.", ""};
     }
   } catch (const std::bad_alloc&) {
-    return Error{ErrorCode::resources, "Not enough memory for the weights: tensor " + master.fileName + " as " + recipe.format.describe() +
+    return Error{ErrorCode::resources, "Not enough memory for the weights: tensor " + own.fileName + " as " + recipe.format.describe() +
                                            " did not fit.", "Choose fewer bits, or a smaller model."};
   } catch (const DeviceFailure& failure) {
     return Error{ErrorCode::failed, failure.what(), ""};
@@ -170,6 +181,20 @@ Result<std::shared_ptr<const WeightVersion>> WeightStore::make(size_t tensor, co
   place = version;
   if (version->scores) scores_[{tensor, recipe.scoresKey()}] = version->scores;
   return std::shared_ptr<const WeightVersion>(std::move(version));
+}
+
+// A plan knows how many layers go, not which: it takes those that go where nothing was measured, and all of them.
+Result<LayersLeft> WeightStore::layersLeft(const WeightTarget& target, const Calibration* statistics, const Measurements& measurements,
+                                           const Progress& progress) const {
+  const int layers = model_->config().layers;
+  if (target.left) return *target.left;
+  if (target.layers.count > 0 && mergesLayers(target.layers.method)) {
+    if (place_->planning()) return mergeLayers(target.layers, layers, [](const LayersLeft&) { return Result<double>(1.0); });
+    return measurements.merged(target.layers, *target.calibration, progress);
+  }
+  if (statistics) return LayersLeft{partsLeft(target.layers, statistics->stream()), {}};
+  Ledger uncounted;
+  return LayersLeft{partsLeft(target.layers, ResidualCosines(uncounted, layers, 0)), {}};
 }
 
 void WeightStore::noteDamping(const WeightTarget& target, WeightSet& set) const {
@@ -187,6 +212,14 @@ void WeightStore::noteDamping(const WeightTarget& target, WeightSet& set) const 
                                    ": it was raised for those, at most to " + toText(KnobValue{most}) + "."});
 }
 
+void WeightStore::noteMerges(const WeightTarget& target, WeightSet& set) const {
+  if (!mergesLayers(target.layers.method) || target.left || place_->planning()) return;
+  const auto gone = std::count(set.parts.begin(), set.parts.end(), LayerParts{false, false});
+  if (gone < target.layers.count)
+    set.adjustments.push_back({"prune.layers", int64_t{target.layers.count}, int64_t{gone},
+                               "merging more layers would leave last hidden states whose cosine is not above prune.merge_similarity. Lower it to go on."});
+}
+
 Result<std::shared_ptr<const WeightSet>> WeightStore::build(const WeightTarget& target, ThreadPool& pool, const Measurements& measurements,
                                                             const Progress& progress) {
   CHECK(target.recipes.size() == model_->tensors().size(), target.recipes.size());
@@ -202,13 +235,22 @@ Result<std::shared_ptr<const WeightSet>> WeightStore::build(const WeightTarget& 
     if (!found) return found.error();
     super = *found;
   }
+  std::shared_ptr<const WeightSet> masked;  // held from one measurement in it to the next
+  GradientsByLayer gradients(*model_, [&](LayerRange layers) -> Result<std::shared_ptr<const BlockGradients>> {
+    if (!masked) {
+      auto built = build(*target.masked, pool, measurements, progress);
+      if (!built) return built.error();
+      masked = std::move(*built);
+    }
+    return measurements.gradients(*target.masked, *target.calibration, layers, progress);
+  });
   auto set = std::make_shared<WeightSet>();
-  Ledger uncounted;
-  const ResidualCosines unmeasured(uncounted, model_->config().layers, 0);  // a plan knows how many layers go, not which
+  auto left = layersLeft(target, statistics.get(), measurements, progress);
+  if (!left) return left.error();
   set->model = model_;
   set->key = target.key;
   set->anyPacked = target.anyPacked;
-  set->parts = partsLeft(target.layers, statistics ? statistics->stream() : unmeasured);
+  set->parts = left->parts;
   set->layers.resize(static_cast<size_t>(model_->config().layers));
   int64_t total = 0;
   for (const MasterTensor& tensor : model_->tensors()) total += tensor.rows * tensor.cols;
@@ -222,11 +264,13 @@ Result<std::shared_ptr<const WeightSet>> WeightStore::build(const WeightTarget& 
       converted.advance(tensor.rows * tensor.cols);
       continue;
     }
-    std::shared_ptr<const WeightVersion> version = find(i, target.recipes[i].key());
+    const bool sum = tensor.layer >= 0 && !left->sums.empty() && !left->sums[static_cast<size_t>(tensor.layer)].empty();
+    const Recipe recipe = sum ? summed(target.recipes[i], left->sums[static_cast<size_t>(tensor.layer)]) : target.recipes[i];
+    std::shared_ptr<const WeightVersion> version = find(i, recipe.key());
     if (version) {
       converted.advance(tensor.rows * tensor.cols);
     } else {
-      auto made = make(i, target.recipes[i], preparer, *super, pool, converted);
+      auto made = make(i, recipe, preparer, gradients, *super, pool, converted);
       if (!made) return made.error();
       version = std::move(*made);
     }
@@ -239,6 +283,7 @@ Result<std::shared_ptr<const WeightSet>> WeightStore::build(const WeightTarget& 
   }
   if (!set->head) set->head = set->embedding;
   noteDamping(target, *set);
+  noteMerges(target, *set);
   const bool nothing = target.superWeights && super->empty() && !place_->planning();
   for (const Recipe& recipe : target.recipes)
     if (nothing && recipe.super != SuperWeights::asOthers && (set->adjustments.empty() || set->adjustments.back().knob != "weights.super"))

@@ -15,6 +15,7 @@
 #include "engine/core/threads.h"
 #include "engine/model/model.h"
 #include "engine/plan/plan.h"
+#include "engine/weights/block_gradients.h"
 #include "engine/weights/place.h"
 
 namespace winnow {
@@ -48,6 +49,10 @@ struct WeightSet {
 struct Measurements {
   std::function<Result<std::shared_ptr<const Calibration>>(const CalibrationChoice&, const Progress&)> calibration;
   std::function<Result<std::shared_ptr<const std::vector<SuperWeight>>>(const Progress&)> superWeights;
+  // Of the dense weights, in the model that the target describes.
+  std::function<Result<std::shared_ptr<const BlockGradients>>(const WeightTarget&, const CalibrationChoice&, LayerRange, const Progress&)> gradients = {};
+  // What a method that merges layers leaves of them.
+  std::function<Result<LayersLeft>(const LayerDrop&, const CalibrationChoice&, const Progress&)> merged = {};
 };
 
 class WeightStore {
@@ -61,11 +66,13 @@ class WeightStore {
   int64_t bytesToMake(const WeightTarget& target);  // of the versions nobody holds yet
 
  private:
+  Result<LayersLeft> layersLeft(const WeightTarget& target, const Calibration* statistics, const Measurements& measurements, const Progress& progress) const;
   void noteDamping(const WeightTarget& target, WeightSet& set) const;
+  void noteMerges(const WeightTarget& target, WeightSet& set) const;
   std::shared_ptr<const WeightVersion> find(size_t tensor, const std::string& recipe);
   std::shared_ptr<const PruneScores> findScores(size_t tensor, const Recipe& recipe);
-  Result<std::shared_ptr<const WeightVersion>> make(size_t tensor, const Recipe& recipe, InputPreparer& preparer, const std::vector<SuperWeight>& super,
-                                                    ThreadPool& pool, ConvertProgress& progress);
+  Result<std::shared_ptr<const WeightVersion>> make(size_t tensor, const Recipe& recipe, InputPreparer& preparer, GradientsByLayer& gradients,
+                                                    const std::vector<SuperWeight>& super, ThreadPool& pool, ConvertProgress& progress);
 
   std::shared_ptr<const Model> model_;
   std::unique_ptr<WeightPlace> place_;

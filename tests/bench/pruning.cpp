@@ -172,6 +172,11 @@ void benchLayers(const std::shared_ptr<Engine>& engine, const Options& options) 
       const double ms = decodeMs(meter.session());
       const MemoryByTag memory = meter.session().memory();
       const double weights = static_cast<double>(memory[static_cast<size_t>(MemoryTag::weights)] + memory[static_cast<size_t>(MemoryTag::weightsMapped)]);
+      const auto gone = static_cast<int>(meter.session().effective()->config.integer("prune.layers"));  // merging may stop earlier
+      if (gone != count) {
+        std::printf("| %s %d: %d go |\n", method.name.c_str(), count, gone);
+        continue;
+      }
       std::printf("| %s %d | %.3f | %.4f | %.3f | %.2f | %.1f |\n", method.name.c_str(), count, result.perplexity, result.kld->mean, ms, 1e-6 * weights,
                   1e-3 * static_cast<double>(memory[static_cast<size_t>(MemoryTag::kv)]));
     }
