@@ -122,6 +122,21 @@ bool sharesBlocks(const Config& config) {
   return config.text("share.method") == "echoatt" || (config.text("share.method") == "none" && config.integer("share.block") > 1);
 }
 
+Knob smoothingKnob() {
+  Knob smoothing = text("weights.smoothing", "Smoothing", "Weights", KnobType::real, "", Apply::prepareWeights);
+  smoothing.defaultValue = 0.5;
+  smoothing.maximum = 1;
+  smoothing.step = 0.05;
+  smoothing.help = "SmoothQuant: how much of what is large in activations goes into weights. 0 evens out weights alone, 1 activations alone; published are 0.5 for OPT and "
+                   "0.8 to 0.9 for Llama.";
+  smoothing.enabledIf = "weights.method is smoothquant";
+  smoothing.enabled = [](const Config& config) {
+    const QuantizeMethod* chosen = findQuantizeMethod(config.text("weights.method"));
+    return chosen && chosen->scalesNormed;
+  };
+  return smoothing;
+}
+
 }  // namespace
 
 std::vector<Knob> weightKnobs() {
@@ -135,7 +150,7 @@ std::vector<Knob> weightKnobs() {
 
   Knob method = enumeration("weights.method", "Quantization", group, names("none", quantizeMethods()), Apply::prepareWeights);
   method.help = "How weights are rounded to fewer bits. Methods that measure the calibration text do so for the matrices of the blocks; embedding and "
-                "head are rounded to nearest.";
+                "head are rounded to nearest. smoothquant alone means 8 bits and int8 activations.";
   method.paper = papers(quantizeMethods());
   knobs.push_back(method);
 
@@ -184,8 +199,12 @@ std::vector<Knob> weightKnobs() {
   Knob clip = boolean("weights.clip", "Clip", group, true);
   clip.help = "AWQ clips the largest weights of a group where a finer grid for the others is worth more.";
   clip.enabledIf = "weights.method is awq";
-  clip.enabled = [](const Config& config) { return config.text("weights.method") == "awq"; };
+  clip.enabled = [](const Config& config) {
+    const QuantizeMethod* chosen = findQuantizeMethod(config.text("weights.method"));
+    return chosen && chosen->clips;
+  };
   knobs.push_back(clip);
+  knobs.push_back(smoothingKnob());
   return knobs;
 }
 
@@ -402,7 +421,7 @@ std::vector<Knob> sharingKnobs() {
 std::vector<Knob> computeKnobs() {
   Knob activations = enumeration("compute.activations", "Activations", "Compute", {"auto", "f32", "16bit", "int8"}, Apply::nextToken);
   activations.help = "What matrix products see of activations. auto: f32 with f32 weights, bf16 with bf16, else f16. int8 (per 32 values) is "
-                     "fastest on quantized weights and is what llama.cpp does there; it adds its own error.";
+                     "fastest on quantized weights and is what llama.cpp does there; it adds its own error. auto with smoothquant means int8.";
   return {activations};
 }
 

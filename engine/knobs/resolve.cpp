@@ -22,6 +22,10 @@ Config spelledOut(Config config, const ModelConfig& model) {
     if (config.integer("weights.bits") == 16 && !perLayer) config = config.with("weights.bits", int64_t{method->bits});
     if (config.text("weights.symmetric") == "auto") config = config.with("weights.symmetric", std::string("true"));
   }
+  if (const QuantizeMethod* method = findQuantizeMethod(config.text("weights.method"))) {
+    if (method->usualBits > 0 && config.integer("weights.bits") == 16 && !perLayer) config = config.with("weights.bits", int64_t{method->usualBits});
+    if (method->usualInt8 && config.text("compute.activations") == "auto") config = config.with("compute.activations", std::string("int8"));
+  }
   // With widths per layer auto is decided for each matrix.
   if (config.text("weights.method") != "none" && config.text("weights.symmetric") == "auto" && !perLayer)
     config = config.with("weights.symmetric", std::string(config.integer("weights.bits") <= 3 ? "false" : "true"));

@@ -55,6 +55,7 @@ struct MethodInput {
 struct ScalingChoice {
   std::string method;
   WeightFormat format;
+  double strength = 0;  // of a method that has one, 0..1
   bool operator==(const ScalingChoice&) const = default;
 };
 

@@ -105,11 +105,11 @@ class PerMatrix {
   std::vector<LayerRule> layers_, ratios_;
 };
 
-// Inputs that can be scaled, per layer, with the format of the matrices that read them: one, of all that do; what makes the input is a norm
-// or a matrix that is quantized as well.
-using Scalable = std::map<std::pair<int, LinearInput>, WeightFormat>;
+// Inputs that a method scales, per layer, for the format of the matrices that read them: one, of all that do; what makes the input is a norm
+// or, where the method takes those too, a matrix that is quantized as well.
+using Scalable = std::map<std::pair<int, LinearInput>, ScalingChoice>;
 
-Scalable scalable(const Model& model, const Config& config, const PerMatrix& wanted, const Roles& roles) {
+Scalable scalable(const Model& model, const Config& config, const QuantizeMethod& method, const PerMatrix& wanted, const Roles& roles) {
   struct Found {
     std::set<int> widths;  // of the readers
     bool made = false, sound = true;
@@ -121,21 +121,22 @@ Scalable scalable(const Model& model, const Config& config, const PerMatrix& wan
     if (const LinearInput makes = madeBy(tensor.role, model.config()); makes != LinearInput::count) {
       Found& input = found[{tensor.layer, makes}];
       input.made = true;
-      input.sound &= bits < 16;
+      input.sound &= bits < 16 && !(method.scalesNormed && isMatrix(tensor.role));
     }
     if (inBlock(tensor.role)) found[{tensor.layer, linearInputOf(tensor.role)}].widths.insert(bits);
   }
   Scalable out;
+  const double strength = method.scalesNormed ? config.real("weights.smoothing") : 0;
   for (const auto& [input, f] : found)
-    if (f.made && f.sound && f.widths.size() == 1 && *f.widths.begin() < 16) out[input] = quantizedFormat(config, *f.widths.begin());
+    if (f.made && f.sound && f.widths.size() == 1 && *f.widths.begin() < 16) out[input] = {method.name, quantizedFormat(config, *f.widths.begin()), strength};
   return out;
 }
 
 // What a method that scales does to one tensor.
-void scale(const MasterTensor& tensor, const ModelConfig& model, const std::string& method, const Scalable& inputs, Recipe& recipe) {
+void scale(const MasterTensor& tensor, const ModelConfig& model, const Scalable& inputs, Recipe& recipe) {
   const auto choice = [&](LinearInput input) {
     const auto found = inputs.find({tensor.layer, input});
-    return found == inputs.end() ? Scaling() : Scaling{input, {method, found->second}};
+    return found == inputs.end() ? Scaling() : Scaling{input, found->second};
   };
   if (inBlock(tensor.role)) recipe.multiplied = choice(linearInputOf(tensor.role));
   recipe.divided = choice(madeBy(tensor.role, model));
@@ -161,7 +162,7 @@ MethodOptions methodOptions(const QuantizeMethod& method, TensorRole role, const
     out.staticGroups = !out.ordered && config.boolean("weights.static_groups");
   }
   // Scores are products of queries and keys: what clipping does to them is not what it does to either.
-  if (method.searchScales) out.clip = config.boolean("weights.clip") && role != TensorRole::q && role != TensorRole::k;
+  if (method.clips) out.clip = config.boolean("weights.clip") && role != TensorRole::q && role != TensorRole::k;
   return out;
 }
 
@@ -209,9 +210,12 @@ std::string Recipe::key() const {
 }
 
 std::string Recipe::scalingKey() const {
+  const auto text = [](const ScalingChoice& choice) {
+    return choice.method + " " + choice.format.describe() + (choice.strength > 0 ? " " + toText(KnobValue{choice.strength}) : "");
+  };
   std::string out;
-  if (multiplied) out += " multiplied for " + multiplied.choice.method + " " + multiplied.choice.format.describe();
-  if (divided) out += " divided for " + divided.choice.method + " " + divided.choice.format.describe();
+  if (multiplied) out += " multiplied for " + text(multiplied.choice);
+  if (divided) out += " divided for " + text(divided.choice);
   return out;
 }
 
@@ -264,7 +268,7 @@ WeightTarget weightTarget(const Model& model, const Config& config, const std::s
   }
   if (target.layers.count > 0)
     target.key = "without " + std::to_string(target.layers.count) + " by " + target.layers.method + ", " + std::to_string(target.layers.protect) + " protected [" + statistics + "]\n";
-  const Scalable scalings = method && method->searchScales ? scalable(model, config, wanted, roles) : Scalable();
+  const Scalable scalings = method && method->searchScales ? scalable(model, config, *method, wanted, roles) : Scalable();
   for (const MasterTensor& tensor : model.tensors()) {
     Recipe recipe;
     recipe.format = isMatrix(tensor.role) ? ownFormat(tensor) : WeightFormat{};
@@ -278,7 +282,7 @@ WeightTarget weightTarget(const Model& model, const Config& config, const std::s
         recipe.options = methodOptions(*method, tensor.role, config);
       }
     }
-    if (!scalings.empty() && tensor.layer >= 0) scale(tensor, model.config(), method->name, scalings, recipe);
+    if (!scalings.empty() && tensor.layer >= 0) scale(tensor, model.config(), scalings, recipe);
     const InputNeeds asked = recipe.pruneNeeds | recipe.recoveryNeeds | recipe.methodNeeds;
     if (asked.any() || recipe.scaled()) recipe.calibration = statistics;
     if (asked.factor || !recipe.recovery.empty()) recipe.damping = config.real("calibration.damping");

@@ -33,6 +33,9 @@ const std::vector<Variant> kVariants = {
     {"gptq in order", {{"weights.method", "gptq"}, {"weights.act_order", "false"}}},
     {"awq", {{"weights.method", "awq"}}},
     {"awq without clip", {{"weights.method", "awq"}, {"weights.clip", "false"}}},
+    {"rtn int8", {{"weights.method", "rtn"}, {"compute.activations", "int8"}}},
+    {"smoothquant 0.5", {{"weights.method", "smoothquant"}}},
+    {"smoothquant 0.8", {{"weights.method", "smoothquant"}, {"weights.smoothing", "0.8"}}},
 };
 
 struct Options {

@@ -39,6 +39,7 @@ std::vector<Combination> combinations() {
   const char* text = calibrationText();
   Settings wanda = {{"prune.method", "wanda"}, {"prune.ratio", "0.5"}, {"calibration.text", text}, {"calibration.tokens", "512"}};
   all.push_back({kStories, wanda, f32});
+  all.push_back({kStories, {{"weights.method", "smoothquant"}, {"calibration.text", text}, {"calibration.tokens", "512"}}, int8});
   wanda.push_back({"weights.bits", "5"});
   all.push_back({kStories, wanda, f16});
 #endif

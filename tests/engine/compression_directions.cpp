@@ -27,6 +27,7 @@ TEST(a_text_that_was_calibrated_on_is_no_evidence) {
     request.chunks = 1;
     return measurePerplexity(*session, nullptr, *engine->tokenizer(), text, request, {});
   };
+  EXPECT(!judged("smoothquant").ok());
   const auto refused = judged("gptq");
   EXPECT(!refused.ok() && refused.error().code == ErrorCode::badInput && refused.error().message.find("tinystories_60k.txt") != std::string::npos);
   EXPECT(judged("rtn").ok());  // looks at no text
@@ -35,7 +36,7 @@ TEST(a_text_that_was_calibrated_on_is_no_evidence) {
 TEST(fewer_bits_diverge_more) {
   for (const char* file : {kSmallLlama, kStories}) {
     const CompressionMeter divergence(file, 12, "8192");
-    for (const char* method : {"rtn", "gptq", "awq"}) {
+    for (const char* method : {"rtn", "gptq", "awq", "smoothquant"}) {
       double last = 0;
       for (const char* bits : {"8", "4", "3", "2"}) {
         const double now = divergence({{"weights.bits", bits}, {"weights.method", method}});
