@@ -19,7 +19,7 @@ bool calibrated(const Config& config) {
   const PruneMethod* prune = config.real("prune.ratio") > 0 || !config.text("prune.ratios").empty() ? findPruneMethod(config.text("prune.method")) : nullptr;
   const QuantizeMethod* method = findQuantizeMethod(config.text("weights.method"));
   const RecoveryMethod* recovery = prune ? findRecoveryMethod(config.text("prune.recovery")) : nullptr;
-  return config.integer("prune.layers") > 0 || recovery || (prune && prune->needs.any()) || (method && method->needs.any());
+  return config.integer("prune.layers") > 0 || recovery || (prune && prune->needs.any()) || (method && (method->needs.any() || config.integer("weights.error_rank") > 0));
 }
 
 }  // namespace

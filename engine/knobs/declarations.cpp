@@ -86,7 +86,10 @@ InputNeeds pruneNeeds(const Config& config) {
 }
 InputNeeds methodNeeds(const Config& config) {
   const QuantizeMethod* chosen = findQuantizeMethod(config.text("weights.method"));
-  return chosen ? chosen->needs : InputNeeds{};
+  return chosen ? chosen->needs | InputNeeds{.moments = chosen->usualRank > 0} : InputNeeds{};
+}
+bool measuresInputs(const Config& config) {
+  return config.integer("prune.layers") > 0 || pruneNeeds(config).any() || methodNeeds(config).any() || config.integer("weights.error_rank") > 0;
 }
 bool quantizes(const Config& config) {
   return config.text("weights.method") != "none" || config.integer("weights.bits") < 16 || !config.text("weights.layers").empty();
@@ -122,7 +125,7 @@ bool sharesBlocks(const Config& config) {
   return config.text("share.method") == "echoatt" || (config.text("share.method") == "none" && config.integer("share.block") > 1);
 }
 
-Knob smoothingKnob() {
+std::vector<Knob> reconstructionKnobs() {
   Knob smoothing = text("weights.smoothing", "Smoothing", "Weights", KnobType::real, "", Apply::prepareWeights);
   smoothing.defaultValue = 0.5;
   smoothing.maximum = 1;
@@ -134,7 +137,14 @@ Knob smoothingKnob() {
     const QuantizeMethod* chosen = findQuantizeMethod(config.text("weights.method"));
     return chosen && chosen->scalesNormed;
   };
-  return smoothing;
+
+  Knob rank = integer("weights.error_rank", "Error rank", "Weights", 0, 0, 256, Apply::prepareWeights);
+  rank.help = "What a matrix of the blocks lost by rounding and pruning is made up for by a 16-bit product of two thin matrices of this rank, fitted to the "
+              "calibration text and computed beside it: more memory and time, less error. 0 does without; aser alone takes 32.";
+  rank.paper = "ASER, Zhao et al., AAAI 2025 (arXiv 2411.07762)";
+  rank.enabledIf = kQuantizes;
+  rank.enabled = quantizes;
+  return {smoothing, rank};
 }
 
 }  // namespace
@@ -150,7 +160,7 @@ std::vector<Knob> weightKnobs() {
 
   Knob method = enumeration("weights.method", "Quantization", group, names("none", quantizeMethods()), Apply::prepareWeights);
   method.help = "How weights are rounded to fewer bits. Methods that measure the calibration text do so for the matrices of the blocks; embedding and "
-                "head are rounded to nearest. smoothquant alone means 8 bits and int8 activations.";
+                "head are rounded to nearest. smoothquant alone means 8 bits and int8 activations, aser alone 4 bits and an error rank of 32.";
   method.paper = papers(quantizeMethods());
   knobs.push_back(method);
 
@@ -204,7 +214,7 @@ std::vector<Knob> weightKnobs() {
     return chosen && chosen->clips;
   };
   knobs.push_back(clip);
-  knobs.push_back(smoothingKnob());
+  for (Knob& knob : reconstructionKnobs()) knobs.push_back(std::move(knob));
   return knobs;
 }
 
@@ -282,8 +292,8 @@ std::vector<Knob> pruneKnobs() {
 
   Knob calibration = text("calibration.text", "Calibration text", "Calibration", KnobType::path, "", Apply::prepareWeights);
   calibration.help = "Text file the statistics are measured on; empty takes the sample that comes with Winnow. Never use the evaluation text.";
-  calibration.enabledIf = "prune.method, prune.recovery or weights.method looks at the inputs of layers, or layers are dropped";
-  calibration.enabled = [](const Config& config) { return config.integer("prune.layers") > 0 || pruneNeeds(config).any() || methodNeeds(config).any(); };
+  calibration.enabledIf = "prune.method, prune.recovery, weights.method or weights.error_rank looks at the inputs of layers, or layers are dropped";
+  calibration.enabled = measuresInputs;
   Knob tokens = integer("calibration.tokens", "Calibration tokens", "Calibration", 4096, 256, 262144, Apply::prepareWeights);
   tokens.unit = "tokens";
   tokens.logarithmic = true;

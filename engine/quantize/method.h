@@ -37,6 +37,7 @@ struct QuantizeMethod {
   int bits = 0;  // of a method that has symmetric codes of this width alone; 0 = any width
   // What naming the method alone means; 0 = nothing.
   int usualBits = 0;
+  int usualRank = 0;            // of weights.error_rank
   bool usualInt8 = false;       // activations in 8 bits
   bool clips = false;           // groups (MethodOptions::clip)
   bool scalesNormed = false;    // of a method that scales inputs: only those that a norm makes

@@ -12,6 +12,8 @@ std::span<const QuantizeMethod> quantizeMethods() {
        .quantizeRows = quantizeAwq, .searchScales = searchAwqScales, .clips = true},
       {.name = "smoothquant", .title = "SmoothQuant: outliers of activations moved into weights, both in 8 bits", .paper = "Xiao et al., ICML 2023, section 4",
        .needs = {.norms = true}, .quantizeRows = quantizeRtn, .searchScales = smoothingScales, .usualBits = 8, .usualInt8 = true, .scalesNormed = true},
+      {.name = "aser", .title = "ASER: round to nearest, its error made up for by a product of low rank", .paper = "Zhao et al., AAAI 2025 (arXiv 2411.07762)",
+       .quantizeRows = quantizeRtn, .usualBits = 4, .usualRank = 32},
       {.name = "ternary", .title = "Ternary, mean magnitude", .paper = "BitNet b1.58, Ma et al. 2024, section 2", .quantizeRows = quantizeTernaryMean, .bits = 2},
       {.name = "ternary-median", .title = "Ternary, median magnitude", .paper = "Nielsen et al. 2024 (arXiv 2411.05882)", .quantizeRows = quantizeTernaryMedian,
        .bits = 2},

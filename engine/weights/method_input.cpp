@@ -67,4 +67,9 @@ Result<std::span<const float>> InputPreparer::scales(int layer, LinearInput inpu
   return std::span<const float>(scales_.emplace(std::pair{layer, input}, std::move(found)).first->second);
 }
 
+const SecondMoments& InputPreparer::moments(int layer, LinearInput input) const {
+  CHECK(calibration_, layer, static_cast<int>(input));
+  return calibration_->moments(layer, input);
+}
+
 }  // namespace winnow

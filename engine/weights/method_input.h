@@ -69,6 +69,7 @@ class InputPreparer {
   Result<MethodInput> prepare(int layer, LinearInput input, const InputNeeds& needs, const FactorOptions& options, std::span<const float> scales = {});
   // [cols] of the input. Errors: cancelled. Kept as long as the preparer.
   Result<std::span<const float>> scales(int layer, LinearInput input, const ScalingChoice& choice);
+  const SecondMoments& moments(int layer, LinearInput input) const;  // of unscaled inputs; CHECKs that they were measured
 
  private:
   struct Factor {

@@ -203,6 +203,7 @@ std::string Recipe::key() const {
   if (options.ordered) out += " ordered";
   if (options.staticGroups) out += " static";
   if (options.clip) out += " clipped";
+  if (errorRank > 0) out += " and rank " + std::to_string(errorRank);
   out += scalingKey();
   if (super != SuperWeights::asOthers) out += (super == SuperWeights::keep ? " super kept " : " super zero ") + std::to_string(superCount);
   if (damping > 0) out += " damped " + toText(KnobValue{damping});
@@ -256,7 +257,9 @@ WeightTarget weightTarget(const Model& model, const Config& config, const std::s
                                       " scales those: only one of the two can act. Choose rtn or gptq beside it."});
     method = findQuantizeMethod("rtn");
   }
-  const InputNeeds methodNeeds = method ? method->needs : InputNeeds{}, needs = pruning.needs() | pruning.recoveryNeeds() | methodNeeds;
+  const int errorRank = method ? static_cast<int>(config.integer("weights.error_rank")) : 0;
+  const InputNeeds methodNeeds = method ? method->needs : InputNeeds{},
+                   needs = pruning.needs() | pruning.recoveryNeeds() | methodNeeds | InputNeeds{.moments = errorRank > 0};
   std::string statistics;
   if (const int64_t count = config.integer("prune.layers"); count > 0 && config.text("prune.layers_method") != "none")
     target.layers = {config.text("prune.layers_method"), static_cast<int>(count), protectedLayers(config.integer("prune.layers_protect"), model.config().layers)};
@@ -280,11 +283,12 @@ WeightTarget weightTarget(const Model& model, const Config& config, const std::s
       if (inBlock(tensor.role)) {
         recipe.methodNeeds = methodNeeds;
         recipe.options = methodOptions(*method, tensor.role, config);
+        recipe.errorRank = errorRank;
       }
     }
     if (!scalings.empty() && tensor.layer >= 0) scale(tensor, model.config(), scalings, recipe);
     const InputNeeds asked = recipe.pruneNeeds | recipe.recoveryNeeds | recipe.methodNeeds;
-    if (asked.any() || recipe.scaled()) recipe.calibration = statistics;
+    if (asked.any() || recipe.scaled() || recipe.errorRank > 0) recipe.calibration = statistics;
     if (asked.factor || !recipe.recovery.empty()) recipe.damping = config.real("calibration.damping");
     if (tensor.role == TensorRole::down) recipe.super = superWeightsNamed(config.text("weights.super"));
     if (recipe.super == SuperWeights::keep && recipe.method.empty()) recipe.super = SuperWeights::asOthers;  // nothing is rounded

@@ -36,6 +36,11 @@ const std::vector<Variant> kVariants = {
     {"rtn int8", {{"weights.method", "rtn"}, {"compute.activations", "int8"}}},
     {"smoothquant 0.5", {{"weights.method", "smoothquant"}}},
     {"smoothquant 0.8", {{"weights.method", "smoothquant"}, {"weights.smoothing", "0.8"}}},
+    {"aser 8", {{"weights.method", "aser"}, {"weights.error_rank", "8"}}},
+    {"aser 16", {{"weights.method", "aser"}, {"weights.error_rank", "16"}}},
+    {"aser 32", {{"weights.method", "aser"}, {"weights.error_rank", "32"}}},
+    {"gptq rank 16", {{"weights.method", "gptq"}, {"weights.error_rank", "16"}}},
+    {"awq rank 16", {{"weights.method", "awq"}, {"weights.error_rank", "16"}}},
 };
 
 struct Options {
