@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "engine/core/check.h"
+#include "engine/cpu/errors.h"
 #include "engine/run/op_cost.h"
 #include "engine/run/sampler.h"
 #include "engine/weights/calibration.h"
@@ -133,6 +134,10 @@ void CpuBackend::matmul(std::span<const MatmulTarget> targets, const float* x, i
   }
 }
 
+void CpuBackend::addErrors(std::span<const ErrorTarget> targets, const float* x, int64_t stride, const Step& step) {
+  cpu::addErrors(context_, targets, x, stride, step.n, activationMode(step.in.activations, kFactorFormat.storage) == ActivationMode::f32);
+}
+
 void CpuBackend::project(const Step& step, const Op& op) {
   const LayerWeights& w = step.layer(op);
   const int n = step.n, hidden = model_.hidden, qRows = model_.qRows(), kvRows = model_.kvRows();
@@ -141,12 +146,15 @@ void CpuBackend::project(const Step& step, const Op& op) {
   normalize(0, n, w.attnNorm, w.attnNormBias);
   step.tap(op, LinearInput::attention, x, hidden);
   const MatmulTarget value{w.v, v, kvRows, w.vBias, false};
+  const ErrorTarget lacking{w.vError, v, kvRows};
   if (op.kind == OpKind::vOnly) {
     matmul({&value, 1}, x, hidden, n, step.in.activations);
+    addErrors({&lacking, 1}, x, hidden, step);
     return append(step, op, nullptr, v);
   }
   const std::array<MatmulTarget, 3> targets = {{{w.q, q, qRows, w.qBias, false}, {w.k, k, kvRows, w.kBias, false}, value}};
   matmul(targets, x, hidden, n, step.in.activations);
+  addErrors(std::array<ErrorTarget, 3>{{{w.qError, q, qRows}, {w.kError, k, kvRows}, lacking}}, x, hidden, step);
   if (model_.qkNorm && !ledger_.planning()) {
     cpu::headNorm(context_, q, qRows, w.qNorm, model_.normEps, n, model_.heads, model_.headDim);
     cpu::headNorm(context_, k, kvRows, w.kNorm, model_.normEps, n, model_.kvHeads, model_.headDim);
@@ -271,6 +279,7 @@ void CpuBackend::output(const Step& step, const Op& op) {
   step.tap(op, op.down ? LinearInput::down : LinearInput::output, x, cols);
   const MatmulTarget target{op.down ? w.down : w.o, buffers_.residual.as<float>(), model_.hidden, op.down ? w.downBias : w.oBias, true};
   matmul({&target, 1}, x, cols, step.n, step.in.activations);
+  addErrors(std::array<ErrorTarget, 1>{{{op.down ? w.downError : w.oError, target.y, target.yStride}}}, x, cols, step);
   if (!op.down || !w.downCorrections || ledger_.planning()) return;
   for (const WeightCorrection& weight : *w.downCorrections)
     for (int t = 0; t < step.n; ++t) target.y[int64_t{t} * model_.hidden + weight.row] += weight.delta * x[int64_t{t} * cols + weight.column];
@@ -286,11 +295,13 @@ void CpuBackend::gateUp(const Step& step, const Op& op) {
   const MatmulTarget upTarget{w.up, up, ffn, w.upBias, false};
   if (!model_.gatedFfn) {
     matmul({&upTarget, 1}, x, model_.hidden, n, step.in.activations);
+    addErrors(std::array<ErrorTarget, 1>{{{w.upError, up, ffn}}}, x, model_.hidden, step);
     if (!ledger_.planning()) cpu::activate(context_, model_.activation, up, nullptr, int64_t{n} * ffn);
     return;
   }
   const std::array<MatmulTarget, 2> targets = {{{w.gate, gate, ffn, w.gateBias, false}, upTarget}};
   matmul(targets, x, model_.hidden, n, step.in.activations);
+  addErrors(std::array<ErrorTarget, 2>{{{w.gateError, gate, ffn}, {w.upError, up, ffn}}}, x, model_.hidden, step);
   if (!ledger_.planning()) cpu::activate(context_, model_.activation, gate, up, int64_t{n} * ffn);
 }
 

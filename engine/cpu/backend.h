@@ -12,6 +12,8 @@
 
 namespace winnow::cpu {
 
+struct ErrorTarget;  // engine/cpu/errors.h
+
 // Rows of a batch. Under a planning ledger they are counted only.
 struct ActivationBuffers {
   ActivationBuffers(Ledger& ledger, const ModelConfig& model, int batch);
@@ -53,6 +55,7 @@ class CpuBackend final : public Backend {
   int64_t logitsOf(const Step& step);             // ns spent in the op alone
   void normalize(int firstRow, int rows, const float* weight, const float* bias);  // of the residual
   void matmul(std::span<const MatmulTarget> targets, const float* x, int64_t stride, int tokens, Activations activations);
+  void addErrors(std::span<const ErrorTarget> targets, const float* x, int64_t stride, const Step& step);
   void keepProbabilities(const Step& step, const Op& op);
   AttendArgs attendArgs(const HostKvCache& cache) const;  // what is the model's and the cache's
 

@@ -37,9 +37,9 @@ struct Context::Impl {
   Ledger own;
   Ledger& ledger;
   KernelTable kernels;
-  // Forms of x in a matmul.
+  // Forms of x in a matmul, and what factors make of it.
   Scratch rows{ledger}, blocked{ledger}, bf16{ledger}, pairs{ledger}, sums{ledger}, int8{ledger}, scales{ledger}, corrections{ledger}, rowScales{ledger},
-      rowSums{ledger};
+      rowSums{ledger}, ranks{ledger};
   Scratch scores{ledger}, partial{ledger}, states{ledger}, threads{ledger}, tiles{ledger}, turns{ledger}, selected{ledger};  // attention
   // Rotations of the last call of rope: every layer and both q and k ask for the same ones.
   Scratch ropeFrequencies{ledger}, ropePositions{ledger};
@@ -48,7 +48,7 @@ struct Context::Impl {
 
   auto scratch() {
     return std::array{&rows,    &blocked, &bf16,   &pairs,   &sums,            &int8,          &scales,  &corrections, &rowScales,
-                      &rowSums, &scores,  &partial, &states, &threads, &tiles, &turns, &selected, &ropeFrequencies, &ropePositions, &ropeCos, &ropeSin};
+                      &rowSums, &ranks, &scores,  &partial, &states, &threads, &tiles, &turns, &selected, &ropeFrequencies, &ropePositions, &ropeCos, &ropeSin};
   }
 };
 

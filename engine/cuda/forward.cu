@@ -17,6 +17,19 @@ size_t floats(int64_t n) { return static_cast<size_t>(n) * sizeof(float); }
 DeviceKvCache& cacheOf(const SequenceRows& sequence) { return static_cast<DeviceKvCache&>(*sequence.cache); }
 const LayerWeights& layerOf(const ForwardInput& input, const Op& op) { return input.weights.layers[static_cast<size_t>(op.layer)]; }
 MatrixArgs argsOf(const Matrix& m) { return {m.format, m.rows, m.cols, m.data, m.scales, m.mins, m.steps}; }
+FactorArgs factorsOf(const ErrorFactors* error) { return error ? FactorArgs{argsOf(error->left), argsOf(error->right)} : FactorArgs(); }
+// Of the right factors that see one input, the most in any layer.
+int64_t mostRanks(const WeightSet& weights) {
+  int64_t most = 0;
+  const auto sum = [](std::initializer_list<const ErrorFactors*> errors) {
+    int64_t ranks = 0;
+    for (const ErrorFactors* error : errors) ranks += error ? Products::paddedRank(error->rank()) : 0;
+    return ranks;
+  };
+  for (const LayerWeights& w : weights.layers)
+    most = std::max({most, sum({w.qError, w.kError, w.vError}), sum({w.oError}), sum({w.gateError, w.upError}), sum({w.downError})});
+  return most;
+}
 
 }  // namespace
 
@@ -74,6 +87,7 @@ void Forward::makeRoom(const ForwardInput& input) {
   if (materialised_) need(probabilities_, MemoryTag::probabilities, floats(rows));
   const bool counted = std::any_of(input.sequences.begin(), input.sequences.end(), [](const auto& s) { return s.cache->observed().all; });
   if (counted && single) need(tapped_, MemoryTag::probabilities, floats(row));
+  if (products_.reserveRanks(mostRanks(input.weights), options_.batch)) ++room_;
 }
 
 void Forward::releaseProbabilities() {
@@ -146,9 +160,14 @@ void Forward::project(const ForwardInput& input, const Op& op) {
     return Target{argsOf(*m), y.as<float>(), m->rows, bias, false};
   };
   std::vector<Target> targets;
-  if (!follower) targets = {target(w.q, w.qBias, q_), target(w.k, w.kBias, k_)};
+  std::vector<FactorArgs> factors;
+  if (!follower) {
+    targets = {target(w.q, w.qBias, q_), target(w.k, w.kBias, k_)};
+    factors = {factorsOf(w.qError), factorsOf(w.kError)};
+  }
   targets.push_back(target(w.v, w.vBias, v_));
-  products_.multiply(targets, x, n, model_.hidden, input.activations);
+  factors.push_back(factorsOf(w.vError));
+  products_.multiply(targets, x, n, model_.hidden, input.activations, factors);
   store(input, op);
 }
 
@@ -333,7 +352,8 @@ void Forward::output(const ForwardInput& input, const Op& op) {
   }
   tapInput(input, op, op.down ? LinearInput::down : LinearInput::output, x, cols);
   const Target target{argsOf(*(op.down ? w.down : w.o)), residual_.as<float>(), model_.hidden, op.down ? w.downBias : w.oBias, true};
-  products_.multiply({&target, 1}, x, n, cols, input.activations);
+  const FactorArgs factors = factorsOf(op.down ? w.downError : w.oError);
+  products_.multiply({&target, 1}, x, n, cols, input.activations, {&factors, 1});
   if (op.down && w.downCorrections) correct(stream_, *w.downCorrections, x, n, target.y, target.yStride);
 }
 
@@ -344,8 +364,12 @@ void Forward::gateUp(const ForwardInput& input, const Op& op) {
   tapStream(input, 2 * op.layer + 1);
   tapInput(input, op, LinearInput::ffn, x, model_.hidden);
   std::vector<Target> targets = {{argsOf(*w.up), up_.as<float>(), model_.ffn, w.upBias, false}};
-  if (model_.gatedFfn) targets.push_back({argsOf(*w.gate), gate_.as<float>(), model_.ffn, w.gateBias, false});
-  products_.multiply(targets, x, static_cast<int>(input.tokens.size()), model_.hidden, input.activations);
+  std::vector<FactorArgs> factors = {factorsOf(w.upError)};
+  if (model_.gatedFfn) {
+    targets.push_back({argsOf(*w.gate), gate_.as<float>(), model_.ffn, w.gateBias, false});
+    factors.push_back(factorsOf(w.gateError));
+  }
+  products_.multiply(targets, x, static_cast<int>(input.tokens.size()), model_.hidden, input.activations, factors);
 }
 
 void Forward::logits(const ForwardInput& input, int firstRow, int rows, float* out) {

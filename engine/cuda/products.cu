@@ -47,7 +47,7 @@ Products::Products(Ledger& ledger, int tokens, int cols, Stream stream, int64_t 
   if (library_.available()) slice_ = DeviceBuffer(ledger, MemoryTag::activations, static_cast<size_t>(sliceBytes));
 }
 
-void Products::multiply(std::span<const Target> targets, const Source& source, int tokens, int cols, Activations activations) {
+void Products::multiply(std::span<const Target> targets, const Source& source, int tokens, int cols, Activations activations, std::span<const FactorArgs> factors) {
   CHECK(targets.size() <= kMostTargets, targets.size());
   const auto modeOf = [&](const Target& t) { return activationMode(activations, t.w.format.storage); };
   std::array<Target, kMostTargets> same;
@@ -61,6 +61,39 @@ void Products::multiply(std::span<const Target> targets, const Source& source, i
       done[j] = true;
     }
     multiplyMode({same.data(), count}, source, tokens, cols, modeOf(targets[i]));
+  }
+  if (!factors.empty()) addErrors(targets, factors, source, tokens, cols, activationMode(activations, Storage::f16));
+}
+
+bool Products::reserveRanks(int64_t ranks, int tokens) {
+  const size_t bytes = static_cast<size_t>(ranks) * static_cast<size_t>(tokens) * sizeof(float);
+  if (ranks_.bytes() >= bytes) return false;
+  ranks_ = DeviceBuffer();
+  ranks_ = DeviceBuffer(ledger_, MemoryTag::activations, bytes);
+  return true;
+}
+
+// First what all right factors make of x, then the left ones.
+void Products::addErrors(std::span<const Target> targets, std::span<const FactorArgs> factors, const Source& source, int tokens, int cols, ActivationMode mode) {
+  CHECK(factors.size() == targets.size(), factors.size(), targets.size());
+  std::array<Target, kMostTargets> rights;
+  int64_t ranks = 0;
+  for (const FactorArgs& factor : factors) ranks += paddedRank(factor.right.rows);
+  if (ranks == 0) return;
+  CHECK(ranks_.bytes() >= static_cast<size_t>(ranks) * static_cast<size_t>(tokens) * sizeof(float), ranks, tokens);
+  size_t count = 0;
+  float* made = ranks_.as<float>();
+  for (const FactorArgs& factor : factors) {
+    if (factor.right.rows == 0) continue;
+    rights[count++] = {factor.right, made, ranks};
+    made += paddedRank(factor.right.rows);
+  }
+  multiplyMode({rights.data(), count}, source, tokens, cols, mode);
+  count = 0;
+  for (size_t i = 0; i < targets.size(); ++i) {
+    if (factors[i].right.rows == 0) continue;
+    const Target left{factors[i].left, targets[i].y, targets[i].yStride, nullptr, true};
+    multiplyMode({&left, 1}, {rights[count++].y, ranks}, tokens, left.w.cols, mode);
   }
 }
 

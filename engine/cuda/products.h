@@ -24,18 +24,28 @@ struct RoadChoice {
 // The one place where the road is chosen. `library`: cuBLASLt is there.
 RoadChoice roadOf(const MatrixArgs& w, ActivationMode mode, int tokens, bool library, RoadPreference preference);
 
+// y[t] += left (right x[t]); without rows: nothing.
+struct FactorArgs {
+  MatrixArgs left, right;
+};
+
 class Products {
  public:
   static constexpr int64_t kSliceBytes = int64_t{16} << 20;  // of decoded weights: they stay in the second-level cache
   // For up to `tokens` rows of up to `cols` columns.
   Products(Ledger& ledger, int tokens, int cols, Stream stream, int64_t sliceBytes = kSliceBytes);
+  // Room for what right factors make of a source, `ranks` floats for each of so many tokens; returns whether addresses changed.
+  bool reserveRanks(int64_t ranks, int tokens);
+  static int64_t paddedRank(int rank) { return (rank + 7) / 8 * 8; }
   // Targets with one source, each in the mode that its weights have under `activations`: a file may mix types.
-  void multiply(std::span<const Target> targets, const Source& source, int tokens, int cols, Activations activations);
+  // Factors hold what their target's matrix lacks; either none or one for each target.
+  void multiply(std::span<const Target> targets, const Source& source, int tokens, int cols, Activations activations, std::span<const FactorArgs> factors = {});
   void prefer(RoadPreference preference) { preference_ = preference; }
   const Cublas& library() const { return library_; }
 
  private:
   void multiplyMode(std::span<const Target> targets, const Source& source, int tokens, int cols, ActivationMode mode);
+  void addErrors(std::span<const Target> targets, std::span<const FactorArgs> factors, const Source& source, int tokens, int cols, ActivationMode mode);
   void multiplyDecoded(const Target& target, const Input& input);
   void multiply16(const Target& target, const Input& input);
 
@@ -44,6 +54,7 @@ class Products {
   int64_t sliceBytes_;
   DeviceBuffer scratch_;
   DeviceBuffer slice_;  // decoded weights, made when first needed
+  DeviceBuffer ranks_;  // [tokens, ranks]
   Cublas library_;
   RoadPreference preference_ = RoadPreference::automatic;
 };

@@ -27,6 +27,28 @@ std::shared_ptr<DeviceMatrix> allocate(Ledger& ledger, Matrix& m) {
   return memory;
 }
 
+struct FactorMemory {
+  DeviceBuffer left, right;
+};
+
+// The factors of a recipe, of which the memory is the device's; none where it asks for none.
+void placeFactors(Ledger& ledger, const Recipe& recipe, WeightVersion& version) {
+  const Matrix& m = version.matrix;
+  const int rank = errorRankOf(recipe, m.rows, m.cols);
+  if (rank == 0) return;
+  auto memory = std::make_shared<FactorMemory>();
+  const auto place = [&](DeviceBuffer& buffer, Matrix& factor, int rows, int cols) {
+    buffer = DeviceBuffer(ledger, MemoryTag::weights, kFactorFormat.bytes(rows, cols));
+    factor.format = kFactorFormat;
+    factor.rows = rows;
+    factor.cols = cols;
+    factor.data = buffer.as<void>();
+  };
+  place(memory->left, version.error.left, m.rows, rank);
+  place(memory->right, version.error.right, rank, m.cols);
+  version.error.memory = memory;
+}
+
 MatrixArgs argsOf(const Matrix& m) { return {m.format, m.rows, m.cols, m.data, m.scales, m.mins, m.steps}; }
 Storage storageOf(DType type) { return type == DType::f32 ? Storage::f32 : type == DType::f16 ? Storage::f16 : Storage::bf16; }
 size_t elementBytes(Storage storage) { return storage == Storage::f32 ? 4 : 2; }
@@ -69,7 +91,8 @@ void decode(const WeightWork& work, int64_t first, int64_t count, std::vector<fl
 }  // namespace
 
 int64_t DevicePlace::bytes(const MasterTensor& tensor, const Recipe& recipe) const {
-  return static_cast<int64_t>(recipe.format.bytes(static_cast<int>(tensor.rows), static_cast<int>(tensor.cols)));
+  const auto rows = static_cast<int>(tensor.rows), cols = static_cast<int>(tensor.cols);
+  return static_cast<int64_t>(recipe.format.bytes(rows, cols)) + errorBytes(recipe, rows, cols);
 }
 
 Converted DevicePlace::make(const WeightWork& work, WeightVersion& out) {
@@ -80,6 +103,7 @@ Converted DevicePlace::make(const WeightWork& work, WeightVersion& out) {
   if (!planning()) useDevice(ordinal_);
   const std::shared_ptr<DeviceMatrix> memory = allocate(device_, m);
   out.memory = memory;
+  placeFactors(device_, work.recipe, out);
   if (planning()) return Converted::done;
   const OwnStream stream;
   if (usableInPlace(work.tensor, work.recipe)) {
@@ -88,8 +112,8 @@ Converted DevicePlace::make(const WeightWork& work, WeightVersion& out) {
     if (copied == Converted::done) copies_[&work.tensor] = memory;
     return copied;
   }
-  // Super weights are taken out on the host, and sums of layers are made there.
-  const bool here = !isBlockType(work.tensor.type) && work.inputs.super.empty() && work.recipe.sum.empty();
+  // Super weights are taken out, sums of layers made and errors fitted on the host.
+  const bool here = !isBlockType(work.tensor.type) && work.inputs.super.empty() && work.recipe.sum.empty() && !out.error;
   if (here && prunes(work.tensor, work.recipe)) return prune(work, m, stream.get());
   if (here && work.recipe.prune.empty() && rounds(work.recipe)) return quantize(work, m, stream.get());
   return fromHost(work, *memory, out, stream.get());
@@ -186,6 +210,9 @@ Converted DevicePlace::fromHost(const WeightWork& work, const DeviceMatrix& to, 
   }
   const Converted converted = convert(work.tensor, work.recipe, pruner.get(), work.inputs, work.pool, work.progress, made, &out.corrections);
   if (converted != Converted::done) return converted;
+  ErrorFactors factors = allocateFactors(host, work.recipe, made.rows, made.cols);
+  if (factors)
+    if (const Converted fitted = fitErrors(work.tensor, work.inputs, made, work.pool, work.progress, factors); fitted != Converted::done) return fitted;
   const auto send = [&](const DeviceBuffer& buffer, const void* from) {
     if (buffer.bytes() > 0) buffer.copyFrom(stream, from, buffer.bytes());
   };
@@ -193,6 +220,10 @@ Converted DevicePlace::fromHost(const WeightWork& work, const DeviceMatrix& to, 
   send(to.scales, made.scales);
   send(to.mins, made.mins);
   send(to.steps, made.steps);
+  if (const auto* thin = static_cast<const FactorMemory*>(out.error.memory.get())) {
+    send(thin->left, factors.left.data);
+    send(thin->right, factors.right.data);
+  }
   wait(stream);
   return Converted::done;
 }

@@ -17,9 +17,9 @@ constexpr int64_t kBytesPerToken = 6;             // what is read of the text at
 
 bool calibrated(const Config& config) {
   const PruneMethod* prune = config.real("prune.ratio") > 0 || !config.text("prune.ratios").empty() ? findPruneMethod(config.text("prune.method")) : nullptr;
-  const QuantizeMethod* method = config.integer("weights.bits") < 16 ? findQuantizeMethod(config.text("weights.method")) : nullptr;
+  const QuantizeMethod* method = findQuantizeMethod(config.text("weights.method"));
   const RecoveryMethod* recovery = prune ? findRecoveryMethod(config.text("prune.recovery")) : nullptr;
-  return config.integer("prune.layers") > 0 || recovery || (prune && prune->needs.any()) || (method && method->needs.any());
+  return config.integer("prune.layers") > 0 || recovery || (prune && prune->needs.any()) || (method && (method->needs.any() || config.integer("weights.error_rank") > 0));
 }
 
 }  // namespace

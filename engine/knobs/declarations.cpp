@@ -97,7 +97,10 @@ InputNeeds pruneNeeds(const Config& config) {
 }
 InputNeeds methodNeeds(const Config& config) {
   const QuantizeMethod* chosen = findQuantizeMethod(config.text("weights.method"));
-  return chosen ? chosen->needs : InputNeeds{};
+  return chosen ? chosen->needs | InputNeeds{.moments = chosen->usualRank > 0} : InputNeeds{};
+}
+bool measuresInputs(const Config& config) {
+  return config.integer("prune.layers") > 0 || pruneNeeds(config).any() || methodNeeds(config).any() || config.integer("weights.error_rank") > 0;
 }
 bool quantizes(const Config& config) {
   return config.text("weights.method") != "none" || config.integer("weights.bits") < 16 || !config.text("weights.layers").empty();
@@ -135,6 +138,28 @@ bool sharesBlocks(const Config& config) {
   return config.text("share.method") == "echoatt" || (config.text("share.method") == "none" && config.integer("share.block") > 1);
 }
 
+std::vector<Knob> reconstructionKnobs() {
+  Knob smoothing = text("weights.smoothing", "Smoothing", "Weights", KnobType::real, "", Apply::prepareWeights);
+  smoothing.defaultValue = 0.5;
+  smoothing.maximum = 1;
+  smoothing.step = 0.05;
+  smoothing.help = "SmoothQuant: how much of what is large in activations goes into weights. 0 evens out weights alone, 1 activations alone; published are 0.5 for OPT and "
+                   "0.8 to 0.9 for Llama.";
+  smoothing.enabledIf = "weights.method is smoothquant";
+  smoothing.enabled = [](const Config& config) {
+    const QuantizeMethod* chosen = findQuantizeMethod(config.text("weights.method"));
+    return chosen && chosen->scalesNormed;
+  };
+
+  Knob rank = integer("weights.error_rank", "Error rank", "Weights", 0, 0, 256, Apply::prepareWeights);
+  rank.help = "What a matrix of the blocks lost by rounding and pruning is made up for by a 16-bit product of two thin matrices of this rank, fitted to the "
+              "calibration text and computed beside it: more memory and time, less error. 0 does without; aser alone takes 32.";
+  rank.paper = "ASER, Zhao et al., AAAI 2025 (arXiv 2411.07762)";
+  rank.enabledIf = kQuantizes;
+  rank.enabled = quantizes;
+  return {smoothing, rank};
+}
+
 }  // namespace
 
 std::vector<Knob> weightKnobs() {
@@ -148,7 +173,7 @@ std::vector<Knob> weightKnobs() {
 
   Knob method = enumeration("weights.method", "Quantization", group, names("none", quantizeMethods()), Apply::prepareWeights);
   method.help = "How weights are rounded to fewer bits. Methods that measure the calibration text do so for the matrices of the blocks; embedding and "
-                "head are rounded to nearest.";
+                "head are rounded to nearest. smoothquant alone means 8 bits and int8 activations, aser alone 4 bits and an error rank of 32.";
   method.paper = papers(quantizeMethods());
   knobs.push_back(method);
 
@@ -197,8 +222,12 @@ std::vector<Knob> weightKnobs() {
   Knob clip = boolean("weights.clip", "Clip", group, true);
   clip.help = "AWQ clips the largest weights of a group where a finer grid for the others is worth more.";
   clip.enabledIf = "weights.method is awq";
-  clip.enabled = [](const Config& config) { return config.text("weights.method") == "awq"; };
+  clip.enabled = [](const Config& config) {
+    const QuantizeMethod* chosen = findQuantizeMethod(config.text("weights.method"));
+    return chosen && chosen->clips;
+  };
   knobs.push_back(clip);
+  for (Knob& knob : reconstructionKnobs()) knobs.push_back(std::move(knob));
   return knobs;
 }
 
@@ -307,8 +336,8 @@ std::vector<Knob> pruneKnobs() {
 
   Knob calibration = text("calibration.text", "Calibration text", "Calibration", KnobType::path, "", Apply::prepareWeights);
   calibration.help = "Text file the statistics are measured on; empty takes the sample that comes with Winnow. Never use the evaluation text.";
-  calibration.enabledIf = "prune.method, prune.recovery or weights.method looks at the inputs of layers, or layers are dropped";
-  calibration.enabled = [](const Config& config) { return config.integer("prune.layers") > 0 || pruneNeeds(config).any() || methodNeeds(config).any(); };
+  calibration.enabledIf = "prune.method, prune.recovery, weights.method or weights.error_rank looks at the inputs of layers, or layers are dropped";
+  calibration.enabled = measuresInputs;
   Knob tokens = integer("calibration.tokens", "Calibration tokens", "Calibration", 4096, 256, 262144, Apply::prepareWeights);
   tokens.unit = "tokens";
   tokens.logarithmic = true;
@@ -458,7 +487,7 @@ std::vector<Knob> sharingKnobs() {
 std::vector<Knob> computeKnobs() {
   Knob activations = enumeration("compute.activations", "Activations", "Compute", {"auto", "f32", "16bit", "int8"}, Apply::nextToken);
   activations.help = "What matrix products see of activations. auto: f32 with f32 weights, bf16 with bf16, else f16. int8 (per 32 values) is "
-                     "fastest on quantized weights and is what llama.cpp does there; it adds its own error.";
+                     "fastest on quantized weights and is what llama.cpp does there; it adds its own error. auto with smoothquant means int8.";
   return {activations};
 }
 

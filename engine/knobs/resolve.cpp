@@ -22,6 +22,11 @@ Config spelledOut(Config config, const ModelConfig& model) {
     if (config.integer("weights.bits") == 16 && !perLayer) config = config.with("weights.bits", int64_t{method->bits});
     if (config.text("weights.symmetric") == "auto") config = config.with("weights.symmetric", std::string("true"));
   }
+  if (const QuantizeMethod* method = findQuantizeMethod(config.text("weights.method"))) {
+    if (method->usualBits > 0 && config.integer("weights.bits") == 16 && !perLayer) config = config.with("weights.bits", int64_t{method->usualBits});
+    if (method->usualRank > 0 && config.integer("weights.error_rank") == 0) config = config.with("weights.error_rank", int64_t{method->usualRank});
+    if (method->usualInt8 && config.text("compute.activations") == "auto") config = config.with("compute.activations", std::string("int8"));
+  }
   // With widths per layer auto is decided for each matrix.
   if (config.text("weights.method") != "none" && config.text("weights.symmetric") == "auto" && !perLayer)
     config = config.with("weights.symmetric", std::string(config.integer("weights.bits") <= 3 ? "false" : "true"));
@@ -73,6 +78,9 @@ class Resolver {
     if (config.text("weights.method") != "none" && config.integer("weights.bits") == 16 && config.text("weights.layers").empty())
       adjust("weights.method", std::string("none"), "16 bits keep the file's own type: choose weights.bits below 16, or weights.layers, to quantize.");
     const QuantizeMethod* method = findQuantizeMethod(effective_.config.text("weights.method"));
+    if (effective_.config.integer("weights.error_rank") > 0 && (!method || method->bits > 0))
+      adjust("weights.error_rank", int64_t{0}, !method ? "nothing is rounded: choose weights.bits below 16 to have an error to make up for."
+                                                       : method->name + " codes are there to be summed without products, which low-rank factors are.");
     if (!method || method->bits == 0) return;
     const std::string codes = method->name + " has symmetric codes of " + std::to_string(method->bits) + " bits alone.";
     if (effective_.config.integer("weights.bits") < 16 && effective_.config.integer("weights.bits") != method->bits)

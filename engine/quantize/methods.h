@@ -11,5 +11,6 @@ void quantizeAwq(const float* rows, int firstRow, int count, const MethodInput& 
 void quantizeTernaryMean(const float* rows, int firstRow, int count, const MethodInput& input, Matrix& out);
 void quantizeTernaryMedian(const float* rows, int firstRow, int count, const MethodInput& input, Matrix& out);
 std::vector<float> searchAwqScales(const ScaleSearch& search, ThreadPool& pool, const Progress& progress);
+std::vector<float> smoothingScales(const ScaleSearch& search, ThreadPool& pool, const Progress& progress);
 
 }  // namespace winnow

@@ -19,7 +19,7 @@ void Session::Impl::refreshCosts() {
     if (skipped) continue;
     // One row is looked up in the embeddings; a tied head reads the whole of the matrix besides.
     const bool looked = tensor.role == TensorRole::tokenEmbedding || tensor.role == TensorRole::positionEmbedding;
-    const auto bytes = static_cast<int64_t>(matrix.bytes());
+    const auto bytes = static_cast<int64_t>(matrix.bytes()) + weights->versions[i]->error.bytes();
     weightBytes += looked ? bytes / matrix.rows : bytes;
     if (&matrix == weights->head && looked) weightBytes += bytes;
   }

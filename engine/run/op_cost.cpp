@@ -9,6 +9,7 @@ namespace {
 
 int64_t matrixBytes(const Matrix* m) { return m ? static_cast<int64_t>(m->bytes()) : 0; }
 int64_t matrixFlops(const Matrix* m, int64_t tokens) { return m ? 2 * tokens * m->rows * m->cols : 0; }
+int64_t factorFlops(const ErrorFactors& e, int64_t tokens) { return matrixFlops(&e.left, tokens) + matrixFlops(&e.right, tokens); }
 
 }  // namespace
 
@@ -17,19 +18,19 @@ OpTime declaredCost(const ForwardInput& input, const ModelConfig& model, int ind
   const auto layer = [&]() -> const LayerWeights& { return input.weights.layers[static_cast<size_t>(op.layer)]; };
   OpTime out{index, 0, 0, 0};
   const auto n = static_cast<int64_t>(input.tokens.size());
-  const auto add = [&](const Matrix* m) {
-    out.bytes += matrixBytes(m);
-    out.flops += matrixFlops(m, n);
+  const auto add = [&](const Matrix* m, const ErrorFactors* error) {
+    out.bytes += matrixBytes(m) + (error ? error->bytes() : 0);
+    out.flops += matrixFlops(m, n) + (error ? factorFlops(*error, n) : 0);
   };
   const WeightSet& weights = input.weights;
   switch (op.kind) {
     case OpKind::embed: out.bytes = n * matrixBytes(weights.embedding) / weights.embedding->rows; break;
     case OpKind::qkv:
-      add(layer().q);
-      add(layer().k);
-      add(layer().v);
+      add(layer().q, layer().qError);
+      add(layer().k, layer().kError);
+      add(layer().v, layer().vError);
       break;
-    case OpKind::vOnly: add(layer().v); break;
+    case OpKind::vOnly: add(layer().v, layer().vError); break;
     case OpKind::attend:
     case OpKind::attendReuse: {
       const bool scores = op.kind == OpKind::attend || !materialised;
@@ -44,10 +45,10 @@ OpTime declaredCost(const ForwardInput& input, const ModelConfig& model, int ind
       }
       break;
     }
-    case OpKind::linear: add(op.down ? layer().down : layer().o); break;
+    case OpKind::linear: op.down ? add(layer().down, layer().downError) : add(layer().o, layer().oError); break;
     case OpKind::gateUp:
-      add(layer().gate);
-      add(layer().up);
+      add(layer().gate, layer().gateError);
+      add(layer().up, layer().upError);
       break;
     case OpKind::logits: {
       const int64_t rows = !input.sinkRows.empty() ? static_cast<int64_t>(input.sinkRows.size()) : input.sink ? n - input.sinkFrom : input.wantLogits ? 1 : 0;

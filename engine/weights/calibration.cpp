@@ -36,7 +36,7 @@ Calibration::Calibration(const ModelConfig& model, Ledger& ledger, ThreadPool* m
     : ledger_(ledger), pool_(moments), sums_(static_cast<size_t>(model.layers)), stream_(ledger, model.layers, model.hidden) {
   const std::array<int, static_cast<size_t>(LinearInput::count)> cols = {model.hidden, model.qRows(), model.hidden, model.ffn};
   for (PerInput& layer : sums_)
-    for (size_t i = 0; i < cols.size(); ++i) layer[i] = Buffer(ledger, MemoryTag::calibration, 2 * static_cast<size_t>(cols[i]) * sizeof(double));
+    for (size_t i = 0; i < cols.size(); ++i) layer[i] = Buffer(ledger, MemoryTag::calibration, kSums * static_cast<size_t>(cols[i]) * sizeof(double));
   if (!moments) return;
   moments_.resize(sums_.size());
   for (auto& layer : moments_)
@@ -44,14 +44,16 @@ Calibration::Calibration(const ModelConfig& model, Ledger& ledger, ThreadPool* m
 }
 
 void Calibration::take(int layer, LinearInput input, const float* x, int64_t stride, int tokens, int cols) {
-  const Buffer& buffer = sums_[static_cast<size_t>(layer)][static_cast<size_t>(input)];
-  CHECK(2 * static_cast<size_t>(cols) * sizeof(double) == buffer.bytes(), layer, cols);
+  const Buffer& buffer = sumsOf(layer, input);
+  CHECK(static_cast<size_t>(cols) == colsOf(buffer), layer, cols);
   double* sums = buffer.as<double>();
   for (int t = 0; t < tokens; ++t) {
     const float* row = x + t * stride;
     for (int c = 0; c < cols; ++c) {
       sums[c] += static_cast<double>(row[c]) * row[c];
-      sums[cols + c] += std::fabs(static_cast<double>(row[c]));
+      const double magnitude = std::fabs(static_cast<double>(row[c]));
+      sums[cols + c] += magnitude;
+      sums[2 * cols + c] = std::max(sums[2 * cols + c], magnitude);
     }
   }
   if (!moments_.empty()) moments_[static_cast<size_t>(layer)][static_cast<size_t>(input)].add(x, stride, tokens, *pool_);
@@ -69,7 +71,7 @@ Status Calibration::sound() const {
     for (size_t input = 0; input < sums_[layer].size(); ++input) {
       const Buffer& sums = sums_[layer][input];
       const double* values = sums.as<double>();
-      for (size_t c = 0; c < sums.bytes() / sizeof(double) / 2; ++c)
+      for (size_t c = 0; c < colsOf(sums); ++c)
         if (!std::isfinite(values[c]))
           return Error{ErrorCode::badInput, "On the calibration text the model computes NaN or infinity: first in layer " + std::to_string(layer) + ", channel " +
                                                 std::to_string(c) + " of what " + std::string(linearInputName(static_cast<LinearInput>(input))) + " reads.",
@@ -79,17 +81,24 @@ Status Calibration::sound() const {
 }
 
 std::vector<float> Calibration::columnNorms(int layer, LinearInput input) const {
-  const Buffer& sums = sums_[static_cast<size_t>(layer)][static_cast<size_t>(input)];
-  std::vector<float> norms(sums.bytes() / sizeof(double) / 2);
+  const Buffer& sums = sumsOf(layer, input);
+  std::vector<float> norms(colsOf(sums));
   for (size_t c = 0; c < norms.size(); ++c) norms[c] = static_cast<float>(std::sqrt(sums.as<double>()[c]));
   return norms;
 }
 
 std::vector<float> Calibration::meanMagnitudes(int layer, LinearInput input) const {
-  const Buffer& sums = sums_[static_cast<size_t>(layer)][static_cast<size_t>(input)];
-  std::vector<float> means(sums.bytes() / sizeof(double) / 2);
+  const Buffer& sums = sumsOf(layer, input);
+  std::vector<float> means(colsOf(sums));
   for (size_t c = 0; c < means.size(); ++c) means[c] = static_cast<float>(sums.as<double>()[means.size() + c] / static_cast<double>(std::max<int64_t>(tokens_, 1)));
   return means;
+}
+
+std::vector<float> Calibration::largestMagnitudes(int layer, LinearInput input) const {
+  const Buffer& sums = sumsOf(layer, input);
+  std::vector<float> largest(colsOf(sums));
+  for (size_t c = 0; c < largest.size(); ++c) largest[c] = static_cast<float>(sums.as<double>()[2 * largest.size() + c]);
+  return largest;
 }
 
 }  // namespace winnow

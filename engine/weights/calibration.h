@@ -38,6 +38,7 @@ class Calibration final : public LinearInputTap {
   // ||X_j||_2 of each input channel, [cols]. f32 of a double sum.
   std::vector<float> columnNorms(int layer, LinearInput input) const;
   std::vector<float> meanMagnitudes(int layer, LinearInput input) const;  // mean |x_j|, [cols]
+  std::vector<float> largestMagnitudes(int layer, LinearInput input) const;  // max |x_j|, [cols]
   bool hasMoments() const { return !moments_.empty(); }
   const SecondMoments& moments(int layer, LinearInput input) const;  // CHECKs hasMoments()
   int64_t tokens() const { return tokens_; }
@@ -49,7 +50,10 @@ class Calibration final : public LinearInputTap {
   void finish() { stream_.finish(); }  // nothing more comes
 
  private:
-  using PerInput = std::array<Buffer, static_cast<size_t>(LinearInput::count)>;  // double [2, cols]: sum of squares, sum of magnitudes
+  static constexpr size_t kSums = 3;
+  using PerInput = std::array<Buffer, static_cast<size_t>(LinearInput::count)>;  // double [3, cols]: sum of squares, of magnitudes, the largest of those
+  const Buffer& sumsOf(int layer, LinearInput input) const { return sums_[static_cast<size_t>(layer)][static_cast<size_t>(input)]; }
+  static size_t colsOf(const Buffer& sums) { return sums.bytes() / sizeof(double) / kSums; }
   Ledger& ledger_;
   ThreadPool* pool_;
   std::vector<PerInput> sums_;  // [layers]

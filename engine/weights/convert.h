@@ -18,6 +18,7 @@ class ConvertProgress {
  public:
   ConvertProgress(const Progress& progress, int64_t values) : progress_(progress), total_(values) {}
   bool stopped() const { return progress_.stopped(); }
+  const Progress& progress() const { return progress_; }
   void count(int64_t values) { done_.fetch_add(values, std::memory_order_relaxed); }  // any thread
   void report() const { progress_(total_ > 0 ? static_cast<double>(done_.load()) / static_cast<double>(total_) : 1.0, "preparing weights"); }
   void advance(int64_t values) {
@@ -38,6 +39,7 @@ struct MethodInputs {
   MethodInput prune, recovery, quantize;
   InputScaling scaling;
   std::vector<SuperWeight> super;  // of this matrix
+  const SecondMoments* moments = nullptr;  // of its unscaled inputs, where a rank asks for them
 };
 
 // Master rows as f32, [count, cols], scaled.

@@ -241,6 +241,10 @@ Result<ExportSummary> exportGguf(const WeightSet& set, const WeightTarget& targe
   if (set.parts != allParts(set.model->config().layers))
     return Error{ErrorCode::badInput, "Layers or parts of layers that are dropped or merged would stay in the file: its tensors keep their names and places.",
                  "Set prune.layers=0 to export."};
+  for (const auto& version : set.versions)
+    if (version->error)
+      return Error{ErrorCode::badInput, "Low-rank factors that make up for rounding lie beside the packed weights, and a GGUF file has no place for them.",
+                   "Set weights.error_rank=0, and weights.method=rtn in place of aser, to export."};
   auto map = MappedFile::open(source);
   if (!map) return map.error();
   const auto file = GgufFile::parse((*map)->bytes(), source);

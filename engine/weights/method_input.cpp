@@ -55,7 +55,8 @@ Result<std::span<const float>> InputPreparer::scales(int layer, LinearInput inpu
   const std::vector<float> norms = calibration_->columnNorms(layer, input), magnitudes = calibration_->meanMagnitudes(layer, input);
   std::vector<float> squares(norms.size());
   for (size_t c = 0; c < norms.size(); ++c) squares[c] = norms[c] * norms[c] / static_cast<float>(calibration_->tokens());
-  ScaleSearch search{{}, magnitudes, squares, choice.format};
+  const std::vector<float> largest = calibration_->largestMagnitudes(layer, input);
+  ScaleSearch search{{}, magnitudes, squares, largest, choice.format, choice.strength};
   for (const MasterTensor& tensor : model_.tensors())
     if (tensor.layer == layer && isMatrix(tensor.role) && linearInputOf(tensor.role) == input)
       search.matrices.push_back({static_cast<int>(tensor.rows), [&tensor](int row, int count, float* out) { Model::decodeRows(tensor, row, count, out); }});
@@ -64,6 +65,11 @@ Result<std::span<const float>> InputPreparer::scales(int layer, LinearInput inpu
   std::vector<float> found = method->searchScales(search, pool_, progress_);
   if (progress_.stopped()) return Error{ErrorCode::cancelled, "Preparing the weights was cancelled.", ""};
   return std::span<const float>(scales_.emplace(std::pair{layer, input}, std::move(found)).first->second);
+}
+
+const SecondMoments& InputPreparer::moments(int layer, LinearInput input) const {
+  CHECK(calibration_, layer, static_cast<int>(input));
+  return calibration_->moments(layer, input);
 }
 
 }  // namespace winnow

@@ -57,6 +57,7 @@ struct MethodInput {
 struct ScalingChoice {
   std::string method;
   WeightFormat format;
+  double strength = 0;  // of a method that has one, 0..1
   bool operator==(const ScalingChoice&) const = default;
 };
 
@@ -70,6 +71,7 @@ class InputPreparer {
   Result<MethodInput> prepare(int layer, LinearInput input, const InputNeeds& needs, const FactorOptions& options, std::span<const float> scales = {});
   // [cols] of the input. Errors: cancelled. Kept as long as the preparer.
   Result<std::span<const float>> scales(int layer, LinearInput input, const ScalingChoice& choice);
+  const SecondMoments& moments(int layer, LinearInput input) const;  // of unscaled inputs; CHECKs that they were measured
 
  private:
   struct Factor {

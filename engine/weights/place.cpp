@@ -13,7 +13,8 @@ bool usableInPlace(const MasterTensor& t, const Recipe& recipe) {
 }
 
 int64_t HostPlace::bytes(const MasterTensor& tensor, const Recipe& recipe) const {
-  return usableInPlace(tensor, recipe) ? 0 : static_cast<int64_t>(recipe.format.bytes(static_cast<int>(tensor.rows), static_cast<int>(tensor.cols)));
+  const auto rows = static_cast<int>(tensor.rows), cols = static_cast<int>(tensor.cols);
+  return usableInPlace(tensor, recipe) ? 0 : static_cast<int64_t>(recipe.format.bytes(rows, cols)) + errorBytes(recipe, rows, cols);
 }
 
 Converted HostPlace::make(const WeightWork& work, WeightVersion& out) {
@@ -27,7 +28,10 @@ Converted HostPlace::make(const WeightWork& work, WeightVersion& out) {
       out.scores = work.scores ? work.scores : pruning.prepare(ledger_);
       if (!planning()) pruner = pruning.pruner(*out.scores);
     }
-    return planning() ? Converted::done : convert(tensor, work.recipe, pruner.get(), work.inputs, work.pool, work.progress, out.matrix, &out.corrections);
+    out.error = allocateFactors(ledger_, work.recipe, rows, cols);
+    if (planning()) return Converted::done;
+    const Converted converted = convert(tensor, work.recipe, pruner.get(), work.inputs, work.pool, work.progress, out.matrix, &out.corrections);
+    return converted == Converted::done && out.error ? fitErrors(tensor, work.inputs, out.matrix, work.pool, work.progress, out.error) : converted;
   }
   out.matrix.format = work.recipe.format;
   out.matrix.rows = rows;

@@ -106,11 +106,11 @@ class PerMatrix {
   std::vector<LayerRule> layers_, ratios_;
 };
 
-// Inputs that can be scaled, per layer, with the format of the matrices that read them: one, of all that do; what makes the input is a norm
-// or a matrix that is quantized as well.
-using Scalable = std::map<std::pair<int, LinearInput>, WeightFormat>;
+// Inputs that a method scales, per layer, for the format of the matrices that read them: one, of all that do; what makes the input is a norm
+// or, where the method takes those too, a matrix that is quantized as well.
+using Scalable = std::map<std::pair<int, LinearInput>, ScalingChoice>;
 
-Scalable scalable(const Model& model, const Config& config, const PerMatrix& wanted, const Roles& roles) {
+Scalable scalable(const Model& model, const Config& config, const QuantizeMethod& method, const PerMatrix& wanted, const Roles& roles) {
   struct Found {
     std::set<int> widths;  // of the readers
     bool made = false, sound = true;
@@ -122,21 +122,22 @@ Scalable scalable(const Model& model, const Config& config, const PerMatrix& wan
     if (const LinearInput makes = madeBy(tensor.role, model.config()); makes != LinearInput::count) {
       Found& input = found[{tensor.layer, makes}];
       input.made = true;
-      input.sound &= bits < 16;
+      input.sound &= bits < 16 && !(method.scalesNormed && isMatrix(tensor.role));
     }
     if (inBlock(tensor.role)) found[{tensor.layer, linearInputOf(tensor.role)}].widths.insert(bits);
   }
   Scalable out;
+  const double strength = method.scalesNormed ? config.real("weights.smoothing") : 0;
   for (const auto& [input, f] : found)
-    if (f.made && f.sound && f.widths.size() == 1 && *f.widths.begin() < 16) out[input] = quantizedFormat(config, *f.widths.begin());
+    if (f.made && f.sound && f.widths.size() == 1 && *f.widths.begin() < 16) out[input] = {method.name, quantizedFormat(config, *f.widths.begin()), strength};
   return out;
 }
 
 // What a method that scales does to one tensor.
-void scale(const MasterTensor& tensor, const ModelConfig& model, const std::string& method, const Scalable& inputs, Recipe& recipe) {
+void scale(const MasterTensor& tensor, const ModelConfig& model, const Scalable& inputs, Recipe& recipe) {
   const auto choice = [&](LinearInput input) {
     const auto found = inputs.find({tensor.layer, input});
-    return found == inputs.end() ? Scaling() : Scaling{input, {method, found->second}};
+    return found == inputs.end() ? Scaling() : Scaling{input, found->second};
   };
   if (inBlock(tensor.role)) recipe.multiplied = choice(linearInputOf(tensor.role));
   recipe.divided = choice(madeBy(tensor.role, model));
@@ -162,7 +163,7 @@ MethodOptions methodOptions(const QuantizeMethod& method, TensorRole role, const
     out.staticGroups = !out.ordered && config.boolean("weights.static_groups");
   }
   // Scores are products of queries and keys: what clipping does to them is not what it does to either.
-  if (method.searchScales) out.clip = config.boolean("weights.clip") && role != TensorRole::q && role != TensorRole::k;
+  if (method.clips) out.clip = config.boolean("weights.clip") && role != TensorRole::q && role != TensorRole::k;
   return out;
 }
 
@@ -219,6 +220,7 @@ std::string Recipe::key() const {
   if (options.ordered) out += " ordered";
   if (options.staticGroups) out += " static";
   if (options.clip) out += " clipped";
+  if (errorRank > 0) out += " and rank " + std::to_string(errorRank);
   out += sumKey() + scalingKey();
   if (super != SuperWeights::asOthers) out += (super == SuperWeights::keep ? " super kept " : " super zero ") + std::to_string(superCount);
   if (damping > 0) out += " damped " + toText(KnobValue{damping});
@@ -232,9 +234,12 @@ std::string Recipe::sumKey() const {
 }
 
 std::string Recipe::scalingKey() const {
+  const auto text = [](const ScalingChoice& choice) {
+    return choice.method + " " + choice.format.describe() + (choice.strength > 0 ? " " + toText(KnobValue{choice.strength}) : "");
+  };
   std::string out;
-  if (multiplied) out += " multiplied for " + multiplied.choice.method + " " + multiplied.choice.format.describe();
-  if (divided) out += " divided for " + divided.choice.method + " " + divided.choice.format.describe();
+  if (multiplied) out += " multiplied for " + text(multiplied.choice);
+  if (divided) out += " divided for " + text(divided.choice);
   return out;
 }
 
@@ -282,7 +287,9 @@ WeightTarget weightTarget(const Model& model, const Config& config, const std::s
                                       " scales those: only one of the two can act. Choose rtn or gptq beside it."});
     method = findQuantizeMethod("rtn");
   }
-  const InputNeeds methodNeeds = method ? method->needs : InputNeeds{}, needs = pruning.needs() | pruning.recoveryNeeds() | methodNeeds;
+  const int errorRank = method ? static_cast<int>(config.integer("weights.error_rank")) : 0;
+  const InputNeeds methodNeeds = method ? method->needs : InputNeeds{},
+                   needs = pruning.needs() | pruning.recoveryNeeds() | methodNeeds | InputNeeds{.moments = errorRank > 0};
   std::string statistics;
   if (const int64_t count = config.integer("prune.layers"); count > 0 && config.text("prune.layers_method") != "none")
     target.layers = {config.text("prune.layers_method"), static_cast<int>(count), protectedLayers(config.integer("prune.layers_protect"), model.config().layers),
@@ -297,7 +304,7 @@ WeightTarget weightTarget(const Model& model, const Config& config, const std::s
     target.key = "without " + layerDropKey(target.layers) + " [" + statistics + "]\n";
   if (pruning.initial) target.masked = std::make_shared<const WeightTarget>(weightTarget(model, maskedAlone(config), sampleText));
   const std::string masked = target.masked ? sha256Hex(target.masked->key) : "";
-  const Scalable scalings = method && method->searchScales ? scalable(model, config, wanted, roles) : Scalable();
+  const Scalable scalings = method && method->searchScales ? scalable(model, config, *method, wanted, roles) : Scalable();
   for (const MasterTensor& tensor : model.tensors()) {
     Recipe recipe;
     recipe.format = isMatrix(tensor.role) ? ownFormat(tensor) : WeightFormat{};
@@ -312,11 +319,12 @@ WeightTarget weightTarget(const Model& model, const Config& config, const std::s
       if (inBlock(tensor.role)) {
         recipe.methodNeeds = methodNeeds;
         recipe.options = methodOptions(*method, tensor.role, config);
+        recipe.errorRank = errorRank;
       }
     }
-    if (!scalings.empty() && tensor.layer >= 0) scale(tensor, model.config(), method->name, scalings, recipe);
+    if (!scalings.empty() && tensor.layer >= 0) scale(tensor, model.config(), scalings, recipe);
     const InputNeeds asked = recipe.pruneNeeds | recipe.recoveryNeeds | recipe.methodNeeds;
-    if (asked.any() || recipe.scaled()) recipe.calibration = statistics;
+    if (asked.any() || recipe.scaled() || recipe.errorRank > 0) recipe.calibration = statistics;
     if (asked.factor || !recipe.recovery.empty()) recipe.damping = config.real("calibration.damping");
     if (tensor.role == TensorRole::down) recipe.super = superWeightsNamed(config.text("weights.super"));
     if (recipe.super == SuperWeights::keep && recipe.method.empty()) recipe.super = SuperWeights::asOthers;  // nothing is rounded

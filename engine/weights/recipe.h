@@ -40,6 +40,7 @@ struct Recipe {
   SuperWeights super = SuperWeights::asOthers;  // of a down projection
   int superCount = kMostSuperWeights;           // the first so many that were found
   std::vector<LayerShare> sum;         // the layers whose tensors of this role make it; empty: its own
+  int errorRank = 0;                   // of the factors that hold what the stored matrix lacks (error_factors.h); 0 = none
   Scaling multiplied;                  // the input whose scales multiply the columns
   Scaling divided;                     // the input this tensor makes, divided by its scales
   bool scaled() const { return multiplied || divided; }

@@ -104,6 +104,7 @@ void RowPair::read(int first, int count) {
   for (int r = 0; r < count; ++r) {
     float* row = now_.data() + static_cast<size_t>(r) * cols_;
     dequantizeRow(version_.matrix, first + r, row);
+    if (version_.error) version_.error.addRow(first + r, row);
     for (size_t c = 0; c < version_.columns.size(); ++c) row[c] /= version_.columns[c];
     if (version_.divisors.empty()) continue;
     for (size_t c = 0; c < cols_; ++c) row[c] *= version_.divisors[static_cast<size_t>(first + r)];
@@ -135,11 +136,12 @@ Result<WeightReport> reportWeights(const WeightSet& set, const Calibration* cali
     row.role = tensor.role;
     row.layer = tensor.layer;
     row.name = tensor.fileName;
-    row.format = matrix.format.describe();
+    const ErrorFactors& error = set.versions[i]->error;
+    row.format = matrix.format.describe() + (error ? " + rank " + std::to_string(error.rank()) : "");
     row.rows = matrix.rows;
     row.cols = matrix.cols;
     const int64_t values = tensor.rows * tensor.cols;
-    row.bytes = static_cast<int64_t>(matrix.bytes());
+    row.bytes = static_cast<int64_t>(matrix.bytes()) + error.bytes();
     row.bits = 8 * static_cast<double>(row.bytes) / static_cast<double>(values);
     row.sparsity = static_cast<double>(sums->zeros) / static_cast<double>(values);
     row.signal = sums->signal;

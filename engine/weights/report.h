@@ -21,9 +21,9 @@ struct TensorReport {
   int layer = -1;
   std::string name, format;   // in the file; as stored now
   int rows = 0, cols = 0;
-  int64_t bytes = 0;          // of the version, scales and minimums included
+  int64_t bytes = 0;          // of the version, scales, minimums and error factors included
   double bits = 0;            // of those, per weight
-  double sparsity = 0;        // share of zeros
+  double sparsity = 0;        // share of zeros, error factors included
   double signal = 0, noise = 0;  // sum of W^2, of (W - W')^2
   double maxError = 0;
   // Of the inputs of a calibration text: sqrt(sum of ((W - W')_ij ||X_j||)^2) over the same of W. What the error makes of the output where
@@ -57,8 +57,8 @@ struct WeightHistogram {
 };
 Result<WeightHistogram> weightHistogram(const WeightSet& set, int tensor, int bins, ThreadPool& pool, const Progress& progress);
 
-// Master row and present row of a matrix version that lies in host memory. Where a method scaled inputs, the present row is what it means to
-// the unscaled ones: how a model computes does not change by scaling, only by what rounding does to it.
+// Master row and present row of a matrix version that lies in host memory. Error factors are in the present row. Where a method scaled inputs,
+// it is what it means to the unscaled ones: how a model computes does not change by scaling, only by what rounding does to it.
 class RowPair {
  public:
   RowPair(const MasterTensor& tensor, const WeightVersion& version);

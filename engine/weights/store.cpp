@@ -33,6 +33,18 @@ const Matrix** matrixSlot(WeightSet& set, TensorRole role, int layer) {
   }
 }
 
+const ErrorFactors** errorSlot(LayerWeights& w, TensorRole role) {
+  switch (role) {
+    case TensorRole::q: return &w.qError;
+    case TensorRole::k: return &w.kError;
+    case TensorRole::v: return &w.vError;
+    case TensorRole::o: return &w.oError;
+    case TensorRole::gate: return &w.gateError;
+    case TensorRole::up: return &w.upError;
+    default: CHECK(role == TensorRole::down, "no factors for", tensorRoleName(role)); return &w.downError;
+  }
+}
+
 const float** vectorSlot(WeightSet& set, TensorRole role, int layer) {
   if (role == TensorRole::outputNorm) return &set.outputNorm;
   if (role == TensorRole::outputNormBias) return &set.outputNormBias;
@@ -83,6 +95,7 @@ Result<MethodInputs> inputsOf(const MasterTensor& tensor, const Recipe& recipe, 
     if (!columns) return columns.error();
     out.scaling.columns = *columns;
   }
+  if (recipe.errorRank > 0) out.moments = &preparer.moments(tensor.layer, linearInputOf(tensor.role));
   if (!recipe.pruneNeeds.any() && !recipe.recoveryNeeds.any() && !recipe.methodNeeds.any()) return out;
   const LinearInput input = linearInputOf(tensor.role);
   auto prune = preparer.prepare(tensor.layer, input, recipe.pruneNeeds, {recipe.damping, false}, out.scaling.columns);
@@ -123,6 +136,7 @@ MemoryByTag WeightSet::memory(const Plan& plan) const {
     const bool mapped = versions[i]->mapped.bytes() > 0;
     if (mapped && queryOrKey && plan.follower(tensor.layer)) continue;
     out[static_cast<size_t>(mapped ? MemoryTag::weightsMapped : MemoryTag::weights)] += static_cast<int64_t>(matrix.bytes());
+    out[static_cast<size_t>(MemoryTag::weights)] += versions[i]->error.bytes();
   }
   return out;
 }
@@ -278,6 +292,7 @@ Result<std::shared_ptr<const WeightSet>> WeightStore::build(const WeightTarget& 
       *matrixSlot(*set, tensor.role, tensor.layer) = &version->matrix;
     else
       *vectorSlot(*set, tensor.role, tensor.layer) = static_cast<const float*>(version->matrix.data);
+    if (version->error) *errorSlot(set->layers[static_cast<size_t>(tensor.layer)], tensor.role) = &version->error;
     if (!version->corrections.empty()) set->layers[static_cast<size_t>(tensor.layer)].downCorrections = &version->corrections;
     set->versions.push_back(std::move(version));
   }

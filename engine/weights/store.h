@@ -27,6 +27,8 @@ struct LayerWeights {  // null where the model has none
   const float *gateBias = nullptr, *upBias = nullptr, *downBias = nullptr;
   const float *qNorm = nullptr, *kNorm = nullptr;  // [headDim]
   const std::vector<WeightCorrection>* downCorrections = nullptr;  // null where there are none
+  // What the matrices lack; null where there is nothing.
+  const ErrorFactors *qError = nullptr, *kError = nullptr, *vError = nullptr, *oError = nullptr, *gateError = nullptr, *upError = nullptr, *downError = nullptr;
 };
 
 struct WeightSet {

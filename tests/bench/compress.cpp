@@ -33,6 +33,14 @@ const std::vector<Variant> kVariants = {
     {"gptq in order", {{"weights.method", "gptq"}, {"weights.act_order", "false"}}},
     {"awq", {{"weights.method", "awq"}}},
     {"awq without clip", {{"weights.method", "awq"}, {"weights.clip", "false"}}},
+    {"rtn int8", {{"weights.method", "rtn"}, {"compute.activations", "int8"}}},
+    {"smoothquant 0.5", {{"weights.method", "smoothquant"}}},
+    {"smoothquant 0.8", {{"weights.method", "smoothquant"}, {"weights.smoothing", "0.8"}}},
+    {"aser 8", {{"weights.method", "aser"}, {"weights.error_rank", "8"}}},
+    {"aser 16", {{"weights.method", "aser"}, {"weights.error_rank", "16"}}},
+    {"aser 32", {{"weights.method", "aser"}, {"weights.error_rank", "32"}}},
+    {"gptq rank 16", {{"weights.method", "gptq"}, {"weights.error_rank", "16"}}},
+    {"awq rank 16", {{"weights.method", "awq"}, {"weights.error_rank", "16"}}},
 };
 
 struct Options {

@@ -30,7 +30,7 @@ struct Layer {
     }
   }
   ScaleSearch search() const {
-    ScaleSearch out{{}, magnitudes, squares, kThreeBits};
+    ScaleSearch out{{}, magnitudes, squares, {}, kThreeBits};
     out.matrices.push_back({kRows, [this](int row, int count, float* to) { std::copy_n(w.data() + row * kCols, count * kCols, to); }});
     return out;
   }

@@ -39,6 +39,12 @@ std::vector<Combination> combinations() {
   const char* text = calibrationText();
   Settings wanda = {{"prune.method", "wanda"}, {"prune.ratio", "0.5"}, {"calibration.text", text}, {"calibration.tokens", "512"}};
   all.push_back({kStories, wanda, f32});
+  all.push_back({kStories, {{"weights.method", "smoothquant"}, {"calibration.text", text}, {"calibration.tokens", "512"}}, int8});
+  all.push_back({kStories, {{"weights.method", "aser"}, {"weights.error_rank", "9"}, {"calibration.text", text}, {"calibration.tokens", "512"}}, f16});
+  all.push_back({kStories,
+                 {{"weights.method", "gptq"}, {"weights.bits", "3"}, {"weights.error_rank", "8"}, {"prune.method", "wanda"}, {"prune.ratio", "0.3"},
+                  {"compute.activations", "int8"}, {"calibration.text", text}, {"calibration.tokens", "512"}},
+                 int8});
   wanda.push_back({"weights.bits", "5"});
   all.push_back({kStories, wanda, f16});
 #endif

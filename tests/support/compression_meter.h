@@ -12,7 +12,8 @@ constexpr const char* kSmallLlama = "models/llama2xs-280k-f32.gguf";
 
 class CompressionMeter {
  public:
-  CompressionMeter(const char* file, int windows, const char* tokens = "4096") : engine_(openEngine(file, 1)), windows_(windows), tokens_(tokens) {
+  CompressionMeter(const char* file, int windows, const char* tokens = "4096") : CompressionMeter(openEngine(file, 1), windows, tokens) {}
+  CompressionMeter(std::shared_ptr<Engine> engine, int windows, const char* tokens = "4096") : engine_(std::move(engine)), windows_(windows), tokens_(tokens) {
     const std::string stories = readFile(sharedData("corpora/tinystories_val.txt"));
     text_ = stories.substr(0, 60000);
     calibration_ = (scratch() / "calibration.txt").string();

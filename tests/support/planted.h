@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// A random model with a super weight in it.
+// A random model with a super weight in it, and a model whose activations have outliers that its weights undo.
 #pragma once
 #include "tests/support/engine.h"
 
@@ -35,6 +35,33 @@ inline std::string planted() {
   row[kPlantedColumn] = kPlantedValue;
   overwrite(file, down, kPlantedRow, row);
   std::ofstream(path, std::ios::binary) << file;
+  return path;
+}
+
+// The same function as the f32 model `file`, but `factor` times as large in every 24th channel of what norms make: those gains are multiplied,
+// and the columns that read them divided.
+inline std::string withOutliers(const char* file, float factor) {
+  const std::string path = (scratch() / "outliers.gguf").string();
+  const auto model = value(Model::open(sharedData(file)));
+  std::string bytes = readFile(sharedData(file));
+  const auto& tensors = model->tensors();
+  const size_t start = bytes.find(std::string_view(reinterpret_cast<const char*>(tensors[0].data), tensors[0].storedRowBytes));
+  if (start == std::string::npos) throw std::runtime_error("the first tensor is not in the file");
+  for (const MasterTensor& tensor : tensors) {
+    const bool norm = tensor.role == TensorRole::attnNorm || tensor.role == TensorRole::ffnNorm;
+    const bool reader = tensor.role == TensorRole::q || tensor.role == TensorRole::k || tensor.role == TensorRole::v || tensor.role == TensorRole::gate ||
+                        tensor.role == TensorRole::up;
+    if (!norm && !reader) continue;
+    for (int64_t row = 0; row < tensor.rows; ++row)
+      for (int64_t column = 3; column < tensor.cols; column += 24) {
+        const std::ptrdiff_t at = tensor.data - tensors[0].data + static_cast<std::ptrdiff_t>(static_cast<size_t>(row) * tensor.storedRowBytes) + column * 4;
+        float number;
+        std::memcpy(&number, bytes.data() + static_cast<std::ptrdiff_t>(start) + at, sizeof number);
+        number = norm ? number * factor : number / factor;
+        std::memcpy(bytes.data() + static_cast<std::ptrdiff_t>(start) + at, &number, sizeof number);
+      }
+  }
+  std::ofstream(path, std::ios::binary) << bytes;
   return path;
 }
 
