@@ -23,6 +23,7 @@ class LinearInputTap;
 class ThreadPool;
 class WeightPlace;
 struct SamplerSettings;
+struct WeightFormat;
 struct WeightSet;
 
 struct OpTime {
@@ -121,6 +122,7 @@ class Device {
   virtual std::unique_ptr<Backend> makeBackend(Ledger& ledger, ThreadPool& pool, const BackendOptions& options) = 0;
   virtual std::unique_ptr<WeightPlace> makeWeightPlace(Ledger& ledger) = 0;
   virtual std::optional<DeviceMemory> memory() const { return std::nullopt; }  // of a device that has its own
+  virtual bool runs(const WeightFormat&) const { return true; }  // whether it multiplies packed weights of a format
 };
 
 }  // namespace winnow

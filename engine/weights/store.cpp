@@ -207,7 +207,7 @@ Result<std::shared_ptr<const WeightSet>> WeightStore::build(const WeightTarget& 
   const ResidualCosines unmeasured(uncounted, model_->config().layers, 0);  // a plan knows how many layers go, not which
   set->model = model_;
   set->key = target.key;
-  set->anyPacked = target.anyPacked;
+  set->takesInt8 = target.takesInt8;
   set->parts = partsLeft(target.layers, statistics ? statistics->stream() : unmeasured);
   set->layers.resize(static_cast<size_t>(model_->config().layers));
   int64_t total = 0;
