@@ -9,7 +9,7 @@
 namespace winnow {
 
 // Types of master tensors (GGUF and safetensors). Block types follow the byte layouts of llama.cpp's ggml-common.h.
-enum class DType : uint8_t { f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1, q2_k, q3_k, q4_k, q5_k, q6_k, count };
+enum class DType : uint8_t { f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1, q2_k, q3_k, q4_k, q5_k, q6_k, mxfp4, count };
 
 struct DTypeTraits {
   std::string_view name;
@@ -19,7 +19,7 @@ struct DTypeTraits {
 constexpr DTypeTraits dtypeTraits(DType type) {
   constexpr DTypeTraits table[] = {{"f32", 1, 4},     {"f16", 1, 2},      {"bf16", 1, 2},     {"q8_0", 32, 34},  {"q4_0", 32, 18},
                                    {"q4_1", 32, 20},  {"q5_0", 32, 22},   {"q5_1", 32, 24},   {"q2_k", 256, 84}, {"q3_k", 256, 110},
-                                   {"q4_k", 256, 144}, {"q5_k", 256, 176}, {"q6_k", 256, 210}};
+                                   {"q4_k", 256, 144}, {"q5_k", 256, 176}, {"q6_k", 256, 210}, {"mxfp4", 32, 17}};
   return table[static_cast<int>(type)];
 }
 constexpr bool isBlockType(DType type) { return dtypeTraits(type).blockValues > 1; }

@@ -123,10 +123,10 @@ void CpuBackend::matmul(std::span<const MatmulTarget> targets, const float* x, i
   CHECK(targets.size() <= same.size(), targets.size());
   for (size_t i = 0; i < targets.size(); ++i) {
     if (done[i]) continue;
-    const ActivationMode mode = activationMode(activations, targets[i].w->format.storage);
+    const ActivationMode mode = activationMode(activations, targets[i].w->format);
     size_t count = 0;
     for (size_t j = i; j < targets.size(); ++j) {
-      if (done[j] || activationMode(activations, targets[j].w->format.storage) != mode) continue;
+      if (done[j] || activationMode(activations, targets[j].w->format) != mode) continue;
       same[count++] = targets[j];
       done[j] = true;
     }

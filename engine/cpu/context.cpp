@@ -11,6 +11,7 @@ Context::Context(ThreadPool& pool, Isa isa, Ledger* ledger) : pool_(pool), isa_(
   const auto isas = availableIsas();
   CHECK(std::find(isas.begin(), isas.end(), isa) != isas.end(), isaName(isa));
   impl_->kernels = kernelsFor(isa);
+  impl_->codes = codeKernelsFor(isa);
 }
 
 Context::~Context() = default;

@@ -4,6 +4,7 @@
 #include <array>
 
 #include "engine/core/memory.h"
+#include "engine/cpu/code_kernels.h"
 #include "engine/cpu/isa.h"
 #include "engine/cpu/ops.h"
 
@@ -45,6 +46,7 @@ struct Context::Impl {
   Scratch ropeFrequencies{ledger}, ropePositions{ledger};
   Scratch ropeCos{ledger}, ropeSin{ledger};  // [tokens, dims / 2]
   size_t ropePairs = 0, ropeTokens = 0;      // of what they hold
+  CodeKernels codes;
 
   auto scratch() {
     return std::array{&rows,    &blocked, &bf16,   &pairs,   &sums,            &int8,          &scales,  &corrections, &rowScales,

@@ -54,6 +54,20 @@ KernelTable kernelsFor(Isa isa) {
   return table;
 }
 
+CodeKernels codeKernelsFor(Isa isa) {
+  if (isa == Isa::scalar) return *scalarCodeKernels();
+  if (isa == Isa::avx2) return *avx2CodeKernels();
+  CodeKernels table = *avx512CodeKernels();
+  if (detectFeatures().vnni)
+    for (int kind = 0; kind < kCodeKinds; ++kind) table.packedInt8[kind] = vnniCodeKernels()->packedInt8[kind];
+  return table;
+}
+
+const CodeKernels& bestCodeKernels() {
+  static const CodeKernels table = codeKernelsFor(bestIsa());
+  return table;
+}
+
 const KernelTable& bestKernels() {
   static const KernelTable table = kernelsFor(bestIsa());
   return table;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #pragma once
+#include "engine/cpu/code_kernels.h"
 #include "engine/cpu/kernels.h"
 #include "engine/cpu/ops.h"
 
@@ -14,5 +15,7 @@ const CpuFeatures& detectFeatures();
 
 KernelTable kernelsFor(Isa isa);   // with VNNI and BF16 laid over AVX-512 where present
 const KernelTable& bestKernels();  // of bestIsa(), for work outside a Context
+CodeKernels codeKernelsFor(Isa isa);
+const CodeKernels& bestCodeKernels();
 
 }  // namespace winnow::cpu

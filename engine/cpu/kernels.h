@@ -13,25 +13,29 @@ constexpr int kPackedBits = 9;  // tables are indexed by bits: 2, 3, 4, 5, 6, 8
 struct MatmulJob {
   const void* w = nullptr;  // plain: [rows][cols]; packed: codes
   int rows = 0, cols = 0;
-  const uint16_t* scales = nullptr;  // f16 [tile][groups][16]
+  const uint16_t* scales = nullptr;  // f16 [tile][groups][16]; null with exponents
   const uint16_t* mins = nullptr;    // the same, or null
-  const uint8_t* steps = nullptr;    // [tile][groups][2][16], or null; then scales and mins are one per superGroups groups
+  // [tile][groups][2][16] with mins, else [tile][groups][16], or null; beside scales and mins those are one per superGroups groups
+  const uint8_t* steps = nullptr;
   int groups = 0, groupChunks = 0;   // groupChunks: chunks of 32 values per group
   int superGroups = 1;
-  int offset = 0;                    // subtracted from every code
+  int offset = 0;                    // subtracted from every code, or of levels8 from every level
   // Plain: [tokens, xStride]. Packed: blocks of tokens (TokenBlock), each [chunks][block tokens][values of a chunk], so that a kernel
   // reaches all its tokens from one address. The three below are [block][chunks][block tokens].
   const void* x = nullptr;
   int64_t xStride = 0;                    // elements per token
   const float* xSums = nullptr;           // sum of 32 x; needed with mins
   const float* xScales = nullptr;         // int8
-  const int32_t* xCorrections = nullptr;  // int8: -offset * sum of 32 integers
+  const int32_t* xCorrections = nullptr;  // int8: -offset * sum of 32 integers; kinds with halves: of 16, [block][chunks][2][block tokens]
   int terms = 0;                     // pairs: bf16 terms x is split into
   int tokens = 0;
   float* y = nullptr;
   int64_t yStride = 0;
   const float* bias = nullptr;
   bool accumulate = false;
+  const float* values = nullptr;          // kTable4: [16]
+  const uint8_t* levels8 = nullptr;       // kTable4: [16] values as integers, values ~ unit8 * (levels8 - offset)
+  float unit8 = 1;
   int chunks() const { return (cols + 31) / 32; }
 };
 // Rows [begin, end); begin is a multiple of 16.

@@ -5,7 +5,9 @@
 #include <array>
 
 #include "engine/core/check.h"
+#include "engine/cpu/code_kernels.h"
 #include "engine/cpu/context.h"
+#include "engine/quantize/code_format.h"
 
 namespace winnow::cpu {
 namespace {
@@ -18,11 +20,28 @@ struct Route {
   Form form;
 };
 
-Route routeOf(const KernelTable& k, const WeightFormat& format, ActivationMode mode) {
+// Which of the code kernels a format takes; kCodeKinds: those of integers.
+CodeKind kindOf(const WeightFormat& format) {
+  switch (format.code) {
+    case Code::integer: break;
+    case Code::nf4:
+    case Code::e2m1: return kTable4;
+    case Code::e4m3: return kE4M3;
+    case Code::e5m2: return kE5M2;
+  }
+  if (format.group != WeightFormat::kChunk / 2) return kCodeKinds;
+  CHECK(format.bits == 3 || format.bits == 6, format.describe());
+  return format.bits == 3 ? kHalves3 : kHalves6;
+}
+
+Route routeOf(const Context::Impl& impl, const WeightFormat& format, ActivationMode mode) {
+  const KernelTable& k = impl.kernels;
   if (format.storage != Storage::packed) {
     if (format.storage == Storage::bf16 && mode == ActivationMode::bf16 && k.plainBf16) return {k.plainBf16, Form::bf16};
     return {k.plain[static_cast<int>(format.storage)], Form::rows};
   }
+  if (const CodeKind kind = kindOf(format); kind != kCodeKinds)
+    return mode == ActivationMode::int8 ? Route{impl.codes.packedInt8[kind], Form::int8} : Route{impl.codes.packed[kind], Form::tiles};
   if (mode == ActivationMode::int8) return {k.packedInt8[format.bits], Form::int8};
   // As bf16 pairs: one term of x in mode bf16, two in f16. 8-bit codes take eight instructions to become pairs: worth it for one term.
   const bool pairs = mode == ActivationMode::bf16 || (mode == ActivationMode::f16 && format.bits < 8);
@@ -44,8 +63,8 @@ class Product {
     for (size_t i = 0; i < targets.size(); ++i) {
       const Matrix& w = *targets[i].w;
       CHECK(w.cols == cols_ && (w.data || impl.ledger.planning()), w.cols, cols_);
-      CHECK(mode != ActivationMode::int8 || w.format.storage == Storage::packed);
-      routes_[i] = routeOf(impl.kernels, w.format, mode);
+      CHECK(mode != ActivationMode::int8 || w.format.dotsInt8(), w.format.describe());
+      routes_[i] = routeOf(impl, w.format, mode);
       need_[static_cast<size_t>(routes_[i].form)] = true;
       needSums_ |= w.format.storage == Storage::packed && !w.format.symmetric;  // a plan has no data to look at
       tiles_ += (w.rows + 15) / 16;
@@ -68,7 +87,7 @@ class Product {
     if (blocked_) k.roundRow(round, x, cols_, 32 * block.size, blocked_ + place(32));
     if (bf16_) k.bf16Row(x, cols_, bf16_ + t * rowStride_);
     if (pairs_) k.pairsRow(round, x, cols_, terms_, int64_t{16} * terms_ * block.size, pairs_ + place(16 * terms_));
-    if (int8_) return quantize(t, block.size, chunk);
+    if (int8_) return quantize(t, block, chunk);
     if (needSums_) k.chunkSums(rows_ ? rows_ + t * rowStride_ : x, cols_, block.size, sums_ + chunk);
   }
 
@@ -100,32 +119,60 @@ class Product {
     if (!needs(Form::int8)) return;
     int8_ = impl_.int8.need<int8_t>(perToken * 32);
     scales_ = impl_.scales.need<float>(perToken);
-    for (const MatmulTarget& target : targets_) addOffset(offsetOf(target.w->format));
-    int32_t* corrections = impl_.corrections.need<int32_t>(perToken * static_cast<size_t>(offsets_));
-    for (int o = 0; o < offsets_; ++o) corrections_[static_cast<size_t>(o)] = corrections + static_cast<size_t>(o) * perToken;
+    for (const MatmulTarget& target : targets_) addOffset(target.w->format);
+    size_t perChunk = 0;
+    for (int o = 0; o < offsets_; ++o) perChunk += offset(o).halves ? 2 : 1;
+    int32_t* corrections = impl_.corrections.need<int32_t>(perToken * perChunk);
+    for (int o = 0; o < offsets_; ++o) {
+      offset(o).corrections = corrections;
+      if (corrections) corrections += perToken * (offset(o).halves ? 2 : 1);
+    }
     rowScales_ = impl_.rowScales.need<float>(perToken);
     rowSums_ = impl_.rowSums.need<int32_t>(perToken);
   }
 
-  void quantize(int t, int blockSize, int64_t chunk) {
+  void quantize(int t, TokenBlock block, int64_t chunk) {
+    const int blockSize = block.size;
     float* scales = rowScales_ + int64_t{t} * chunks_;
     int32_t* sums = rowSums_ + int64_t{t} * chunks_;
     impl_.kernels.quantizeRow(x_ + t * xStride_, cols_, int64_t{32} * blockSize, int8_ + chunk * 32, scales, sums);
     for (int c = 0; c < chunks_; ++c, chunk += blockSize) {
       scales_[chunk] = scales[c];
-      for (int o = 0; o < offsets_; ++o) corrections_[static_cast<size_t>(o)][chunk] = -offset_[static_cast<size_t>(o)] * sums[c];
+      for (int o = 0; o < offsets_; ++o) {
+        const Offset& each = offset(o);
+        if (!each.halves) {
+          each.corrections[chunk] = -each.value * sums[c];
+          continue;
+        }
+        int first = 0;
+        for (int k = 0; k < 16; ++k) first += int8_[chunk * 32 + k];
+        int32_t* halves = each.corrections + 2 * (int64_t{block.first} * chunks_ + int64_t{c} * blockSize) + (t - block.first);
+        halves[0] = -each.value * first;
+        halves[blockSize] = -each.value * (sums[c] - first);
+      }
       if (needSums_) sums_[chunk] = scales[c] * static_cast<float>(sums[c]);
     }
   }
 
-  static int offsetOf(const WeightFormat& format) { return format.symmetric ? 1 << (format.bits - 1) : 0; }
-  int offsetIndex(int offset) const {
+  // What codes are above the integers they stand for; sums of x make up for it, of every chunk or of its halves.
+  struct Offset {
+    int value = 0;
+    bool halves = false;
+    int32_t* corrections = nullptr;
+  };
+  static int offsetOf(const WeightFormat& format) {
+    if (const CodeFormat* codes = findCodeFormat(format.code)) return codes->offset8;
+    return format.symmetric ? 1 << (format.bits - 1) : 0;
+  }
+  static bool halvesOf(const WeightFormat& format) { return hasHalves(kindOf(format)); }
+  Offset& offset(int o) { return offset_[static_cast<size_t>(o)]; }
+  int offsetIndex(const WeightFormat& format) const {
     int o = 0;
-    while (o < offsets_ && offset_[static_cast<size_t>(o)] != offset) ++o;
+    while (o < offsets_ && (offset_[static_cast<size_t>(o)].value != offsetOf(format) || offset_[static_cast<size_t>(o)].halves != halvesOf(format))) ++o;
     return o;
   }
-  void addOffset(int offset) {
-    if (offsetIndex(offset) == offsets_) offset_[static_cast<size_t>(offsets_++)] = offset;
+  void addOffset(const WeightFormat& format) {
+    if (offsetIndex(format) == offsets_) offset_[static_cast<size_t>(offsets_++)] = {offsetOf(format), halvesOf(format)};
   }
 
   MatmulJob job(size_t i) const {
@@ -149,6 +196,11 @@ class Product {
       job.groupChunks = w.format.group == 0 ? chunks_ : w.format.group / 32;
       job.offset = offsetOf(w.format);
       job.xSums = sums_;
+      if (const CodeFormat* codes = findCodeFormat(w.format.code)) {
+        job.values = codes->values.data();
+        job.levels8 = codes->levels8.data();
+        job.unit8 = codes->unit8;
+      }
     }
     const auto x = [&](const void* p, int64_t stride) {
       job.x = p;
@@ -163,7 +215,7 @@ class Product {
     }
     job.terms = terms_;
     job.xScales = scales_;
-    if (int8_) job.xCorrections = corrections_[static_cast<size_t>(offsetIndex(job.offset))];
+    if (int8_) job.xCorrections = offset_[static_cast<size_t>(offsetIndex(w.format))].corrections;
     return job;
   }
 
@@ -184,8 +236,7 @@ class Product {
   int8_t* int8_ = nullptr;
   float *scales_ = nullptr, *rowScales_ = nullptr;
   int32_t* rowSums_ = nullptr;
-  std::array<int32_t*, kMaxTargets> corrections_{};  // by distinct offset
-  std::array<int, kMaxTargets> offset_{};
+  std::array<Offset, kMaxTargets> offset_{};  // distinct ones
   int offsets_ = 0;
 };
 

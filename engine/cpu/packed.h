@@ -117,7 +117,7 @@ INLINE void fold(const V16 (&a)[2][T], const V16& scale, V16 (&total)[T]) {
 // Calls step(p, sums) for the eight dwords of a chunk. Each half of the chunk has two running sums of its own: with one token all four
 // run at once, or the latency of a chain would bound the speed; with many the halves follow each other in the same registers.
 template <int T, class Step>
-INLINE void eachDword(const V16& scale, V16 (&total)[T], Step step) {
+INLINE void eachDword(const V16& first, const V16& second /* scales of the halves */, V16 (&total)[T], Step step) {
   V16 a[2][T];
   clear(a);
   if constexpr (T == 1) {
@@ -125,15 +125,19 @@ INLINE void eachDword(const V16& scale, V16 (&total)[T], Step step) {
     clear(b);
     step(Int<0>{}, a), step(Int<4>{}, b), step(Int<1>{}, a), step(Int<5>{}, b);
     step(Int<2>{}, a), step(Int<6>{}, b), step(Int<3>{}, a), step(Int<7>{}, b);
-    fold(a, scale, total);
-    fold(b, scale, total);
+    fold(a, first, total);
+    fold(b, second, total);
   } else {
     step(Int<0>{}, a), step(Int<1>{}, a), step(Int<2>{}, a), step(Int<3>{}, a);
-    fold(a, scale, total);
+    fold(a, first, total);
     clear(a);
     step(Int<4>{}, a), step(Int<5>{}, a), step(Int<6>{}, a), step(Int<7>{}, a);
-    fold(a, scale, total);
+    fold(a, second, total);
   }
+}
+template <int T, class Step>
+INLINE void eachDword(const V16& scale, V16 (&total)[T], Step step) {
+  eachDword<T>(scale, scale, total, step);
 }
 
 template <int Bits, int T>

@@ -61,6 +61,11 @@ INLINE V16 loadByteFloats16(const uint8_t* p) {
   UNROLL WINNOW_EACH_PART r.v[i_] = loadByteFloats(p + i_ * kLanes);
   return r;
 }
+INLINE V16 loadPowers16(const uint8_t* p) {
+  V16 r;
+  UNROLL WINNOW_EACH_PART r.v[i_] = loadPowers(p + i_ * kLanes);
+  return r;
+}
 INLINE V16 fma(V16 a, V16 b, V16 c) {
   UNROLL WINNOW_EACH_PART c.v[i_] = fma(a.v[i_], b.v[i_], c.v[i_]);
   return c;
@@ -126,6 +131,29 @@ template <int b>
 INLINE V16 byteToFloat(I16 a, Vf minus) {
   V16 r;
   UNROLL WINNOW_EACH_PART r.v[i_] = byteToFloat<b>(a.v[i_], minus);
+  return r;
+}
+INLINE V16 pick(const ValueTable& table, I16 i) {
+  V16 r;
+  UNROLL WINNOW_EACH_PART r.v[i_] = pick(table, i.v[i_]);
+  return r;
+}
+INLINE I16 pickBytes(Vi table, I16 i) {
+  UNROLL WINNOW_EACH_PART i.v[i_] = pickBytes(table, i.v[i_]);
+  return i;
+}
+// Byte `b` of each dword as an 8-bit float with `exponent` bits of exponent; `unit` = 2^(127 - its bias) in all lanes. Codes of infinity and
+// no number are not expected. Its subnormals are f32's before the product.
+template <int exponent, int b>
+INLINE V16 smallFloat(I16 a, Vf unit) {
+  constexpr int down = 8 - exponent;                                         // from the upper end of the dword
+  constexpr uint32_t kept = 0x80000000u | 0x7fu << (24 - down);              // the sign filled what it left
+  V16 r;
+  UNROLL WINNOW_EACH_PART {
+    Vi v = a.v[i_];
+    if constexpr (b < 3) v = shl<24 - 8 * b>(v);
+    r.v[i_] = mul(asFloat(band(sra<down>(v), setInt(static_cast<int32_t>(kept)))), unit);
+  }
   return r;
 }
 // acc + sum of the products of 4 unsigned bytes of `codes` and the 4 signed bytes of x, per lane.

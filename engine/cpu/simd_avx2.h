@@ -34,6 +34,10 @@ INLINE void storeHalf(uint16_t* p, Vf a) { _mm_storeu_si128(reinterpret_cast<__m
 INLINE Vf loadByteFloats(const uint8_t* p) {  // kLanes bytes
   return {_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))))};
 }
+INLINE Vf loadPowers(const uint8_t* p) {  // kLanes times 2^(byte - 127)
+  const __m256i e = _mm256_slli_epi32(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))), 23);
+  return {_mm256_castsi256_ps(_mm256_max_epi32(e, _mm256_set1_epi32(0x400000)))};  // 2^-127 is subnormal
+}
 INLINE Vf fromBf16(__m128i h) { return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16))}; }
 INLINE Vf loadBf16(const uint16_t* p) { return fromBf16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
 INLINE Vf loadBf16Part(const uint16_t* p, int n) { return fromBf16(loadWords(p, n)); }
@@ -99,6 +103,22 @@ template <int n>
 INLINE Vi shl(Vi a) {
   return {_mm256_slli_epi32(a.v, n)};
 }
+template <int n>
+INLINE Vi sra(Vi a) {
+  return {_mm256_srai_epi32(a.v, n)};
+}
+INLINE Vf asFloat(Vi a) { return {_mm256_castsi256_ps(a.v)}; }
+// Tables of 16: values picked by the low four bits of each dword, and bytes by each byte below 16.
+struct ValueTable {
+  __m256 low, high;
+};
+INLINE ValueTable loadValues(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+INLINE Vf pick(const ValueTable& table, Vi i) {
+  const __m256 low = _mm256_permutevar8x32_ps(table.low, i.v), high = _mm256_permutevar8x32_ps(table.high, i.v);
+  return {_mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32(i.v, 28)))};
+}
+INLINE Vi loadByteTable(const uint8_t* p) { return {_mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))}; }
+INLINE Vi pickBytes(Vi table, Vi i) { return {_mm256_shuffle_epi8(table.v, i.v)}; }
 INLINE Vi band(Vi a, Vi b) { return {_mm256_and_si256(a.v, b.v)}; }
 INLINE Vi bor(Vi a, Vi b) { return {_mm256_or_si256(a.v, b.v)}; }
 INLINE Vi orBits(Vi a, Vi b, Vi mask) { return bor(a, band(b, mask)); }

@@ -29,6 +29,10 @@ INLINE void storeHalf(uint16_t* p, Vf a) { _mm256_storeu_si256(reinterpret_cast<
 INLINE Vf loadByteFloats(const uint8_t* p) {  // kLanes bytes
   return {_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))};
 }
+INLINE Vf loadPowers(const uint8_t* p) {  // kLanes times 2^(byte - 127)
+  const __m512i e = _mm512_slli_epi32(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))), 23);
+  return {_mm512_castsi512_ps(_mm512_max_epi32(e, _mm512_set1_epi32(0x400000)))};  // 2^-127 is subnormal
+}
 INLINE Vf fromBf16(__m256i h) { return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16))}; }
 INLINE Vf loadBf16(const uint16_t* p) { return fromBf16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
 INLINE Vf loadBf16Part(const uint16_t* p, int n) { return fromBf16(_mm256_maskz_loadu_epi16(firstLanes(n), p)); }
@@ -90,6 +94,19 @@ template <int n>
 INLINE Vi shl(Vi a) {
   return {_mm512_slli_epi32(a.v, n)};
 }
+template <int n>
+INLINE Vi sra(Vi a) {
+  return {_mm512_srai_epi32(a.v, n)};
+}
+INLINE Vf asFloat(Vi a) { return {_mm512_castsi512_ps(a.v)}; }
+// Tables of 16: values picked by the low four bits of each dword, and bytes by each byte below 16.
+struct ValueTable {
+  __m512 v;
+};
+INLINE ValueTable loadValues(const float* p) { return {_mm512_loadu_ps(p)}; }
+INLINE Vf pick(const ValueTable& table, Vi i) { return {_mm512_permutexvar_ps(i.v, table.v)}; }
+INLINE Vi loadByteTable(const uint8_t* p) { return {_mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))}; }
+INLINE Vi pickBytes(Vi table, Vi i) { return {_mm512_shuffle_epi8(table.v, i.v)}; }
 INLINE Vi band(Vi a, Vi b) { return {_mm512_and_si512(a.v, b.v)}; }
 INLINE Vi bor(Vi a, Vi b) { return {_mm512_or_si512(a.v, b.v)}; }
 INLINE Vi orBits(Vi a, Vi b, Vi mask) { return {_mm512_ternarylogic_epi32(a.v, b.v, mask.v, 0xf8)}; }

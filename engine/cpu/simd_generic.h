@@ -71,6 +71,11 @@ INLINE Vf loadByteFloats(const uint8_t* p) {  // kLanes bytes
   for (int i = 0; i < 4; ++i) r.v[i] = static_cast<float>(p[i]);
   return r;
 }
+INLINE Vf loadPowers(const uint8_t* p) {  // kLanes times 2^(byte - 127)
+  Vf r = {};
+  for (int i = 0; i < 4; ++i) r.v[i] = bits<float>(p[i] == 0 ? 0x400000u : static_cast<uint32_t>(p[i]) << 23);
+  return r;
+}
 INLINE Vf loadBf16Part(const uint16_t* p, int n) {
   Vf r = {};
   for (int i = 0; i < n; ++i) r.v[i] = bits<float>(static_cast<uint32_t>(p[i]) << 16);
@@ -141,6 +146,33 @@ INLINE Vi shr(Vi a) {
 template <int n>
 INLINE Vi shl(Vi a) {
   return {a.v << n};
+}
+template <int n>
+INLINE Vi sra(Vi a) {
+  return {bits<Word4>(bits<Int4>(a.v) >> n)};
+}
+INLINE Vf asFloat(Vi a) { return {bits<Float4>(a.v)}; }
+// Tables of 16: values picked by the low four bits of each dword, and bytes by each byte below 16.
+struct ValueTable {
+  float v[16];
+};
+INLINE ValueTable loadValues(const float* p) {
+  ValueTable r;
+  memcpy(&r, p, sizeof r);
+  return r;
+}
+INLINE Vf pick(const ValueTable& table, Vi i) {
+  Vf r = {};
+  for (int l = 0; l < 4; ++l) r.v[l] = table.v[i.v[l] & 15];
+  return r;
+}
+INLINE Vi loadByteTable(const uint8_t* p) { return loadInt(p); }
+INLINE Vi pickBytes(Vi table, Vi i) {
+  uint8_t t[16], at[16];
+  memcpy(t, &table, 16);
+  memcpy(at, &i, 16);
+  for (int b = 0; b < 16; ++b) at[b] = t[at[b] & 15];
+  return loadInt(at);
 }
 INLINE Vi band(Vi a, Vi b) { return {a.v & b.v}; }
 INLINE Vi bor(Vi a, Vi b) { return {a.v | b.v}; }

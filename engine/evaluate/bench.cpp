@@ -87,14 +87,20 @@ PeakKind peakKindOf(const Model& model, const Config& config) {
     const auto traits = dtypeTraits(type);
     kind = {Storage::packed, ActivationMode::f16, std::clamp(8 * traits.blockBytes / traits.blockValues, 2, 8)};
     if (kind.bits == 7) kind.bits = 6;
+    if (type == DType::q3_k || type == DType::q6_k || type == DType::mxfp4) kind.bits = 8;  // they multiply as f32, like 8 bits
   }
   const WeightTarget target = weightTarget(model, config, "");
+  bool dotsInt8 = true;
   for (size_t i = 0; i < target.recipes.size(); ++i)
-    if (&model.tensors()[i] == matrix && !target.recipes[i].method.empty()) kind = {Storage::packed, ActivationMode::f16, target.recipes[i].format.bits};
+    if (&model.tensors()[i] == matrix && !target.recipes[i].method.empty()) {
+      const WeightFormat& format = target.recipes[i].format;
+      kind = {Storage::packed, ActivationMode::f16, format.code == Code::integer ? format.bits : 8};
+      dotsInt8 = format.dotsInt8();
+    }
   const std::string& activations = config.text("compute.activations");
   if (activations == "f32") kind.mode = ActivationMode::f32;
   if (activations == "16bit" && kind.storage != Storage::bf16) kind.mode = ActivationMode::f16;
-  if (activations == "int8" && kind.storage == Storage::packed) kind.mode = ActivationMode::int8;
+  if (activations == "int8" && kind.storage == Storage::packed && dotsInt8) kind.mode = ActivationMode::int8;
   return kind;
 }
 

@@ -9,6 +9,7 @@
 #include "engine/cache/registry.h"
 #include "engine/prune/layer_drop.h"
 #include "engine/prune/method.h"
+#include "engine/quantize/code_format.h"
 #include "engine/quantize/method.h"
 #include "engine/recover/method.h"
 #include "engine/share/registry.h"
@@ -103,9 +104,10 @@ bool measuresInputs(const Config& config) {
   return config.integer("prune.layers") > 0 || pruneNeeds(config).any() || methodNeeds(config).any() || config.integer("weights.error_rank") > 0;
 }
 bool quantizes(const Config& config) {
-  return config.text("weights.method") != "none" || config.integer("weights.bits") < 16 || !config.text("weights.layers").empty();
+  return config.text("weights.method") != "none" || config.integer("weights.bits") < 16 || !config.text("weights.layers").empty() ||
+         config.text("weights.format") != "integer";
 }
-const char* const kQuantizes = "weights.bits is below 16 or weights.layers is given";
+const char* const kQuantizes = "weights.bits is below 16, or weights.format or weights.layers is given";
 Knob layerRules(std::string name, std::string title, std::string group, RuleValue kind) {
   Knob knob = text(std::move(name), std::move(title), std::move(group), KnobType::text, "", Apply::prepareWeights);
   knob.malformed = [kind](const std::string& value) -> std::optional<std::string> {
@@ -168,7 +170,7 @@ std::vector<Knob> weightKnobs() {
   Knob bits = integer("weights.bits", "Bits per weight", group, 16, 2, 16, Apply::prepareWeights);
   bits.choices = {"16", "8", "6", "5", "4", "3", "2"};
   bits.unit = "bit";
-  bits.help = "Integer width of the matrices, packed in memory. 16 keeps the file's own type. Fewer bits alone means round-to-nearest.";
+  bits.help = "Width of the matrices' codes, packed in memory. 16 keeps the file's own type. Fewer bits alone means round-to-nearest.";
   knobs.push_back(bits);
 
   Knob method = enumeration("weights.method", "Quantization", group, names("none", quantizeMethods()), Apply::prepareWeights);
@@ -177,9 +179,16 @@ std::vector<Knob> weightKnobs() {
   method.paper = papers(quantizeMethods());
   knobs.push_back(method);
 
-  Knob size = enumeration("weights.group", "Group", group, {"32", "64", "128", "row"}, Apply::prepareWeights);
+  Knob format = enumeration("weights.format", "Codes", group, names("integer", codeFormats()), Apply::prepareWeights);
+  format.help = "What codes stand for: evenly spaced integers, or values that lie closer together near zero. nf4 and mxfp4 have 4 bits, fp8-e4m3 and "
+                "fp8-e5m2 have 8; one of them alone sets weights.bits and rounds to nearest. Matrices to which weights.layers gives another width get integers.";
+  format.paper = papers(codeFormats());
+  knobs.push_back(format);
+
+  Knob size = enumeration("weights.group", "Group", group, {"auto", "32", "64", "128", "row"}, Apply::prepareWeights);
   size.unit = "weights";
-  size.help = "Consecutive weights of a row that share one scale. Smaller groups are more exact and cost more scale bytes.";
+  size.help = "Consecutive weights of a row that share one scale. Smaller groups are more exact and cost more scale bytes. auto: 32 for integers, 64 for "
+              "nf4, the whole row for 8-bit floats; mxfp4 has 32 always.";
   size.enabledIf = kQuantizes;
   size.enabled = quantizes;
   knobs.push_back(size);

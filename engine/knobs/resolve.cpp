@@ -5,6 +5,7 @@
 #include "engine/cache/kv_format.h"
 #include "engine/cache/registry.h"
 #include "engine/knobs/knobs.h"
+#include "engine/quantize/code_format.h"
 #include "engine/quantize/method.h"
 #include "engine/prune/layer_drop.h"
 #include "engine/prune/method.h"
@@ -16,18 +17,27 @@ namespace {
 // weights.bits=4 alone is round-to-nearest, and so on (DESIGN §3). Defaults that depend on the model become numbers.
 Config spelledOut(Config config, const ModelConfig& model) {
   const bool perLayer = !config.text("weights.layers").empty();
-  if ((config.integer("weights.bits") < 16 || perLayer) && config.text("weights.method") == "none")
+  const CodeFormat* codes = findCodeFormat(config.text("weights.format"));
+  if ((config.integer("weights.bits") < 16 || perLayer || codes) && config.text("weights.method") == "none")
     config = config.with("weights.method", std::string("rtn"));
-  if (const QuantizeMethod* method = findQuantizeMethod(config.text("weights.method")); method && method->bits > 0) {
+  const QuantizeMethod* method = findQuantizeMethod(config.text("weights.method"));
+  if (method && method->bits > 0) {
+    codes = nullptr;  // it has its own
     if (config.integer("weights.bits") == 16 && !perLayer) config = config.with("weights.bits", int64_t{method->bits});
     if (config.text("weights.symmetric") == "auto") config = config.with("weights.symmetric", std::string("true"));
   }
-  if (const QuantizeMethod* method = findQuantizeMethod(config.text("weights.method"))) {
+  if (codes && !perLayer) {
+    if (config.integer("weights.bits") == 16) config = config.with("weights.bits", int64_t{codes->bits});
+    if (config.text("weights.symmetric") == "auto") config = config.with("weights.symmetric", std::string("true"));
+  }
+  if (method) {
     if (method->usualBits > 0 && config.integer("weights.bits") == 16 && !perLayer) config = config.with("weights.bits", int64_t{method->usualBits});
     if (method->usualRank > 0 && config.integer("weights.error_rank") == 0) config = config.with("weights.error_rank", int64_t{method->usualRank});
     if (method->usualInt8 && config.text("compute.activations") == "auto") config = config.with("compute.activations", std::string("int8"));
   }
   // With widths per layer auto is decided for each matrix.
+  if (method && config.text("weights.group") == "auto" && !perLayer)
+    config = config.with("weights.group", codes && codes->group == 0 ? std::string("row") : std::to_string(codes ? codes->group : 32));
   if (config.text("weights.method") != "none" && config.text("weights.symmetric") == "auto" && !perLayer)
     config = config.with("weights.symmetric", std::string(config.integer("weights.bits") <= 3 ? "false" : "true"));
   if (config.text("prune.pattern") != "unstructured" && config.real("prune.ratio") == 0 && config.text("prune.ratios").empty()) config = config.with("prune.ratio", 0.5);
@@ -81,11 +91,22 @@ class Resolver {
     if (effective_.config.integer("weights.error_rank") > 0 && (!method || method->bits > 0))
       adjust("weights.error_rank", int64_t{0}, !method ? "nothing is rounded: choose weights.bits below 16 to have an error to make up for."
                                                        : method->name + " codes are there to be summed without products, which low-rank factors are.");
+    if (const CodeFormat* format = findCodeFormat(effective_.config.text("weights.format"))) codes(*format, method);
     if (!method || method->bits == 0) return;
     const std::string codes = method->name + " has symmetric codes of " + std::to_string(method->bits) + " bits alone.";
     if (effective_.config.integer("weights.bits") < 16 && effective_.config.integer("weights.bits") != method->bits)
       adjust("weights.bits", int64_t{method->bits}, codes);
     if (effective_.config.text("weights.symmetric") != "true") adjust("weights.symmetric", std::string("true"), codes);
+  }
+
+  void codes(const CodeFormat& format, const QuantizeMethod* method) {
+    if (!method || method->bits > 0) return adjust("weights.format", std::string("integer"), method ? method->name + " has codes of its own." : "nothing is quantized.");
+    if (!effective_.config.text("weights.layers").empty()) return;  // other widths take integers, which have all of these
+    const std::string has = format.name + " has ";
+    if (effective_.config.integer("weights.bits") != format.bits) adjust("weights.bits", int64_t{format.bits}, has + "codes of " + std::to_string(format.bits) + " bits.");
+    if (effective_.config.text("weights.symmetric") != "true") adjust("weights.symmetric", std::string("true"), has + "a scale per group and no minimum.");
+    if (format.fixedGroup && effective_.config.text("weights.group") != std::to_string(format.group))
+      adjust("weights.group", std::to_string(format.group), has + "blocks of " + std::to_string(format.group) + " weights.");
   }
 
   void pattern() {

@@ -10,6 +10,7 @@
 //   q4_k  d, dmin, scales[12], nibbles[128]            8 sub-blocks of 32: d s q - dmin m
 //   q5_k  d, dmin, scales[12], high[32], nibbles[128]  the same with a fifth bit
 //   q6_k  low[128], high[64], int8 scales[16], d       16 sub-blocks of 16: d s (q - 32)
+//   mxfp4 e, nibbles[16]                    E2M1 codes, value 2^(e - 127) {0, .5, 1, 1.5, 2, 3, 4, 6}, bit 3 is the sign; as in q4_0
 // The 2-bit fields of q2_k, q3_k and q6_k run over a half (128 values) in four steps of 32 values, 2 bits further each step.
 #include "engine/model/decode.h"
 
@@ -156,6 +157,15 @@ void q6_k(const std::byte* b, float* out) {
   }
 }
 
+void mxfp4(const std::byte* b, float* out) {
+  constexpr float halves[16] = {0, 1, 2, 3, 4, 6, 8, 12, -0.0f, -1, -2, -3, -4, -6, -8, -12};
+  const float half = std::ldexp(1.0f, at(b, 0) - 128);
+  for (int j = 0; j < 16; ++j) {
+    out[j] = half * halves[at(b + 1, j) & 15];
+    out[j + 16] = half * halves[at(b + 1, j) >> 4];
+  }
+}
+
 template <void (*Block)(const std::byte*, float*)>
 void decodeBlocks(DType type, const std::byte* from, int64_t count, float* out) {
   const DTypeTraits traits = dtypeTraits(type);
@@ -180,6 +190,7 @@ void decodeValues(DType type, const std::byte* from, int64_t count, float* out) 
     case DType::q4_k: return decodeBlocks<q4_k>(type, from, count, out);
     case DType::q5_k: return decodeBlocks<q5_k>(type, from, count, out);
     case DType::q6_k: return decodeBlocks<q6_k>(type, from, count, out);
+    case DType::mxfp4: return decodeBlocks<mxfp4>(type, from, count, out);
     case DType::count: break;
   }
   CHECK(false, static_cast<int>(type));
@@ -229,6 +240,12 @@ int64_t firstNotFinite(DType type, const std::byte* from, int64_t count) {
   if (type == DType::f16) return firstWithExponent<uint16_t>(from, count, 0x7c00u);
   if (type == DType::bf16) return firstWithExponent<uint16_t>(from, count, 0x7f80u);
   const DTypeTraits traits = dtypeTraits(type);
+  if (type == DType::mxfp4) {
+    constexpr int kBeyond = 253;  // 6 times that power of two is no f32; 255 stands for no number
+    for (int64_t i = 0; i < count; i += traits.blockValues, from += traits.blockBytes)
+      if (at(from, 0) >= kBeyond) return i;
+    return -1;
+  }
   const ScalePlaces places = scalePlaces(type);
   const auto bad = [](const std::byte* p) { return (halfBits(p) & 0x7c00u) == 0x7c00u; };
   for (int64_t i = 0; i < count; i += traits.blockValues, from += traits.blockBytes)

@@ -32,7 +32,7 @@ constexpr TensorType kTensorTypes[] = {
     {17, "IQ2_XS", std::nullopt},  {18, "IQ3_XXS", std::nullopt}, {19, "IQ1_S", std::nullopt},   {20, "IQ4_NL", std::nullopt},
     {21, "IQ3_S", std::nullopt},   {22, "IQ2_S", std::nullopt},   {23, "IQ4_XS", std::nullopt},  {24, "I8", std::nullopt},
     {25, "I16", std::nullopt},     {26, "I32", std::nullopt},     {27, "I64", std::nullopt},     {28, "F64", std::nullopt},
-    {29, "IQ1_M", std::nullopt},   {34, "TQ1_0", std::nullopt},   {35, "TQ2_0", std::nullopt},   {39, "MXFP4", std::nullopt},
+    {29, "IQ1_M", std::nullopt},   {34, "TQ1_0", std::nullopt},   {35, "TQ2_0", std::nullopt},   {39, "MXFP4", DType::mxfp4},
     {40, "NVFP4", std::nullopt},   {41, "Q1_0", std::nullopt},
 };
 const TensorType* findTensorType(uint32_t id) {

@@ -16,4 +16,8 @@ ActivationMode activationMode(Activations chosen, Storage weights) {
   return weights == Storage::f32 && chosen != Activations::sixteenBit ? ActivationMode::f32 : ActivationMode::f16;
 }
 
+ActivationMode activationMode(Activations chosen, const WeightFormat& weights) {
+  return activationMode(chosen == Activations::int8 && !weights.dotsInt8() ? Activations::sixteenBit : chosen, weights.storage);
+}
+
 }  // namespace winnow

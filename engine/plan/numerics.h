@@ -14,12 +14,13 @@ enum class ActivationMode : uint8_t {
   f16,   // x rounded to f16 first
   bf16,  // x rounded to bf16 first
   int8,  // x quantized per token and group of 32: scale = max|x|/127, round to nearest even; integer dot products on packed
-         // weights. On plain weights it is refused by the caller.
+         // weights. On plain weights and 8-bit floats it is refused by the caller.
 };
 
 enum class Activations : uint8_t { automatic, f32, sixteenBit, int8 };  // compute.activations
 Activations activationsOf(const std::string& knob);
 ActivationMode activationMode(Activations chosen, Storage weights);
+ActivationMode activationMode(Activations chosen, const WeightFormat& weights);  // 8-bit floats take 16-bit x where int8 is chosen
 
 // Negative log-likelihood of a target under a row of logits, the entropy in nats, and the arg-max with ties to the lowest id.
 struct TokenScore {

@@ -10,8 +10,7 @@
 #include <vector>
 
 #include "engine/core/check.h"
-#include "engine/core/dtype.h"
-#include "engine/cpu/isa.h"
+#include "engine/quantize/grid.h"
 #include "engine/quantize/methods.h"
 
 namespace winnow {
@@ -20,20 +19,25 @@ namespace {
 constexpr int kTile = WeightFormat::kTileRows, kTrials = 20, kClipTrials = 10;
 constexpr float kSmallestScale = 1e-4f;
 
-// Rounds one row by groups; codes, scales and minimums at stride 16 as rtnRow writes them.
+// Rounds one row by groups; scales, minimums and exponents lie 16 apart.
 struct RoundedRow {
-  std::vector<uint8_t> codes;
+  std::vector<uint8_t> codes, steps;
   std::vector<uint16_t> scales, mins;
   void round(const float* w, int cols, const WeightFormat& f) {
     codes.resize(static_cast<size_t>(cols));
     scales.resize(static_cast<size_t>(f.groups(cols)) * 16);
     mins.resize(scales.size());
-    cpu::bestKernels().rtnRow(w, cols, f.groupCols(cols), f.bits, f.symmetric, codes.data(), scales.data(), f.symmetric ? nullptr : mins.data());
+    steps.resize(scales.size());
+    roundRow(f, w, cols, codes.data(), place(0, f));
   }
-  float value(int c, int cols, const WeightFormat& f) const {
-    const auto g = static_cast<size_t>(c / f.groupCols(cols)) * 16;
-    const float offset = f.symmetric ? static_cast<float>(1 << (f.bits - 1)) : 0, min = f.symmetric ? 0 : f16ToFloat(mins[g]);
-    return f16ToFloat(scales[g]) * (static_cast<float>(codes[static_cast<size_t>(c)]) - offset) + min;
+  GridPlace place(size_t group, const WeightFormat& f) { return {&scales[group * 16], f.symmetric ? nullptr : &mins[group * 16], &steps[group * 16]}; }
+  // body(column, value) for each column.
+  template <class Body>
+  void values(int cols, const WeightFormat& f, Body body) {
+    for (int begin = 0, group = 0; begin < cols; begin += f.groupCols(cols), ++group) {
+      const Grid grid(f, place(static_cast<size_t>(group), f));
+      for (int c = begin; c < std::min(begin + f.groupCols(cols), cols); ++c) body(static_cast<size_t>(c), grid.value(codes[static_cast<size_t>(c)]));
+    }
   }
 };
 
@@ -60,11 +64,10 @@ void addErrors(const float* row, const ScaleSearch& search, const std::vector<st
     for (size_t j = 0; j < s.size(); ++j) scaled[j] = row[j] * s[j];
     rounded.round(scaled.data(), cols, search.format);
     double sum = 0;
-    for (int j = 0; j < cols; ++j) {
-      const auto n = static_cast<size_t>(j);
-      const double off = static_cast<double>(rounded.value(j, cols, search.format) - scaled[n]) / static_cast<double>(s[n]);
-      sum += off * off * static_cast<double>(search.meanSquares[n]);
-    }
+    rounded.values(cols, search.format, [&](size_t j, float value) {
+      const double off = static_cast<double>(value - scaled[j]) / static_cast<double>(s[j]);
+      sum += off * off * static_cast<double>(search.meanSquares[j]);
+    });
     sums[trial] += sum;
   }
 }
@@ -115,10 +118,10 @@ void quantizeAwq(const float* rows, int firstRow, int count, const MethodInput& 
         for (int j = 0; j < size; ++j) part[static_cast<size_t>(j)] = std::clamp(w[j], -most, most);
         rounded.round(part.data(), size, f);
         double error = 0;
-        for (int j = 0; j < size; ++j) {
-          const auto off = static_cast<double>(rounded.value(j, size, f) - w[j]);
-          error += off * off * static_cast<double>(input.meanSquares[static_cast<size_t>(begin + j)]);
-        }
+        rounded.values(size, f, [&](size_t j, float value) {
+          const auto off = static_cast<double>(value - w[j]);
+          error += off * off * static_cast<double>(input.meanSquares[static_cast<size_t>(begin) + j]);
+        });
         if (error < best) {
           best = error;
           limit = most;

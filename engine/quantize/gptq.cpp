@@ -4,12 +4,11 @@
 // Grids are those of round to nearest. In the order of the columns they are fitted to what a group has become when it is reached (static
 // groups: to the original weights, as always where the order is another). Inputs that were never active are rounded alone.
 #include <algorithm>
-#include <cmath>
 #include <vector>
 
 #include "engine/core/check.h"
-#include "engine/core/dtype.h"
 #include "engine/cpu/isa.h"
+#include "engine/quantize/grid.h"
 #include "engine/quantize/methods.h"
 
 namespace winnow {
@@ -42,20 +41,12 @@ class Tile {
  private:
   int column(int position) const { return factor_.order().empty() ? position : factor_.order()[static_cast<size_t>(position)]; }
   float& at(int r, int p) { return w_[static_cast<size_t>(r) * static_cast<size_t>(cols_) + static_cast<size_t>(p)]; }
-  size_t gridAt(int r, int group) const {
-    return (static_cast<size_t>(tile_) * static_cast<size_t>(out_.format.groups(cols_)) + static_cast<size_t>(group)) * kTile + static_cast<size_t>(r);
-  }
+  GridPlace gridAt(int r, int group) const { return gridPlace(out_, tile_ * kTile + r, group); }
 
   // Scales and minimums of the groups of columns [begin, end), from rows whose first column is `begin`.
   void fitGrids(const float* from, int64_t stride, int begin, int end) {
-    const WeightFormat& f = out_.format;
-    const int group = f.groupCols(cols_);
     std::vector<uint8_t> unused(static_cast<size_t>(end - begin));
-    for (int r = 0; r < count_; ++r) {
-      const size_t place = gridAt(r, begin / group);
-      cpu::bestKernels().rtnRow(from + r * stride, end - begin, group, f.bits, f.symmetric, unused.data(), const_cast<uint16_t*>(out_.scales) + place,
-                                f.symmetric ? nullptr : const_cast<uint16_t*>(out_.mins) + place);
-    }
+    for (int r = 0; r < count_; ++r) roundRow(out_.format, from + r * stride, end - begin, unused.data(), gridAt(r, begin / out_.format.groupCols(cols_)));
   }
 
   void roundColumn(int p, int begin, int end) {
@@ -63,17 +54,14 @@ class Tile {
     const int c = column(p), group = f.groupCols(cols_);
     if (!staticGroups_ && c % group == 0) fitGrids(&at(0, p), cols_, c, std::min(c + group, cols_));
     const float* u = factor_.row(p);
-    const float half = static_cast<float>(1 << (f.bits - 1));
-    const float bottom = f.symmetric ? 1 - half : 0, top = f.symmetric ? half - 1 : 2 * half - 1, offset = f.symmetric ? half : 0;
     for (int r = 0; r < count_; ++r) {
-      const size_t place = gridAt(r, c / group);
-      const float scale = f16ToFloat(out_.scales[place]), min = f.symmetric ? 0 : f16ToFloat(out_.mins[place]);
+      const Grid grid(f, gridAt(r, c / group));
       const float w = at(r, p);
       // What pruning zeroed stays zero where there is a code for it; the columns that follow make up for what it would have gained.
       const bool pruned = f.symmetric && rows_[int64_t{r} * cols_ + c] == 0;
-      const float level = pruned ? 0 : std::nearbyint(std::min(std::max((w - min) / (scale > 0 ? scale : 1), bottom), top));
-      q_[static_cast<size_t>(r) * static_cast<size_t>(cols_) + static_cast<size_t>(c)] = static_cast<uint8_t>(level + offset);
-      const float error = (w - (scale * level + min)) / u[p];
+      const uint8_t code = pruned ? static_cast<uint8_t>(f.zeroCode()) : grid.nearest(w);
+      q_[static_cast<size_t>(r) * static_cast<size_t>(cols_) + static_cast<size_t>(c)] = code;
+      const float error = (w - grid.value(code)) / u[p];
       errors_[static_cast<size_t>(r * kBlock + p - begin)] = -error;
       if (p + 1 < end) cpu::bestKernels().addScaled(&at(r, p) + 1, u + p + 1, end - p - 1, -error);
     }
@@ -108,7 +96,7 @@ class Tile {
 
 void quantizeGptq(const float* rows, int firstRow, int count, const MethodInput& input, Matrix& out) {
   if (!input.factor) return quantizeRtn(rows, firstRow, count, input, out);  // embeddings and the head
-  CHECK(out.format.storage == Storage::packed && out.format.super == 0 && firstRow % kTile == 0 && firstRow + count <= out.rows, firstRow, count);
+  CHECK(firstRow % kTile == 0 && firstRow + count <= out.rows, firstRow, count);
   for (int first = 0; first < count; first += kTile)
     Tile(rows + int64_t{first} * out.cols, std::min(kTile, count - first), (firstRow + first) / kTile, input, out).run();
 }

@@ -28,7 +28,7 @@ void holdBack(Effective& next, const Config& running, Match match, const std::st
 
 Session::Impl::Request Session::Impl::makeRequest(const Config& config, const std::string& cause) const {
   Request made{core->resolved(config), {}, cause};
-  made.weights = weightTarget(*core->model, made.wanted.config, core->options.calibrationSample);
+  made.weights = core->targetOf(made.wanted.config);
   for (const Adjustment& adjustment : made.weights.adjustments) {
     made.wanted.adjustments.push_back(adjustment);
     made.wanted.config = made.wanted.config.with(adjustment.knob, adjustment.effective);
@@ -204,9 +204,9 @@ void Session::Impl::takeSharing(Effective& next) {
 }
 
 void Session::Impl::takeActivations(Effective& next) {
-  if (next.config.text("compute.activations") == "int8" && !weights->anyPacked) {
+  if (next.config.text("compute.activations") == "int8" && !weights->takesInt8) {
     next.adjustments.push_back({"compute.activations", next.requested.get("compute.activations"), std::string("auto"),
-                                "int8 activations need quantized weights; these are plain."});
+                                "int8 activations need weights that multiply with integers; these are plain or 8-bit floats."});
     next.config = next.config.with("compute.activations", std::string("auto"));
   }
   activations = activationsOf(next.config.text("compute.activations"));

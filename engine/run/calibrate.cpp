@@ -87,7 +87,7 @@ Result<std::shared_ptr<const BlockGradients>> EngineCore::gradients(const Weight
 Result<std::shared_ptr<const Calibration>> EngineCore::measured(std::span<const int32_t> ids, int window, bool moments, const Progress& progress) {
   ThreadPool pool(threads);
   auto statistics = std::make_shared<Calibration>(model->config(), ledger, moments ? &pool : nullptr);
-  if (Status seen = observe(weightTarget(*model, Config(), ""), {}, ids, window, pool, *statistics, progress); !seen) return seen.error();
+  if (Status seen = observe(targetOf(Config()), {}, ids, window, pool, *statistics, progress); !seen) return seen.error();
   statistics->finish();
   if (Status sound = statistics->sound(); !sound) return sound.error();
   return std::shared_ptr<const Calibration>(std::move(statistics));

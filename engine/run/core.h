@@ -26,6 +26,7 @@ struct EngineCore : std::enable_shared_from_this<EngineCore> {
   Result<int> contextFor(const SessionOptions& wanted) const;  // tokens
   Effective resolved(const Config& requested) const;  // resolve() and what the device says to it
   BackendOptions backendOptions(const SessionOptions& wanted, int context) const;
+  WeightTarget targetOf(const Config& config) const;  // of one that resolve() made, on this device
   // What a session with `tokens` tokens in its cache uses, by the allocating code on a planning ledger.
   Result<Rehearsal> rehearsed(const Config& config, const SessionOptions& wanted, int context, int tokens) const;
   // Whether a full context fits what the device has free: a refusal comes before anything is taken.

@@ -133,13 +133,17 @@ Result<MemoryByTag> Engine::plan(const Config& config, const SessionOptions& opt
   return planned->all;
 }
 
+WeightTarget EngineCore::targetOf(const Config& config) const {
+  return weightTarget(*model, config, options.calibrationSample, [this](const WeightFormat& format) { return device->runs(format); });
+}
+
 Result<Rehearsal> EngineCore::rehearsed(const Config& config, const SessionOptions& wanted, int context, int tokens) const {
   const ModelConfig& shape = model->config();
   const Effective effective = resolved(config);
   Ledger counted(true);
   WeightStore planned(model, device->makeWeightPlace(counted));
   ThreadPool pool(wanted.threads > 0 ? wanted.threads : threads);  // scratch is per thread
-  const WeightTarget target = weightTarget(*model, effective.config, options.calibrationSample);
+  const WeightTarget target = targetOf(effective.config);
   const auto weights = planned.build(target, pool, {}, {});
   if (!weights) return weights.error();
   std::optional<Calibration> statistics;
@@ -160,7 +164,7 @@ Status EngineCore::fits(const Config& config, const SessionOptions& wanted, int 
   if (!memory) return Done{};
   const auto planned = rehearsed(config, wanted, context, context);
   if (!planned) return planned.error();
-  const int64_t weights = store.bytesToMake(weightTarget(*model, resolved(config).config, options.calibrationSample));
+  const int64_t weights = store.bytesToMake(targetOf(resolved(config).config));
   const int64_t cache = planned->onDevice[static_cast<size_t>(MemoryTag::kv)];
   int64_t rest = 0;
   for (const int64_t bytes : planned->onDevice) rest += bytes;

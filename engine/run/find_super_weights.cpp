@@ -28,7 +28,7 @@ Result<std::shared_ptr<const std::vector<SuperWeight>>> EngineCore::superWeights
     ThreadPool pool(threads);
     std::vector<SuperWeight> found;
     while (static_cast<int>(found.size()) < kMostSuperWeights) {
-      WeightTarget target = weightTarget(*model, found.empty() ? Config() : Config().with("weights.super", std::string("zero")), "");
+      WeightTarget target = targetOf(found.empty() ? Config() : Config().with("weights.super", std::string("zero")));
       for (Recipe& recipe : target.recipes) recipe.superCount = static_cast<int>(found.size());
       SpikeTap tap(config.layers);
       const Measurements known{{}, [&](const Progress&) -> Result<std::shared_ptr<const std::vector<SuperWeight>>> { return std::make_shared<const std::vector<SuperWeight>>(found); }};

@@ -63,8 +63,46 @@ void decodeSuperCodes(const Layout& layout, const std::byte* block, uint8_t* q) 
     for (int k = 0; k < 32; ++k) q[32 * sub + k] |= static_cast<uint8_t>((high[k] >> sub & 1) << 4);
 }
 
+// Codes and multiples of a block of q3_k or q6_k, 16 sub-blocks of 16 (engine/model/decode.cpp has the layouts).
+void decodeSixteenths(DType type, const uint8_t* block, uint8_t* q, uint8_t* steps) {
+  for (int sub = 0; sub < 16; ++sub, q += 16, steps += 16) {
+    const int half = sub / 8, step = sub % 8 / 2, first = sub % 2 * 16;
+    if (type == DType::q6_k) {
+      const uint8_t *low = block + 64 * half + step % 2 * 32 + first, *high = block + 128 + 32 * half + first;
+      for (int l = 0; l < 16; ++l) q[l] = static_cast<uint8_t>((low[l] >> (step / 2 * 4) & 15) | (high[l] >> (2 * step) & 3) << 4);
+      *steps = static_cast<uint8_t>(block[192 + sub] ^ 0x80);
+    } else {
+      const uint8_t *low = block + 32 + 32 * half + first, *high = block + first, *scales = block + 96;
+      for (int l = 0; l < 16; ++l) q[l] = static_cast<uint8_t>((low[l] >> (2 * step) & 3) | (high[l] >> (sub / 2) & 1) << 2);
+      const int nibble = sub < 8 ? scales[sub] & 15 : scales[sub - 8] >> 4, top = scales[8 + sub % 4] >> (sub / 4 * 2) & 3;
+      *steps = static_cast<uint8_t>((nibble | top << 4) - 32 + 128);
+    }
+  }
+}
+
+// One row of blocks that have neither minimum nor a scale in front, as decodeRow.
+bool decodeOtherRow(DType type, const std::byte* blocks, int tile, int r, Matrix& out, uint8_t* q) {
+  if (type != DType::q3_k && type != DType::q6_k && type != DType::mxfp4) return false;
+  const DTypeTraits traits = dtypeTraits(type);
+  const int count = out.cols / traits.blockValues, perBlock = traits.blockValues / out.format.group;
+  for (int b = 0; b < count; ++b, blocks += traits.blockBytes, q += traits.blockValues) {
+    const size_t at = static_cast<size_t>(tile) * static_cast<size_t>(count) + static_cast<size_t>(b);
+    uint8_t* steps = const_cast<uint8_t*>(out.steps) + at * static_cast<size_t>(perBlock) * 16 + r;
+    const auto* bytes = reinterpret_cast<const uint8_t*>(blocks);
+    if (type == DType::mxfp4) {
+      *steps = bytes[0];
+      decodeCodes(type, {-1, -1, -1, 1}, blocks, q);
+      continue;
+    }
+    std::memcpy(const_cast<uint16_t*>(out.scales) + at * 16 + r, blocks + traits.blockBytes - 2, 2);
+    decodeSixteenths(type, bytes, q, steps);
+  }
+  return true;
+}
+
 // One row of blocks into row r of a tile's scales, minimums and steps, and its codes into q.
 void decodeRow(DType type, const std::byte* blocks, int tile, int r, Matrix& out, uint8_t* q) {
+  if (decodeOtherRow(type, blocks, tile, r, out, q)) return;
   const Layout layout = layoutOf(type);
   const DTypeTraits traits = dtypeTraits(type);
   const int count = out.cols / traits.blockValues;
@@ -100,6 +138,9 @@ std::optional<WeightFormat> exactFormat(DType type) {
     case DType::q5_1: return WeightFormat{Storage::packed, 5, 32, false};
     case DType::q4_k: return WeightFormat{Storage::packed, 4, 32, false, 256};
     case DType::q5_k: return WeightFormat{Storage::packed, 5, 32, false, 256};
+    case DType::q3_k: return WeightFormat{Storage::packed, 3, 16, true, 256};
+    case DType::q6_k: return WeightFormat{Storage::packed, 6, 16, true, 256};
+    case DType::mxfp4: return WeightFormat{Storage::packed, 4, 32, true, 0, Code::e2m1};
     default: return std::nullopt;
   }
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // Block types of GGUF files that a packed format holds exactly: the same codes, scales and minimums in another order.
 // q8_0 = 8 bit g32 sym (code + 128), q4_0 = 4 bit g32 sym over the full range (scales may be negative), q5_0 = 5 bit g32 sym,
-// q4_1 and q5_1 = 4 and 5 bit g32 with a minimum, q4_k and q5_k = 4 and 5 bit g32 with a minimum in super-blocks of 256.
+// q4_1 and q5_1 = 4 and 5 bit g32 with a minimum, q4_k and q5_k = 4 and 5 bit g32 with a minimum in super-blocks of 256,
+// q3_k and q6_k = 3 and 6 bit g16 sym in super-blocks of 256, mxfp4 = mxfp4.
 #pragma once
 #include <cstddef>
 #include <optional>

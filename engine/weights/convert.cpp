@@ -46,7 +46,7 @@ class BlockRows {
     pruner_->apply(rows_.data(), firstRow, count);
     unpackTile(out, firstRow / kTile, codes_.data());
     for (size_t i = 0; i < values; ++i)
-      if (rows_[i] == 0.0f) codes_[i] = static_cast<uint8_t>(1 << (out.format.bits - 1));
+      if (rows_[i] == 0.0f) codes_[i] = static_cast<uint8_t>(out.format.zeroCode());
     packTile(out, firstRow / kTile, codes_.data());
   }
 

@@ -28,9 +28,10 @@ struct Planned {
   int64_t rows = 0, cols = 0;
 };
 
-// Nothing but the form it always has: the file's own values.
+// Nothing but the form it always has: the file's own values. A device may have none for blocks, and reads them as f16.
 bool untouched(const MasterTensor& tensor, const Recipe& recipe) {
-  return recipe.key() == (isMatrix(tensor.role) ? ownFormat(tensor) : WeightFormat{}).describe();
+  const std::string key = recipe.key();
+  return key == (isMatrix(tensor.role) ? ownFormat(tensor) : WeightFormat{}).describe() || (isBlockType(tensor.type) && key == "f16");
 }
 
 class Exporter {
@@ -128,7 +129,7 @@ class Exporter {
   uint32_t fileType() const {
     constexpr std::pair<DType, uint32_t> ids[] = {{DType::f32, 0},  {DType::f16, 1},   {DType::q4_0, 2},  {DType::q4_1, 3},  {DType::q8_0, 7}, {DType::q5_0, 8},
                                                   {DType::q5_1, 9}, {DType::q2_k, 10}, {DType::q3_k, 12}, {DType::q4_k, 15}, {DType::q5_k, 17}, {DType::q6_k, 18},
-                                                  {DType::bf16, 32}};
+                                                  {DType::bf16, 32}, {DType::mxfp4, 38}};
     std::map<DType, int64_t> bytes;
     for (const Planned& each : planned_) bytes[each.type] += byteCount(each);
     const auto most = std::ranges::max_element(bytes, {}, [](const auto& entry) { return entry.second; });

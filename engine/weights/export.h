@@ -14,7 +14,7 @@
 namespace winnow {
 
 // The block type of a GGUF that holds the codes of a packed format exactly, scales of wide groups repeated; none for the others.
-// Symmetric: 8 and 6 bit q8_0, 5 bit q5_0, 4 bit and less q4_0. With a minimum: 5 bit q5_1, 4 bit and less q4_1.
+// Symmetric: 8 and 6 bit q8_0, 5 bit q5_0, 4 bit and less q4_0. With a minimum: 5 bit q5_1, 4 bit and less q4_1. MXFP4: mxfp4.
 std::optional<DType> exactBlockType(const WeightFormat& format, int cols);
 
 // Rows [first, first + count) of a packed matrix as blocks of exactBlockType(), one row after the other. first is a multiple of 16.

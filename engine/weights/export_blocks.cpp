@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "engine/core/check.h"
+#include "engine/weights/blocks.h"
 #include "engine/weights/export.h"
 
 namespace winnow {
@@ -31,6 +32,7 @@ void putCodes(DType type, const uint8_t* q, int shift, std::byte* out) {
 }  // namespace
 
 std::optional<DType> exactBlockType(const WeightFormat& format, int cols) {
+  if (format == exactFormat(DType::mxfp4) && cols % kBlock == 0) return DType::mxfp4;
   // Whatever a format has besides these four has no place in a block.
   if (format != WeightFormat{Storage::packed, format.bits, format.group, format.symmetric} || cols % kBlock != 0) return std::nullopt;
   switch (format.bits) {
@@ -55,6 +57,11 @@ void encodeBlocks(const Matrix& m, DType type, int first, int count, std::byte* 
     for (int b = 0; b < blocks; ++b, out += blockBytes) {
       const size_t group = static_cast<size_t>(tile) * static_cast<size_t>(groups) + static_cast<size_t>(b * kBlock / groupCols);
       const size_t at = group * kTile + static_cast<size_t>(r);
+      if (m.format.exponents()) {
+        out[0] = static_cast<std::byte>(m.steps[at]);
+        putCodes(type, q.data() + static_cast<size_t>(r) * cols + static_cast<size_t>(b) * kBlock, 0, out + 1);
+        continue;
+      }
       std::memcpy(out, m.scales + at, 2);
       if (m.mins) std::memcpy(out + 2, m.mins + at, 2);
       putCodes(type, q.data() + static_cast<size_t>(r) * cols + static_cast<size_t>(b) * kBlock, shift, out + (m.mins ? 4 : 2));

@@ -2,10 +2,12 @@
 #include "engine/weights/matrix.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "engine/core/check.h"
 #include "engine/core/dtype.h"
+#include "engine/quantize/code_format.h"
 
 namespace winnow {
 namespace {
@@ -76,6 +78,8 @@ std::string WeightFormat::describe() const {
     case Storage::bf16: return "bf16";
     case Storage::packed: break;
   }
+  const CodeFormat* named = findCodeFormat(code);
+  if (named) return named->name + (named->fixedGroup ? "" : group == 0 ? " per row" : " g" + std::to_string(group));
   return std::to_string(bits) + " bit " + (group == 0 ? std::string("per row") : "g" + std::to_string(group)) +
          (super == 0 ? "" : "/" + std::to_string(super)) + (symmetric ? " sym" : " asym");
 }
@@ -85,11 +89,18 @@ size_t WeightFormat::codeBytes(int rows, int cols) const {
 }
 
 size_t WeightFormat::scaleBytes(int rows, int cols) const {
-  return storage == Storage::packed ? tiles(rows) * static_cast<size_t>(scaleGroups(cols)) * kTileRows * sizeof(uint16_t) : 0;
+  if (storage != Storage::packed || exponents()) return 0;
+  return tiles(rows) * static_cast<size_t>(scaleGroups(cols)) * kTileRows * sizeof(uint16_t);
 }
 
 size_t WeightFormat::stepBytes(int rows, int cols) const {
-  return super == 0 ? 0 : tiles(rows) * static_cast<size_t>(groups(cols)) * kTileRows * 2;
+  return tiles(rows) * static_cast<size_t>(groups(cols)) * kTileRows * static_cast<size_t>(stepsPerGroup());
+}
+
+int WeightFormat::zeroCode() const {
+  CHECK(symmetric);
+  const CodeFormat* format = findCodeFormat(code);
+  return format ? format->zero : 1 << (bits - 1);
 }
 
 size_t WeightFormat::bytes(int rows, int cols) const {
@@ -107,17 +118,20 @@ Matrix Matrix::allocate(Ledger& ledger, const WeightFormat& format, int rows, in
     m.codes = Buffer(ledger, MemoryTag::weights, format.bytes(rows, cols));
   } else {
     CHECK(bitsSupported(format.bits), static_cast<int>(format.bits));
-    CHECK(format.group % kChunk == 0, format.group);
-    CHECK(format.super == 0 || (!format.symmetric && format.group > 0 && format.super % format.group == 0), format.super);
+    CHECK(format.group % kChunk == 0 || (format.group == kChunk / 2 && format.symmetric && format.super > 0 && cols % kChunk == 0), format.group, cols);
+    CHECK(format.super == 0 || (format.group > 0 && format.super % format.group == 0), format.super);
+    CHECK(format.code == Code::integer || (format.symmetric && format.super == 0), format.describe());
     m.codes = Buffer(ledger, MemoryTag::weights, format.codeBytes(rows, cols));
-    m.scaleBuffer = Buffer(ledger, MemoryTag::weights, format.scaleBytes(rows, cols));
-    m.scales = m.scaleBuffer.as<uint16_t>();
+    if (const size_t bytes = format.scaleBytes(rows, cols); bytes > 0) {
+      m.scaleBuffer = Buffer(ledger, MemoryTag::weights, bytes);
+      m.scales = m.scaleBuffer.as<uint16_t>();
+    }
     if (!format.symmetric) {
       m.minBuffer = Buffer(ledger, MemoryTag::weights, format.scaleBytes(rows, cols));
       m.mins = m.minBuffer.as<uint16_t>();
     }
-    if (format.super > 0) {
-      m.stepBuffer = Buffer(ledger, MemoryTag::weights, format.stepBytes(rows, cols));
+    if (const size_t bytes = format.stepBytes(rows, cols); bytes > 0) {
+      m.stepBuffer = Buffer(ledger, MemoryTag::weights, bytes);
       m.steps = m.stepBuffer.as<uint8_t>();
     }
   }
@@ -162,10 +176,13 @@ ScaleMin scaleMinOf(const Matrix& m, int tile, int group, int r) {
   const auto place = [&](int perRow, int index) {
     return (static_cast<size_t>(tile) * static_cast<size_t>(perRow) + static_cast<size_t>(index)) * kTileRows + static_cast<size_t>(r);
   };
+  const size_t step = place(f.stepsPerGroup() * f.groups(m.cols), f.stepsPerGroup() * group);
+  if (f.exponents()) return {std::ldexp(1.0f, m.steps[step] - 127), 0};
   const size_t at = place(f.scaleGroups(m.cols), f.super == 0 ? group : group * f.group / f.super);
   ScaleMin out{f16ToFloat(m.scales[at]), m.mins ? f16ToFloat(m.mins[at]) : 0.0f};
-  if (m.steps) {
-    const size_t step = place(2 * f.groups(m.cols), 2 * group);
+  if (m.steps && f.symmetric) {
+    out.scale *= static_cast<float>(m.steps[step] - 128);
+  } else if (m.steps) {
     out.scale *= m.steps[step];
     out.min *= m.steps[step + kTileRows];
   }
@@ -174,16 +191,20 @@ ScaleMin scaleMinOf(const Matrix& m, int tile, int group, int r) {
 
 void dequantizePackedRow(const Matrix& m, int row, float* out) {
   const int tile = row / kTileRows, r = row % kTileRows;
-  const int groupChunks = m.format.group == 0 ? WeightFormat::chunks(m.cols) : m.format.group / kChunk;
+  const int part = std::min(kChunk, m.format.groupCols(m.cols));  // of a chunk that has one scale
+  const CodeFormat* format = findCodeFormat(m.format.code);
   const uint8_t* in = tileCodes(m, tile);
   const float offset = m.mins ? 0.0f : static_cast<float>(1 << (m.format.bits - 1));
   for (int chunk = 0; chunk * kChunk < m.cols; ++chunk, in += chunkBytes(m.format.bits)) {
     uint8_t codes[kChunk];
     unpackRow(m.format.bits, in, r, codes);
-    // Symmetric: the difference is an integer, so one product is the exact value (11 and 8 significant bits).
-    const auto [scale, min] = scaleMinOf(m, tile, chunk / groupChunks, r);
-    const int count = std::min(kChunk, m.cols - chunk * kChunk);
-    for (int k = 0; k < count; ++k) out[chunk * kChunk + k] = scale * (static_cast<float>(codes[k]) - offset) + min;
+    for (int begin = chunk * kChunk; begin < std::min((chunk + 1) * kChunk, m.cols); begin += part) {
+      const auto [scale, min] = scaleMinOf(m, tile, begin / m.format.groupCols(m.cols), r);
+      const int count = std::min(part, m.cols - begin);
+      const uint8_t* q = codes + begin % kChunk;
+      // Symmetric: the difference is an integer, so one product is the exact value (11 and 8 significant bits).
+      for (int k = 0; k < count; ++k) out[begin + k] = format ? scale * format->values[q[k]] : scale * (static_cast<float>(q[k]) - offset) + min;
+    }
   }
 }
 

@@ -9,6 +9,7 @@
 #include "engine/core/sha256.h"
 #include "engine/core/suggest.h"
 #include "engine/prune/method.h"
+#include "engine/quantize/code_format.h"
 #include "engine/quantize/method.h"
 #include "engine/recover/method.h"
 #include "engine/weights/blocks.h"
@@ -67,11 +68,16 @@ Roles parseRoles(const std::string& text, bool tiedHead) {
   return roles;
 }
 
+// Codes of weights.format where they have this width, else integers.
 WeightFormat quantizedFormat(const Config& config, int bits) {
   const std::string& group = config.text("weights.group");
   const std::string& symmetric = config.text("weights.symmetric");
-  return {Storage::packed, static_cast<uint8_t>(bits), static_cast<uint16_t>(group == "row" ? 0 : std::stoi(group)),
-          symmetric == "auto" ? bits > 3 : symmetric == "true"};
+  const CodeFormat* codes = findCodeFormat(config.text("weights.format"));
+  if (codes && codes->bits != bits) codes = nullptr;
+  int size = group == "row" ? 0 : group == "auto" ? (codes ? codes->group : 32) : std::stoi(group);
+  if (codes && codes->fixedGroup) size = codes->group;
+  return {Storage::packed, static_cast<uint8_t>(bits), static_cast<uint16_t>(size), codes || (symmetric == "auto" ? bits > 3 : symmetric == "true"), 0,
+          codes ? codes->code : Code::integer};
 }
 
 // The widths and ratios of each matrix: its own entry, or the knob for all.
@@ -165,6 +171,15 @@ MethodOptions methodOptions(const QuantizeMethod& method, TensorRole role, const
   // Scores are products of queries and keys: what clipping does to them is not what it does to either.
   if (method.clips) out.clip = config.boolean("weights.clip") && role != TensorRole::q && role != TensorRole::k;
   return out;
+}
+
+// The configuration with integers for codes that the device has no products of; the difference is reported.
+Config runnable(const Config& config, const RunsFormat& runs, WeightTarget& target) {
+  const CodeFormat* codes = findCodeFormat(config.text("weights.format"));
+  if (!codes || !runs || runs(quantizedFormat(config, codes->bits))) return config;
+  target.adjustments.push_back({"weights.format", codes->name, std::string("integer"),
+                                "this device has no products for weights in " + codes->name + ": integers of as many bits run instead. The CPU has them (--device cpu)."});
+  return config.with("weights.format", std::string("integer"));
 }
 
 // How weights are pruned, and what is left recovered; null: not.
@@ -274,8 +289,9 @@ bool isWeightKnob(std::string_view name) {
   return name.starts_with("weights.") || name.starts_with("prune.") || name.starts_with("calibration.");
 }
 
-WeightTarget weightTarget(const Model& model, const Config& config, const std::string& sampleText) {
+WeightTarget weightTarget(const Model& model, const Config& resolved, const std::string& sampleText, const RunsFormat& runs) {
   WeightTarget target;
+  const Config config = runnable(resolved, runs, target);
   const PerMatrix wanted(config, model.config().tiedHead);
   const bool quantize = config.text("weights.method") != "none" && wanted.quantizes();
   const Pruning pruning(config, wanted.prunes());
@@ -302,12 +318,14 @@ WeightTarget weightTarget(const Model& model, const Config& config, const std::s
   }
   if (target.layers.count > 0)
     target.key = "without " + layerDropKey(target.layers) + " [" + statistics + "]\n";
-  if (pruning.initial) target.masked = std::make_shared<const WeightTarget>(weightTarget(model, maskedAlone(config), sampleText));
+  if (pruning.initial) target.masked = std::make_shared<const WeightTarget>(weightTarget(model, maskedAlone(config), sampleText, runs));
   const std::string masked = target.masked ? sha256Hex(target.masked->key) : "";
   const Scalable scalings = method && method->searchScales ? scalable(model, config, *method, wanted, roles) : Scalable();
+  bool coded = false;  // some matrix is rounded to weights.format
   for (const MasterTensor& tensor : model.tensors()) {
     Recipe recipe;
     recipe.format = isMatrix(tensor.role) ? ownFormat(tensor) : WeightFormat{};
+    if (runs && recipe.format.storage == Storage::packed && !runs(recipe.format)) recipe.format = {Storage::f16, 16, 0, true};
     if (const double ratio = pruning.method ? wanted.ratio(tensor) : 0; ratio > 0) {
       pruning.of(ratio, config, recipe);
       if (pruning.initial) recipe.masked = masked;
@@ -330,10 +348,14 @@ WeightTarget weightTarget(const Model& model, const Config& config, const std::s
     if (recipe.super == SuperWeights::keep && recipe.method.empty()) recipe.super = SuperWeights::asOthers;  // nothing is rounded
     if (recipe.super == SuperWeights::zero && recipe.method.empty() && recipe.format.storage == Storage::packed) recipe.format = {Storage::f16, 16, 0, true};
     target.superWeights |= recipe.super != SuperWeights::asOthers;
-    target.anyPacked |= recipe.format.storage == Storage::packed;
+    target.takesInt8 |= recipe.format.dotsInt8();
+    coded |= recipe.format.code != Code::integer && !recipe.method.empty();
     target.key += recipe.key() + "\n";
     target.recipes.push_back(std::move(recipe));
   }
+  if (const CodeFormat* codes = findCodeFormat(config.text("weights.format")); codes && !coded)
+    target.adjustments.push_back({"weights.format", codes->name, std::string("integer"),
+                                  codes->name + " has codes of " + std::to_string(codes->bits) + " bits, and weights.layers gives no quantized matrix that width."});
   return target;
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // What is made of each master tensor. A recipe and a tensor are the identity of a weight version; a target is one recipe per tensor.
 #pragma once
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -65,19 +66,20 @@ struct WeightTarget {
   std::optional<LayersLeft> left;       // or it is given
   std::vector<Adjustment> adjustments;  // what of the configuration can't be done, and why
   std::shared_ptr<const WeightTarget> masked;  // the model whose gradients a pruning method asks for; null: none does
-  bool anyPacked = false;
+  bool takesInt8 = false;  // compute.activations=int8 acts on some matrix
   bool superWeights = false;  // some recipe treats them apart
 };
 
 // How a type is stored when no knob says otherwise: plain types as they are, blocks that a packed format holds exactly as that,
 // the others as f16.
 WeightFormat ownFormat(const MasterTensor& tensor);
+using RunsFormat = std::function<bool(const WeightFormat&)>;  // whether a device multiplies packed weights of a format
 bool isWeightKnob(std::string_view name);  // weights.*, prune.*, calibration.*
 
 // A recipe whose tensor is a sum.
 Recipe summed(Recipe recipe, std::vector<LayerShare> sum);
 
-// `config` is one that resolve() made. `sampleText` is the calibration text when the configuration names none.
-WeightTarget weightTarget(const Model& model, const Config& config, const std::string& sampleText);
+// `config` is one that resolve() made. `sampleText` is the calibration text when the configuration names none. Without `runs` every format does.
+WeightTarget weightTarget(const Model& model, const Config& config, const std::string& sampleText, const RunsFormat& runs = {});
 
 }  // namespace winnow

@@ -2,7 +2,7 @@
 // Weight methods measured beside each other: perplexity and KL divergence against the same model with every knob at its default, on text that
 // the calibration did not see.
 //   bench_compress MODEL TEXT CALIBRATION [--context N] [--chunks N] [--tokens N] [--bits 4,3,2] [--set knob=value]... [--only NAME,..]
-// A configuration is named METHOD or METHOD+VARIANT as printed.
+// A configuration is named METHOD or METHOD+VARIANT as printed. --bits formats measures other codes than integers beside integers of their size.
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
@@ -21,6 +21,7 @@ namespace {
 
 using namespace winnow;
 using namespace winnow::bench;
+constexpr const char* kOtherCodes = "formats";  // among --bits
 using Settings = std::vector<std::pair<std::string, std::string>>;
 
 struct Variant {
@@ -41,6 +42,19 @@ const std::vector<Variant> kVariants = {
     {"aser 32", {{"weights.method", "aser"}, {"weights.error_rank", "32"}}},
     {"gptq rank 16", {{"weights.method", "gptq"}, {"weights.error_rank", "16"}}},
     {"awq rank 16", {{"weights.method", "awq"}, {"weights.error_rank", "16"}}},
+};
+
+// Codes beside integers that take as many bytes.
+const std::vector<Variant> kFormats = {
+    {"integers, groups of 64", {{"weights.bits", "4"}, {"weights.group", "64"}}},
+    {"nf4", {{"weights.format", "nf4"}}},
+    {"nf4 gptq", {{"weights.format", "nf4"}, {"weights.method", "gptq"}}},
+    {"nf4 awq", {{"weights.format", "nf4"}, {"weights.method", "awq"}}},
+    {"mxfp4", {{"weights.format", "mxfp4"}}},
+    {"mxfp4 gptq", {{"weights.format", "mxfp4"}, {"weights.method", "gptq"}}},
+    {"integers, whole rows", {{"weights.bits", "8"}, {"weights.group", "row"}}},
+    {"fp8-e4m3", {{"weights.format", "fp8-e4m3"}}},
+    {"fp8-e5m2", {{"weights.format", "fp8-e5m2"}}},
 };
 
 struct Options {
@@ -106,7 +120,8 @@ class Meter {
 
   void row(const std::string& bits, const Variant& variant) {
     Config config;
-    Settings all = {{"weights.bits", bits}, {"calibration.text", options_.calibration}, {"calibration.tokens", std::to_string(options_.tokens)}};
+    Settings all = {{"calibration.text", options_.calibration}, {"calibration.tokens", std::to_string(options_.tokens)}};
+    if (bits != kOtherCodes) all.emplace_back("weights.bits", bits);
     all.insert(all.end(), variant.settings.begin(), variant.settings.end());
     all.insert(all.end(), options_.set.begin(), options_.set.end());
     for (const auto& [name, value] : all) config = need(config.parsed(name, value));
@@ -114,7 +129,8 @@ class Meter {
     const auto session = need(engine_->createSession(config, {.context = options_.context}, Progress{}));
     const double seconds = secondsSince(start);
     const auto result = need(measurePerplexity(*session, baseline_.get(), *engine_->tokenizer(), text_, request_, {}));
-    std::printf("| %s | %s | %.4f ± %.4f | %.5f ± %.5f | %.4f | %.2f %% | %.2f s |\n", bits.c_str(), variant.name, result.perplexity, result.stderror,
+    const int64_t width = session->effective()->config.integer("weights.bits");
+    std::printf("| %lld | %s | %.4f ± %.4f | %.5f ± %.5f | %.4f | %.2f %% | %.2f s |\n", static_cast<long long>(width), variant.name, result.perplexity, result.stderror,
                 result.kld->mean, result.kld->meanStderr, result.kld->p99, 100 * result.kld->top1, seconds);
     for (const Adjustment& adjustment : session->effective()->adjustments)
       std::printf("|  | %s | %s | | | | |\n", adjustment.knob.c_str(), adjustment.reason.c_str());
@@ -136,7 +152,7 @@ int main(int argc, char** argv) {
   Meter meter(options);
   meter.baseline();
   for (const std::string& bits : options.bits)
-    for (const Variant& variant : kVariants)
+    for (const Variant& variant : bits == kOtherCodes ? kFormats : kVariants)
       if (options.only.empty() || options.only.find("," + std::string(variant.name) + ",") != std::string::npos) meter.row(bits, variant);
   return 0;
 }

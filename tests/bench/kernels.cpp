@@ -16,6 +16,7 @@
 
 #include "engine/core/dtype.h"
 #include "engine/cpu/ops.h"
+#include "engine/quantize/code_format.h"
 #include "engine/quantize/method.h"
 #include "engine/weights/blocks.h"
 #include "tests/bench/bench.h"
@@ -79,7 +80,9 @@ Matrix randomMatrix(Ledger& ledger, const WeightFormat& format, int rows, int co
     for (size_t i = 0; i < words; ++i) m.codes.as<uint16_t>()[i] = static_cast<uint16_t>((m.codes.as<uint16_t>()[i] & 0x807f) | 0x3f00);
   std::fill_n(m.scaleBuffer.as<uint16_t>(), m.scaleBuffer.bytes() / 2, uint16_t{0x2000});
   std::fill_n(m.minBuffer.as<uint16_t>(), m.minBuffer.bytes() / 2, uint16_t{0x9000});
-  std::fill_n(m.stepBuffer.as<uint8_t>(), m.stepBuffer.bytes(), uint8_t{3});
+  std::fill_n(m.stepBuffer.as<uint8_t>(), m.stepBuffer.bytes(), uint8_t{130});
+  if (format.code == Code::e4m3 || format.code == Code::e5m2)  // no infinities
+    for (size_t i = 0; i < m.codes.bytes(); ++i) m.codes.as<uint8_t>()[i] &= 0xbf;
   return m;
 }
 
@@ -100,6 +103,13 @@ std::vector<Case> cases() {
       all.push_back({packed(bits), mode});
   all.push_back({packed(4, false), ActivationMode::f16});
   for (ActivationMode mode : {ActivationMode::int8, ActivationMode::f16}) all.push_back({*exactFormat(DType::q4_k), mode});
+  for (const CodeFormat& format : codeFormats())
+    for (ActivationMode mode : {ActivationMode::int8, ActivationMode::f16}) {
+      const WeightFormat coded{Storage::packed, static_cast<uint8_t>(format.bits), static_cast<uint16_t>(format.group), true, 0, format.code};
+      if (mode != ActivationMode::int8 || coded.dotsInt8()) all.push_back({coded, mode});
+    }
+  for (DType type : {DType::q6_k, DType::q3_k})
+    for (ActivationMode mode : {ActivationMode::int8, ActivationMode::f16}) all.push_back({*exactFormat(type), mode});
   for (int bits : {6, 5, 3, 2})
     for (ActivationMode mode : {ActivationMode::int8, ActivationMode::f16}) all.push_back({packed(bits), mode});
   return all;
@@ -136,7 +146,10 @@ void benchGemm(Context& context, const Options& options) {
     const MatmulTarget target{&w, y.data(), kRows, nullptr, false};
     const Rates r = compare(
         options, 2e-9 * kRows * kCols * kTokens, [&] { matmul(context, {&target, 1}, x.data(), kCols, kTokens, c.mode); },
-        [&] { return measurePeak(context, c.format.storage, c.mode, c.format.bits); });
+        [&] {
+          const bool integers = c.format.code == Code::integer && c.format.group != 16;  // others multiply as f32, as 8 bits do
+          return measurePeak(context, c.format.storage, c.mode, integers ? c.format.bits : 8);
+        });
     std::printf("%-18s %-5s %10.1f %10.1f %7.0f%% %10.1f %10.1f\n", c.format.describe().c_str(), modeName(c.mode), r.kernel, r.roof,
                 r.share * 100, r.bestKernel, r.bestRoof);
     std::fflush(stdout);

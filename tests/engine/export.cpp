@@ -96,6 +96,20 @@ TEST(exact_blocks_give_the_same_logits_bit_for_bit) {
   }
 }
 
+TEST(mxfp4_comes_back_as_its_block_type_and_what_has_none_as_values) {
+  const Folder folder;
+  const Exported e = exported(kRandom, {{"weights.format", "mxfp4"}}, folder.file("out.gguf"));
+  EXPECT(e.summary.plain == 0 && e.summary.notes.empty() && e.summary.blocks > 0);
+  for (const MasterTensor& tensor : e.after->model().tensors())
+    if (isMatrix(tensor.role)) EXPECT(tensor.type == DType::mxfp4, tensor.fileName);
+  EXPECT_EQ(hashOf(*e.before, {{"weights.format", "mxfp4"}}), hashOf(*e.after, {}));
+  for (const char* format : {"nf4", "fp8-e4m3", "fp8-e5m2"}) {
+    const Exported plain = exported(kRandom, {{"weights.format", format}}, folder.file("out.gguf"));
+    expectSameValues(plain);
+    EXPECT(plain.summary.blocks == 0 && plain.summary.notes.size() == 1 && plain.summary.notes[0].starts_with(format));
+  }
+}
+
 TEST(fused_and_mixed_tensors_go_back_where_they_lay) {
   const Folder folder;
   const Settings settings{{"weights.layers", "0:8 1.q:4 2.down:3"}, {"prune.ratios", "3:0.5"}};

@@ -184,6 +184,21 @@ TEST(outputs_are_nearer_than_those_of_round_to_nearest) {
     }
 }
 
+// Other codes than integers: equal to round to nearest where inputs are independent, better outputs where they are not.
+TEST(codes_of_any_format_are_made_up_for) {
+  const int cols = 192;
+  std::vector<float> alone(static_cast<size_t>(cols) * cols);
+  for (size_t c = 0; c < cols; ++c) alone[c * cols + c] = 1.5f;
+  Layer independent(21, cols, alone), layer(48, cols, inputs(1024, cols));
+  const std::vector<double> h = layer.hessian(0);
+  for (const WeightFormat& format : {WeightFormat{Storage::packed, 4, 64, true, 0, Code::nf4}, WeightFormat{Storage::packed, 4, 32, true, 0, Code::e2m1},
+                                     WeightFormat{Storage::packed, 8, 0, true, 0, Code::e4m3}}) {
+    EXPECT(independent.quantized("gptq", format).values == independent.quantized("rtn", format).values, format.describe());
+    const double rtn = layer.loss(layer.quantized("rtn", format).values, h), gptq = layer.loss(layer.quantized("gptq", format, {0.01, true}).values, h);
+    EXPECT(gptq < 0.6 * rtn, format.describe(), gptq, rtn);
+  }
+}
+
 // A tile knows nothing of the others.
 TEST(rows_do_not_know_each_other) {
   const int cols = 96;

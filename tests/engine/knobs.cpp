@@ -89,6 +89,38 @@ TEST(what_cannot_be_is_adjusted_with_a_reason) {
   EXPECT(!method.asRequested());
 }
 
+TEST(a_format_alone_sets_what_follows_from_it) {
+  const std::tuple<const char*, int64_t, const char*> table[] = {{"nf4", 4, "64"}, {"mxfp4", 4, "32"}, {"fp8-e4m3", 8, "row"}, {"fp8-e5m2", 8, "row"}};
+  for (const auto& [format, bits, group] : table) {
+    const Effective alone = resolve(set({{"weights.format", format}}), model(8));
+    EXPECT(alone.asRequested(), format);
+    EXPECT_EQ(alone.config.integer("weights.bits"), bits);
+    EXPECT_EQ(alone.config.text("weights.group"), std::string(group));
+    EXPECT_EQ(alone.config.text("weights.method"), std::string("rtn"));
+    EXPECT_EQ(alone.config.text("weights.symmetric"), std::string("true"));
+  }
+  EXPECT_EQ(resolve(set({{"weights.bits", "4"}}), model(8)).config.text("weights.group"), std::string("32"));
+  EXPECT_EQ(resolve(set({{"weights.format", "nf4"}, {"weights.group", "128"}}), model(8)).config.text("weights.group"), std::string("128"));
+  EXPECT(resolve(set({{"weights.format", "nf4"}, {"weights.method", "gptq"}, {"weights.bits", "4"}}), model(8)).asRequested());
+  EXPECT(resolve(set({{"weights.format", "nf4"}, {"weights.layers", "0:8 1:4"}}), model(8)).asRequested());
+}
+
+TEST(what_a_format_has_not_is_adjusted) {
+  const auto one = [](std::initializer_list<std::pair<const char*, const char*>> changes, const char* knob, const char* becomes) {
+    const Effective effective = resolve(set(changes), model(8));
+    EXPECT_EQ(effective.adjustments.size(), size_t{1});
+    if (effective.adjustments.empty()) return;
+    EXPECT_EQ(effective.adjustments[0].knob, std::string(knob));
+    EXPECT_EQ(toText(effective.config.get(knob)), std::string(becomes));
+    EXPECT(!effective.adjustments[0].reason.empty());
+  };
+  one({{"weights.format", "nf4"}, {"weights.bits", "3"}, {"weights.symmetric", "true"}}, "weights.bits", "4");
+  one({{"weights.format", "fp8-e4m3"}, {"weights.bits", "4"}}, "weights.bits", "8");
+  one({{"weights.format", "nf4"}, {"weights.symmetric", "false"}}, "weights.symmetric", "true");
+  one({{"weights.format", "mxfp4"}, {"weights.group", "64"}}, "weights.group", "32");
+  one({{"weights.format", "nf4"}, {"weights.method", "ternary"}}, "weights.format", "integer");
+}
+
 TEST(canonical_text_names_changes_only_in_order) {
   EXPECT_EQ(Config().canonical(), std::string());
   EXPECT_EQ(set({{"weights.bits", "4"}, {"kv.budget", "0.25"}}).canonical(), std::string("kv.budget=0.25 weights.bits=4"));

@@ -77,11 +77,19 @@ TEST(packed_bytes_sit_where_the_header_says) {
 }
 
 TEST(a_planning_ledger_counts_the_same_bytes) {
-  for (const WeightFormat& f : {WeightFormat{}, packed(4, 32, true), packed(3, 128, false), packed(8, 0, false)}) {
+  for (const WeightFormat& f : {WeightFormat{}, packed(4, 32, true), packed(3, 128, false), packed(8, 0, false), WeightFormat{Storage::packed, 4, 64, true, 0, Code::nf4},
+                                WeightFormat{Storage::packed, 8, 0, true, 0, Code::e5m2}, WeightFormat{Storage::packed, 4, 32, true, 0, Code::e2m1}}) {
     Ledger plan(true), real;
     const Matrix a = Matrix::allocate(plan, f, 33, 172), b = Matrix::allocate(real, f, 33, 172);
     EXPECT_EQ(plan.total(), real.total());
     EXPECT_EQ(static_cast<size_t>(real.total()), b.bytes());
     EXPECT(a.data == nullptr);
   }
+  // Bits per weight: codes, and what a group adds. The K-quants are as large as in the file.
+  const auto bits = [](const WeightFormat& f) { return 8 * static_cast<double>(f.bytes(64, 1024)) / (64 * 1024); };
+  EXPECT_EQ(bits({Storage::packed, 4, 64, true, 0, Code::nf4}), 4.25);
+  EXPECT_EQ(bits({Storage::packed, 4, 32, true, 0, Code::e2m1}), 4.25);
+  EXPECT_EQ(bits({Storage::packed, 8, 0, true, 0, Code::e4m3}), 8 + 16.0 / 1024);
+  EXPECT_EQ(bits({Storage::packed, 6, 16, true, 256}), 6.5625);
+  EXPECT_EQ(bits({Storage::packed, 3, 16, true, 256}), 3.5625);  // 6-bit multiples take 8: an eighth of a bit more than the file
 }

@@ -26,7 +26,7 @@ void runShape(const WeightFormat& format, int rows, int cols) {
   const Guarded<float> x(static_cast<size_t>(kTokens * cols));
   fillNormal(x.data(), x.size(), 11);
   for (ActivationMode mode : {ActivationMode::f32, ActivationMode::f16, ActivationMode::bf16, ActivationMode::int8}) {
-    if (mode == ActivationMode::int8 && format.storage != Storage::packed) continue;
+    if (mode == ActivationMode::int8 && !format.dotsInt8()) continue;
     const Reference ref = reference(weights.m, x, kTokens, bias, mode);
     for (size_t i = 0; i < one.size(); ++i) {
       const auto product = [&](Machine& machine, int tokens, int firstToken = 0) {
@@ -66,6 +66,40 @@ TEST(matmul_within_the_bound_for_every_format) {
   for (const WeightFormat& format : superFormats()) all.push_back(format);
   for (const WeightFormat& format : all)
     for (int cols : {31, 32, 172, 256, 1000}) runShape(format, 33, cols);
+}
+
+TEST(matmul_of_codes_within_the_bound) {
+  for (const WeightFormat& format : codedFormats())
+    for (int cols : {31, 32, 172, 256, 1000}) runShape(format, 33, cols);
+  for (const WeightFormat& format : halvedFormats())
+    for (int cols : {32, 96, 256, 1024}) runShape(format, 33, cols);
+}
+
+// Every code where it can lie in a chunk, against the value of its table: x picks one column at a time.
+TEST(every_code_of_a_table_meets_its_value) {
+  for (const CodeFormat& codes : codeFormats()) {
+    const int count = 1 << codes.bits;
+    Ledger ledger;
+    Matrix m = Matrix::allocate(ledger, {Storage::packed, static_cast<uint8_t>(codes.bits), 32, true, 0, codes.code}, 16, 32);
+    for (size_t i = 0; i < m.scaleBuffer.bytes() / 2; ++i) m.scaleBuffer.as<uint16_t>()[i] = 0x3c00;  // 1
+    for (size_t i = 0; i < m.stepBuffer.bytes(); ++i) m.stepBuffer.as<uint8_t>()[i] = 127;
+    for (int first = 0; first < count; first += 16) {
+      std::vector<uint8_t> q(16 * 32);
+      const auto codeOf = [&](int r, int k) { return static_cast<uint8_t>((first + r + 3 * k) % count); };
+      for (int r = 0; r < 16; ++r)
+        for (int k = 0; k < 32; ++k) q[static_cast<size_t>(r * 32 + k)] = std::isfinite(codes.values[codeOf(r, k)]) ? codeOf(r, k) : uint8_t{0};
+      packTile(m, 0, q.data());
+      for (auto& machine : machines(1))
+        for (int k = 0; k < 32; ++k) {
+          std::vector<float> x(32);
+          x[static_cast<size_t>(k)] = 2;
+          Output y(1, 16, 1);
+          const MatmulTarget target{&m, y.data(), y.stride(), nullptr, false};
+          matmul(machine->context, {&target, 1}, x.data(), 32, 1, ActivationMode::f16);
+          for (int r = 0; r < 16; ++r) EXPECT(y.row(0)[r] == 2 * codes.values[q[static_cast<size_t>(r * 32 + k)]], codes.name, isaName(machine->context.isa()), r, k);
+        }
+    }
+  }
 }
 
 TEST(matmul_with_every_number_of_rows) {
@@ -128,16 +162,44 @@ TEST(int8_survives_extreme_activations) {
   }
 }
 
-TEST(plain_weights_refuse_int8) {
-  std::vector<float> w(32, 1), x(32, 1), y(1);
-  const Weights weights({Storage::f32, 32, 0, true}, 1, 32, w);
-  Machine machine(Isa::scalar, 1);
-  const MatmulTarget target{&weights.m, y.data(), 1, nullptr, false};
-  bool refused = false;
-  try {
-    matmul(machine.context, {&target, 1}, x.data(), 32, 1, ActivationMode::int8);
-  } catch (const std::logic_error&) {
-    refused = true;
+TEST(plain_weights_and_small_floats_refuse_int8) {
+  for (const WeightFormat& format : {WeightFormat{Storage::f32, 32, 0, true}, WeightFormat{Storage::packed, 8, 32, true, 0, Code::e4m3}}) {
+    std::vector<float> w(32, 1), x(32, 1), y(1);
+    const Weights weights(format, 1, 32, w);
+    Machine machine(Isa::scalar, 1);
+    const MatmulTarget target{&weights.m, y.data(), 1, nullptr, false};
+    bool refused = false;
+    try {
+      matmul(machine.context, {&target, 1}, x.data(), 32, 1, ActivationMode::int8);
+    } catch (const std::logic_error&) {
+      refused = true;
+    }
+    EXPECT(refused, format.describe());
+    EXPECT(activationMode(Activations::int8, format) != ActivationMode::int8);
   }
-  EXPECT(refused);
+}
+
+// Integers of different offsets and halves beside each other.
+TEST(int8_products_of_mixed_formats_equal_those_alone) {
+  std::vector<float> w(48 * 256);
+  fillNormal(w.data(), w.size(), 5, 0.1f);
+  const WeightFormat mixed[] = {{Storage::packed, 4, 32, true}, {Storage::packed, 6, 16, true, 256}, {Storage::packed, 4, 64, true, 0, Code::nf4},
+                                {Storage::packed, 4, 32, true, 0, Code::e2m1}, {Storage::packed, 3, 16, true, 256}, {Storage::packed, 3, 32, false}};
+  std::vector<std::unique_ptr<Weights>> all;
+  for (const WeightFormat& format : mixed) all.push_back(std::make_unique<Weights>(format, 48, 256, w));
+  const Guarded<float> x(11 * 256);
+  fillNormal(x.data(), x.size(), 8);
+  for (auto& machine : machines(2)) {
+    std::vector<Output> together;
+    std::vector<MatmulTarget> targets;
+    for (size_t i = 0; i < all.size(); ++i) together.emplace_back(11, 48, 1);
+    for (size_t i = 0; i < all.size(); ++i) targets.push_back({&all[i]->m, together[i].data(), together[i].stride(), nullptr, false});
+    matmul(machine->context, targets, x.data(), 256, 11, ActivationMode::int8);
+    for (size_t i = 0; i < all.size(); ++i) {
+      Output alone(11, 48, 1);
+      const MatmulTarget target{&all[i]->m, alone.data(), alone.stride(), nullptr, false};
+      matmul(machine->context, {&target, 1}, x.data(), 256, 11, ActivationMode::int8);
+      EXPECT(alone == together[i], all[i]->m.format.describe());
+    }
+  }
 }

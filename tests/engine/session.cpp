@@ -402,9 +402,9 @@ TEST(a_missing_calibration_text_is_a_fallback_with_its_reason) {
 #endif
 
 TEST(types_computed_as_f16_are_named) {
-  const auto engine = openEngine("models/random-llama-256-Q6_K.gguf");
+  const auto engine = openEngine("models/random-llama-256-Q2_K.gguf");
   const auto warnings = only(makeSession(engine)->takeEvents(), EngineEvent::Kind::warning);
-  EXPECT(std::any_of(warnings.begin(), warnings.end(), [](const EngineEvent& e) { return e.code == "weights.decoded" && e.text.find("q6_k") != std::string::npos; }));
-  for (const char* exact : {"models/random-llama-256-Q4_0.gguf", "models/random-llama-256-Q4_K.gguf"})
+  EXPECT(std::any_of(warnings.begin(), warnings.end(), [](const EngineEvent& e) { return e.code == "weights.decoded" && e.text.find("q2_k") != std::string::npos; }));
+  for (const char* exact : {"models/random-llama-256-Q4_0.gguf", "models/random-llama-256-Q4_K.gguf", "models/random-llama-256-Q6_K.gguf", "models/random-llama-256-Q3_K.gguf"})
     for (const EngineEvent& event : makeSession(openEngine(exact))->takeEvents()) EXPECT(event.code != "weights.decoded");
 }

@@ -92,6 +92,26 @@ TEST(random_weights_have_the_sqnr_of_the_table) {
   }
 }
 
+// The same column, and what a weight costs: codes and what a group adds. The table's 8-bit floats have rows of 4096; in these of 256 and 512 the
+// largest weight, which is exact, carries some twentieth of the sum of squares, so that the ratio is a little higher.
+TEST(formats_have_the_sqnr_of_the_table_and_their_size) {
+  Desk desk(sharedData(kRandom));
+  const std::tuple<const char*, double, double, double> table[] = {{"nf4", 19.61, 4.25, 4.25}, {"mxfp4", 17.97, 4.25, 4.25}, {"fp8-e4m3", 31.61, 8.02, 8.07}, {"fp8-e5m2", 25.63, 8.02, 8.07}};
+  for (const auto& [format, expected, least, most] : table) {
+    const WeightReport report = desk.report({{"weights.format", format}});
+    double signal = 0, noise = 0;
+    for (const TensorReport& row : report.tensors) {
+      EXPECT(row.bits >= least && row.bits <= most, row.name, row.format, row.bits);
+      EXPECT(row.format.starts_with(format), row.format);
+      if (row.layer < 0) continue;
+      signal += row.signal;
+      noise += row.noise;
+    }
+    const double db = 10 * std::log10(signal / noise);
+    EXPECT(std::fabs(db - expected) < (format == std::string("nf4") || format == std::string("mxfp4") ? 0.15 : 0.5), format, db, expected);
+  }
+}
+
 TEST(calibration_weighs_the_error_by_input_channel) {
   Desk desk(sharedData(kStories));
   Config config = configure({{"prune.ratio", "0.5"}, {"prune.method", "wanda"}, {"calibration.tokens", "256"}});

@@ -32,6 +32,7 @@ bool sameBytes(const Matrix& a, const Matrix& b) {
   if (!(a.format == b.format) || std::memcmp(a.data, b.data, codes) != 0) return false;
   const size_t scales = a.format.scaleBytes(a.rows, a.cols);
   if (scales > 0 && std::memcmp(a.scales, b.scales, scales) != 0) return false;
+  if (a.steps && std::memcmp(a.steps, b.steps, a.format.stepBytes(a.rows, a.cols)) != 0) return false;
   return !a.mins || std::memcmp(a.mins, b.mins, scales) == 0;
 }
 
@@ -43,7 +44,7 @@ TEST(plain_tensors_are_read_where_they_lie) {
   EXPECT_EQ(shop.ledger.bytes(MemoryTag::weights), int64_t{0});
   EXPECT(shop.ledger.bytes(MemoryTag::weightsMapped) > shop.model->fileBytes() * 9 / 10);
   EXPECT_EQ(set->head == set->embedding, shop.model->config().tiedHead);
-  EXPECT(!set->anyPacked);
+  EXPECT(!set->takesInt8);
 }
 
 TEST(a_tied_head_is_the_embedding) {
@@ -56,6 +57,31 @@ TEST(a_tied_head_is_the_embedding) {
     const auto set = value(store.build(weightTarget(*model, resolve(config, model->config()).config, ""), pool, {}, {}));
     EXPECT_EQ(set->head == set->embedding, model->config().tiedHead);
     EXPECT(set->head->format.storage == Storage::packed, tensors);
+  }
+}
+
+// A device that multiplies integers with a group minimum alone, as CUDA does.
+TEST(formats_a_device_has_not_are_replaced_with_a_reason) {
+  const RunsFormat integers = [](const WeightFormat& f) { return f.code == Code::integer && (f.super == 0 || !f.symmetric); };
+  Shop shop(kStories);
+  const auto target = [&](const Settings& settings, const RunsFormat& runs) { return weightTarget(*shop.model, resolve(configure(settings), shop.model->config()).config, "", runs); };
+  const WeightTarget there = target({{"weights.format", "nf4"}}, integers), here = target({{"weights.format", "nf4"}}, {});
+  EXPECT(here.adjustments.empty() && there.adjustments.size() == 1);
+  EXPECT(there.adjustments[0].knob == "weights.format" && toText(there.adjustments[0].effective) == "integer");
+  EXPECT(there.key == target({{"weights.bits", "4"}, {"weights.group", "64"}}, {}).key && there.key != here.key);
+  EXPECT(target({{"weights.bits", "4"}}, integers).adjustments.empty());
+  // No matrix has the width of the format: it acts on nothing.
+  const WeightTarget unused = target({{"weights.format", "nf4"}, {"weights.layers", "0:8"}}, {});
+  EXPECT(unused.adjustments.size() == 1 && unused.adjustments[0].knob == "weights.format");
+  Shop blocks("models/random-llama-256-Q6_K.gguf");
+  const WeightTarget plain = weightTarget(*blocks.model, Config(), "", integers), exact = weightTarget(*blocks.model, Config(), "");
+  for (size_t i = 0; i < plain.recipes.size(); ++i) {
+    const MasterTensor& tensor = blocks.model->tensors()[i];
+    if (!isMatrix(tensor.role)) continue;
+    EXPECT_EQ(plain.recipes[i].format.describe(), std::string("f16"));
+    EXPECT_EQ(exact.recipes[i].format.describe(), std::string("6 bit g16/256 sym"));
+    EXPECT(static_cast<int64_t>(exact.recipes[i].format.bytes(static_cast<int>(tensor.rows), static_cast<int>(tensor.cols))) ==
+           static_cast<int64_t>(tensor.storedRowBytes) * tensor.rows);
   }
 }
 
@@ -111,7 +137,7 @@ TEST(the_blocks_of_a_file_are_repacked_exactly) {
                            "models/random-llama-256-Q5_0.gguf", "models/random-llama-256-Q5_1.gguf"}) {
     Shop shop(file);
     const auto set = shop.build({});
-    EXPECT(set->anyPacked, file);
+    EXPECT(set->takesInt8, file);
     for (size_t i = 0; i < set->versions.size(); ++i) {
       const MasterTensor& tensor = shop.model->tensors()[i];
       const Matrix& m = set->versions[i]->matrix;
@@ -198,6 +224,6 @@ TEST(the_converter_publishes_all_at_once_and_drops_what_is_superseded) {
   const auto second = converter.submit(shop.target({{"weights.bits", "4"}}));
   while (!second->finished()) std::this_thread::yield();
   EXPECT(first->finished() && (first->set() || first->error()->code == ErrorCode::cancelled));
-  EXPECT(second->set() && second->set()->anyPacked && !second->error());
+  EXPECT(second->set() && second->set()->takesInt8 && !second->error());
   EXPECT_NEAR(second->fraction(), 1.0, 1e-9);
 }

@@ -5,9 +5,11 @@
 // instruction set has no fma), the running sum of its lane (at most cols / 4 terms, or 32 * 3 terms and then one per chunk when packed),
 // the horizontal sum (4), scale, bias, accumulation. So |error| <= n u sum |w| |x|, n = cols / 4 + 120. With a minimum, w = s q + m is
 // summed as two parts, each of which may be larger than w: |s q| + |m| <= |w| + 2 |m|. Scales and minimums of super-blocks are products of
-// 11 and 8 bits and so exact in f32.
+// 11 and 8 bits and so exact in f32. Values of a table are rounded once more when they meet the scale. NF4's levels become integers where x is int8:
+// each is off by up to half a unit of 1/127 of the largest.
 #pragma once
 #include "engine/core/dtype.h"
+#include "engine/quantize/code_format.h"
 #include "engine/quantize/method.h"
 #include "tests/engine/ops/harness.h"
 
@@ -66,7 +68,7 @@ struct Weights {  // a matrix whose buffers all end at guard pages
     }
     for (size_t i = 0; i < m.scaleBuffer.bytes() / 2; ++i) {
       m.scaleBuffer.as<uint16_t>()[i] = floatToF16(static_cast<float>(static_cast<int>(rng() % 2001) - 1000) / 50000);
-      m.minBuffer.as<uint16_t>()[i] = floatToF16(static_cast<float>(static_cast<int>(rng() % 2001) - 1000) / 9000);
+      if (m.mins) m.minBuffer.as<uint16_t>()[i] = floatToF16(static_cast<float>(static_cast<int>(rng() % 2001) - 1000) / 9000);
     }
     for (size_t i = 0; i < m.stepBuffer.bytes(); ++i) m.stepBuffer.as<uint8_t>()[i] = static_cast<uint8_t>(rng());
   }
@@ -78,6 +80,11 @@ inline float minimumOf(const Matrix& m, int r, int k) {
   const int group = k / f.groupCols(m.cols);
   if (f.super == 0) return f16ToFloat(m.mins[place(f.groups(m.cols), group)]);
   return f16ToFloat(m.mins[place(f.scaleGroups(m.cols), k / f.super)]) * m.steps[place(2 * f.groups(m.cols), 2 * group + 1)];
+}
+
+inline double scaleOf(const Matrix& m, int r, int k) {  // of a format without super-blocks or exponents
+  const WeightFormat& f = m.format;
+  return static_cast<double>(f16ToFloat(m.scales[(r / 16 * f.groups(m.cols) + k / f.groupCols(m.cols)) * 16 + r % 16]));
 }
 
 inline float rounded(float x, ActivationMode mode) {
@@ -117,16 +124,17 @@ inline Reference reference(const Matrix& m, const Guarded<float>& x, int tokens,
   for (int t = 0; t < tokens; ++t) {
     const auto xt = activations(x.data() + t * m.cols, m.cols, mode);
     for (int r = 0; r < m.rows; ++r) {
-      double sum = bias[static_cast<size_t>(r)], magnitude = std::fabs(sum);
+      double sum = bias[static_cast<size_t>(r)], magnitude = std::fabs(sum), levels = 0;
       for (int k = 0; k < m.cols; ++k) {
         const double w = rows[static_cast<size_t>(r)][static_cast<size_t>(k)], v = xt[static_cast<size_t>(k)];
         double size = std::fabs(w);
+        if (mode == ActivationMode::int8 && m.format.code == Code::nf4) levels += scaleOf(m, r, k) / 254 * std::fabs(v);
         if (m.mins) size += 2 * std::fabs(minimumOf(m, r, k));
         sum += w * v;
         magnitude += size * std::fabs(v);
       }
       out.y.push_back(sum);
-      out.bound.push_back(std::ldexp((m.cols / 4 + 120) * magnitude, -24) + 1e-37);
+      out.bound.push_back(std::ldexp((m.cols / 4 + 120) * (magnitude + levels), -24) + levels + 1e-37);
     }
   }
   return out;
@@ -135,6 +143,16 @@ inline Reference reference(const Matrix& m, const Guarded<float>& x, int tokens,
 inline std::vector<WeightFormat> superFormats() {
   return {{Storage::packed, 4, 32, false, 256}, {Storage::packed, 5, 32, false, 256}, {Storage::packed, 4, 64, false, 192}};
 }
+
+// Codes that are no integers, and symmetric super-blocks with groups of half a chunk (they take whole chunks only).
+inline std::vector<WeightFormat> codedFormats() {
+  std::vector<WeightFormat> all;
+  for (const CodeFormat& format : codeFormats())
+    for (uint16_t group : {32, 64, 128, 0})
+      if (!format.fixedGroup || format.group == group) all.push_back({Storage::packed, static_cast<uint8_t>(format.bits), group, true, 0, format.code});
+  return all;
+}
+inline std::vector<WeightFormat> halvedFormats() { return {{Storage::packed, 6, 16, true, 256}, {Storage::packed, 3, 16, true, 256}}; }
 
 inline std::vector<WeightFormat> formats() {
   std::vector<WeightFormat> all = {{Storage::f32, 32, 0, true}, {Storage::f16, 16, 0, true}, {Storage::bf16, 16, 0, true}};
