@@ -21,6 +21,9 @@ enum class Activations : uint8_t { automatic, f32, sixteenBit, int8 };  // compu
 Activations activationsOf(const std::string& knob);
 ActivationMode activationMode(Activations chosen, Storage weights);
 
+enum class PrefillTwin : uint8_t { off, automatic, on };  // compute.prefill_twin
+PrefillTwin prefillTwinOf(const std::string& knob);
+
 // Negative log-likelihood of a target under a row of logits, the entropy in nats, and the arg-max with ties to the lowest id.
 struct TokenScore {
   double nll = 0;

@@ -69,16 +69,19 @@ double vendorMilliseconds(const ModelConfig& c, int tokens, std::string* why) {
   return ms;
 }
 
-void prefillCase(Recorder& recorder, const Shape& shape, const std::string& format, int tokens, double vendor, const std::string& why) {
-  const std::string name = labelOf("prefill", shape.name, format, tokens);
-  if (!fits(shape.billions, format, 1)) return recorder.add(Status::skip, name, "skipped: memory");
-  SpeedModel m(shape.name, format, tokens + 64, tokens);
+// Packed weights are decoded by slices for every prompt, or once to twins.
+void prefillCase(Recorder& recorder, const Shape& shape, const std::string& format, int tokens, PrefillTwin twin, double vendor, const std::string& why) {
+  const bool twins = twin == PrefillTwin::on;
+  const std::string name = labelOf("prefill", shape.name, format, tokens) + (twins ? " twin" : "");
+  if (!fits(shape.billions, format, twins ? 1 + 2 * shape.billions : 1)) return recorder.add(Status::skip, name, "skipped: memory");
+  SpeedModel m(shape.name, format, tokens + 64, tokens, twin);
   double once = m.prefill(tokens);  // warms up
   std::vector<double> times;
   for (int i = 0; i < 5 && recorder.secondsLeft() > 2 * once / 1000; ++i) times.push_back(once = m.prefill(tokens));
   if (times.empty()) times.push_back(once);
   const double ms = medianOf(times);
   Figures figures = {{"ms", ms}, {"tokens_per_second", 1000 * tokens / ms}};
+  if (twins) figures.emplace_back("twins_mib", static_cast<double>(m.backend->memory()[static_cast<size_t>(MemoryTag::prefillTwin)]) / (1 << 20));
   if (vendor > 0) figures.insert(figures.end(), {{"vendor_gemm_ms", vendor}, {"share", vendor / ms}});
   recorder.add(Status::measured, name, vendor > 0 ? "share of the summed bf16 cuBLASLt times" : "no share: " + why, figures);
 }
@@ -120,7 +123,10 @@ void runPrefill(Recorder& recorder) {
       std::string why = "not measured";
       recorder.run("vendor", 2, [&] { vendor = vendorMilliseconds(test::named(shape.name).config, tokens, &why); });
       for (const std::string& format : formatsOf(recorder))
-        recorder.run(labelOf("prefill", shape.name, format, tokens), 6, [&] { prefillCase(recorder, shape, format, tokens, vendor, why); });
+        for (const PrefillTwin twin : {PrefillTwin::off, PrefillTwin::on}) {
+          if (twin == PrefillTwin::on && format == "bf16") continue;
+          recorder.run(labelOf("prefill", shape.name, format, tokens), 6, [&] { prefillCase(recorder, shape, format, tokens, twin, vendor, why); });
+        }
     }
 }
 

@@ -48,14 +48,16 @@ Converted RandomPlace::make(const WeightWork& work, WeightVersion& out) {
   return Converted::done;
 }
 
-SpeedModel::SpeedModel(const std::string& shape, const std::string& format, int context, int batch)
+SpeedModel::SpeedModel(const std::string& shape, const std::string& format, int context, int batch, PrefillTwin twin)
     : model(test::randomModel(test::named(shape).config, DType::bf16, true)),
       device(test::value(openCudaDevice(model->config(), ledger))),
       store(model, std::make_unique<RandomPlace>(ledger, stream.get())),
       weights(build(format)),
       plan(buildPlan(model->config(), noSharing(model->config().layers))),
       backend(device->makeBackend(ledger, pool, {batch, context, int64_t{256} << 20})),
-      cache(backend->makeCache(context)) {}
+      cache(backend->makeCache(context)) {
+  backend->keepTwins(*weights, twin);
+}
 
 std::shared_ptr<const WeightSet> SpeedModel::build(const std::string& format) {
   config = Config();

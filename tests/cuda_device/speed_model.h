@@ -59,7 +59,7 @@ struct SpeedModel {
   int64_t fed = 0;
 
   // shape: "1b", "8b"; format: "bf16", "q8", "q4".
-  SpeedModel(const std::string& shape, const std::string& format, int context, int batch);
+  SpeedModel(const std::string& shape, const std::string& format, int context, int batch, PrefillTwin twin = PrefillTwin::off);
 
   void fillCache(int tokens);  // random keys and values, as after a prompt
   double step(std::vector<OpTime>* times = nullptr);              // one token; wall milliseconds, logits on the host
