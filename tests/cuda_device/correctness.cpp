@@ -200,7 +200,8 @@ void surviveFullDevice(Recorder& recorder) {
 }  // namespace
 
 void runLogits(Recorder& recorder) {
-  using test::kBound, test::kBf16Bound, test::kInt8Bound, test::codesBound;
+  using test::kBound, test::kInt8Bound, test::codesBound;
+  constexpr double kHalves = kBound + test::kPromptRounding, kBrain = test::kBf16Bound + test::kPromptRounding;
   int firstRows = 0, exactFirstRows = 0;  // of int8, where seven in eight have no step apart
   for (const std::string& family : test::families()) {
     const ModelConfig config = test::familyConfig(family);
@@ -214,11 +215,11 @@ void runLogits(Recorder& recorder) {
       });
     };
     compare("f32", DType::f32, {}, kBound);
-    compare("f16", DType::f16, {}, kBound);
-    compare("bf16", DType::bf16, {}, kBf16Bound);
-    for (const char* bits : {"8", "6", "5", "4", "3", "2"}) compare(std::string(bits) + " bit", DType::f32, {{"weights.bits", bits}}, kBound);
+    compare("f16", DType::f16, {}, kHalves, kBound);
+    compare("bf16", DType::bf16, {}, kBrain, test::kBf16Bound);
+    for (const char* bits : {"8", "6", "5", "4", "3", "2"}) compare(std::string(bits) + " bit", DType::f32, {{"weights.bits", bits}}, kHalves, kBound);
     for (const char* bits : {"8", "4"}) compare(std::string(bits) + " bit int8", DType::f32, {{"weights.bits", bits}, {"compute.activations", "int8"}}, kInt8Bound);
-    compare("4 bit g64 asymmetric", DType::f32, {{"weights.bits", "4"}, {"weights.group", "64"}, {"weights.symmetric", "false"}}, kBound);
+    compare("4 bit g64 asymmetric", DType::f32, {{"weights.bits", "4"}, {"weights.group", "64"}, {"weights.symmetric", "false"}}, kHalves, kBound);
     compare("pruned", DType::f32, {{"prune.ratio", "0.5"}}, kBound);
     compare("shared", DType::f32, {{"share.block", "2"}, {"share.first", "0"}, {"share.last", "0"}}, kBound);
     for (const KvPolicyInfo& policy : kvPolicies())

@@ -101,16 +101,12 @@ int everyKnob(bool ofWeights, Try attempt) {
   return tried;
 }
 
-// Before products of 16-bit inputs the device's prompt attention rounds queries and probabilities to 11 bits as well, by 2^-11 at most: scores of
-// size 1 move by as much, probabilities by twice that and by their own rounding, and so what each of the three layers adds by three times 2^-11.
-constexpr double kRoundedPrompt = 3 * 3 * 0x1p-11;
-
 // Codes of a quantized cache go apart by a step, activations of int8 as well.
 double boundOf(const Config& config) {
   const int64_t bits = std::min(config.integer("kv.k_bits"), config.integer("kv.v_bits"));
   if (config.text("compute.activations") == "int8") return kInt8Bound;
   if (bits < 16) return codesBound(static_cast<int>(bits));
-  return config.integer("weights.bits") < 16 && config.text("compute.activations") != "f32" ? kRoundedPrompt : kBound;
+  return config.integer("weights.bits") < 16 && config.text("compute.activations") != "f32" ? kBound + kPromptRounding : kBound;
 }
 
 }  // namespace
