@@ -103,15 +103,17 @@ double SpeedModel::step(std::vector<OpTime>* times) {
   return millisecondsSince(start);
 }
 
-double SpeedModel::prefill(int count) {
+double SpeedModel::prefill(int count, int depth) {
   cache->clear();
+  fed = 0;
+  if (depth > 0) fillCache(depth);
   std::vector<int32_t> tokens;
   for (int i = 0; i < count; ++i) tokens.push_back(static_cast<int32_t>((int64_t{i} * 7919 + 13) % model->config().vocab));
   cache->reserve(count);
-  const SequenceRows row{cache.get(), 0, count};
+  const SequenceRows row{cache.get(), fed, count};
   const auto start = std::chrono::steady_clock::now();
   backend->run({plan, *weights, {&row, 1}, tokens});
-  fed = count;
+  fed += count;
   return millisecondsSince(start);
 }
 
