@@ -173,6 +173,7 @@ QString runName(const RunSummary& run) {
 
 QString memoryTagTitle(const std::string& tag) {
   if (tag == "weights_mapped" || tag == "weightsMapped") return tr("weights, mapped");
+  if (tag == "prefill_twin") return tr("prefill twin");
   if (tag == "kv") return tr("KV cache");
   return text(tag);
 }

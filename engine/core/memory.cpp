@@ -18,7 +18,7 @@ namespace winnow {
 
 std::string_view memoryTagName(MemoryTag tag) {
   constexpr std::array<std::string_view, static_cast<size_t>(MemoryTag::count)> names = {
-      "weights", "weights_mapped", "kv", "activations", "probabilities", "calibration", "metadata"};
+      "weights", "weights_mapped", "prefill_twin", "kv", "activations", "probabilities", "calibration", "metadata"};
   return names[static_cast<size_t>(tag)];
 }
 

@@ -33,6 +33,8 @@ class CpuBackend final : public Backend {
   void run(const ForwardInput& input) override;
   void observe(KvCache& cache, int window) override;
   void releaseProbabilities() override { probabilities_ = Buffer(); }
+  void keepTwins(const WeightSet&, PrefillTwin) override {}
+  std::string whyNoTwins() const override { return "the CPU multiplies packed weights as they are stored."; }
   void reserveLike(const Backend& planned) override;
   MemoryByTag memory() const override { return {}; }  // the session's ledger has it all
   std::span<const float> logits() const override { return {buffers_.logits.as<float>(), static_cast<size_t>(model_.vocab)}; }

@@ -28,7 +28,7 @@ void need(DeviceBuffer& buffer, Ledger& ledger, MemoryTag tag, size_t bytes) {
 }  // namespace
 
 CudaBackend::CudaBackend(Ledger& host, Ledger& device, int ordinal, const ModelConfig& model, const BackendOptions& options, std::atomic<uint64_t>& caches)
-    : ordinal_(ordinal), model_(model), options_(options), host_(host), device_(host.planning(), host.planning() ? nullptr : &device), caches_(caches),
+    : ordinal_(ordinal), model_(model), options_(options), host_(host), device_(host.planning(), host.planning() ? nullptr : &device), whole_(device), caches_(caches),
       forward_(host, device_, model, options, stream_.get()) {
   logits_ = DeviceBuffer(device_, MemoryTag::activations, floats(model.vocab));
   hostLogits_ = PinnedBuffer(host, MemoryTag::activations, floats(model.vocab));
@@ -49,12 +49,34 @@ void CudaBackend::reserveSlice() {
   hostSlice_ = PinnedBuffer(host_, MemoryTag::activations, slice_.bytes());
 }
 
+std::string CudaBackend::whyNoTwins() const {
+  const Cublas& library = forward_.products().library();
+  return library.available() ? "" : "twins are what cuBLASLt multiplies: " + library.reason() + ".";
+}
+
+// The cache at its full length goes before, and a reserve: for what is not ours, and where nobody asked for twins a tenth of the device.
+int64_t CudaBackend::roomForTwins(const ForwardInput& input) const {
+  constexpr int64_t kReserve = int64_t{256} << 20;
+  size_t freeBytes = 0, totalBytes = 0;
+  throwIfFailed(cudaMemGetInfo(&freeBytes, &totalBytes), "memory");
+  const int64_t wholeCache = int64_t{2} * model_.layers * model_.kvRows() * static_cast<int64_t>(sizeof(uint16_t)) * options_.context;
+  int64_t room = static_cast<int64_t>(freeBytes) - std::max<int64_t>(wholeCache - device_.bytes(MemoryTag::kv), 0);
+  if (device_.planning()) {  // the driver knows nothing of what a plan has taken; weights that are there already may be the plan's
+    const int64_t weights = input.weights.memory(input.plan)[static_cast<size_t>(MemoryTag::weights)];
+    room -= device_.total() + std::max<int64_t>(weights - whole_.bytes(MemoryTag::weights), 0);
+  }
+  const bool asked = forward_.products().twins().mode() == PrefillTwin::on;
+  return room - (asked ? kReserve : std::max(static_cast<int64_t>(totalBytes) / 10, kReserve));
+}
+
 void CudaBackend::run(const ForwardInput& input) {
   const auto n = static_cast<int>(input.tokens.size());
   CHECK(n > 0 && n <= options_.batch, n, options_.batch);
   useDevice(ordinal_);
   forward_.makeRoom(input);
   if (input.sink) reserveSlice();
+  forward_.products().twins().follow(input.weights.serial);
+  forward_.makeTwins(input, [&] { return roomForTwins(input); });
   if (!device_.planning()) {
     if (input.times) makeMarks(input);
     for (const SequenceRows& sequence : input.sequences) cacheOf(sequence).prepare();
@@ -271,7 +293,7 @@ std::optional<DeviceMemory> CudaDevice::memory() const {
   useDevice(ordinal_);
   size_t freeBytes = 0, totalBytes = 0;
   throwIfFailed(cudaMemGetInfo(&freeBytes, &totalBytes), "memory");
-  return DeviceMemory{static_cast<int64_t>(freeBytes), static_cast<int64_t>(totalBytes), ledger_.total()};
+  return DeviceMemory{static_cast<int64_t>(freeBytes), static_cast<int64_t>(totalBytes), ledger_.total(), ledger_.bytes(MemoryTag::prefillTwin)};
 }
 
 }  // namespace winnow::cuda

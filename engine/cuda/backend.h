@@ -24,6 +24,9 @@ class CudaBackend final : public Backend {
   void run(const ForwardInput& input) override;
   void observe(KvCache& cache, int window) override;
   void releaseProbabilities() override { forward_.releaseProbabilities(); }
+  void keepTwins(const WeightSet& weights, PrefillTwin mode) override { forward_.products().twins().follow(weights.serial, mode); }
+  std::string whyNoTwins() const override;
+  std::string takeTwinNote() override { return forward_.products().twins().takeNote(); }
   void reserveLike(const Backend&) override {}  // rows are taken at once, the rest with the lengths
   MemoryByTag memory() const override { return device_.snapshot(); }
   std::span<const float> logits() const override { return {hostLogits_.as<float>(), static_cast<size_t>(model_.vocab)}; }
@@ -48,6 +51,7 @@ class CudaBackend final : public Backend {
     bool operator==(const GraphKey&) const = default;
   };
   void reserveSlice();
+  int64_t roomForTwins(const ForwardInput& input) const;
   void makeMarks(const ForwardInput& input);
   void step(const ForwardInput& input);  // one row, replayed
   void pass(const ForwardInput& input);  // any rows
@@ -64,6 +68,7 @@ class CudaBackend final : public Backend {
   BackendOptions options_;
   Ledger& host_;
   Ledger device_;
+  const Ledger& whole_;                // all that is in the GPU's memory
   OwnStream stream_;
   std::atomic<uint64_t>& caches_;
   Forward forward_;

@@ -90,6 +90,25 @@ void Forward::makeRoom(const ForwardInput& input) {
   if (products_.reserveRanks(mostRanks(input.weights), options_.batch)) ++room_;
 }
 
+// The head multiplies too few rows at a time.
+void Forward::makeTwins(const ForwardInput& input, const std::function<int64_t()>& room) {
+  if (input.tokens.size() <= static_cast<size_t>(kMostTokens)) return;
+  const auto matricesOf = [&](const Op& op) -> std::array<const Matrix*, 3> {
+    const LayerWeights& w = layerOf(input, op);
+    switch (op.kind) {
+      case OpKind::qkv: return {w.q, w.k, w.v};
+      case OpKind::vOnly: return {w.v};
+      case OpKind::linear: return {op.down ? w.down : w.o};
+      default: return {w.up, w.gate};
+    }
+  };
+  for (const Op& op : input.plan.ops) {
+    if (op.kind != OpKind::qkv && op.kind != OpKind::vOnly && op.kind != OpKind::linear && op.kind != OpKind::gateUp) continue;
+    for (const Matrix* matrix : matricesOf(op))
+      if (matrix) products_.makeTwin(*matrix, static_cast<int>(input.tokens.size()), input.activations, room);
+  }
+}
+
 void Forward::releaseProbabilities() {
   if (probabilities_.bytes() > 0) ++room_;
   probabilities_ = DeviceBuffer();

@@ -31,6 +31,10 @@ class Forward {
   int slots() const { return slots_; }  // bound on those of any head
   bool materialised() const { return materialised_; }
   void releaseProbabilities();
+  // Memory for twins of what a long prompt decodes; `room`: bytes that they may still take.
+  void makeTwins(const ForwardInput& input, const std::function<int64_t()>& room);
+  Products& products() { return products_; }
+  const Products& products() const { return products_; }
 
   void upload(const ForwardInput& input);                     // tokens and positions
   void enqueue(const ForwardInput& input, OpMarks* marks);    // all but the logits, then the caches' lengths

@@ -3,13 +3,27 @@
 
 #include <cuda_runtime.h>
 
+#include <mutex>
 #include <new>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "engine/cuda/checked.h"
 
 namespace winnow::cuda {
+namespace {
+
+struct Spares {
+  std::mutex mutex;
+  std::vector<SpareMemory*> all;
+};
+Spares& spares() {
+  static Spares known;
+  return known;
+}
+
+}  // namespace
 
 void throwIfFailed(int error, const char* what) {
   if (error == cudaSuccess) return;
@@ -47,7 +61,11 @@ void PinnedBuffer::swap(PinnedBuffer& other) noexcept {
 
 DeviceBuffer::DeviceBuffer(Ledger& ledger, MemoryTag tag, size_t bytes) : bytes_(bytes), ledger_(&ledger), tag_(tag) {
   if (!ledger.planning() && bytes > 0) {
-    const cudaError_t error = cudaMalloc(&data_, bytes);
+    cudaError_t error = cudaMalloc(&data_, bytes);
+    if (error == cudaErrorMemoryAllocation && tag != MemoryTag::prefillTwin && SpareMemory::giveBack()) {
+      cudaGetLastError();
+      error = cudaMalloc(&data_, bytes);
+    }
     if (error == cudaErrorMemoryAllocation) {
       cudaGetLastError();  // not sticky; the next call must not report it
       ledger_ = nullptr;
@@ -56,6 +74,23 @@ DeviceBuffer::DeviceBuffer(Ledger& ledger, MemoryTag tag, size_t bytes) : bytes_
     throwIfFailed(error, "memory");
   }
   ledger_->post(tag_, static_cast<int64_t>(bytes_));
+}
+
+SpareMemory::SpareMemory(std::function<bool()> release) : release_(std::move(release)) {
+  const std::scoped_lock lock(spares().mutex);
+  spares().all.push_back(this);
+}
+
+SpareMemory::~SpareMemory() {
+  const std::scoped_lock lock(spares().mutex);
+  std::erase(spares().all, this);
+}
+
+bool SpareMemory::giveBack() {
+  const std::scoped_lock lock(spares().mutex);
+  bool any = false;
+  for (const SpareMemory* spare : spares().all) any = spare->release_() || any;
+  return any;
 }
 
 DeviceBuffer::~DeviceBuffer() {

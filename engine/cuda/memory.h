@@ -2,6 +2,7 @@
 // Memory of the device with one owner, counted by the ledger as the host's is.
 #pragma once
 #include <cstddef>
+#include <functional>
 #include <span>
 
 #include "engine/core/device_failure.h"
@@ -16,7 +17,7 @@ void useDevice(int ordinal);  // by this thread
 class DeviceBuffer {
  public:
   DeviceBuffer() = default;
-  // Contents are undefined. Throws std::bad_alloc when the device is full; under a planning ledger it is only counted.
+  // Contents are undefined. Throws std::bad_alloc when the device is full and no spare memory is left; under a planning ledger it is only counted.
   DeviceBuffer(Ledger& ledger, MemoryTag tag, size_t bytes);
   DeviceBuffer(DeviceBuffer&& other) noexcept { swap(other); }
   DeviceBuffer& operator=(DeviceBuffer&& other) noexcept {
@@ -42,6 +43,20 @@ class DeviceBuffer {
   size_t bytes_ = 0;
   Ledger* ledger_ = nullptr;
   MemoryTag tag_ = MemoryTag::weights;
+};
+
+// Says of memory on the device that it is kept only while nobody needs it: an allocation that the device refuses asks for it and tries again.
+// `release` may come from any thread and tells whether it gave anything back. Twins (engine/cuda/twins.h) don't ask: they are spare themselves.
+class SpareMemory {
+ public:
+  explicit SpareMemory(std::function<bool()> release);
+  ~SpareMemory();
+  SpareMemory(const SpareMemory&) = delete;
+  SpareMemory& operator=(const SpareMemory&) = delete;
+  static bool giveBack();  // all that there is
+
+ private:
+  std::function<bool()> release_;
 };
 
 // Host memory the device copies from and to by itself. Null under a planning ledger.

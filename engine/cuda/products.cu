@@ -43,7 +43,7 @@ RoadChoice roadOf(const MatrixArgs& w, ActivationMode mode, int tokens, bool lib
 
 Products::Products(Ledger& ledger, int tokens, int cols, Stream stream, int64_t sliceBytes)
     : ledger_(ledger), stream_(stream), sliceBytes_(sliceBytes), scratch_(ledger, MemoryTag::activations, scratchBytes(tokens, cols)),
-      library_(ledger, tokens > kMostTokens) {
+      twins_(ledger), library_(ledger, tokens > kMostTokens) {
   if (library_.available()) slice_ = DeviceBuffer(ledger, MemoryTag::activations, static_cast<size_t>(sliceBytes));
 }
 
@@ -116,6 +116,11 @@ void Products::multiplyMode(std::span<const Target> targets, const Source& sourc
   }
 }
 
+void Products::makeTwin(const Matrix& matrix, int tokens, Activations activations, const std::function<int64_t()>& room) {
+  const ActivationMode mode = activationMode(activations, matrix.format.storage);
+  if (roadOf({matrix.format, matrix.rows, matrix.cols}, mode, tokens, library_.available(), preference_).road == ProductRoad::decoded) twins_.make(matrix, room);
+}
+
 void Products::multiplyDecoded(const Target& target, const Input& input) {
   const int rows = target.w.rows, cols = target.w.cols;
   const int slice = static_cast<int>(std::clamp<int64_t>(sliceBytes_ / (2 * int64_t{cols}) / 128 * 128, 128, (rows + 127) / 128 * 128));
@@ -124,14 +129,17 @@ void Products::multiplyDecoded(const Target& target, const Input& input) {
     slice_ = DeviceBuffer();
     slice_ = DeviceBuffer(ledger_, MemoryTag::activations, bytes);
   }
+  const Twins::Held twin = twins_.hold(target.w.data);
   for (int first = 0; first < rows; first += slice) {
+    uint16_t* const halves = twin.rows() ? twin.rows() + int64_t{first} * cols : slice_.as<uint16_t>();
     Target part = target;
-    part.w = {kHalves, std::min(slice, rows - first), cols, slice_.as<void>()};
+    part.w = {kHalves, std::min(slice, rows - first), cols, halves};
     part.y += first;
     if (part.bias) part.bias += first;
-    decodeToHalves(stream_, target.w, first, part.w.rows, slice_.as<uint16_t>());
+    if (!twin.decoded()) decodeToHalves(stream_, target.w, first, part.w.rows, halves);
     multiply16(part, input);
   }
+  twin.wasDecoded();
 }
 
 void Products::multiply16(const Target& target, const Input& input) {

@@ -4,6 +4,7 @@
 #include "engine/cuda/cublas.h"
 #include "engine/cuda/memory.h"
 #include "engine/cuda/ops.h"
+#include "engine/cuda/twins.h"
 #include "engine/plan/numerics.h"
 
 namespace winnow::cuda {
@@ -13,7 +14,7 @@ enum class ProductRoad : uint8_t {
   fragments,  // own tiles on the tensor cores, packed weights decoded in registers (gemm.cuh)
   fma,        // own tiles in f32 (gemm_fma.cuh)
   library,    // cuBLASLt on weights of 16 bits
-  decoded,    // slices decoded to f16, each multiplied by cuBLASLt (or, without it, own tiles)
+  decoded,    // slices decoded to f16, or those of a twin, each multiplied by cuBLASLt (or, without it, own tiles)
 };
 enum class RoadPreference : uint8_t { automatic, own, decoded };  // so that the choice can be measured
 
@@ -40,6 +41,10 @@ class Products {
   // Targets with one source, each in the mode that its weights have under `activations`: a file may mix types.
   // Factors hold what their target's matrix lacks; either none or one for each target.
   void multiply(std::span<const Target> targets, const Source& source, int tokens, int cols, Activations activations, std::span<const FactorArgs> factors = {});
+  // Memory for the twin of a matrix that so many tokens will have decoded.
+  void makeTwin(const Matrix& matrix, int tokens, Activations activations, const std::function<int64_t()>& room);
+  Twins& twins() { return twins_; }
+  const Twins& twins() const { return twins_; }
   void prefer(RoadPreference preference) { preference_ = preference; }
   const Cublas& library() const { return library_; }
 
@@ -53,8 +58,9 @@ class Products {
   Stream stream_;
   int64_t sliceBytes_;
   DeviceBuffer scratch_;
-  DeviceBuffer slice_;  // decoded weights, made when first needed
+  DeviceBuffer slice_;  // decoded weights that have no twin
   DeviceBuffer ranks_;  // [tokens, ranks]
+  Twins twins_;
   Cublas library_;
   RoadPreference preference_ = RoadPreference::automatic;
 };

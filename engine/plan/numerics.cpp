@@ -9,6 +9,11 @@ Activations activationsOf(const std::string& knob) {
   return knob == "int8" ? Activations::int8 : Activations::automatic;
 }
 
+PrefillTwin prefillTwinOf(const std::string& knob) {
+  if (knob == "on") return PrefillTwin::on;
+  return knob == "off" ? PrefillTwin::off : PrefillTwin::automatic;
+}
+
 ActivationMode activationMode(Activations chosen, Storage weights) {
   if (chosen == Activations::f32) return ActivationMode::f32;
   if (chosen == Activations::int8 && weights == Storage::packed) return ActivationMode::int8;

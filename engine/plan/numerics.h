@@ -22,6 +22,9 @@ Activations activationsOf(const std::string& knob);
 ActivationMode activationMode(Activations chosen, Storage weights);
 ActivationMode activationMode(Activations chosen, const WeightFormat& weights);  // 8-bit floats take 16-bit x where int8 is chosen
 
+enum class PrefillTwin : uint8_t { off, automatic, on };  // compute.prefill_twin
+PrefillTwin prefillTwinOf(const std::string& knob);
+
 // Negative log-likelihood of a target under a row of logits, the entropy in nats, and the arg-max with ties to the lowest id.
 struct TokenScore {
   double nll = 0;

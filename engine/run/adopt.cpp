@@ -114,6 +114,7 @@ void Session::Impl::apply(const Weights& prepared, const std::optional<Error>& f
   takeWeights(prepared, failure, next);
   takeSharing(next);
   takeActivations(next);
+  takeTwins(next);
   takeCacheFormat(next.config);
   const EvictionSettings eviction = EvictionSettings::of(next.config);
   if (eviction != evictor.settings() || evictor.observes() != cache->observed()) {
@@ -210,6 +211,20 @@ void Session::Impl::takeActivations(Effective& next) {
     next.config = next.config.with("compute.activations", std::string("auto"));
   }
   activations = activationsOf(next.config.text("compute.activations"));
+}
+
+void Session::Impl::takeTwins(Effective& next) {
+  if (next.config.text("compute.prefill_twin") == "on") {
+    std::string reason = backend->whyNoTwins();
+    if (reason.empty() && !weights->anyPacked) reason = "twins are of quantized weights; these are plain.";
+    if (reason.empty() && (activations == Activations::f32 || activations == Activations::int8))
+      reason = "activations in f32 or int8 multiply packed weights as they are stored.";
+    if (!reason.empty()) {
+      next.adjustments.push_back({"compute.prefill_twin", next.requested.get("compute.prefill_twin"), std::string("off"), reason});
+      next.config = next.config.with("compute.prefill_twin", std::string("off"));
+    }
+  }
+  backend->keepTwins(*weights, prefillTwinOf(next.config.text("compute.prefill_twin")));
 }
 
 void Session::Impl::takeCacheFormat(const Config& config) {

@@ -87,6 +87,10 @@ class Backend {
   // column sums. Their own slots have to be there. Layers that follow others' attention are left out.
   virtual void observe(KvCache& cache, int window) = 0;
   virtual void releaseProbabilities() = 0;             // what attention sharing kept of a prompt
+  // Whether 16-bit twins of packed weights are kept for long prompts (compute.prefill_twin). Those of other weights are let go.
+  virtual void keepTwins(const WeightSet& weights, PrefillTwin mode) = 0;
+  virtual std::string whyNoTwins() const = 0;          // of any weights; empty: they can be kept
+  virtual std::string takeTwinNote() { return {}; }    // why some are not kept although they can be; once, empty when there is nothing to tell
   virtual void reserveLike(const Backend& planned) = 0;  // the scratch that one of this kind on a planning ledger has taken
   virtual MemoryByTag memory() const = 0;              // of it and its caches, beside the session's ledger
 
@@ -113,6 +117,7 @@ struct BackendOptions {
 struct DeviceMemory {
   int64_t freeBytes = 0, totalBytes = 0;
   int64_t countedBytes = 0;  // what the ledger has on it
+  int64_t spareBytes = 0;    // of those: given back when they are needed
 };
 
 class Device {

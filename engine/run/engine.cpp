@@ -168,12 +168,12 @@ Status EngineCore::fits(const Config& config, const SessionOptions& wanted, int 
   const int64_t cache = planned->onDevice[static_cast<size_t>(MemoryTag::kv)];
   int64_t rest = 0;
   for (const int64_t bytes : planned->onDevice) rest += bytes;
-  rest -= cache;
-  const int64_t needed = weights + cache + rest;
-  if (needed <= memory->freeBytes) return Done{};
+  rest -= cache + planned->onDevice[static_cast<size_t>(MemoryTag::prefillTwin)];  // twins take what is left
+  const int64_t needed = weights + cache + rest, free = memory->freeBytes + memory->spareBytes;
+  if (needed <= free) return Done{};
   const auto mib = [](int64_t bytes) { return std::to_string((bytes + (1 << 20) - 1) >> 20) + " MiB"; };
   return Error{ErrorCode::resources, "This needs " + mib(needed) + " of the GPU's memory (weights " + mib(weights) + ", a cache of " + std::to_string(context) +
-                                         " tokens " + mib(cache) + ", the rest " + mib(rest) + "), and " + mib(memory->freeBytes) + " of its " +
+                                         " tokens " + mib(cache) + ", the rest " + mib(rest) + "), and " + mib(free) + " of its " +
                                          mib(memory->totalBytes) + " are free.",
                "Choose fewer bits or a smaller context, or use --device cpu."};
 }

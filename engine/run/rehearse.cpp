@@ -22,6 +22,7 @@ Rehearsal rehearse(Backend& backend, Ledger& ledger, const RehearsedSession& ses
     if (!session.plan.attends(layer)) cache->dropLayer(layer);
   }
   const Activations activations = activationsOf(session.config.text("compute.activations"));
+  backend.keepTwins(session.weights, prefillTwinOf(session.config.text("compute.prefill_twin")));
   const std::vector<int32_t> ids(static_cast<size_t>(batch));
   for (int fed = 0; fed < tokens;) {
     const int count = fed == tokens - 1 ? 1 : std::min(batch, tokens - 1 - fed);

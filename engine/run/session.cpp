@@ -157,6 +157,8 @@ Status Session::Impl::prefill(std::span<const int32_t> wanted, const Progress& p
     progress(static_cast<double>(at) / static_cast<double>(total), "prompt");
   }
   backend->releaseProbabilities();
+  if (const std::string note = backend->takeTwinNote(); !note.empty() && effective.get()->config.text("compute.prefill_twin") == "on")
+    emit(EngineEvent::Kind::fallback, "compute.prefill_twin", "Not all 16-bit twins are kept: " + note + ".");
   if (!result) return result;
   const double ms = std::chrono::duration<double, std::milli>(Clock::now() - start).count();
   if (!sink) {

@@ -96,6 +96,7 @@ struct Session::Impl {
   void takeSharing(Effective& next);
   std::string restored(const WeightSet& set) const;  // layers it brings back whose keys the cache lacks
   void takeActivations(Effective& next);
+  void takeTwins(Effective& next);
   void takeCacheFormat(const Config& config);
   void beginEpoch(const Effective& next);
   void warnOfDecodedTypes();

@@ -25,6 +25,7 @@ struct TagLook {
 constexpr TagLook tagLooks[] = {
     {MemoryTag::weights, QT_TRANSLATE_NOOP("winnow::LiveView", "weights"), 0, false},
     {MemoryTag::weightsMapped, QT_TRANSLATE_NOOP("winnow::LiveView", "weights, mapped"), 0, true},
+    {MemoryTag::prefillTwin, QT_TRANSLATE_NOOP("winnow::LiveView", "prefill twin"), 7, false},
     {MemoryTag::kv, QT_TRANSLATE_NOOP("winnow::LiveView", "KV cache"), 1, false},
     {MemoryTag::activations, QT_TRANSLATE_NOOP("winnow::LiveView", "activations"), 2, false},
     {MemoryTag::probabilities, QT_TRANSLATE_NOOP("winnow::LiveView", "probabilities"), 3, false},

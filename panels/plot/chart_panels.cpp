@@ -17,7 +17,7 @@ bool isMapped(const ChartSeries& s) { return s.name.contains(QStringLiteral("map
 int slotOf(const Chart::Panel& panel, size_t index) {
   if (!isArea(panel, panel.series[index])) return static_cast<int>(index);
   static const QStringList known{QStringLiteral("weights"), QStringLiteral("KV cache"), QStringLiteral("activations"), QStringLiteral("probabilities"),
-                                 QStringLiteral("calibration"), QString(), QStringLiteral("metadata")};
+                                 QStringLiteral("calibration"), QString(), QStringLiteral("metadata"), QStringLiteral("prefill twin")};
   if (isMapped(panel.series[index])) return 0;
   const qsizetype at = known.indexOf(panel.series[index].name);
   return at >= 0 ? static_cast<int>(at) : 5;

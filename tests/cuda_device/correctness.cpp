@@ -5,6 +5,7 @@
 
 #include <filesystem>
 
+#include "engine/cache/registry.h"
 #include "engine/cuda/memory.h"
 #include "tests/cuda_device/report.h"
 #include "tests/support/device_bounds.h"
@@ -128,7 +129,7 @@ int64_t sumOf(const MemoryByTag& memory) {
 }
 
 // The plan shown before, the ledger's count and the driver's agree.
-void comparePlan(Recorder& recorder) {
+void comparePlan(Recorder& recorder, const std::string& what, const Settings& settings) {
   const auto model = test::randomModel(test::named("0.3b").config, DType::bf16, true);
   EngineOptions options;
   options.device = "cuda";
@@ -136,19 +137,20 @@ void comparePlan(Recorder& recorder) {
   sessionOptions.context = 1024;
   const auto engine = value(Engine::create(model, options));
   const int64_t before = freeBytes();
-  const int64_t planned = sumOf(value(engine->plan(Config(), sessionOptions, 600)));
-  recorder.check(before - freeBytes() < (int64_t{1} << 20), "a plan allocates nothing", "", {{"bytes", static_cast<double>(before - freeBytes())}});
-  const auto session = value(engine->createSession(Config(), sessionOptions, {}));
+  const Config config = test::configure(settings);
+  const int64_t planned = sumOf(value(engine->plan(config, sessionOptions, 600)));
+  recorder.check(before - freeBytes() < (int64_t{1} << 20), "a plan allocates nothing" + what, "", {{"bytes", static_cast<double>(before - freeBytes())}});
+  const auto session = value(engine->createSession(config, sessionOptions, {}));
   const auto tokens = test::someTokens(600, model->config().vocab);
   test::ok(session->prefill(tokens, {}));
   test::ok(session->step(1));
   const auto used = static_cast<double>(sumOf(session->memory())), held = static_cast<double>(before - freeBytes());
   const auto counted = static_cast<double>(engine->ledger().total());
   const double slack = std::max(0.02 * used, 65536.0);
-  recorder.check(std::fabs(used - static_cast<double>(planned)) <= slack, "plan against use", "",
+  recorder.check(std::fabs(used - static_cast<double>(planned)) <= slack, "plan against use" + what, "",
                  {{"planned_mib", static_cast<double>(planned) / (1 << 20)}, {"used_mib", used / (1 << 20)}});
   // Host memory is in the ledger too, and the driver keeps some for kernels and rounds up: what it holds is close, not the same.
-  recorder.check(std::fabs(counted - held) <= std::max(0.05 * counted, 256.0 * (1 << 20)), "ledger against cudaMemGetInfo", "",
+  recorder.check(std::fabs(counted - held) <= std::max(0.05 * counted, 256.0 * (1 << 20)), "ledger against cudaMemGetInfo" + what, "",
                  {{"ledger_mib", counted / (1 << 20)}, {"driver_mib", held / (1 << 20)}});
 }
 
@@ -198,7 +200,8 @@ void surviveFullDevice(Recorder& recorder) {
 }  // namespace
 
 void runLogits(Recorder& recorder) {
-  using test::kBound, test::kBf16Bound, test::kInt8Bound, test::codesBound;
+  using test::kBound, test::kInt8Bound, test::codesBound;
+  constexpr double kHalves = kBound + test::kPromptRounding, kBrain = test::kBf16Bound + test::kPromptRounding;
   int firstRows = 0, exactFirstRows = 0;  // of int8, where seven in eight have no step apart
   for (const std::string& family : test::families()) {
     const ModelConfig config = test::familyConfig(family);
@@ -212,15 +215,15 @@ void runLogits(Recorder& recorder) {
       });
     };
     compare("f32", DType::f32, {}, kBound);
-    compare("f16", DType::f16, {}, kBound);
-    compare("bf16", DType::bf16, {}, kBf16Bound);
-    for (const char* bits : {"8", "6", "5", "4", "3", "2"}) compare(std::string(bits) + " bit", DType::f32, {{"weights.bits", bits}}, kBound);
+    compare("f16", DType::f16, {}, kHalves, kBound);
+    compare("bf16", DType::bf16, {}, kBrain, test::kBf16Bound);
+    for (const char* bits : {"8", "6", "5", "4", "3", "2"}) compare(std::string(bits) + " bit", DType::f32, {{"weights.bits", bits}}, kHalves, kBound);
     for (const char* bits : {"8", "4"}) compare(std::string(bits) + " bit int8", DType::f32, {{"weights.bits", bits}, {"compute.activations", "int8"}}, kInt8Bound);
-    compare("4 bit g64 asymmetric", DType::f32, {{"weights.bits", "4"}, {"weights.group", "64"}, {"weights.symmetric", "false"}}, kBound);
+    compare("4 bit g64 asymmetric", DType::f32, {{"weights.bits", "4"}, {"weights.group", "64"}, {"weights.symmetric", "false"}}, kHalves, kBound);
     compare("pruned", DType::f32, {{"prune.ratio", "0.5"}}, kBound);
     compare("shared", DType::f32, {{"share.block", "2"}, {"share.first", "0"}, {"share.last", "0"}}, kBound);
-    for (const char* policy : {"streaming", "h2o", "tova", "snapkv"})
-      compare(policy + std::string(" cache"), DType::f32, {{"kv.policy", policy}, {"kv.budget", "32"}, {"kv.interval", "4"}}, kBound);
+    for (const KvPolicyInfo& policy : kvPolicies())
+      if (policy.name != "full") compare(policy.name + " cache", DType::f32, {{"kv.policy", policy.name.c_str()}, {"kv.budget", "32"}, {"kv.interval", "4"}}, kBound);
     for (const int bits : {8, 4, 3, 2})
       for (const char* quantizer : {"per_token", "kivi"}) {
         const std::string width = std::to_string(bits);
@@ -288,7 +291,8 @@ void runSwaps(Recorder& recorder) {
 }
 
 void runMemory(Recorder& recorder) {
-  recorder.run("plan", 6, [&] { comparePlan(recorder); });
+  recorder.run("plan", 6, [&] { comparePlan(recorder, "", {}); });
+  recorder.run("plan with twins", 6, [&] { comparePlan(recorder, " with twins", {{"weights.bits", "4"}, {"compute.prefill_twin", "on"}}); });
   recorder.run("refused", 6, [&] { refuseTooMuch(recorder); });
   recorder.run("full", 2, [&] { surviveFullDevice(recorder); });
 }

@@ -22,7 +22,7 @@ const std::vector<Section>& sections() {
   static const std::vector<Section> all = {
       {"ops", 150, true, runOps},           {"logits", 90, true, runLogits},     {"swaps", 40, true, runSwaps},
       {"memory", 40, true, runMemory},      {"roofline", 30, false, runRoofline}, {"decode", 120, false, runDecode},
-      {"prefill", 60, false, runPrefill},   {"knobs", 30, false, runKnobs},      {"observation", 40, false, runObservation},
+      {"prefill", 75, false, runPrefill},   {"knobs", 30, false, runKnobs},      {"observation", 40, false, runObservation},
       {"peer", 60, false, runPeer}};
   return all;
 }

@@ -69,16 +69,29 @@ double vendorMilliseconds(const ModelConfig& c, int tokens, std::string* why) {
   return ms;
 }
 
-void prefillCase(Recorder& recorder, const Shape& shape, const std::string& format, int tokens, double vendor, const std::string& why) {
-  const std::string name = labelOf("prefill", shape.name, format, tokens);
-  if (!fits(shape.billions, format, 1)) return recorder.add(Status::skip, name, "skipped: memory");
-  SpeedModel m(shape.name, format, tokens + 64, tokens);
-  double once = m.prefill(tokens);  // warms up
+struct Prompt {
+  std::string format;
+  int tokens, depth = 0;  // behind so many tokens
+  PrefillTwin twin = PrefillTwin::off;
+  std::string name(const Shape& shape) const {
+    return labelOf("prefill", shape.name, format, tokens) + (depth > 0 ? " behind " + std::to_string(depth) : "") + (twin == PrefillTwin::on ? " twin" : "");
+  }
+};
+
+// Packed weights are decoded by slices for every prompt, or once to twins. What attention takes is in the time and not in the library's.
+void prefillCase(Recorder& recorder, const Shape& shape, const Prompt& prompt, double vendor, const std::string& why) {
+  const int tokens = prompt.tokens;
+  const bool twins = prompt.twin == PrefillTwin::on;
+  const std::string name = prompt.name(shape);
+  if (!fits(shape.billions, prompt.format, 1 + shape.kvGibPer32k * prompt.depth / 32768 + (twins ? 2 * shape.billions : 0))) return recorder.add(Status::skip, name, "skipped: memory");
+  SpeedModel m(shape.name, prompt.format, prompt.depth + tokens + 64, tokens, prompt.twin);
+  double once = m.prefill(tokens, prompt.depth);  // warms up
   std::vector<double> times;
-  for (int i = 0; i < 5 && recorder.secondsLeft() > 2 * once / 1000; ++i) times.push_back(once = m.prefill(tokens));
+  for (int i = 0; i < 5 && recorder.secondsLeft() > 2 * once / 1000; ++i) times.push_back(once = m.prefill(tokens, prompt.depth));
   if (times.empty()) times.push_back(once);
   const double ms = medianOf(times);
   Figures figures = {{"ms", ms}, {"tokens_per_second", 1000 * tokens / ms}};
+  if (twins) figures.emplace_back("twins_mib", static_cast<double>(m.backend->memory()[static_cast<size_t>(MemoryTag::prefillTwin)]) / (1 << 20));
   if (vendor > 0) figures.insert(figures.end(), {{"vendor_gemm_ms", vendor}, {"share", vendor / ms}});
   recorder.add(Status::measured, name, vendor > 0 ? "share of the summed bf16 cuBLASLt times" : "no share: " + why, figures);
 }
@@ -119,8 +132,14 @@ void runPrefill(Recorder& recorder) {
       double vendor = 0;
       std::string why = "not measured";
       recorder.run("vendor", 2, [&] { vendor = vendorMilliseconds(test::named(shape.name).config, tokens, &why); });
-      for (const std::string& format : formatsOf(recorder))
-        recorder.run(labelOf("prefill", shape.name, format, tokens), 6, [&] { prefillCase(recorder, shape, format, tokens, vendor, why); });
+      std::vector<Prompt> prompts;
+      for (const std::string& format : formatsOf(recorder)) {
+        prompts.push_back({format, tokens});
+        if (format != "bf16") prompts.push_back({format, tokens, 0, PrefillTwin::on});
+      }
+      if (tokens == 2048 && !recorder.quick())
+        for (const int depth : {8192, 32768}) prompts.push_back({"bf16", tokens, depth});
+      for (const Prompt& prompt : prompts) recorder.run(prompt.name(shape), 6, [&] { prefillCase(recorder, shape, prompt, vendor, why); });
     }
 }
 

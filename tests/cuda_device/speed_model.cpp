@@ -48,14 +48,16 @@ Converted RandomPlace::make(const WeightWork& work, WeightVersion& out) {
   return Converted::done;
 }
 
-SpeedModel::SpeedModel(const std::string& shape, const std::string& format, int context, int batch)
+SpeedModel::SpeedModel(const std::string& shape, const std::string& format, int context, int batch, PrefillTwin twin)
     : model(test::randomModel(test::named(shape).config, DType::bf16, true)),
       device(test::value(openCudaDevice(model->config(), ledger))),
       store(model, std::make_unique<RandomPlace>(ledger, stream.get())),
       weights(build(format)),
       plan(buildPlan(model->config(), noSharing(model->config().layers))),
       backend(device->makeBackend(ledger, pool, {batch, context, int64_t{256} << 20})),
-      cache(backend->makeCache(context)) {}
+      cache(backend->makeCache(context)) {
+  backend->keepTwins(*weights, twin);
+}
 
 std::shared_ptr<const WeightSet> SpeedModel::build(const std::string& format) {
   config = Config();
@@ -101,15 +103,17 @@ double SpeedModel::step(std::vector<OpTime>* times) {
   return millisecondsSince(start);
 }
 
-double SpeedModel::prefill(int count) {
+double SpeedModel::prefill(int count, int depth) {
   cache->clear();
+  fed = 0;
+  if (depth > 0) fillCache(depth);
   std::vector<int32_t> tokens;
   for (int i = 0; i < count; ++i) tokens.push_back(static_cast<int32_t>((int64_t{i} * 7919 + 13) % model->config().vocab));
   cache->reserve(count);
-  const SequenceRows row{cache.get(), 0, count};
+  const SequenceRows row{cache.get(), fed, count};
   const auto start = std::chrono::steady_clock::now();
   backend->run({plan, *weights, {&row, 1}, tokens});
-  fed = count;
+  fed += count;
   return millisecondsSince(start);
 }
 

@@ -59,11 +59,11 @@ struct SpeedModel {
   int64_t fed = 0;
 
   // shape: "1b", "8b"; format: "bf16", "q8", "q4".
-  SpeedModel(const std::string& shape, const std::string& format, int context, int batch);
+  SpeedModel(const std::string& shape, const std::string& format, int context, int batch, PrefillTwin twin = PrefillTwin::off);
 
   void fillCache(int tokens);  // random keys and values, as after a prompt
   double step(std::vector<OpTime>* times = nullptr);              // one token; wall milliseconds, logits on the host
-  double prefill(int count);                                      // an empty cache first; wall milliseconds
+  double prefill(int count, int depth = 0);  // behind so many tokens of random keys and values; wall milliseconds of these `count`
   void useWeights(std::shared_ptr<const WeightSet> other) { weights = std::move(other); }
   std::shared_ptr<const WeightSet> build(const std::string& format);
   int64_t weightBytes() const;  // a step reads

@@ -13,7 +13,10 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <functional>
+#include <memory>
+#include <new>
 #include <source_location>
 #include <stdexcept>
 #include <string>
@@ -44,13 +47,29 @@ struct Cell {
 };
 constexpr size_t kCellBytes = 2;
 
+// All as if new, without touching memory: most of a large scratch is never used.
+class Cells {
+ public:
+  Cells() = default;
+  explicit Cells(size_t bytes) : cells_(static_cast<Cell*>(std::calloc((bytes + kCellBytes - 1) / kCellBytes, sizeof(Cell)))) {
+    if (!cells_) throw std::bad_alloc();
+  }
+  Cell& operator[](size_t i) { return cells_.get()[i]; }
+
+ private:
+  struct Free {
+    void operator()(Cell* cells) const { std::free(cells); }
+  };
+  std::unique_ptr<Cell, Free> cells_;
+};
+
 struct Region {
   char* data = nullptr;
   size_t bytes = 0;
   bool shared = false;
   uint32_t block = 0;  // shared: the block whose contents these are
   std::string name;
-  std::vector<Cell> cells;
+  Cells cells;
 };
 
 enum class Access : uint8_t { read, write, atomic };
@@ -63,6 +82,7 @@ void limitMemory(size_t bytes);  // what the device has in all
 size_t memoryLimit();
 void failFromNow(bool on);       // launches, copies and waits answer with an error
 bool failing();
+void haveLibrary(bool there);      // cuBLASLt, for what is made from now on; at first it is not there
 
 // The device does one thing at a time: several threads of the host take turns, whole launches at once.
 class Alone {

@@ -20,6 +20,13 @@ constexpr uint32_t kSeeds[] = {0};
 constexpr uint32_t kSeeds[] = {0, 1, 2, 3};  // 0: in order
 #endif
 
+// Whether cuBLASLt is there, for tests of both: a real device's is.
+#ifdef WINNOW_ON_DEVICE
+constexpr bool kLibraries[] = {true};
+#else
+constexpr bool kLibraries[] = {true, false};
+#endif
+
 inline void mustSucceed(cudaError_t error) {
   if (error != cudaSuccess) throw std::runtime_error(std::string("the device failed: ") + cudaGetErrorString(error));
 }

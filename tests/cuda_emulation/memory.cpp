@@ -126,7 +126,7 @@ void* allocate(size_t bytes) {
   Region& region = *mapping.region;
   region.data = mapping.base + kPage + (data - (bytes + 255) / 256 * 256);
   region.bytes = bytes;
-  region.cells.resize((bytes + kCellBytes - 1) / kCellBytes);
+  region.cells = Cells(bytes);
   std::memset(region.data, 0xcd, bytes);
   mprotect(mapping.base, kPage, PROT_NONE);
   mprotect(mapping.base + size - kPage, kPage, PROT_NONE);
@@ -178,7 +178,7 @@ void hostReads(const void* p, size_t bytes) {
 }
 
 void registerShared(Region& region) {
-  region.cells.resize((region.bytes + kCellBytes - 1) / kCellBytes);
+  region.cells = Cells(region.bytes);
   sharedRegions()[region.data] = &region;
 }
 void unregisterShared(Region& region) { sharedRegions().erase(region.data); }
@@ -189,7 +189,7 @@ void Machine::setDynamicShared(size_t bytes) {
   if (!dynamic.data) {
     dynamic.data = static_cast<char*>(mmap(nullptr, kMost + kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
     dynamic.shared = true;
-    dynamic.cells.resize(kMost / kCellBytes);
+    dynamic.cells = Cells(kMost);
   }
   dynamic.bytes = bytes;
 }

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// Stores of weight versions on the host and on the device, and whether both made the same bytes.
+#pragma once
+#include <cstring>
+
+#include "engine/cuda/weights.h"
+#include "engine/weights/store.h"
+#include "tests/cuda_emulation/harness.h"
+#include "tests/cuda_emulation/sessions.h"
+
+namespace winnow::test {
+
+struct Shop {
+  Ledger ledger;
+  ThreadPool pool{1};
+  cuda::DevicePlace* place = nullptr;
+  std::unique_ptr<WeightStore> store;
+
+  Shop(const std::shared_ptr<const Model>& model, bool device) {
+    std::unique_ptr<WeightPlace> made;
+    if (device)
+      made = std::make_unique<cuda::DevicePlace>(ledger, 0), place = static_cast<cuda::DevicePlace*>(made.get());
+    else
+      made = std::make_unique<HostPlace>(ledger);
+    store = std::make_unique<WeightStore>(model, std::move(made));
+  }
+  std::shared_ptr<const WeightSet> build(const Model& model, const Config& config, const Measurements& measurements = {}) {
+    return value(store->build(weightTarget(model, resolve(config, model.config()).config, ""), pool, measurements, {}));
+  }
+};
+
+inline void expectSameBytes(const void* host, const void* device, size_t bytes, const std::string& what) {
+  EXPECT(!host == !device, what);
+  if (!host || bytes == 0) return;
+  std::vector<char> found(bytes);
+  mustSucceed(cudaMemcpy(found.data(), device, bytes, cudaMemcpyDeviceToHost));
+  EXPECT(std::memcmp(found.data(), host, bytes) == 0, what);
+}
+
+inline void expectSameSet(const Model& model, const WeightSet& host, const WeightSet& device) {
+  EXPECT(host.parts == device.parts);
+  for (size_t i = 0; i < host.versions.size(); ++i) {
+    const Matrix &a = host.versions[i]->matrix, &b = device.versions[i]->matrix;
+    const std::string name = model.tensors()[i].fileName + " as " + a.format.describe();
+    EXPECT(a.format == b.format && a.rows == b.rows && a.cols == b.cols, name);
+    const bool packed = a.format.storage == Storage::packed;
+    const size_t scales = packed ? a.format.scaleBytes(a.rows, a.cols) : 0;
+    expectSameBytes(a.data, b.data, packed ? a.format.codeBytes(a.rows, a.cols) : a.bytes(), name);
+    expectSameBytes(a.scales, b.scales, scales, name + ": scales");
+    expectSameBytes(a.mins, b.mins, scales, name + ": minimums");
+    expectSameBytes(a.steps, b.steps, a.format.stepBytes(a.rows, a.cols), name + ": steps");
+    EXPECT(host.versions[i]->corrections == device.versions[i]->corrections, name + ": corrections");
+  }
+}
+
+}  // namespace winnow::test
