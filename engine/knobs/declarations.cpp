@@ -2,80 +2,16 @@
 // Choices of the method knobs come from the registries: a new method appears here, in the panel, the CLI and sweeps by itself.
 #include "engine/knobs/declarations.h"
 
-#include <algorithm>
-
-#include "engine/cache/allocation.h"
-#include "engine/cache/kv_format.h"
-#include "engine/cache/registry.h"
+#include "engine/knobs/declare.h"
 #include "engine/prune/layer_drop.h"
 #include "engine/prune/method.h"
 #include "engine/quantize/code_format.h"
 #include "engine/quantize/method.h"
 #include "engine/recover/method.h"
-#include "engine/share/registry.h"
-#include "engine/share/spans.h"
 #include "engine/weights/layer_rules.h"
 
 namespace winnow {
 namespace {
-
-template <class Methods>
-std::vector<std::string> names(std::string first, const Methods& methods) {
-  std::vector<std::string> out{std::move(first)};
-  for (const auto& method : methods)
-    if (method.name != out.front()) out.push_back(method.name);
-  return out;
-}
-
-template <class Methods>
-std::string papers(const Methods& methods) {
-  std::string out;
-  for (const auto& method : methods)
-    if (!method.paper.empty()) out += (out.empty() ? "" : "; ") + method.name + ": " + method.paper;
-  return out;
-}
-
-Knob enumeration(std::string name, std::string title, std::string group, std::vector<std::string> choices, Apply apply) {
-  Knob knob;
-  knob.name = std::move(name);
-  knob.title = std::move(title);
-  knob.group = std::move(group);
-  knob.type = KnobType::enumeration;
-  knob.defaultValue = choices.front();
-  knob.choices = std::move(choices);
-  knob.apply = apply;
-  return knob;
-}
-
-Knob integer(std::string name, std::string title, std::string group, int64_t value, double minimum, double maximum, Apply apply) {
-  Knob knob;
-  knob.name = std::move(name);
-  knob.title = std::move(title);
-  knob.group = std::move(group);
-  knob.type = KnobType::integer;
-  knob.defaultValue = value;
-  knob.minimum = minimum;
-  knob.maximum = maximum;
-  knob.apply = apply;
-  return knob;
-}
-
-Knob text(std::string name, std::string title, std::string group, KnobType type, std::string value, Apply apply) {
-  Knob knob;
-  knob.name = std::move(name);
-  knob.title = std::move(title);
-  knob.group = std::move(group);
-  knob.type = type;
-  knob.defaultValue = std::move(value);
-  knob.apply = apply;
-  return knob;
-}
-
-Knob boolean(std::string name, std::string title, const std::string& group, bool value) {
-  Knob knob = text(std::move(name), std::move(title), group, KnobType::boolean, "", Apply::prepareWeights);
-  knob.defaultValue = value;
-  return knob;
-}
 
 std::vector<PruneMethod> initialMethods() {  // that make a mask of their own
   std::vector<PruneMethod> out;
@@ -119,25 +55,6 @@ Knob layerRules(std::string name, std::string title, std::string group, RuleValu
     return rules ? outOfModel(*rules, model.layers) : rules.error().message;
   };
   return knob;
-}
-
-bool policyHas(const Config& config, bool KvPolicyInfo::*trait) {
-  return std::ranges::any_of(kvPolicies(), [&](const KvPolicyInfo& info) { return info.*trait && info.name == config.text("kv.policy"); });
-}
-std::string policiesWith(bool KvPolicyInfo::*trait) {  // "a, b or c"
-  std::vector<std::string> names;
-  for (const KvPolicyInfo& info : kvPolicies())
-    if (info.*trait) names.push_back(info.name);
-  std::string out;
-  for (size_t i = 0; i < names.size(); ++i) out += (i == 0 ? "" : i + 1 == names.size() ? " or " : ", ") + names[i];
-  return out;
-}
-bool evicts(const Config& config) {
-  return config.text("kv.policy") == "full" ? config.real("kv.budget") != 1.0 : !policyHas(config, &KvPolicyInfo::selects);
-}
-bool quantizesKeys(const Config& config) { return config.integer("kv.k_bits") < 16; }
-bool sharesBlocks(const Config& config) {
-  return config.text("share.method") == "echoatt" || (config.text("share.method") == "none" && config.integer("share.block") > 1);
 }
 
 std::vector<Knob> reconstructionKnobs() {
@@ -366,144 +283,6 @@ std::vector<Knob> pruneKnobs() {
   knobs.push_back(tokens);
   knobs.push_back(damping);
   return knobs;
-}
-
-std::vector<Knob> cacheKnobs() {
-  const std::string group = "KV cache";
-  std::vector<Knob> knobs;
-  Knob policy = enumeration("kv.policy", "Eviction", group, names("full", kvPolicies()), Apply::rebuildCache);
-  policy.help = "Which cached tokens stay when the budget is reached. quest keeps all and reads, at each step, those the query needs.";
-  policy.paper = papers(kvPolicies());
-  knobs.push_back(policy);
-
-  Knob budget = text("kv.budget", "Budget", group, KnobType::real, "", Apply::rebuildCache);
-  budget.defaultValue = 1.0;
-  budget.minimum = 0.01;
-  budget.maximum = 1048576;
-  budget.step = 0.05;
-  budget.logarithmic = true;
-  budget.help = "Tokens each head keeps: up to 1 a share of the tokens so far, from 2 on a number of tokens. Alone it means streaming. Of quest: tokens each step reads.";
-  knobs.push_back(budget);
-
-  Knob sinks = integer("kv.sinks", "Sinks", group, 4, 0, 256, Apply::rebuildCache);
-  sinks.unit = "tokens";
-  sinks.help = "First tokens that always stay: attention parks its surplus there.";
-  sinks.enabledIf = "kv.policy is " + policiesWith(&KvPolicyInfo::usesSinks);
-  sinks.enabled = [](const Config& config) { return policyHas(config, &KvPolicyInfo::usesSinks); };
-  knobs.push_back(sinks);
-
-  Knob positions = enumeration("kv.positions", "Positions", group, {"original", "cache"}, Apply::rebuildCache);
-  positions.help = "How far away what is left counts. original: as far as in the text. cache: as far as in the cache, so that a text may be longer than "
-                   "any the model was trained on; what is evicted is forgotten all the same.";
-  positions.paper = "Xiao et al., ICLR 2024, arXiv 2309.17453";
-  positions.enabledIf = "kv.policy is " + policiesWith(&KvPolicyInfo::keepsRuns);
-  positions.enabled = [](const Config& config) { return policyHas(config, &KvPolicyInfo::keepsRuns); };
-  positions.refuses = [](const ModelConfig& model, const KnobValue& value) -> std::optional<std::string> {
-    if (std::get<std::string>(value) == "original" || model.position == PositionKind::rope) return std::nullopt;
-    return "this model's positions are learned and part of every layer's input: a cached key cannot be moved to another one.";
-  };
-  knobs.push_back(positions);
-
-  Knob allocation = enumeration("kv.allocation", "Allocation", group, kvAllocationNames(), Apply::rebuildCache);
-  allocation.help = "How the budget is dealt. even: every head keeps as much. pyramid: early layers more than late ones. adaptive: the heads of a "
-                    "layer share its budget by comparing scores. auto: as the policy's paper does.";
-  allocation.paper = "PyramidKV, arXiv 2406.02069; Ada-KV, arXiv 2407.11550";
-  allocation.enabledIf = "kv.policy evicts";
-  allocation.enabled = evicts;
-  knobs.push_back(allocation);
-
-  Knob seed = integer("kv.seed", "Seed", group, 0, 0, 1000000, Apply::rebuildCache);
-  seed.help = "Of the draws of the policy: another seed, another choice. Its chart is the mean of several.";
-  seed.enabledIf = "kv.policy is " + policiesWith(&KvPolicyInfo::draws);
-  seed.enabled = [](const Config& config) { return policyHas(config, &KvPolicyInfo::draws); };
-  knobs.push_back(seed);
-
-  Knob interval = integer("kv.interval", "Interval", group, 0, 0, 1024, Apply::nextToken);
-  interval.unit = "tokens";
-  interval.help = "Tokens between two evictions. 1 evicts at every token, as most papers do; more costs less time and a little memory. 0 takes 16, or a "
-                  "thirty-second of what stays where that is more: an eviction moves all of it.";
-  interval.enabledIf = "kv.policy evicts";
-  interval.enabled = evicts;
-  knobs.push_back(interval);
-
-  for (const bool keys : {true, false}) {
-    Knob bits = integer(keys ? "kv.k_bits" : "kv.v_bits", keys ? "Bits per key" : "Bits per value", group, 16, 2, 16, Apply::rebuildCache);
-    bits.choices = {"16", "8", "4", "3", "2"};
-    bits.unit = "bit";
-    bits.help = std::string(keys ? "Keys" : "Values") + " of full pages, packed in memory; the newest page and what attends within a prompt chunk stay 16 bit. "
-                "Scales add one bit per value in groups of 32.";
-    knobs.push_back(bits);
-  }
-  Knob quantizer = enumeration("kv.quantizer", "Scales of keys", group, names(kvQuantizers().front().name, kvQuantizers()), Apply::rebuildCache);
-  quantizer.help = "per_token: one scale per 32 values of a key. kivi: one per channel and up to 32 tokens, since large key values stay in their channels. "
-                   "Values are always quantized per token.";
-  quantizer.paper = papers(kvQuantizers());
-  quantizer.enabledIf = "kv.k_bits is below 16";
-  quantizer.enabled = quantizesKeys;
-  knobs.push_back(quantizer);
-
-  Knob rotate = text("kv.rotate", "Rotate keys", group, KnobType::boolean, "", Apply::rebuildCache);
-  rotate.defaultValue = false;
-  rotate.help = "Passes keys and queries through a Hadamard matrix: the same scores, and no channel that stands out when keys are rounded.";
-  rotate.enabledIf = "kv.k_bits is below 16";
-  rotate.enabled = quantizesKeys;
-  knobs.push_back(rotate);
-  return knobs;
-}
-
-std::vector<Knob> sharingKnobs() {
-  const std::string group = "Attention sharing";
-  std::vector<Knob> knobs;
-  Knob block = integer("share.block", "Block size", group, 1, 1, 16, Apply::rebuildCache);
-  block.unit = "layers";
-  block.help = "Consecutive layers that use the attention of the first of them; the others own no keys and project no queries. 1 shares nothing.";
-  knobs.push_back(block);
-
-  Knob method = enumeration("share.method", "Sharing", group, names("none", shareMethods()), Apply::rebuildCache);
-  method.help = "How layers share attention.";
-  method.paper = papers(shareMethods());
-  knobs.push_back(method);
-
-  Knob first = integer("share.first", "First layers left alone", group, -1, -1, 1024, Apply::rebuildCache);
-  first.unit = "layers";
-  first.help = "Their attention is distinctive. -1 takes max(2, layers / 8).";
-  first.enabledIf = "share.block is above 1";
-  first.enabled = sharesBlocks;
-  knobs.push_back(first);
-
-  Knob last = integer("share.last", "Last layers left alone", group, -1, -1, 1024, Apply::rebuildCache);
-  last.unit = "layers";
-  last.help = "-1 takes max(1, layers / 16).";
-  last.enabledIf = "share.block is above 1";
-  last.enabled = sharesBlocks;
-  knobs.push_back(last);
-
-  Knob spans = text("share.spans", "Spans", group, KnobType::text, "", Apply::rebuildCache);
-  spans.help = "Layers that use the attention of the first of them, such as 4-6, 9-10. winnow-cli similarity finds those that are alike.";
-  spans.paper = "Shared Attention, arXiv 2407.12866";
-  spans.malformed = [](const std::string& value) -> std::optional<std::string> {
-    const auto parsed = parseSpans(value);
-    return parsed ? std::nullopt : std::optional(parsed.error().message);
-  };
-  spans.refuses = [](const ModelConfig& model, const KnobValue& value) -> std::optional<std::string> {
-    const auto parsed = parseSpans(std::get<std::string>(value));
-    return parsed ? outOfModel(*parsed, model.layers) : parsed.error().message;
-  };
-  knobs.push_back(spans);
-  return knobs;
-}
-
-std::vector<Knob> computeKnobs() {
-  Knob activations = enumeration("compute.activations", "Activations", "Compute", {"auto", "f32", "16bit", "int8"}, Apply::nextToken);
-  activations.help = "What matrix products see of activations. auto: f32 with f32 weights, bf16 with bf16, else f16. int8 (per 32 values) is "
-                     "fastest on quantized weights and is what llama.cpp does there; it adds its own error. auto with smoothquant means int8.";
-
-  Knob twin = enumeration("compute.prefill_twin", "Prefill twin", "Compute", {"auto", "on", "off"}, Apply::nextToken);
-  twin.help = "On a GPU, 16-bit copies of quantized weights: the first long prompt decodes them, later ones read them. They take 2 bytes a weight and change no "
-              "result. auto: while the whole cache and a tenth of the GPU's memory stay free. on: as many as fit.";
-  twin.enabledIf = "compute.activations is auto or 16bit";
-  twin.enabled = [](const Config& c) { return c.text("compute.activations") == "auto" || c.text("compute.activations") == "16bit"; };
-  return {activations, twin};
 }
 
 }  // namespace winnow
