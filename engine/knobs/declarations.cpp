@@ -111,7 +111,8 @@ std::vector<Knob> weightKnobs() {
   knobs.push_back(size);
 
   Knob symmetric = enumeration("weights.symmetric", "Symmetric", group, {"auto", "true", "false"}, Apply::prepareWeights);
-  symmetric.help = "Symmetric codes around zero, or a minimum per group. auto: asymmetric at 3 bits and below, where it is far better.";
+  symmetric.help = "Symmetric codes around zero, or a minimum per group. auto: asymmetric at 3 bits and below, where it is far better. Of codes that "
+                   "are no integers none has a minimum.";
   symmetric.enabledIf = kQuantizes;
   symmetric.enabled = quantizes;
   knobs.push_back(symmetric);

@@ -37,7 +37,7 @@ struct WeightFormat {
   uint8_t bits = 32;      // packed: 2, 3, 4, 5, 6, 8
   uint16_t group = 0;     // packed: 32, 64, 128, in symmetric super-blocks also 16; 0 = the whole row
   bool symmetric = true;  // packed
-  Code code = Code::integer;  // packed
+  Code code = Code::integer;
   uint16_t super = 0;     // packed: values of a super-block, a multiple of the group; 0 = none
   constexpr WeightFormat() = default;
   constexpr WeightFormat(Storage in, uint8_t width, uint16_t values, bool centred, uint16_t superValues = 0, Code codes = Code::integer)

@@ -210,7 +210,9 @@ TEST(memory_is_planned_by_the_code_that_allocates) {
   };
   const std::vector<Case> cases = {{kStories, {}}, {kChat, {}}, {kRandom, {{"weights.bits", "4"}}}, {kRandom, {{"kv.policy", "h2o"}, {"kv.budget", "0.3"}}},
                                    {kRandom, {{"share.block", "2"}, {"share.first", "0"}, {"share.last", "0"}, {"weights.bits", "8"}}},
-                                   {"models/random-llama-256-Q4_K.gguf", {}}, {"models/random-llama-256-Q5_1.gguf", {{"prune.ratio", "0.3"}}}};
+                                   {"models/random-llama-256-Q4_K.gguf", {}}, {"models/random-llama-256-Q6_K.gguf", {}}, {kRandom, {{"weights.format", "nf4"}}},
+                                   {kStories, {{"weights.format", "mxfp4"}, {"compute.activations", "int8"}}}, {kRandom, {{"weights.format", "fp8-e5m2"}, {"weights.group", "64"}}},
+                                   {"models/random-llama-256-Q5_1.gguf", {{"prune.ratio", "0.3"}}}};
   for (const Case& c : cases) {
     const auto engine = openEngine(c.file);
     const int vocab = engine->model().config().vocab;
