@@ -193,8 +193,12 @@ struct Pruning {
         recovery(method ? findRecoveryMethod(config.text("prune.recovery")) : nullptr) {}
   InputNeeds needs() const { return (method ? method->needs : InputNeeds{}) | (initial ? initial->needs : InputNeeds{}); }
   InputNeeds recoveryNeeds() const { return recovery ? recovery->needs : InputNeeds{}; }
-  // Whichever goes by the inputs as they were measured; "" when neither does.
-  std::string fits() const { return needs().gram() || needs().gradients ? method->name : recoveryNeeds().gram() ? recovery->name : ""; }
+  // Whichever goes by the inputs as they were measured, and how; "" when neither does.
+  std::string fits() const {
+    if (needs().gram()) return method->name + " corrects weights for";
+    if (recoveryNeeds().gram()) return recovery->name + " corrects weights for";
+    return needs().gradients ? method->name + " judges weights by" : "";
+  }
 
   void of(double ratio, const Config& config, Recipe& recipe) const {
     recipe.prune = method->name;
@@ -299,7 +303,7 @@ WeightTarget weightTarget(const Model& model, const Config& resolved, const std:
   const QuantizeMethod* method = quantize ? findQuantizeMethod(config.text("weights.method")) : nullptr;
   if (!pruning.fits().empty() && method && method->searchScales) {
     target.adjustments.push_back({"weights.method", method->name, std::string("rtn"),
-                                  pruning.fits() + " goes by inputs as they were measured, and " + method->name +
+                                  pruning.fits() + " inputs as they were measured, and " + method->name +
                                       " scales those: only one of the two can act. Choose rtn or gptq beside it."});
     method = findQuantizeMethod("rtn");
   }
