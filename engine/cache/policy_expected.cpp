@@ -20,6 +20,7 @@ namespace winnow {
 namespace {
 
 constexpr int kMostFuture = 512, kFutureShare = 8;
+constexpr size_t kTile = 128;  // slots whose keys stay in a processor's first cache
 
 class Expected final : public KvPolicy {
  public:
@@ -111,10 +112,11 @@ class Expected final : public KvPolicy {
       products(slots.keys, slots.geometry.headDim, some, 1.0f / std::sqrt(static_cast<float>(dim)), block.data());
       if (first == 0) std::copy_n(block.begin(), held, out.begin());
       std::ranges::fill(sums, 0.0f);
-      for (size_t i = first == 0 ? 1 : 0; i < some.size(); ++i) {
-        const float *x = block.data() + i * held, *keys = slots.keys.data() + first + i - 1;  // of the channel that the row is of
-        for (size_t slot = 0; slot < held; ++slot) sums[slot] += x[slot] * (dense ? keys[slot * dim] : x[slot]);
-      }
+      for (size_t begin = 0; begin < held; begin += kTile)
+        for (size_t i = first == 0 ? 1 : 0; i < some.size(); ++i) {
+          const float *x = block.data() + i * held, *keys = slots.keys.data() + first + i - 1;  // of the channel that the row is of
+          for (size_t slot = begin; slot < std::min(held, begin + kTile); ++slot) sums[slot] += x[slot] * (dense ? keys[slot * dim] : x[slot]);
+        }
       for (size_t slot = 0; slot < held; ++slot) out[slot] += sums[slot] * factor;
     }
     return out;
