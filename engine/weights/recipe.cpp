@@ -352,6 +352,7 @@ WeightTarget weightTarget(const Model& model, const Config& resolved, const std:
     if (recipe.super == SuperWeights::keep && recipe.method.empty()) recipe.super = SuperWeights::asOthers;  // nothing is rounded
     if (recipe.super == SuperWeights::zero && recipe.method.empty() && recipe.format.storage == Storage::packed) recipe.format = {Storage::f16, 16, 0, true};
     target.superWeights |= recipe.super != SuperWeights::asOthers;
+    target.anyPacked |= recipe.format.storage == Storage::packed;
     target.takesInt8 |= recipe.format.dotsInt8();
     coded |= recipe.format.code != Code::integer && !recipe.method.empty();
     target.key += recipe.key() + "\n";

@@ -66,6 +66,7 @@ struct WeightTarget {
   std::optional<LayersLeft> left;       // or it is given
   std::vector<Adjustment> adjustments;  // what of the configuration can't be done, and why
   std::shared_ptr<const WeightTarget> masked;  // the model whose gradients a pruning method asks for; null: none does
+  bool anyPacked = false;
   bool takesInt8 = false;  // compute.activations=int8 acts on some matrix
   bool superWeights = false;  // some recipe treats them apart
 };

@@ -263,6 +263,7 @@ Result<std::shared_ptr<const WeightSet>> WeightStore::build(const WeightTarget& 
   if (!left) return left.error();
   set->model = model_;
   set->key = target.key;
+  set->anyPacked = target.anyPacked;
   set->takesInt8 = target.takesInt8;
   set->parts = left->parts;
   set->layers.resize(static_cast<size_t>(model_->config().layers));

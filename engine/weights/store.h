@@ -40,6 +40,7 @@ struct WeightSet {
   const float *outputNorm = nullptr, *outputNormBias = nullptr;  // [hidden]
   std::string key;                                            // WeightTarget::key
   uint64_t serial = 0;                                        // another for every set of a store
+  bool anyPacked = false;
   bool takesInt8 = false;  // compute.activations=int8 acts on some matrix
   std::vector<Adjustment> adjustments;  // what had to be done in another way than the target says, and why
 
