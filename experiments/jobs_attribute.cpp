@@ -137,9 +137,11 @@ class Keeper {
 // What was asked for, so that runs of one way have one name.
 std::string protocolOf(const AttributeRequest& request, const std::string& proxy) {
   const AttribotOptions& options = request.attribot;
-  std::string text = request.method + " " + std::string(sourceUnitName(request.unit));
+  const bool windows = request.unit == SourceUnit::window;
+  std::string text = request.method + " " + std::string(sourceUnitName(request.unit)) + (windows ? " of " + std::to_string(request.windowTokens) : "");
   if (request.method == "attribot") {
     text += std::string(options.reuse ? " reuse" : "") + (options.hierarchy ? " hierarchy " + std::to_string(options.keepParagraphs) : "");
+    if (options.hierarchy && windows) text += "/" + std::to_string(options.keepSentences);  // paragraphs, sentences of them
     const bool prunes = options.proxy == AttribotOptions::Proxy::prune;
     if (!proxy.empty()) text += (prunes ? " prune " + std::to_string(options.keepSources) : " replace") + " proxy " + QFileInfo(QString::fromStdString(proxy)).fileName().toStdString();
   }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // Every knob of the schema, at every choice it has, does on the device what it does on the CPU: weights to the byte, made from the same
 // statistics; the cache, sharing and activations in a session, within the bound. A knob that is new is found missing here.
+#include <set>
+
 #include "engine/run/core.h"
 #include "tests/cuda_emulation/calibration_text.h"
 #include "tests/cuda_emulation/shops.h"
@@ -24,6 +26,7 @@ const std::map<std::string, Trial>& trials() {
     settings.emplace_back(name, value);
     return settings;
   };
+  static const Settings corrected = {{"prune.ratio", "0.5"}, {"prune.method", "barber"}}, merged = {{"prune.layers", "1"}, {"prune.layers_method", "laco"}};
   static const std::map<std::string, Trial> all = {
       {"weights.bits", {}},
       {"weights.method", {four, {}}},
@@ -34,9 +37,15 @@ const std::map<std::string, Trial>& trials() {
       {"weights.super", {four, {}}},
       {"weights.act_order", {gptq, {}}},
       {"weights.static_groups", {with(gptq, "weights.act_order", "false"), {}}},
+      {"weights.smoothing", {{{"weights.method", "smoothquant"}}, {"0.8"}}},
+      {"weights.error_rank", {four, {"5"}}},
       {"weights.clip", {{{"weights.bits", "4"}, {"weights.method", "awq"}}, {}}},
       {"prune.ratio", {{}, {"0.3", "0.95"}}},
       {"prune.method", {half, {}}},
+      {"prune.initial", {corrected, {}}},
+      {"prune.swap", {corrected, {"0.5"}}},
+      {"prune.merge", {merged, {"2"}}},
+      {"prune.merge_similarity", {merged, {"-1"}}},
       {"prune.ratios", {{}, {"0:0.3, *.down:0.6"}}},
       {"prune.pattern", {}},
       {"prune.scope", {half, {}}},
@@ -50,6 +59,7 @@ const std::map<std::string, Trial>& trials() {
       {"kv.policy", {evicting, {}}},
       {"kv.budget", {with(evicting, "kv.policy", "h2o"), {"0.5", "9"}}},
       {"kv.sinks", {evicting, {"0", "2"}}},
+      {"kv.positions", {evicting, {}}},
       {"kv.allocation", {with(evicting, "kv.policy", "snapkv"), {}}},
       {"kv.seed", {with(evicting, "kv.policy", "random"), {"3"}}},
       {"kv.interval", {evicting, {"1"}}},
@@ -88,6 +98,7 @@ int everyKnob(bool ofWeights, Try attempt) {
   int tried = 0;
   for (const Knob& knob : Schema::instance().knobs()) {
     if ((knob.apply == Apply::prepareWeights) != ofWeights) continue;
+    if (knob.name == "weights.format") continue;  // codes_without_products_become_integers
     const auto trial = trials().find(knob.name);
     EXPECT(trial != trials().end(), "no trial of", knob.name);
     if (trial == trials().end()) continue;
@@ -99,6 +110,15 @@ int everyKnob(bool ofWeights, Try attempt) {
     }
   }
   return tried;
+}
+
+// What the device does without, and says so; everything else it computes as the CPU does.
+const std::set<std::string> kRefused = {"kv.policy=quest", "kv.positions=cache"};
+
+bool refused(const Session& session, const Knob& knob, const std::string& asked) {
+  const auto effective = session.effective();
+  const bool adjusted = std::ranges::any_of(effective->adjustments, [&](const Adjustment& a) { return a.knob == knob.name && a.reason.find("GPU") != std::string::npos; });
+  return adjusted && toText(effective->config.get(knob.name)) != asked;
 }
 
 // Codes of a quantized cache go apart by a step, activations of int8 as well.
@@ -130,6 +150,25 @@ TEST(every_knob_of_weights_makes_the_hosts_bytes) {
   EXPECT(tried > 40, tried);
 }
 
+TEST(codes_without_products_become_integers) {
+  int tried = 0;
+  for (const std::string& format : Schema::instance().find("weights.format")->choices) {
+    if (format == "integer") continue;
+    Both both("llama3");
+    both.gpu->request(value(Config().parsed("weights.format", format)));
+    ok(both.gpu->finishPending({}));
+    const auto got = both.gpu->effective();
+    EXPECT_EQ(got->config.text("weights.format"), std::string("integer"));
+    EXPECT(std::ranges::any_of(got->adjustments, [](const Adjustment& a) { return a.knob == "weights.format" && a.reason.find("no products") != std::string::npos; }), format);
+    both.cpu->request(got->config);
+    ok(both.cpu->finishPending({}));
+    EXPECT(both.cpu->effective()->config.integer("weights.bits") < 16, format);
+    EXPECT(std::max(both.prompt(35), both.steps(6)) <= kBound + kPromptRounding, format);
+    ++tried;
+  }
+  EXPECT_EQ(tried, 4);
+}
+
 TEST(every_other_knob_computes_as_on_the_cpu) {
   const int tried = everyKnob(false, [](const Knob& knob, const Config& config, const std::string& asked) {
     Both both("llama3");
@@ -140,6 +179,8 @@ TEST(every_other_knob_computes_as_on_the_cpu) {
     const auto runs = [](const Session& session) {  // twins are a GPU's alone
       return session.effective()->config.with("compute.prefill_twin", std::string("auto")).canonical();
     };
+    EXPECT_EQ(refused(*both.gpu, knob, asked), kRefused.contains(knob.name + "=" + asked));
+    if (refused(*both.gpu, knob, asked)) return;
     EXPECT_EQ(runs(*both.gpu), runs(*both.cpu));
     const double worst = std::max(both.prompt(35), both.steps(6));
     EXPECT(worst <= boundOf(config), knob.name, asked, worst);
