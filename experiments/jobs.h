@@ -27,6 +27,7 @@ struct JobContext {
   std::optional<storage::Id> sweep;            // of a plan
   int sweepOrdinal = -1, repeat = 0;
   std::function<void(storage::Id)> onRun;      // the run's id once it has begun; may be empty
+  std::function<Status(const Effective&)> onEffective;  // of a retrieval: what will run, before it does; an error ends it. May be empty
 };
 
 struct GenerateObserver {                      // all may be empty; called on the working thread

@@ -78,6 +78,8 @@ Result<RetrievalResult> retrieveRun(const JobContext& context, const Config& con
   options.context = retrievalTokens(*tokenizer, *items);
   auto session = context.engine->createSession(config, options, context.progress);
   if (!session) return session.error();
+  if (context.onEffective)
+    if (Status told = context.onEffective(*(*session)->effective()); !told) return told.error();
   for (const RetrievalItem& item : *items)
     if (Status held = heldOut((*session)->effective()->config, item.context); !held) return held.error();
   std::unique_ptr<Session> baseline;

@@ -126,10 +126,14 @@ void Workbench::setConfig(const Config& config, const QString& cause) {
 
 Effective Workbench::effective() const {
   if (const auto session = impl_->session()) return *session->effective();
-  const auto engine = impl_->engine();
+  return resolved(impl_->requested);
+}
+
+Effective Workbench::resolved(const Config& config) const {
+  if (const auto engine = impl_->engine()) return engine->resolved(config);
   Effective idle;
-  idle.requested = idle.config = impl_->requested;
-  return engine ? engine->resolved(impl_->requested) : idle;
+  idle.requested = idle.config = config;
+  return idle;
 }
 
 bool Workbench::weightsPending() const {

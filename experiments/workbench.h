@@ -50,6 +50,7 @@ class Workbench : public QObject {
   void setKnob(const QString& name, const KnobValue& value, const QString& cause = QStringLiteral("user"));
   void setConfig(const Config& config, const QString& cause);
   Effective effective() const;
+  Effective resolved(const Config& config) const;  // what it would come to on the open model and its device
   bool weightsPending() const;
   double weightsPendingFraction() const;
   bool cacheMixed() const;

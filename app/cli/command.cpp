@@ -253,6 +253,14 @@ Status Invocation::tellAdjustments(const std::vector<Adjustment>& adjustments) c
   return Done{};
 }
 
+Result<Effective> Invocation::resolved(const Engine& engine) const {
+  const Result<Config> requested = config();
+  if (!requested) return requested.error();
+  Effective effective = engine.resolved(*requested);
+  if (const Status told = tellAdjustments(effective.adjustments); !told) return told.error();
+  return effective;
+}
+
 Result<std::unique_ptr<Session>> Invocation::openSession(Engine& engine, int context) const {
   const Result<Config> requested = config();
   if (!requested) return requested.error();

@@ -38,6 +38,8 @@ class Invocation {
   Result<Config> config() const;                // of the settings
   Result<EngineOptions> engineOptions() const;  // --device, --threads
   Result<std::shared_ptr<Engine>> openEngine(const std::string& model) const;
+  // What --set comes to on this engine, told as tellAdjustments() does.
+  Result<Effective> resolved(const Engine& engine) const;
   // A session under --set, with --context when the command has it. Warns, or with --strict fails, where the engine differs.
   Result<std::unique_ptr<Session>> openSession(Engine& engine, int context = 0) const;
 

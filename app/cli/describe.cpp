@@ -80,17 +80,16 @@ int runInfo(const Invocation& invocation) {
 }
 
 int runPlan(const Invocation& invocation) {
-  const auto config = invocation.config();
-  if (!config) return invocation.fail(config.error());
   const auto context = invocation.arguments().integer("--context", 0, 1, 1 << 24);
   if (!context) return invocation.fail(context.error());
   const auto engine = invocation.openEngine(invocation.arguments().positional()[0]);
   if (!engine) return invocation.fail(engine.error());
-  if (const Status told = invocation.tellAdjustments((*engine)->resolved(*config).adjustments); !told) return invocation.fail(told.error());
+  const auto effective = invocation.resolved(**engine);
+  if (!effective) return invocation.fail(effective.error());
   SessionOptions options;
   options.context = static_cast<int>(*context);
   const int tokens = *context > 0 ? options.context : std::min((*engine)->model().config().context, 4096);
-  const auto memory = (*engine)->plan(*config, options, tokens);
+  const auto memory = (*engine)->plan(effective->requested, options, tokens);
   if (!memory) return invocation.fail(memory.error());
   if (invocation.json()) return invocation.print({{"context", tokens}, {"memory", memoryJson(*memory)}});
   std::vector<std::vector<std::string>> rows{{"Memory with a full cache of " + std::to_string(tokens) + " tokens", ""}};

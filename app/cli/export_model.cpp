@@ -15,18 +15,16 @@ int runExportModel(const Invocation& invocation) {
   std::error_code ignored;
   if (std::filesystem::exists(out, ignored) && !std::filesystem::is_regular_file(out, ignored))
     return invocation.fail({ErrorCode::usage, out + " is there and is not a regular file: it is not replaced.", "Choose another name."});
-  const auto config = invocation.config();
-  if (!config) return invocation.fail(config.error());
   const auto engine = invocation.openEngine(invocation.arguments().positional()[0]);
   if (!engine) return invocation.fail(engine.error());
-  const Effective effective = resolve(*config, (*engine)->model().config());
-  if (const Status told = invocation.tellAdjustments(effective.adjustments); !told) return invocation.fail(told.error());
-  const auto summary = exportModel(**engine, *config, out, invocation.progress());
+  const auto effective = invocation.resolved(**engine);
+  if (!effective) return invocation.fail(effective.error());
+  const auto summary = exportModel(**engine, effective->requested, out, invocation.progress());
   if (!summary) return invocation.fail(summary.error());
   if (invocation.json()) {
     QJsonArray notes;
     for (const std::string& note : summary->notes) notes.append(text(note));
-    return invocation.print({{"file", text(out)}, {"bytes", static_cast<qint64>(summary->bytes)}, {"settings", text(effective.config.canonical())},
+    return invocation.print({{"file", text(out)}, {"bytes", static_cast<qint64>(summary->bytes)}, {"settings", text(effective->config.canonical())},
                              {"copied", summary->copied}, {"blocks", summary->blocks}, {"plain", summary->plain}, {"notes", notes}});
   }
   std::printf("%s: %s; %d tensors as exact blocks, %d as plain values, %d as in the file\n", out.c_str(), bytesText(summary->bytes).c_str(), summary->blocks,

@@ -72,11 +72,14 @@ int runRetrieve(const Invocation& invocation) {
   if (!config) return invocation.fail(config.error());
   const auto engine = invocation.openEngine(invocation.arguments().positional()[0]);
   if (!engine) return invocation.fail(engine.error());
-  const Effective effective = resolve(*config, (*engine)->model().config());
-  if (const Status told = invocation.tellAdjustments(effective.adjustments); !told) return invocation.fail(told.error());
+  Effective effective;
   JobContext context;
   context.engine = *engine;
   context.progress = invocation.progress();
+  context.onEffective = [&](const Effective& got) {
+    effective = got;
+    return invocation.tellAdjustments(got.adjustments);
+  };
   const auto result = retrieveRun(context, *config, *spec);
   if (!result) return invocation.fail(result.error());
   const auto tokens = static_cast<double>(result->sums.count);

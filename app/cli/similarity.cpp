@@ -77,11 +77,9 @@ int runSimilarity(const Invocation& invocation) {
   if (!engine) return invocation.fail(engine.error());
   const auto asked = read(invocation, (*engine)->model().config().layers);
   if (!asked) return invocation.fail(asked.error());
-  const auto config = invocation.config();
-  if (!config) return invocation.fail(config.error());
-  const Effective effective = resolve(*config, (*engine)->model().config());
-  if (const Status told = invocation.tellAdjustments(effective.adjustments); !told) return invocation.fail(told.error());
-  const auto map = similarityRun(**engine, *config, asked->spec, invocation.progress());
+  const auto effective = invocation.resolved(**engine);
+  if (!effective) return invocation.fail(effective.error());
+  const auto map = similarityRun(**engine, effective->requested, asked->spec, invocation.progress());
   if (!map) return invocation.fail(map.error());
   const std::string spans = spansText(similarSpans(*map, asked->of, asked->first, asked->last, asked->threshold, asked->most));
   if (invocation.json())

@@ -138,7 +138,7 @@ void MeasureDialog::showError(const QString& message, const QString& hint) {
 }
 
 QString MeasureDialog::configurationText() const {
-  const Effective effective = resolve(workbench_->requested(), workbench_->model().config);
+  const Effective effective = workbench_->resolved(workbench_->requested());
   const Config& shown = effective.asRequested() ? workbench_->requested() : effective.config;  // short where it says it all
   const QString text = QString::fromStdString(shown.canonical());
   return text.isEmpty() ? tr("defaults") : text;

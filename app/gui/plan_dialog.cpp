@@ -19,12 +19,13 @@
 #include "panels/text/wording.h"
 
 namespace winnow {
-void PlanModel::setPlan(const PlanFile& plan, const std::optional<ModelConfig>& model) {
+
+void PlanModel::setPlan(const PlanFile& plan, const std::function<Effective(const Config&)>& resolved) {
   beginResetModel();
   points_ = plan.points();
   refusals_.assign(points_.size(), {});
-  for (size_t i = 0; model && i < points_.size(); ++i) {
-    const Effective effective = resolve(points_[i].config, *model);
+  for (size_t i = 0; resolved && i < points_.size(); ++i) {
+    const Effective effective = resolved(points_[i].config);
     if (!effective.asRequested())
       refusals_[i] = QString::fromStdString(effective.adjustments.front().knob + ": " + effective.adjustments.front().reason);
   }
@@ -238,7 +239,7 @@ void PlanDialog::edited() {
     return;
   }
   plan_.reset();
-  model_.setPlan(PlanFile{}, std::nullopt);
+  model_.setPlan(PlanFile{}, {});
   title_->setText(tr("A plan runs experiments over every combination of its axes."));
   say(QString::fromStdString(plan.error().message));
 }
@@ -277,13 +278,13 @@ bool PlanDialog::offerUnfinished() {
 }
 
 void PlanDialog::take(PlanFile plan) {
-  std::optional<ModelConfig> model;
+  std::function<Effective(const Config&)> resolved;
   if (workbench_->hasModel()) {
     const ModelInfo info = workbench_->model();
-    if (info.path == plan.model || info.source == plan.model) model = info.config;
+    if (info.path == plan.model || info.source == plan.model) resolved = [this](const Config& config) { return workbench_->resolved(config); };
   }
   plan_ = std::move(plan);
-  model_.setPlan(*plan_, model);
+  model_.setPlan(*plan_, resolved);
   QString text = tr("%1: %2 on %3").arg(plan_->name.isEmpty() ? tr("Plan") : plan_->name,
                                         plural(model_.rowCount(), tr("%1 point"), tr("%1 points")), QFileInfo(plan_->model).fileName());
   if (const int out = model_.excluded(); out > 0) text += QStringLiteral(" · ") + tr("%1 excluded by the model").arg(out);

@@ -4,6 +4,7 @@
 #include <QAbstractTableModel>
 #include <QDialog>
 #include <QTimer>
+#include <functional>
 #include <optional>
 
 #include "app/gui/plan_editor.h"
@@ -22,7 +23,7 @@ class PlanModel : public QAbstractTableModel {
  public:
   enum Column { numberColumn, configurationColumn, kindColumn, repeatColumn, stateColumn, noteColumn, columns };
   using QAbstractTableModel::QAbstractTableModel;
-  void setPlan(const PlanFile& plan, const std::optional<ModelConfig>& model);  // model: of the plan, where it is the open one
+  void setPlan(const PlanFile& plan, const std::function<Effective(const Config&)>& resolved);  // empty where its model is not the open one
   int excluded() const;                        // points the model refuses
   void setStates(const std::vector<storage::SweepPoint>& points);  // of the session's sweep; empty: nothing done yet
   int done() const;

@@ -36,6 +36,9 @@ Result<std::vector<Number>> numbersIn(const QString& text, const QString& field,
   return out;
 }
 
+constexpr int kOwnQuestions = -1;      // beside the tasks
+constexpr int kMostQuestions = 1000;
+
 }  // namespace
 
 RetrievalDialog::RetrievalDialog(Workbench* workbench, ThemeManager* themes, QWidget* parent)
@@ -53,6 +56,7 @@ RetrievalDialog::RetrievalDialog(Workbench* workbench, ThemeManager* themes, QWi
   task_->addItem(tr("A sentence (needle)"), static_cast<int>(RetrievalTask::needle));
   task_->addItem(tr("A number (pass key)"), static_cast<int>(RetrievalTask::passkey));
   task_->addItem(tr("One of many equal facts (pairs)"), static_cast<int>(RetrievalTask::pairs));
+  task_->addItem(tr("Questions of your own (JSONL)"), kOwnQuestions);
   form_->addRow(tr("&Hidden"), task_);
   text_ = new TextChoice(QStringLiteral("retrieval"), this);
   form_->addRow(tr("&Text"), text_);
@@ -94,10 +98,26 @@ RetrievalDialog::RetrievalDialog(Workbench* workbench, ThemeManager* themes, QWi
   fit();
 }
 
-void RetrievalDialog::fit() { text_->setEnabled(task_->currentData().toInt() != static_cast<int>(RetrievalTask::pairs)); }
+void RetrievalDialog::fit() {
+  const int task = task_->currentData().toInt();
+  text_->setEnabled(task != static_cast<int>(RetrievalTask::pairs));
+  if (task == kOwnQuestions)
+    text_->say(tr("lines of {\"context\", \"question\", \"response\"}"), tr("Questions (*.jsonl *.ndjson);;All files (*)"));
+  else
+    text_->say(tr("the sample text"), tr("Text (*.txt *.md *.raw);;All files (*)"));
+  for (QWidget* each : std::initializer_list<QWidget*>{lengths_, depths_, trials_}) each->setEnabled(task != kOwnQuestions);
+}
 
 Result<RetrieveSpec> RetrievalDialog::spec() const {
   RetrieveSpec spec;
+  spec.queryAware = order_->currentIndex() == 1;
+  spec.againstBaseline = baseline_->isChecked();
+  if (task_->currentData().toInt() == kOwnQuestions) {
+    spec.dataPath = text_->path();
+    spec.limit = kMostQuestions;
+    if (spec.dataPath.isEmpty()) return Error{ErrorCode::usage, tr("No file with questions is chosen.").toStdString(), tr("Choose a JSONL file.").toStdString()};
+    return spec;
+  }
   const auto lengths = numbersIn<int>(lengths_->text(), tr("Lengths"), 8, 1 << 20);
   if (!lengths) return lengths.error();
   const auto percent = numbersIn<double>(depths_->text(), tr("Depths"), 0, 100);
@@ -107,8 +127,6 @@ Result<RetrieveSpec> RetrievalDialog::spec() const {
   spec.tasks.depths.clear();
   for (const double each : *percent) spec.tasks.depths.push_back(each / 100);
   spec.tasks.trials = trials_->value();
-  spec.queryAware = order_->currentIndex() == 1;
-  spec.againstBaseline = baseline_->isChecked();
   if (!text_->isEnabled()) return spec;
   auto text = text_->read();
   if (!text) return text.error();
@@ -141,7 +159,8 @@ void RetrievalDialog::showResult(const RetrievalResult& result, bool final) {
     chart.panels.back().title = chart.panels.back().y.title;
   }
   std::erase_if(chart.panels, [](const Chart::Panel& panel) { return panel.cells.empty(); });
-  if (!chart.panels.empty()) map_->setChart(std::move(chart));
+  if (!chart.panels.empty()) return map_->setChart(std::move(chart));
+  map_->setChart(std::nullopt, tr("Questions of a file stand at no known depth: the row above has what was found."));
 }
 
 }  // namespace winnow

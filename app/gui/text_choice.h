@@ -14,9 +14,12 @@ class TextChoice : public QWidget {
  public:
   explicit TextChoice(const QString& name, QWidget* parent = nullptr);  // objects are NAME.path and NAME.browse
   Result<std::string> read() const;
+  QString path() const;  // as it stands there; may be empty
+  void say(const QString& placeholder, const QString& filter);  // what no file means, and which files are offered
 
  private:
   QLineEdit* path_;
+  QString filter_;
 };
 
 }  // namespace winnow

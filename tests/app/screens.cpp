@@ -6,6 +6,7 @@
 #include <QComboBox>
 #include <QDockWidget>
 #include <QDoubleSpinBox>
+#include <QFile>
 #include <QLabel>
 #include <QLineEdit>
 #include <QPlainTextEdit>
@@ -16,6 +17,7 @@
 #include <QTabWidget>
 #include <QTableView>
 #include <QTableWidget>
+#include <QTemporaryDir>
 #include <algorithm>
 
 #include "app/gui/action_registry.h"
@@ -279,6 +281,20 @@ class ScreensTest : public QObject {
     QTest::qWait(100);
     take(QStringLiteral("retrieval"), dialog);
     QCOMPARE(winnow::testing::unnamedFocusable(dialog).join(QLatin1Char(10)), QString());
+    child<QComboBox>(dialog, "retrieval.task")->setCurrentIndex(3);  // questions of a file
+    QVERIFY(!child<QLineEdit>(dialog, "retrieval.lengths")->isEnabled());
+    child<QAbstractButton>(dialog, "measure.start")->click();
+    QVERIFY(child<QLabel>(dialog, "measure.status")->text().contains(QStringLiteral("No file")));
+    QTemporaryDir folder;
+    QFile questions(folder.filePath(QStringLiteral("q.jsonl")));
+    QVERIFY(questions.open(QIODevice::WriteOnly));
+    questions.write("{\"context\":\"Lily had a red ball.\",\"question\":\"Lily had a red\",\"response\":\" ball.\"}\n");
+    questions.close();
+    child<QLineEdit>(dialog, "retrieval.path")->setText(questions.fileName());
+    child<QAbstractButton>(dialog, "measure.start")->click();
+    QVERIFY2(QTest::qWaitFor([&] { return table->rowCount() == 2 && table->item(1, 1)->text().endsWith(QStringLiteral("of 1")) && !workbench_->job().running; }, kLong),
+             qPrintable(child<QLabel>(dialog, "measure.status")->text()));
+    take(QStringLiteral("retrievalQuestions"), dialog);
     dialog->close();
   }
 

@@ -8,6 +8,7 @@
 #include "engine/weights/convert.h"
 #include "engine/weights/store.h"
 #include "tests/support/engine.h"
+#include "tests/support/uneven_statistics.h"
 
 using namespace winnow;
 using namespace winnow::test;
@@ -132,15 +133,7 @@ TEST(folded_scales_cancel) {
   }
   Ledger ledger;
   ThreadPool pool(2);
-  const auto measured = std::make_shared<Calibration>(c, ledger);
-  std::mt19937 rng(2);
-  std::normal_distribution<float> draw;
-  for (int layer = 0; layer < c.layers; ++layer)
-    for (const auto& [input, cols] : {std::pair{LinearInput::attention, c.hidden}, {LinearInput::output, c.qRows()}, {LinearInput::ffn, c.hidden}, {LinearInput::down, c.ffn}}) {
-      std::vector<float> x(static_cast<size_t>(16 * cols));
-      for (size_t i = 0; i < x.size(); ++i) x[i] = draw(rng) * (i % 7 == 0 ? 20.0f : 1.0f);
-      measured->take(layer, input, x.data(), cols, 16, cols);
-    }
+  const auto measured = unevenStatistics(c, ledger);
   WeightStore store(model, ledger);
   const auto set = value(store.build(target, pool, {[&](const CalibrationChoice&, const Progress&) { return Result<std::shared_ptr<const Calibration>>(measured); }, {}}, {}));
   const auto plain = value(store.build(weightTarget(*model, Config(), ""), pool, {}, {}));

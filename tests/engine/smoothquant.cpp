@@ -8,6 +8,7 @@
 #include "engine/weights/store.h"
 #include "tests/support/compression_meter.h"
 #include "tests/support/planted.h"
+#include "tests/support/uneven_statistics.h"
 
 using namespace winnow;
 using namespace winnow::test;
@@ -56,20 +57,6 @@ std::vector<float> computed(const WeightSet& set, std::span<const int32_t> ids) 
   const Plan plan = buildPlan(config, noSharing(config.layers));
   backend.run({.plan = plan, .weights = set, .sequences = {&rows, 1}, .tokens = ids, .activations = Activations::f32, .wantLogits = true});
   return {backend.logits().begin(), backend.logits().end()};
-}
-
-// Statistics of no text: some channels of every input are twenty times as large.
-std::shared_ptr<const Calibration> uneven(const ModelConfig& c, Ledger& ledger) {
-  auto measured = std::make_shared<Calibration>(c, ledger);
-  std::mt19937 rng(2);
-  std::normal_distribution<float> draw;
-  for (int layer = 0; layer < c.layers; ++layer)
-    for (const auto& [input, cols] : {std::pair{LinearInput::attention, c.hidden}, {LinearInput::output, c.qRows()}, {LinearInput::ffn, c.hidden}, {LinearInput::down, c.ffn}}) {
-      std::vector<float> x(static_cast<size_t>(16 * cols));
-      for (size_t i = 0; i < x.size(); ++i) x[i] = draw(rng) * (i % 7 == 0 ? 20.0f : 1.0f);
-      measured->take(layer, input, x.data(), cols, 16, cols);
-    }
-  return measured;
 }
 
 WeightTarget targetOf(const Model& model, const Settings& settings) {
@@ -151,7 +138,7 @@ TEST(scales_alone_leave_logits_as_they_were) {
       }
       Ledger ledger;
       ThreadPool pool(2);
-      const auto measured = uneven(model->config(), ledger);
+      const auto measured = unevenStatistics(model->config(), ledger);
       WeightStore store(model, ledger);
       const auto set = value(store.build(target, pool, {[&](const CalibrationChoice&, const Progress&) { return Result<std::shared_ptr<const Calibration>>(measured); }, {}}, {}));
       const auto plain = value(store.build(weightTarget(*model, Config(), ""), pool, {}, {}));
