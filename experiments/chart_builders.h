@@ -17,6 +17,7 @@ Result<Chart> buildPareto(storage::SessionFile& session, const RunList& runs, bo
 Result<Chart> buildAttribution(storage::SessionFile& session, const RunList& runs, bool chosen, RunList& used);
 Result<Chart> buildAttributionPareto(storage::SessionFile& session, const RunList& runs, bool chosen, RunList& used);
 Result<Chart> buildRetrieval(storage::SessionFile& session, const RunList& runs, bool chosen, RunList& used);  // chart_retrieval.cpp
+Result<Chart> buildDepth(storage::SessionFile& session, const RunList& runs, bool chosen, RunList& used);      // chart_depth.cpp
 Result<Chart> buildCache(storage::SessionFile& session, const RunList& runs, bool chosen, RunList& used);
 
 }  // namespace winnow

@@ -19,7 +19,7 @@ struct NamedBuilder {
 constexpr NamedBuilder builders[] = {
     {"latency", buildLatency},       {"memory", buildMemory}, {"perplexity", buildPerplexity},   {"comparison", buildComparison},
     {"pareto", buildPareto},         {"attribution", buildAttribution}, {"attribution-pareto", buildAttributionPareto}, {"kv", buildCache},
-    {"retrieval", buildRetrieval},
+    {"retrieval", buildRetrieval},  {"depth", buildDepth},
 };
 
 QString csvField(const QString& text) {

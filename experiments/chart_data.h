@@ -47,7 +47,7 @@ struct Chart {
   std::vector<std::pair<QString, QString>> reproducibility;  // name, value: what somebody needs to measure it again
 };
 
-QStringList chartNames();       // latency memory perplexity comparison pareto attribution attribution-pareto kv retrieval
+QStringList chartNames();       // latency memory perplexity comparison pareto attribution attribution-pareto kv retrieval depth
 // runs empty = all finished runs that have something to show. Errors: unknown chart, no such run, nothing to show.
 Result<Chart> buildChart(storage::SessionFile& session, const QString& name, const std::vector<storage::Id>& runs);
 QByteArray toCsv(const Chart& chart);

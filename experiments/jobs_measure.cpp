@@ -3,6 +3,7 @@
 #include <QFileInfo>
 #include <algorithm>
 
+#include "experiments/depth_lines.h"
 #include "experiments/job_run.h"
 #include "experiments/jobs.h"
 #include "experiments/model_source.h"
@@ -50,6 +51,8 @@ Result<std::unique_ptr<Session>> baselineSession(const JobContext& context, cons
 void recordEvaluation(RunRecorder& recorder, const PerplexityResult& r) {
   recorder.metric(interval("perplexity", "", r.perplexity, r.stderror, r.count));
   recorder.metric("bits_per_byte", "bit", "lower", r.bitsPerByte, r.count);
+  for (const bool baseline : {false, true})
+    for (storage::Metric& metric : depthMetrics(depthLine({}, r, baseline), baseline)) recorder.metric(std::move(metric));
   if (!r.kld) return;
   recorder.metric(interval("kld_mean", "nat", r.kld->mean, r.kld->meanStderr, r.count));
   recorder.metric("kld_p99", "nat", "lower", r.kld->p99, r.count);
@@ -79,6 +82,8 @@ Result<PerplexityResult> evaluateRun(const JobContext& context, const Config& co
   request.context = spec.context;
   request.chunks = spec.chunks;
   request.stepwise = spec.stepwise;
+  request.depths = spec.depths;
+  request.scored = spec.scored;
   SessionOptions options;
   options.context = windowTokens(request);
   auto session = context.engine->createSession(config, options, context.progress);

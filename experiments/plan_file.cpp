@@ -205,6 +205,8 @@ Experiment readExperiment(Reader& r, const QString& folder) {
     s.mode = r.choice<PerplexityMode>("mode", {{"llama", PerplexityMode::llama}, {"llama-stride", PerplexityMode::llamaStride},
                                                {"hf-doc", PerplexityMode::hfDoc}, {"hf-exact", PerplexityMode::hfExact}});
     if (r.has("stepwise")) s.stepwise = r.boolean("stepwise", true);
+    s.depths = r.integers("depths", {});
+    s.scored = r.integer("scored", s.scored, 1, 1 << 20);
     const QString against = r.text("against", QStringLiteral("baseline"));
     s.againstBaseline = against == QLatin1String("baseline");
     if (!s.againstBaseline && against != QLatin1String("none")) s.againstModel = resolved(against, folder);
@@ -362,6 +364,10 @@ QByteArray experimentJson(const Experiment& experiment) {
     o = {{"kind", "evaluate"}, {"text", e->textPath}, {"context", e->context}, {"chunks", e->chunks}, {"mode", QString::fromUtf8(perplexityModeName(e->mode))},
          {"against", !e->againstModel.isEmpty() ? e->againstModel : QLatin1String(e->againstBaseline ? "baseline" : "none")}};
     if (e->stepwise) o["stepwise"] = *e->stepwise;
+    if (!e->depths.empty()) {
+      o["depths"] = array(e->depths);
+      o["scored"] = e->scored;
+    }
   } else if (const auto* b = std::get_if<BenchSpec>(&experiment)) {
     o = {{"kind", "bench"}, {"p", array(b->prompt)}, {"n", array(b->generate)}, {"depth", array(b->depth)}, {"r", b->repetitions}};
     if (!b->textPath.isEmpty()) o["text"] = b->textPath;

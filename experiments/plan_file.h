@@ -28,6 +28,8 @@ struct EvaluateSpec {
   QString textInline;
   PerplexityMode mode = PerplexityMode::llama;
   int context = 512, chunks = 0;
+  std::vector<int> depths;       // not empty: instead of mode and context, predictions at these depths (PerplexityRequest)
+  int scored = 128;              // at each of them
   std::optional<bool> stepwise;
   bool againstBaseline = true;   // KL divergence against every knob at its default
   QString againstModel;          // or against another model with the same vocabulary

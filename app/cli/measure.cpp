@@ -39,6 +39,40 @@ Result<Baseline> openBaseline(const Invocation& invocation, const std::shared_pt
   return baseline;
 }
 
+QJsonArray depthsJson(const PerplexityResult& r) {
+  QJsonArray rows;
+  const auto side = [](QJsonObject& row, const QString& suffix, const WindowSums& sums, const DepthSummary::Cost& cost) {
+    row["perplexity" + suffix] = sums.perplexity();
+    row["kv_bytes" + suffix] = static_cast<qint64>(cost.kvBytes);
+    if (cost.stepMs > 0) row["step_ms" + suffix] = cost.stepMs;
+  };
+  for (const DepthSummary& depth : r.depths) {
+    QJsonObject row{{"depth", depth.depth}, {"count", static_cast<qint64>(depth.sums.count)}, {"stderr", depth.sums.stderror()}};
+    side(row, {}, depth.sums, depth.cost);
+    if (r.kld) {
+      side(row, QStringLiteral("_baseline"), depth.baseSums, depth.baseCost);
+      row["kld_mean"] = depth.sums.kld / static_cast<double>(depth.sums.count);
+      row["top1"] = static_cast<double>(depth.sums.sameTop) / static_cast<double>(depth.sums.count);
+    }
+    rows.append(row);
+  }
+  return rows;
+}
+
+void printDepths(const PerplexityResult& r) {
+  std::vector<std::vector<std::string>> rows{{"Context", "Perplexity", "Baseline", "KL divergence", "Same top", "ms/token", "Baseline", "Cache", "Baseline"}};
+  const auto ms = [](const DepthSummary::Cost& cost) { return cost.stepMs > 0 ? fixed(cost.stepMs, 3) : std::string("-"); };
+  for (const DepthSummary& depth : r.depths) {
+    const auto n = static_cast<double>(depth.sums.count);
+    const bool compared = r.kld.has_value();
+    rows.push_back({std::to_string(depth.depth), fixed(depth.sums.perplexity(), 4) + " ± " + fixed(depth.sums.stderror(), 4), compared ? fixed(depth.baseSums.perplexity(), 4) : "-",
+                    compared ? fixed(depth.sums.kld / n, 6) : "-", compared ? fixed(100 * static_cast<double>(depth.sums.sameTop) / n, 2) + " %" : "-", ms(depth.cost),
+                    compared ? ms(depth.baseCost) : "-", bytesText(depth.cost.kvBytes), compared ? bytesText(depth.baseCost.kvBytes) : "-"});
+  }
+  std::puts("");
+  printTable(rows, true);
+}
+
 int printPerplexity(const Invocation& invocation, const PerplexityResult& r, Session& session) {
   if (invocation.json()) {
     QJsonObject object{{"perplexity", r.perplexity}, {"stderr", r.stderror}, {"nll_sum", r.nllSum}, {"count", static_cast<qint64>(r.count)}, {"chunks", r.chunks},
@@ -48,6 +82,7 @@ int printPerplexity(const Invocation& invocation, const PerplexityResult& r, Ses
       object["kld"] = QJsonObject{{"mean", r.kld->mean}, {"median", r.kld->median}, {"p90", r.kld->p90}, {"p95", r.kld->p95}, {"p99", r.kld->p99}, {"p999", r.kld->p999},
                                   {"max", r.kld->max}, {"top1", r.kld->top1}, {"mean_stderr", r.kld->meanStderr}, {"rms_delta_p", r.kld->rmsDeltaP},
                                   {"mean_ln_ratio", r.kld->meanLnRatio}, {"base_perplexity", r.basePerplexity}};
+    if (!r.depths.empty()) object["depths"] = depthsJson(r);
     return invocation.print(object);
   }
   std::vector<std::vector<std::string>> rows{{"Perplexity", fixed(r.perplexity, 4) + " ± " + fixed(r.stderror, 4)},
@@ -61,6 +96,7 @@ int printPerplexity(const Invocation& invocation, const PerplexityResult& r, Ses
     rows.push_back({"Same top token", fixed(100 * r.kld->top1, 2) + " %"});
   }
   printTable(rows);
+  if (!r.depths.empty()) printDepths(r);
   return 0;
 }
 
@@ -74,7 +110,12 @@ int runPerplexity(const Invocation& invocation) {
   const auto context = arguments.integer("--context", 512, 4, 1 << 20);
   const auto chunks = arguments.integer("--chunks", 0, 1, 1 << 30);
   const auto stride = arguments.integer("--stride", 0, 1, 1 << 20);
-  for (const auto* number : {&context, &chunks, &stride})
+  const auto scored = arguments.integer("--scored", request.scored, 1, 1 << 20);
+  const auto depths = arguments.integers("--depths", {}, 1, 1 << 20);
+  if (!depths) return invocation.fail(depths.error());
+  if (!depths->empty() && (arguments.has("--context") || arguments.has("--mode") || arguments.has("--stride")))
+    return invocation.fail({ErrorCode::usage, "--depths takes the place of --context, --mode and --stride.", "Leave them out."});
+  for (const auto* number : {&context, &chunks, &stride, &scored})
     if (!*number) return invocation.fail(number->error());
   if (!arguments.has("--text")) return invocation.fail({ErrorCode::usage, "perplexity needs --text FILE.", ""});
   request.mode = *mode;
@@ -82,6 +123,8 @@ int runPerplexity(const Invocation& invocation) {
   request.chunks = static_cast<int>(*chunks);
   request.stride = static_cast<int>(*stride);
   if (arguments.has("--stepwise")) request.stepwise = true;
+  request.depths = *depths;
+  request.scored = static_cast<int>(*scored);
   const auto input = readText(arguments.text("--text"));
   if (!input) return invocation.fail(input.error());
   const auto engine = invocation.openEngine(arguments.positional()[0]);

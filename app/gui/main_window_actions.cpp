@@ -18,6 +18,7 @@
 #include "app/gui/action_registry.h"
 #include "app/gui/command_palette.h"
 #include "app/gui/main_window.h"
+#include "app/gui/evaluate_dialog.h"
 #include "app/gui/measure_dialog.h"
 #include "app/gui/retrieval_dialog.h"
 #include "panels/attribution/attribution_view.h"
@@ -102,7 +103,7 @@ void MainWindow::buildRunActions() {
   actions_->add({QStringLiteral("run.evaluate"), tr("&Evaluate…"), menu, QKeySequence(Qt::Key_F7),
                  tr("Perplexity and divergence on a text"), QStringLiteral("evaluate")},
                 [this] {
-                  if (!evaluate_) evaluate_ = new EvaluateDialog(workbench_, this);
+                  if (!evaluate_) evaluate_ = new EvaluateDialog(workbench_, themes_, this);
                   evaluate_->show();
                   evaluate_->raise();
                   evaluate_->activateWindow();

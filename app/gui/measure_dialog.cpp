@@ -1,21 +1,16 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "app/gui/measure_dialog.h"
 
-#include <QCheckBox>
-#include <QComboBox>
-#include <QFileDialog>
 #include <QFile>
 #include <QFormLayout>
 #include <QHBoxLayout>
 #include <QHeaderView>
 #include <QLabel>
-#include <QLineEdit>
 #include <QProgressBar>
 #include <QPushButton>
 #include <QSpinBox>
 #include <QStyle>
 #include <QTableWidget>
-#include <QToolButton>
 #include <QVBoxLayout>
 
 #include "experiments/format.h"
@@ -24,24 +19,20 @@
 static void registerTexts() { Q_INIT_RESOURCE(texts); }
 
 namespace winnow {
-namespace {
+QString sampleText() {
+  registerTexts();
+  QFile file(QStringLiteral(":/texts/sample.txt"));
+  return file.open(QIODevice::ReadOnly) ? QString::fromUtf8(file.readAll()) : QString();
+}
 
-QSpinBox* number(QWidget* parent, const QString& name, int low, int high, int value, const QString& tip) {
-  auto* spin = new QSpinBox(parent);
+QSpinBox* MeasureDialog::number(const QString& name, int low, int high, int value, const QString& tip) {
+  auto* spin = new QSpinBox(this);
   spin->setObjectName(name);
   spin->setRange(low, high);
   spin->setValue(value);
   spin->setToolTip(tip);
   spin->setAccessibleDescription(tip);
   return spin;
-}
-
-}  // namespace
-
-QString sampleText() {
-  registerTexts();
-  QFile file(QStringLiteral(":/texts/sample.txt"));
-  return file.open(QIODevice::ReadOnly) ? QString::fromUtf8(file.readAll()) : QString();
 }
 
 MeasureDialog::MeasureDialog(Workbench* workbench, JobState::Kind kind, const QString& title, const QStringList& columns, QWidget* parent)
@@ -168,128 +159,14 @@ void MeasureDialog::setLastRow(const QStringList& cells, const QString& tip) {
   }
 }
 
-// ---- evaluate -----------------------------------------------------------------------------------------------------------
-
-EvaluateDialog::EvaluateDialog(Workbench* workbench, QWidget* parent)
-    : MeasureDialog(workbench, JobState::Kind::evaluate, tr("Evaluate"),
-                    {tr("Configuration"), tr("Perplexity"), tr("Baseline"), tr("KL divergence"), tr("Same top"), tr("Bits/byte")}, parent) {
-  setObjectName(QStringLiteral("evaluate"));
-  text_ = new QComboBox(this);
-  text_->setObjectName(QStringLiteral("evaluate.text"));
-  text_->addItem(tr("Built-in sample"));
-  text_->addItem(tr("Text file"));
-  path_ = new QLineEdit(this);
-  path_->setObjectName(QStringLiteral("evaluate.path"));
-  path_->setAccessibleName(tr("Text file"));
-  auto* browse = new QToolButton(this);
-  browse->setText(tr("Choose…"));
-  auto* row = new QHBoxLayout;
-  row->setSpacing(8);
-  row->addWidget(text_);
-  row->addWidget(path_, 1);
-  row->addWidget(browse);
-  form_->addRow(tr("&Text"), row);
-  static_cast<QLabel*>(form_->labelForField(row))->setBuddy(text_);
-  mode_ = new QComboBox(this);
-  mode_->setObjectName(QStringLiteral("evaluate.mode"));
-  for (const PerplexityMode mode : {PerplexityMode::llama, PerplexityMode::llamaStride, PerplexityMode::hfDoc, PerplexityMode::hfExact})
-    mode_->addItem(QString::fromStdString(std::string(perplexityModeName(mode))), static_cast<int>(mode));
-  form_->addRow(tr("&Protocol"), mode_);
-  const int trained = workbench->hasModel() ? workbench->model().config.context : 512;
-  context_ = number(this, QStringLiteral("evaluate.context"), 8, 1048576, std::min(512, std::max(8, trained)), tr("Tokens in a window"));
-  chunks_ = number(this, QStringLiteral("evaluate.chunks"), 0, 1000000, 8, tr("Windows to score"));
-  chunks_->setSpecialValueText(tr("all"));
-  auto* sizes = new QHBoxLayout;
-  sizes->setSpacing(12);
-  sizes->addWidget(context_);
-  auto* chunksLabel = new QLabel(tr("C&hunks"), this);
-  chunksLabel->setBuddy(chunks_);
-  sizes->addWidget(chunksLabel);
-  sizes->addWidget(chunks_);
-  sizes->addStretch(1);
-  form_->addRow(tr("&Context"), sizes);
-  static_cast<QLabel*>(form_->labelForField(sizes))->setBuddy(context_);
-  stepwise_ = new QComboBox(this);
-  stepwise_->setObjectName(QStringLiteral("evaluate.stepwise"));
-  stepwise_->addItem(tr("Step by step when a cache method is on"));
-  stepwise_->addItem(tr("Always step by step"));
-  stepwise_->addItem(tr("Whole windows at once"));
-  form_->addRow(tr("&Second half"), stepwise_);
-  baseline_ = new QCheckBox(tr("Compare with every knob at its default"), this);
-  baseline_->setObjectName(QStringLiteral("evaluate.baseline"));
-  baseline_->setChecked(true);
-  form_->addRow(QString(), baseline_);
-  const auto fit = [this] { path_->setEnabled(text_->currentIndex() == 1); };
-  connect(text_, &QComboBox::currentIndexChanged, this, fit);
-  fit();
-  connect(browse, &QToolButton::clicked, this, [this] {
-    const QString path =
-        QFileDialog::getOpenFileName(this, tr("Choose a text"), path_->text(), tr("Text (*.txt *.md *.raw);;All files (*)"));
-    if (!path.isEmpty()) setTextFile(path);
-  });
-  connect(workbench_, &Workbench::evaluateProgress, this, [this](const PerplexityResult& result) { showResult(result, false); });
-  connect(workbench_, &Workbench::evaluateFinished, this, [this](const PerplexityResult& result) { showResult(result, true); });
-  connect(workbench_, &Workbench::modelChanged, this, [this] {
-    if (workbench_->hasModel()) context_->setValue(std::min(512, std::max(8, workbench_->model().config.context)));
-  });
-}
-
-void EvaluateDialog::setTextFile(const QString& path) {
-  path_->setText(path);
-  text_->setCurrentIndex(1);
-}
-
-EvaluateSpec EvaluateDialog::spec() const {
-  EvaluateSpec spec;
-  if (text_->currentIndex() == 1) spec.textPath = path_->text();
-  else spec.textInline = sampleText();
-  spec.mode = static_cast<PerplexityMode>(mode_->currentData().toInt());
-  spec.context = context_->value();
-  spec.chunks = chunks_->value();
-  if (stepwise_->currentIndex() > 0) spec.stepwise = stepwise_->currentIndex() == 1;
-  spec.againstBaseline = baseline_->isChecked();
-  return spec;
-}
-
-void EvaluateDialog::start() {
-  const EvaluateSpec asked = spec();
-  if (asked.textInline.isEmpty() && asked.textPath.isEmpty()) {
-    showError(tr("No text is chosen."), tr("Choose a text file, or take the built-in sample."));
-    return;
-  }
-  workbench_->evaluate(asked);
-}
-
-void EvaluateDialog::showResult(const PerplexityResult& result, bool final) {
-  const Format format;
-  const QString dash = Format::missing();
-  const bool based = result.kld.has_value();
-  const QStringList cells{
-      final ? configuration_
-            : tr("%1 (%2 so far)")
-                  .arg(configuration_, plural(static_cast<qint64>(result.windows.size()), tr("%1 window"), tr("%1 windows"))),
-      result.count > 0 ? format.perplexity(result.perplexity, 1.96 * result.stderror) : dash,
-      based ? format.perplexity(result.basePerplexity) : dash,
-      based ? format.nats(result.kld->mean) : dash,
-      based ? format.percent(result.kld->top1) : dash,
-      result.bitsPerByte > 0 ? format.fixed(result.bitsPerByte, 3) : dash};
-  QString tip = tr("%1, %2 predictions, ± is the 95 % interval").arg(QString::fromStdString(result.protocol), format.count(result.count));
-  if (based)
-    tip += tr("; KL divergence median %1, 99 % %2, largest %3")
-               .arg(format.nats(result.kld->median), format.nats(result.kld->p99), format.nats(result.kld->max));
-  addOrReplaceRow(cells, tip, final);
-}
-
-// ---- bench --------------------------------------------------------------------------------------------------------------
-
 BenchDialog::BenchDialog(Workbench* workbench, QWidget* parent)
     : MeasureDialog(workbench, JobState::Kind::bench, tr("Bench"),
                     {tr("Configuration"), tr("Test"), tr("Tokens/s"), tr("ms/token"), tr("p95"), tr("Roofline")}, parent) {
   setObjectName(QStringLiteral("bench"));
-  prompt_ = number(this, QStringLiteral("bench.prompt"), 1, 1000000, 512, tr("Prompt tokens processed at once (pp)"));
-  generate_ = number(this, QStringLiteral("bench.generate"), 1, 1000000, 128, tr("Tokens generated one by one (tg)"));
-  depth_ = number(this, QStringLiteral("bench.depth"), 0, 1000000, 0, tr("Tokens in the cache before the measurement"));
-  repetitions_ = number(this, QStringLiteral("bench.repetitions"), 1, 1000, 5, tr("Repetitions after a warm-up"));
+  prompt_ = number(QStringLiteral("bench.prompt"), 1, 1000000, 512, tr("Prompt tokens processed at once (pp)"));
+  generate_ = number(QStringLiteral("bench.generate"), 1, 1000000, 128, tr("Tokens generated one by one (tg)"));
+  depth_ = number(QStringLiteral("bench.depth"), 0, 1000000, 0, tr("Tokens in the cache before the measurement"));
+  repetitions_ = number(QStringLiteral("bench.repetitions"), 1, 1000, 5, tr("Repetitions after a warm-up"));
   form_->addRow(tr("&Prompt"), prompt_);
   form_->addRow(tr("&Generate"), generate_);
   form_->addRow(tr("&Depth"), depth_);

@@ -1,16 +1,13 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// Evaluate and Bench: a form, progress with Stop, and a table that keeps the results of one measurement after another, so that
+// What measures: a form, progress with Stop, and a table that keeps the results of one measurement after another, so that
 // configurations can be held against each other while the window stays free.
 #pragma once
 #include <QDialog>
 
 #include "experiments/workbench.h"
 
-class QCheckBox;
-class QComboBox;
 class QFormLayout;
 class QLabel;
-class QLineEdit;
 class QProgressBar;
 class QPushButton;
 class QSpinBox;
@@ -27,6 +24,7 @@ class MeasureDialog : public QDialog {
 
  protected:
   virtual void start() = 0;
+  QSpinBox* number(const QString& name, int low, int high, int value, const QString& tip);
   void addRow(const QStringList& cells, const QString& tip);
   // The row of the running measurement, which is complete with `final`.
   void addOrReplaceRow(const QStringList& cells, const QString& tip, bool final);
@@ -45,28 +43,6 @@ class MeasureDialog : public QDialog {
   QProgressBar* progress_ = nullptr;
   QLabel* status_ = nullptr;
   QTableWidget* results_ = nullptr;
-};
-
-class EvaluateDialog : public MeasureDialog {
-  Q_OBJECT
- public:
-  EvaluateDialog(Workbench* workbench, QWidget* parent);
-  EvaluateSpec spec() const;
-  void setTextFile(const QString& path);
-
- protected:
-  void start() override;
-
- private:
-  void showResult(const PerplexityResult& result, bool final);
-  QComboBox* text_ = nullptr;
-  QLineEdit* path_ = nullptr;
-  QComboBox* mode_ = nullptr;
-  QSpinBox* context_ = nullptr;
-  QSpinBox* chunks_ = nullptr;
-  QComboBox* stepwise_ = nullptr;
-  QCheckBox* baseline_ = nullptr;
-  int expected_ = 0;   // chunks, for the progress text
 };
 
 class BenchDialog : public MeasureDialog {

@@ -10,8 +10,8 @@
 #include <QSpinBox>
 #include <QTableWidget>
 #include <QVBoxLayout>
-#include <cmath>
 
+#include "app/gui/numbers_in.h"
 #include "app/gui/text_choice.h"
 #include "experiments/format.h"
 #include "experiments/retrieval_map.h"
@@ -20,23 +20,7 @@
 namespace winnow {
 namespace {
 
-// "128, 256" as numbers from low to high; an error names the field.
-template <class Number>
-Result<std::vector<Number>> numbersIn(const QString& text, const QString& field, double low, double high) {
-  std::vector<Number> out;
-  for (const QString& word : text.split(u',', Qt::SkipEmptyParts)) {
-    bool read = false;
-    const double value = word.trimmed().toDouble(&read);
-    if (!read || !(value >= low && value <= high) || static_cast<double>(static_cast<Number>(value)) != value)
-      return Error{ErrorCode::usage, RetrievalDialog::tr("%1: \"%2\" is not a number from %3 to %4.").arg(field, word.trimmed()).arg(low).arg(high).toStdString(),
-                   RetrievalDialog::tr("Separate numbers by commas.").toStdString()};
-    out.push_back(static_cast<Number>(value));
-  }
-  if (out.empty()) return Error{ErrorCode::usage, RetrievalDialog::tr("%1 is empty.").arg(field).toStdString(), RetrievalDialog::tr("Give at least one number.").toStdString()};
-  return out;
-}
-
-constexpr int kOwnQuestions = -1;      // beside the tasks
+constexpr int kOwnQuestions = -1;  // beside the tasks
 constexpr int kMostQuestions = 1000;
 
 }  // namespace

@@ -27,14 +27,25 @@ struct Totals {
   std::vector<float> kld;
   std::vector<double> positionNll;
   std::vector<int64_t> positionCount;
+  std::vector<DepthSummary> depths;
 };
+
+DepthSummary& depthOf(Totals& totals, int depth) {
+  const auto known = std::ranges::find(totals.depths, depth, &DepthSummary::depth);
+  return known != totals.depths.end() ? *known : totals.depths.emplace_back(DepthSummary{depth, {}, {}, {}, {}});
+}
+
+void addCost(DepthSummary::Cost& cost, double stepMs, int64_t place, const Session& session) {
+  cost.stepMs += (stepMs - cost.stepMs) / static_cast<double>(place + 1);  // mean so far
+  cost.kvBytes = std::max(cost.kvBytes, session.memory()[static_cast<size_t>(MemoryTag::kv)]);
+}
 
 PerplexityWindow record(const EvaluationWindow& window, int index, const ScoredWindow& scored, Totals& totals, int firstPosition) {
   double sum = 0, squared = 0;
   for (size_t i = 0; i < scored.nll.size(); ++i) {
     sum += scored.nll[i];
     squared += scored.nll[i] * scored.nll[i];
-    const size_t position = static_cast<size_t>(window.firstScored - firstPosition) + i;
+    const size_t position = static_cast<size_t>(window.depth > 0 ? 0 : window.firstScored - firstPosition) + i;
     if (totals.positionNll.size() <= position) {
       totals.positionNll.resize(position + 1);
       totals.positionCount.resize(position + 1);
@@ -46,6 +57,7 @@ PerplexityWindow record(const EvaluationWindow& window, int index, const ScoredW
   PerplexityWindow out;
   out.index = index;
   out.firstToken = window.begin;
+  out.depth = window.depth;
   out.count = static_cast<int>(window.weight);
   out.nllSum = sum * scale;
   out.nllSquaredSum = squared * scale;
@@ -59,6 +71,10 @@ PerplexityWindow record(const EvaluationWindow& window, int index, const ScoredW
   PerplexityWindow base = out;
   base.nllSum = scored.baseNll * scale;
   totals.baseSums.add(base);
+  if (window.depth > 0) {
+    depthOf(totals, window.depth).sums.add(out);
+    depthOf(totals, window.depth).baseSums.add(base);
+  }
   return out;
 }
 
@@ -95,7 +111,11 @@ void finish(PerplexityResult& result, const Totals& totals, bool compared) {
   if (totals.bytes > 0) result.bitsPerByte = totals.rawNll / std::log(2.0) / static_cast<double>(totals.bytes);
   for (size_t i = 0; i < totals.positionNll.size(); ++i)
     result.nllByPosition.push_back(static_cast<float>(totals.positionNll[i] / static_cast<double>(std::max<int64_t>(1, totals.positionCount[i]))));
-  if (!compared) return;
+  result.depths = totals.depths;
+  if (!compared) {
+    for (DepthSummary& depth : result.depths) depth.baseSums = {};
+    return;
+  }
   result.kld = summarize(totals);
   result.basePerplexity = totals.baseSums.perplexity();
 }
@@ -131,13 +151,18 @@ std::optional<PerplexityMode> findPerplexityMode(std::string_view name) {
 }
 
 bool scoresStepwise(const PerplexityRequest& request, const Config& effective) {
-  return request.stepwise.value_or(effective.text("kv.policy") != "full" || effective.text("share.method") != "none" ||
+  return request.stepwise.value_or(!request.depths.empty() || effective.text("kv.policy") != "full" || effective.text("share.method") != "none" ||
                                   effective.integer("kv.k_bits") < 16 || effective.integer("kv.v_bits") < 16);
 }
 
 std::string perplexityProtocol(const PerplexityRequest& request, bool stepwise) {
-  std::string name = std::string(perplexityModeName(request.mode)) + " c=" + std::to_string(request.context);
-  if (request.mode != PerplexityMode::llama) name += " s=" + std::to_string(effectiveStride(request));
+  std::string name;
+  for (const int depth : request.depths) name += (name.empty() ? "depths " : ",") + std::to_string(depth);
+  if (!name.empty())
+    name += " n=" + std::to_string(request.scored);
+  else
+    name = std::string(perplexityModeName(request.mode)) + " c=" + std::to_string(request.context);
+  if (request.depths.empty() && request.mode != PerplexityMode::llama) name += " s=" + std::to_string(effectiveStride(request));
   if (request.chunks > 0) name += " chunks=" + std::to_string(request.chunks);
   if (stepwise) name += " stepwise";
   return name;
@@ -201,6 +226,12 @@ Result<PerplexityResult> measurePerplexity(Session& session, Session* baseline, 
     for (int position = window.firstScored; position + 1 < window.length; ++position)
       totals.bytes += static_cast<int64_t>(tokenizer.piece(fed[static_cast<size_t>(position) + 1]).size());
     result.windows.push_back(record(window, static_cast<int>(i), *scored, totals, firstPosition));
+    if (window.depth > 0) {
+      DepthSummary& depth = depthOf(totals, window.depth);
+      const auto place = static_cast<int64_t>(i / request.depths.size());
+      addCost(depth.cost, scored->stepMs, place, session);
+      if (baseline) addCost(depth.baseCost, scored->baseStepMs, place, *baseline);
+    }
     if (onWindow) onWindow(result.windows.back());
   }
   finish(result, totals, baseline != nullptr);

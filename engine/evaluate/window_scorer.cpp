@@ -2,6 +2,7 @@
 #include "engine/evaluate/window_scorer.h"
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include "engine/core/check.h"
@@ -49,11 +50,15 @@ Status WindowScorer::feed(std::span<const int32_t> prefix) {
 }
 
 Status WindowScorer::step(std::span<const int32_t> rest, std::span<const int32_t> targets, size_t unscored) {
+  using Clock = std::chrono::steady_clock;
+  const double each = 1.0 / static_cast<double>(rest.size());
   for (size_t i = 0; i < rest.size(); ++i) {
     if (inner_.stopped()) return Error{ErrorCode::cancelled, "Cancelled.", ""};
     for (Session* session : {&session_, baseline_}) {
       if (!session) continue;
+      const auto began = Clock::now();
       if (Status stepped = session->step(rest[i]); !stepped) return stepped;
+      (session == &session_ ? scored_.stepMs : scored_.baseStepMs) += each * std::chrono::duration<double, std::milli>(Clock::now() - began).count();
     }
     if (i >= unscored) add(session_.logits().data(), baseline_ ? baseline_->logits().data() : nullptr, targets.subspan(i, 1));
   }

@@ -18,6 +18,7 @@ struct ScoredWindow {
   double squaredDeltaP = 0;
   int sameTop = 0;
   int hits = 0, baseHits = 0;  // predictions whose first choice is the target
+  double stepMs = 0, baseStepMs = 0;  // mean of the tokens fed one by one; 0 where none was
 };
 
 class WindowScorer {

@@ -2,6 +2,8 @@
 #include "engine/evaluate/windows.h"
 
 #include <algorithm>
+#include <functional>
+#include <limits>
 #include <string>
 
 namespace winnow {
@@ -9,8 +11,10 @@ namespace {
 
 Error tooShort(int64_t tokens, int64_t needed, const PerplexityRequest& request) {
   return {ErrorCode::badInput,
-          "The text has " + std::to_string(tokens) + " tokens; " + std::string(perplexityModeName(request.mode)) + " at context " +
-              std::to_string(request.context) + " needs at least " + std::to_string(needed) + ".",
+          "The text has " + std::to_string(tokens) + " tokens; " +
+              (request.depths.empty() ? std::string(perplexityModeName(request.mode)) + " at context " + std::to_string(request.context)
+                                      : std::to_string(request.scored) + " predictions at a depth of " + std::to_string(request.depths.back())) +
+              " needs at least " + std::to_string(needed) + ".",
           "Take a longer text or a smaller context."};
 }
 
@@ -55,7 +59,28 @@ std::vector<EvaluationWindow> huggingFaceWindows(const PerplexityRequest& reques
   return windows;
 }
 
+// All depths of one place before those of the next, each with the same targets: they end where the deepest ends.
+std::vector<EvaluationWindow> depthWindows(const PerplexityRequest& request, int64_t tokens, bool bos) {
+  std::vector<EvaluationWindow> windows;
+  const int deepest = request.depths.back(), length = windowTokens(request);
+  const int64_t places = request.chunks > 0 ? std::min<int64_t>(request.chunks, tokens / length) : tokens / length;
+  for (int64_t place = 0; place < places; ++place)
+    for (const int depth : request.depths)
+      windows.push_back({place * length + deepest - depth, depth + request.scored + 1, depth, bos, static_cast<double>(request.scored), depth});
+  return windows;
+}
+
+Status checkDepths(const PerplexityRequest& request) {
+  const bool ascending = std::ranges::is_sorted(request.depths, std::ranges::less_equal());  // and none twice
+  if (!ascending || request.depths.front() < 1 || request.depths.back() > std::numeric_limits<int>::max() / 2)
+    return Error{ErrorCode::usage, "The depths are not tokens of context in ascending order, each once.", "Give them as 512,2048,8192."};
+  if (request.scored < 1 || request.scored > 1 << 20)
+    return Error{ErrorCode::usage, std::to_string(request.scored) + " predictions cannot be scored at each depth.", "Use 1 to 1048576."};
+  return Done{};
+}
+
 Status checkRequest(const PerplexityRequest& request) {
+  if (!request.depths.empty()) return checkDepths(request);
   if (request.context < 4)
     return Error{ErrorCode::usage, "A context of " + std::to_string(request.context) + " tokens is too small to score.", "Use at least 4."};
   const int stride = effectiveStride(request);
@@ -75,6 +100,7 @@ int effectiveStride(const PerplexityRequest& request) {
 }
 
 int windowTokens(const PerplexityRequest& request) {
+  if (!request.depths.empty()) return request.depths.back() + request.scored + 1;
   return request.mode == PerplexityMode::llamaStride ? request.context + effectiveStride(request) / 2 : request.context;
 }
 
@@ -82,6 +108,11 @@ Result<std::vector<EvaluationWindow>> evaluationWindows(const PerplexityRequest&
   if (Status checked = checkRequest(request); !checked) return checked.error();
   std::vector<EvaluationWindow> windows;
   int64_t needed = 2;
+  if (!request.depths.empty()) {
+    windows = depthWindows(request, tokens, vocabularyAddsBos);
+    if (windows.empty()) return tooShort(tokens, windowTokens(request), request);
+    return windows;
+  }
   switch (request.mode) {
     case PerplexityMode::llama:
       needed = 2 * int64_t{request.context};

@@ -15,6 +15,7 @@ struct EvaluationWindow {
   int firstScored = 0; // predictions at positions firstScored .. length - 2, targets one further
   bool bosFirst = false;  // the first token is overwritten by BOS
   double weight = 0;   // predictions it counts for; differs from scored() in hf-doc only
+  int depth = 0;       // of PerplexityRequest::depths, else 0
   int scored() const { return length - 1 - firstScored; }
 };
 

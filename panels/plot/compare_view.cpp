@@ -176,7 +176,7 @@ QWidget* CompareView::buildBar() {
   charts_->setAccessibleName(tr("Chart"));
   const std::pair<const char*, QString> titles[] = {{"comparison", tr("Comparison")}, {"latency", tr("Latency")}, {"memory", tr("Memory")},
                                                     {"perplexity", tr("Perplexity")}, {"pareto", tr("Speed against quality")}, {"kv", tr("KV cache")},
-                                                    {"attribution", tr("Attribution")}, {"retrieval", tr("Retrieval")}};
+                                                    {"attribution", tr("Attribution")}, {"retrieval", tr("Retrieval")}, {"depth", tr("Depth of context")}};
   for (const auto& [name, title] : titles) charts_->addItem(title, QString::fromLatin1(name));
   label(tr("&Chart"), charts_);
   baselines_ = new QComboBox(bar);

@@ -134,6 +134,13 @@ class CliTest : public QObject {
       const QJsonObject strided = runJson(some + QStringList{"--mode", mode}).json();
       QVERIFY2(strided["perplexity"].toDouble() > 1 && strided["protocol"].toString().startsWith(mode), mode);
     }
+    const QStringList deep{"perplexity", stories(), "--text", corpus("tinystories_val.txt"), "--depths", "16,96", "--scored", "8", "--chunks", "2", "--set", "kv.budget=0.25"};
+    const QJsonArray depths = runJson(deep + QStringList{"--against", "baseline"}).json()["depths"].toArray();
+    QCOMPARE(depths.size(), 2);
+    for (const auto& each : depths)
+      QVERIFY(missingKeys(each.toObject(), {"depth", "perplexity", "perplexity_baseline", "kld_mean", "top1", "step_ms", "step_ms_baseline", "kv_bytes", "kv_bytes_baseline"}).isEmpty());
+    QVERIFY(run(deep).out.contains("ms/token"));
+    QVERIFY(refused(deep + QStringList{"--context", "64"}, 2, "--depths"));
   }
 
   void bench() {

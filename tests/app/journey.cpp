@@ -10,6 +10,7 @@
 #include <QTableWidget>
 #include <cmath>
 
+#include "app/gui/evaluate_dialog.h"
 #include "app/gui/plan_dialog.h"
 #include "panels/attribution/attribution_view.h"
 #include "panels/export/export_dialog.h"

@@ -25,6 +25,7 @@
 #include "app/gui/banner.h"
 #include "app/gui/command_palette.h"
 #include "app/gui/main_window.h"
+#include "app/gui/evaluate_dialog.h"
 #include "app/gui/measure_dialog.h"
 #include "app/gui/plan_dialog.h"
 #include "app/gui/retrieval_dialog.h"
@@ -188,6 +189,21 @@ class ScreensTest : public QObject {
       QVERIFY(idle());
     }
     take(QStringLiteral("evaluate"), dialog);
+    child<QComboBox>(dialog, "evaluate.mode")->setCurrentIndex(4);  // by depth
+    child<QLineEdit>(dialog, "evaluate.depths")->setText(QStringLiteral("16, many"));
+    child<QAbstractButton>(dialog, "measure.start")->click();
+    QVERIFY(child<QLabel>(dialog, "measure.status")->text().contains(QStringLiteral("many")));
+    child<QLineEdit>(dialog, "evaluate.depths")->setText(QStringLiteral("16, 64, 128"));
+    child<QSpinBox>(dialog, "evaluate.scored")->setValue(16);
+    for (const char* bits : {"knob.weights.bits.2", "knob.weights.bits.4"}) {
+      child<QAbstractButton>(window_->knobs(), bits)->click();
+      QVERIFY(idle());
+      child<QAbstractButton>(dialog, "measure.start")->click();
+      QTest::qWait(50);
+      QVERIFY(idle());
+    }
+    QTest::qWait(100);
+    take(QStringLiteral("evaluateDepths"), dialog);
     QCOMPARE(winnow::testing::unnamedFocusable(dialog).join(QLatin1Char(10)), QString());
     dialog->close();
   }

@@ -281,6 +281,29 @@ class ChartDataTest : public QObject {
     QVERIFY(!buildChart(*session.file, QStringLiteral("perplexity"), {}).ok());
   }
 
+  void qualityAndCostByDepth() {
+    test::ChartSession session;
+    QVERIFY(!buildChart(*session.file, QStringLiteral("depth"), {}).ok());
+    session.addEvaluate("plain", 16, 1.6);
+    session.addDepths("window", 16, 0.5);
+    session.addDepths("streaming", 4, 0.2);
+    QVERIFY(session.file->flush());
+    const Chart chart = build(session, "depth");
+    QCOMPARE(chart.panels.size(), size_t{4});
+    const auto names = [](const Chart::Panel& panel) {
+      QStringList out;
+      for (const ChartSeries& series : panel.series) out << series.name;
+      return out;
+    };
+    QCOMPARE(names(chart.panels[0]), (QStringList{"window", "streaming"}));  // the defaults are at no distance from themselves
+    QCOMPARE(chart.panels[0].series[1].x, (std::vector<double>{128, 1024}));
+    QCOMPARE(chart.panels[0].series[0].y, (std::vector<double>{0.5, 1}));
+    QCOMPARE(names(chart.panels[1]), (QStringList{"defaults", "window", "streaming"}));
+    QVERIFY(chart.panels[1].series[0].low.empty() && chart.panels[1].series[1].low.size() == 2);
+    QCOMPARE(chart.panels[2].series[0].y, (std::vector<double>{2, 4}));
+    QCOMPARE(chart.panels[3].series[1].y, (std::vector<double>{1000, 1000}));
+  }
+
   void whatIsLeftOutIsSaidAndTheBaselineStays() {
     test::ChartSession session;
     for (int i = 0; i < 30; ++i) session.addEvaluate("run " + std::to_string(i), 16, 2 + i * 0.01, 2);

@@ -109,6 +109,7 @@ class PlanTest : public QObject {
     row("no text", planJson(R"("experiments":[{"kind":"evaluate"}])"), "experiments[0].text");
     row("unknown mode", planJson(R"("experiments":[{"kind":"evaluate","text":"a","mode":"lama"}])"), "experiments[0].mode");
     row("fractional context", planJson(R"("experiments":[{"kind":"evaluate","text":"a","context":12.5}])"), "experiments[0].context");
+    row("depth as text", planJson(R"("experiments":[{"kind":"evaluate","text":"a","depths":["deep"]}])"), "experiments[0].depths");
     row("neither context nor data", planJson(R"("experiments":[{"kind":"attribute","question":"b"}])"), "experiments[0].context");
     row("context and data", planJson(R"("experiments":[{"kind":"attribute","context":"a","data":"c","question":"b"}])"), "experiments[0].data");
     row("unknown unit", planJson(R"("experiments":[{"kind":"attribute","context":"a","question":"b","unit":"word"}])"), "experiments[0].unit");
@@ -132,7 +133,7 @@ class PlanTest : public QObject {
   }
 
   void shippedPlansAreReadAndTheirTextsAreThere() {
-    for (const char* name : {"demo-sweep", "cache-budget", "kv-bits", "pruning", "attribution", "attribution-pareto", "retrieval"}) {
+    for (const char* name : {"demo-sweep", "cache-budget", "kv-bits", "pruning", "attribution", "attribution-pareto", "retrieval", "cache-depth"}) {
       const std::string path = findResource(std::string("plans/") + name + ".json");
       const auto plan = PlanFile::read(QString::fromStdString(path));
       QVERIFY2(plan, plan ? "" : plan.error().message.c_str());

@@ -2,10 +2,13 @@
 // A session file with runs of every kind, made of simple formulas, for tests of charts.
 #pragma once
 #include <QTemporaryDir>
+#include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <memory>
 #include <random>
 
+#include "experiments/depth_lines.h"
 #include "storage/session_file.h"
 
 namespace winnow::test {
@@ -181,6 +184,21 @@ struct ChartSession {
     finish(id, {});
     return id;
   }
+  storage::Id addDepths(const std::string& name, int bits, double kld) {
+    storage::NewRun run = describe(storage::RunKind::evaluate, name, bits);
+    run.protocol = "depths 128,1024 n=64 chunks=2 stepwise";
+    const storage::Id id = *file->beginRun(run);
+    DepthLine line, defaults;
+    for (const int depth : {128, 1024}) {
+      const double longer = depth > 128 ? 2 : 1;
+      line.points.push_back({depth, 9, 8.5, 9.5, kld * longer, 0.9, 1.5, 1000});
+      defaults.points.push_back({depth, 7, NAN, NAN, NAN, NAN, 2 * longer, 4000 * longer});
+    }
+    std::vector<storage::Metric> metrics = depthMetrics(line, false);
+    std::ranges::move(depthMetrics(defaults, true), std::back_inserter(metrics));
+    finish(id, std::move(metrics));
+    return id;
+  }
   void fill() {
     const int bits[] = {16, 8, 4, 3, 2};
     const double ms[] = {6.2, 3.9, 2.6, 2.9, 2.2}, nll[] = {1.62, 1.622, 1.66, 1.86, 2.9};
@@ -194,6 +212,7 @@ struct ChartSession {
     addAttribution();
     addRetrieval("streaming", 16, 0.5);
     addRetrieval("random", 4, 1);
+    addDepths("window", 16, 0.5);
     file->setBaseline(evaluations.front());
     (void)file->flush();
   }
