@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // Exported folders of Hugging Face: the same values, types, tokens and logits; names and configuration mapped back from GGUF; and what is refused.
 #include <nlohmann/json.hpp>
+#include <sys/resource.h>
 
+#include <csignal>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -255,6 +257,22 @@ TEST(the_name_of_the_weights_may_be_given) {
   EXPECT_EQ(folder.files(), size_t{2});
 }
 
+namespace {
+
+// Files end here, as on a disk that is full.
+struct SmallFiles {
+  rlimit before{};
+  explicit SmallFiles(rlim_t bytes) {
+    std::signal(SIGXFSZ, SIG_IGN);
+    getrlimit(RLIMIT_FSIZE, &before);
+    const rlimit small{bytes, before.rlim_max};
+    setrlimit(RLIMIT_FSIZE, &small);
+  }
+  ~SmallFiles() { setrlimit(RLIMIT_FSIZE, &before); }
+};
+
+}  // namespace
+
 TEST(what_cannot_be_written_is_refused_and_leaves_nothing) {
   const Folder folder;
   const auto engine = engineFor(golden("llama3"));
@@ -272,6 +290,11 @@ TEST(what_cannot_be_written_is_refused_and_leaves_nothing) {
   EXPECT(attempt(golden("llama3")).find("other files") != std::string::npos);
   EXPECT(attempt(folder.file("none/out")).find("does not exist") != std::string::npos);
   EXPECT_EQ(readFile(folder.file("note.txt")), std::string("mine"));
+  {
+    const SmallFiles full(1 << 16);  // the tokenizer fits, the weights do not
+    EXPECT(attempt(folder.file("out")).find("writing failed") != std::string::npos);
+  }
+  EXPECT_EQ(folder.files(), size_t{1});
   for (const double until : {0.0, 0.5}) {  // while types are chosen, and while values are written
     std::stop_source stop;
     const auto stopped = exportSafetensors(*weights.set, weights.target, "", folder.file("out"), pool,
