@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "experiments/model_export.h"
 
+#include <filesystem>
+
 #include "engine/run/host_weights.h"
 
 namespace winnow {
@@ -18,7 +20,7 @@ Result<ExportSummary> exportModel(const Engine& engine, const Config& config, co
     if (isWeightKnob(knob)) kept = kept.with(knob, value);
     else left += (left.empty() ? "" : ", ") + knob;
   }
-  auto summary = exportGguf(*weights->set, weights->target, kept.canonical(), path, pool, second);
+  auto summary = (std::filesystem::path(path).extension() == ".gguf" ? exportGguf : exportSafetensors)(*weights->set, weights->target, kept.canonical(), path, pool, second);
   if (!summary) return summary.error();
   if (!left.empty()) summary->notes.push_back(left + ": a setting of the run, which a model file does not carry.");
   for (const Adjustment& each : weights->effective.adjustments) summary->notes.push_back(each.knob + ": " + each.reason);

@@ -8,7 +8,8 @@
 
 namespace winnow {
 
-// Knobs of the run (cache, attention sharing, compute) are not of the weights: a note names those that are set. Adjusted knobs too.
+// A path that ends in .gguf becomes a GGUF, any other a folder of Hugging Face. Knobs of the run (cache, attention sharing, compute) are not of the
+// weights: a note names those that are set. Adjusted knobs too.
 Result<ExportSummary> exportModel(const Engine& engine, const Config& config, const std::string& path, const Progress& progress);
 
 }  // namespace winnow

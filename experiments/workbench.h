@@ -65,7 +65,7 @@ class Workbench : public QObject {
   void findSuperWeights();                                 // of the model, in the background; weights must be watched
   Result<PlanFile> sensitivityPlan() const;                // of what is asked for now
   Result<Sensitivity> sensitivity() const;                 // the latest in the session file
-  void exportModel(const QString& path);                   // what is asked for now, as a GGUF
+  void exportModel(const QString& path);                   // what is asked for now (model_export.h)
 
   // ---- jobs ----
   void generate(const GenerateRequest& request);

@@ -13,7 +13,7 @@ int runExportModel(const Invocation& invocation) {
   const std::string out = invocation.arguments().text("--out");
   if (out.empty()) return invocation.fail({ErrorCode::usage, "export-model needs --out.", "winnow-cli export-model --help"});
   std::error_code ignored;
-  if (std::filesystem::exists(out, ignored) && !std::filesystem::is_regular_file(out, ignored))
+  if (std::filesystem::exists(out, ignored) && !std::filesystem::is_regular_file(out, ignored) && !std::filesystem::is_directory(out, ignored))
     return invocation.fail({ErrorCode::usage, out + " is there and is not a regular file: it is not replaced.", "Choose another name."});
   const auto engine = invocation.openEngine(invocation.arguments().positional()[0]);
   if (!engine) return invocation.fail(engine.error());

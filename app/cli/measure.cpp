@@ -188,7 +188,8 @@ int runBench(const Invocation& invocation) {
   for (const BenchTest& t : result->tests)
     rows.push_back({t.name, fixed(t.tokensPerSecond, 2), fixed(t.stddev, 2), fixed(t.medianMs, 3), fixed(t.p5Ms, 3), fixed(t.p95Ms, 3), t.share > 0 ? fixed(100 * t.share, 0) + " %" : "-"});
   printTable(rows, true);
-  std::printf("%s; roofline of this run: read %.1f GB/s, matrix product %.0f GFLOP/s; %s\n", (*engine)->deviceDescription().c_str(), result->readGbs, result->gemmGflops, result->protocol.c_str());
+  const std::string product = result->gemmGflops > 0 ? fixed(result->gemmGflops, 0) + " GFLOP/s" : "not measured";
+  std::printf("%s; roofline of this run: read %.1f GB/s, matrix product %s; %s\n", (*engine)->deviceDescription().c_str(), result->readGbs, product.c_str(), result->protocol.c_str());
   if (std::ranges::any_of(result->tests, [](const BenchTest& t) { return !t.prefill && t.batch == 1 && t.share > 1; }))
     std::puts("More than 100 % of the roofline: these weights stay in the processor's cache, and the roofline is that of the memory.");
   return 0;

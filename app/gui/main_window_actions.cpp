@@ -81,7 +81,7 @@ void MainWindow::buildFileActions() {
   actions_->add(
       {QStringLiteral("file.export"), tr("&Export chart…"), menu, QKeySequence(QStringLiteral("Ctrl+E")), {}, QStringLiteral("export")},
       [this] { exportRuns(runs_->selected()); });
-  actions_->add({QStringLiteral("file.exportModel"), tr("Export &model…"), menu, {}, tr("Write the compressed weights as a GGUF")}, [this] { exportModel(); });
+  actions_->add({QStringLiteral("file.exportModel"), tr("Export &model…"), menu, {}, tr("Write the compressed weights as a GGUF or a folder of Hugging Face")}, [this] { exportModel(); });
   actions_->separator(menu);
   actions_->add({QStringLiteral("file.quit"), tr("&Quit"), menu, QKeySequence(QStringLiteral("Ctrl+Q"))}, [this] { close(); });
 }

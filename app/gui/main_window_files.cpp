@@ -216,9 +216,15 @@ bool MainWindow::saveSession() {
 
 void MainWindow::exportModel() {
   const QString name = QFileInfo(workbench_->model().path).completeBaseName() + QStringLiteral("-compressed.gguf");
-  const QString path =
-      QFileDialog::getSaveFileName(this, tr("Export the model"), settings_->folder(QStringLiteral("model")) + QLatin1Char('/') + name, tr("GGUF (*.gguf)"));
+  const QString gguf = tr("GGUF (*.gguf)"), huggingFace = tr("Folder of Hugging Face (*)");
+  QString chosen = gguf;
+  QString path = QFileDialog::getSaveFileName(this, tr("Export the model"), settings_->folder(QStringLiteral("model")) + QLatin1Char('/') + name,
+                                              gguf + QStringLiteral(";;") + huggingFace, &chosen);
   if (path.isEmpty()) return;
+  // The name says which it is.
+  const QString ending = QStringLiteral(".gguf");
+  if (chosen == huggingFace && path.endsWith(ending)) path.chop(ending.size());
+  if (chosen == gguf && !path.endsWith(ending)) path += ending;
   settings_->setFolder(QStringLiteral("model"), path);
   workbench_->exportModel(path);
 }

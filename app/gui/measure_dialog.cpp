@@ -189,7 +189,7 @@ BenchDialog::BenchDialog(Workbench* workbench, QWidget* parent)
              tr("%1, n = %2; read bandwidth %3 GB/s, peak %4 GFLOP/s in the same run")
                  .arg(QString::fromStdString(result.protocol))
                  .arg(test.repetitions.size())
-                 .arg(format.significant(result.readGbs), format.significant(result.gemmGflops)));
+                 .arg(format.significant(result.readGbs), result.gemmGflops > 0 ? format.significant(result.gemmGflops) : Format::missing()));
     }
     rowOpen_ = false;
   });

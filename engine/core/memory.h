@@ -13,7 +13,7 @@ namespace winnow {
 enum class MemoryTag : uint8_t {
   weights,        // anonymous memory that a forward pass reads
   weightsMapped,  // file-backed weights that a forward pass reads: page cache, not RSS
-  prefillTwin,    // 16-bit copies of packed weights for long prompts, on a GPU
+  prefillTwin,    // copies of weights for long prompts, in 16 bits or FP8, on a GPU
   kv,             // cache pages
   activations,    // residual, q/k/v, ffn rows, logits
   probabilities,  // attention probabilities kept for followers and taps

@@ -80,6 +80,10 @@ class CpuDevice final : public Device {
   std::string description() const override;
   std::unique_ptr<Backend> makeBackend(Ledger& ledger, ThreadPool& pool, const BackendOptions& options) override;
   std::unique_ptr<WeightPlace> makeWeightPlace(Ledger& ledger) override { return std::make_unique<HostPlace>(ledger); }
+  std::optional<std::string> refuses(std::string_view knob, const KnobValue& value) const override {
+    if (knob == "compute.activations" && std::get<std::string>(value) == "fp8") return "the CPU has no products of FP8; a GPU of compute capability 8.9 or newer has.";
+    return std::nullopt;
+  }
 
  private:
   const ModelConfig& model_;  // the engine's, which outlives its device

@@ -8,6 +8,7 @@
 #include "engine/cache/registry.h"
 #include "engine/core/check.h"
 #include "engine/cuda/checked.h"
+#include "engine/cuda/fp8.h"
 #include "engine/cuda/roofline.h"
 #include "engine/cuda/weights.h"
 #include "engine/run/op_cost.h"
@@ -75,7 +76,8 @@ void CudaBackend::run(const ForwardInput& input) {
   useDevice(ordinal_);
   forward_.makeRoom(input);
   if (input.sink) reserveSlice();
-  forward_.products().twins().follow(input.weights.serial);
+  Twins& twins = forward_.products().twins();
+  twins.follow(input.weights.serial, twins.mode(), input.activations == Activations::fp8);
   forward_.makeTwins(input, [&] { return roomForTwins(input); });
   if (!device_.planning()) {
     if (input.times) makeMarks(input);
@@ -286,6 +288,12 @@ std::optional<std::string> CudaDevice::refuses(std::string_view knob, const Knob
     return "the attention kernels of the GPU do not turn keys to positions within the cache: use --device cpu.";
   if (knob == "kv.policy" && kvPolicy(std::get<std::string>(value)).selects)
     return "the attention kernels of the GPU read the whole cache, not pages that a query chooses: use --device cpu.";
+  if (knob == "compute.activations" && std::get<std::string>(value) == "fp8") {
+    if (model_.hidden % kFp8Multiple != 0) return "FP8 multiplies matrices whose rows and columns are multiples of 16, and this model's are " + std::to_string(model_.hidden) + " wide.";
+    useDevice(ordinal_);
+    Ledger counted(true);
+    if (const std::string why = Cublas(counted, true).whyNoFp8(); !why.empty()) return why;
+  }
   return std::nullopt;
 }
 

@@ -27,7 +27,7 @@ void check(cublasStatus_t status, const char* what) {
 
 struct Cublas::Functions : CublasFunctions {
   cublasLtHandle_t handle = nullptr;
-  using Shape = std::tuple<Storage, int, int, int, int64_t, bool>;  // type, rows, cols, tokens, stride, accumulate
+  using Shape = std::tuple<cudaDataType_t, int, int, int, int64_t, bool>;  // type, rows, cols, tokens, stride, accumulate
   std::map<Shape, cublasLtMatmulAlgo_t> algorithms;
   ~Functions() {
     if (handle) destroy(handle);
@@ -54,14 +54,18 @@ void Cublas::multiply(Stream stream, const Product& p) {
   CHECK(functions_);
   Functions& lt = *functions_;
   CublasProduct d(lt);
-  check(d.make(p.type == Storage::f16 ? CUDA_R_16F : CUDA_R_16BF, CUDA_R_32F, p.rows, p.tokens, p.cols, p.yStride, kWorkspaceBytes, true),
-        "description");
-  const Functions::Shape shape{p.type, p.rows, p.cols, p.tokens, p.yStride, p.accumulate};
+  const cudaDataType_t type = p.fp8 ? CUDA_R_8F_E4M3 : p.type == Storage::f16 ? CUDA_R_16F : CUDA_R_16BF;
+  check(d.make(type, CUDA_R_32F, p.rows, p.tokens, p.cols, p.yStride, kWorkspaceBytes, true), "description");
+  const Functions::Shape shape{type, p.rows, p.cols, p.tokens, p.yStride, p.accumulate};
   auto found = lt.algorithms.find(shape);
   if (found == lt.algorithms.end()) {
     cublasLtMatmulHeuristicResult_t choice{};
     int count = 0;
-    check(lt.choose(lt.handle, d.product, d.w, d.x, d.y, d.y, d.preference, 1, &choice, &count), "choice of an algorithm");
+    const cublasStatus_t status = lt.choose(lt.handle, d.product, d.w, d.x, d.y, d.y, d.preference, 1, &choice, &count);
+    if (p.fp8 && (status != CUBLAS_STATUS_SUCCESS || count == 0))
+      throw DeviceFailure("cuBLASLt has no FP8 product of " + std::to_string(p.rows) + " x " + std::to_string(p.cols) +
+                          " weights on this GPU: choose another value of compute.activations.");
+    check(status, "choice of an algorithm");
     if (count == 0) throw DeviceFailure("cuBLASLt has no algorithm for a product of the model's shape.");
     found = lt.algorithms.emplace(shape, choice.algo).first;
   }

@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "engine/cuda/products.h"
 
+#include <cuda_runtime.h>
+
 #include <algorithm>
 #include <array>
 
 #include "engine/core/check.h"
+#include "engine/cuda/checked.h"
+#include "engine/cuda/fp8.h"
 #include "engine/cuda/gemm.h"
 
 namespace winnow::cuda {
@@ -24,8 +28,11 @@ size_t scratchBytes(int tokens, int cols) {
 
 }  // namespace
 
-RoadChoice roadOf(const MatrixArgs& w, ActivationMode mode, int tokens, bool library, RoadPreference preference) {
+RoadChoice roadOf(const MatrixArgs& w, ActivationMode mode, int tokens, bool library, RoadPreference preference, bool fp8) {
   if (tokens <= kMostTokens) return {ProductRoad::streamed, "a handful of tokens: the weights pass by once"};
+  const bool longPrompt = tokens >= kDecodeFrom || preference == RoadPreference::decoded;
+  if (fp8 && library && longPrompt && preference != RoadPreference::own && w.rows % kFp8Multiple == 0 && w.cols % kFp8Multiple == 0)
+    return {ProductRoad::fp8, "asked for, by so many tokens"};
   const bool packed = w.format.storage == Storage::packed;
   if (!packed && !gemmOfFragments(w.format, w.cols, mode))
     return {ProductRoad::fma, "not a product of two matrices of one 16-bit type"};
@@ -49,6 +56,19 @@ Products::Products(Ledger& ledger, int tokens, int cols, Stream stream, int64_t 
 
 void Products::multiply(std::span<const Target> targets, const Source& source, int tokens, int cols, Activations activations, std::span<const FactorArgs> factors) {
   CHECK(targets.size() <= kMostTargets, targets.size());
+  std::array<Target, kMostTargets> eights, others;
+  size_t eight = 0, other = 0;
+  for (const Target& t : targets) (roadFor(t.w, activations, tokens) == ProductRoad::fp8 ? eights[eight++] : others[other++]) = t;
+  if (eight > 0) multiplyFp8({eights.data(), eight}, source, tokens, cols);
+  if (other > 0) multiplyModes({others.data(), other}, source, tokens, cols, activations);
+  if (!factors.empty()) addErrors(targets, factors, source, tokens, cols, activationMode(activations, Storage::f16));
+}
+
+ProductRoad Products::roadFor(const MatrixArgs& w, Activations activations, int tokens) const {
+  return roadOf(w, activationMode(activations, w.format.storage), tokens, library_.available(), preference_, activations == Activations::fp8).road;
+}
+
+void Products::multiplyModes(std::span<const Target> targets, const Source& source, int tokens, int cols, Activations activations) {
   const auto modeOf = [&](const Target& t) { return activationMode(activations, t.w.format.storage); };
   std::array<Target, kMostTargets> same;
   std::array<bool, kMostTargets> done{};
@@ -62,7 +82,6 @@ void Products::multiply(std::span<const Target> targets, const Source& source, i
     }
     multiplyMode({same.data(), count}, source, tokens, cols, modeOf(targets[i]));
   }
-  if (!factors.empty()) addErrors(targets, factors, source, tokens, cols, activationMode(activations, Storage::f16));
 }
 
 bool Products::reserveRanks(int64_t ranks, int tokens) {
@@ -117,21 +136,24 @@ void Products::multiplyMode(std::span<const Target> targets, const Source& sourc
 }
 
 void Products::makeTwin(const Matrix& matrix, int tokens, Activations activations, const std::function<int64_t()>& room) {
-  const ActivationMode mode = activationMode(activations, matrix.format.storage);
-  if (roadOf({matrix.format, matrix.rows, matrix.cols}, mode, tokens, library_.available(), preference_).road == ProductRoad::decoded) twins_.make(matrix, room);
+  const ProductRoad road = roadFor({matrix.format, matrix.rows, matrix.cols}, activations, tokens);
+  if (road == ProductRoad::decoded) twins_.make(matrix, size_t{2} * static_cast<size_t>(matrix.rows) * static_cast<size_t>(matrix.cols), room);
+  if (road == ProductRoad::fp8) twins_.make(matrix, fp8Bytes(matrix.rows, matrix.cols), room);
+}
+
+void Products::reserveSlice(size_t bytes) {
+  if (slice_.bytes() >= bytes) return;
+  slice_ = DeviceBuffer();
+  slice_ = DeviceBuffer(ledger_, MemoryTag::activations, bytes);
 }
 
 void Products::multiplyDecoded(const Target& target, const Input& input) {
   const int rows = target.w.rows, cols = target.w.cols;
   const int slice = static_cast<int>(std::clamp<int64_t>(sliceBytes_ / (2 * int64_t{cols}) / 128 * 128, 128, (rows + 127) / 128 * 128));
-  const size_t bytes = size_t{2} * static_cast<size_t>(slice) * static_cast<size_t>(cols);
-  if (slice_.bytes() < bytes) {
-    slice_ = DeviceBuffer();
-    slice_ = DeviceBuffer(ledger_, MemoryTag::activations, bytes);
-  }
+  reserveSlice(size_t{2} * static_cast<size_t>(slice) * static_cast<size_t>(cols));
   const Twins::Held twin = twins_.hold(target.w.data);
   for (int first = 0; first < rows; first += slice) {
-    uint16_t* const halves = twin.rows() ? twin.rows() + int64_t{first} * cols : slice_.as<uint16_t>();
+    uint16_t* const halves = twin.values() ? twin.as<uint16_t>() + int64_t{first} * cols : slice_.as<uint16_t>();
     Target part = target;
     part.w = {kHalves, std::min(slice, rows - first), cols, halves};
     part.y += first;
@@ -142,11 +164,52 @@ void Products::multiplyDecoded(const Target& target, const Input& input) {
   twin.wasDecoded();
 }
 
+// The scratch holds the codes of x, their scales, and of as many rows of weights as fit the sums. It was made for forms of ten bytes a value, so
+// these are all rows wherever a matrix has no more of them than the widest has columns.
+void Products::multiplyFp8(std::span<const Target> targets, const Source& source, int tokens, int cols) {
+  const auto aligned = [](size_t bytes) { return (bytes + 255) / 256 * 256; };
+  const auto n = static_cast<size_t>(tokens), k = static_cast<size_t>(cols);
+  const size_t before = aligned(n * k) + aligned(n * sizeof(float));
+  auto* const codes = scratch_.as<uint8_t>();
+  auto* const scales = reinterpret_cast<float*>(codes + aligned(n * k));
+  auto* const sums = reinterpret_cast<float*>(codes + before);
+  CHECK(scratch_.bytes() >= before + n * kFp8Multiple * sizeof(float), scratch_.bytes(), tokens, cols);
+  const auto room = static_cast<int64_t>((scratch_.bytes() - before) / (n * sizeof(float)));
+  encodeInput(stream_, source, tokens, cols, codes, scales);
+  for (const Target& target : targets) {
+    const int rows = target.w.rows;
+    const Twins::Held twin = twins_.hold(target.w.data);
+    const int64_t most = twin.values() ? room : std::min<int64_t>(room, sliceBytes_ / (cols + 4));
+    const int slice = std::min(static_cast<int>(std::clamp<int64_t>(most / kFp8Multiple * kFp8Multiple, kFp8Multiple, rows)), rows);
+    if (!twin.values()) reserveSlice(fp8Bytes(slice, cols));
+    uint8_t* const held = twin.values() ? twin.as<uint8_t>() : slice_.as<uint8_t>();
+    auto* const heldScales = reinterpret_cast<float*>(held + (twin.values() ? int64_t{rows} : int64_t{slice}) * cols);
+    for (int first = 0; first < rows; first += slice) {
+      const int count = std::min(slice, rows - first), at = twin.values() ? first : 0;
+      uint8_t* const w = held + int64_t{at} * cols;
+      if (!twin.decoded()) encodeWeights(stream_, target.w, first, count, w, heldScales + at);
+      library_.multiply(stream_, {.fp8 = true, .w = w, .x = codes, .rows = count, .cols = cols, .tokens = tokens, .y = sums, .yStride = count});
+      scaleSums(stream_, {sums, scales, heldScales + at, target.bias ? target.bias + first : nullptr, tokens, count, target.y + first, target.yStride, target.accumulate});
+    }
+    twin.wasDecoded();
+  }
+}
+
 void Products::multiply16(const Target& target, const Input& input) {
   if (!library_.available()) return cuda::multiply(stream_, {&target, 1}, input);
-  library_.multiply(stream_, {target.w.format.storage, target.w.data, input.halves, target.w.rows, target.w.cols, input.tokens, target.y,
+  library_.multiply(stream_, {target.w.format.storage, false, target.w.data, input.halves, target.w.rows, target.w.cols, input.tokens, target.y,
                               target.yStride, target.accumulate});
   if (target.bias) addBiasRows(stream_, target.y, target.yStride, target.bias, input.tokens, target.w.rows);
+}
+
+std::string Cublas::whyNoFp8() const {
+  if (!available()) return "products of FP8 are cuBLASLt's: " + reason_ + ".";
+  int device = 0, major = 0, minor = 0;
+  throwIfFailed(cudaGetDevice(&device), "device");
+  throwIfFailed(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "device");
+  throwIfFailed(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device), "device");
+  if (10 * major + minor >= 89) return {};
+  return "this GPU has compute capability " + std::to_string(major) + "." + std::to_string(minor) + ", and products of FP8 need 8.9 or newer.";
 }
 
 }  // namespace winnow::cuda

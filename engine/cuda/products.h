@@ -15,6 +15,7 @@ enum class ProductRoad : uint8_t {
   fma,        // own tiles in f32 (gemm_fma.cuh)
   library,    // cuBLASLt on weights of 16 bits
   decoded,    // slices decoded to f16, or those of a twin, each multiplied by cuBLASLt (or, without it, own tiles)
+  fp8,        // weights, by slices or once to a twin, and activations encoded as E4M3, multiplied by cuBLASLt
 };
 enum class RoadPreference : uint8_t { automatic, own, decoded };  // so that the choice can be measured
 
@@ -22,8 +23,8 @@ struct RoadChoice {
   ProductRoad road;
   const char* reason;
 };
-// The one place where the road is chosen. `library`: cuBLASLt is there.
-RoadChoice roadOf(const MatrixArgs& w, ActivationMode mode, int tokens, bool library, RoadPreference preference);
+// The one place where the road is chosen. `library`: cuBLASLt is there; `fp8`: long prompts are asked for in FP8, which a device was found to have.
+RoadChoice roadOf(const MatrixArgs& w, ActivationMode mode, int tokens, bool library, RoadPreference preference, bool fp8 = false);
 
 // y[t] += left (right x[t]); without rows: nothing.
 struct FactorArgs {
@@ -41,7 +42,7 @@ class Products {
   // Targets with one source, each in the mode that its weights have under `activations`: a file may mix types.
   // Factors hold what their target's matrix lacks; either none or one for each target.
   void multiply(std::span<const Target> targets, const Source& source, int tokens, int cols, Activations activations, std::span<const FactorArgs> factors = {});
-  // Memory for the twin of a matrix that so many tokens will have decoded.
+  // Memory for the twin of a matrix that so many tokens will have decoded, or encoded.
   void makeTwin(const Matrix& matrix, int tokens, Activations activations, const std::function<int64_t()>& room);
   Twins& twins() { return twins_; }
   const Twins& twins() const { return twins_; }
@@ -49,16 +50,20 @@ class Products {
   const Cublas& library() const { return library_; }
 
  private:
+  ProductRoad roadFor(const MatrixArgs& w, Activations activations, int tokens) const;
+  void multiplyModes(std::span<const Target> targets, const Source& source, int tokens, int cols, Activations activations);
   void multiplyMode(std::span<const Target> targets, const Source& source, int tokens, int cols, ActivationMode mode);
   void addErrors(std::span<const Target> targets, std::span<const FactorArgs> factors, const Source& source, int tokens, int cols, ActivationMode mode);
   void multiplyDecoded(const Target& target, const Input& input);
+  void multiplyFp8(std::span<const Target> targets, const Source& source, int tokens, int cols);
+  void reserveSlice(size_t bytes);
   void multiply16(const Target& target, const Input& input);
 
   Ledger& ledger_;
   Stream stream_;
   int64_t sliceBytes_;
   DeviceBuffer scratch_;
-  DeviceBuffer slice_;  // decoded weights that have no twin
+  DeviceBuffer slice_;  // decoded or encoded weights that have no twin
   DeviceBuffer ranks_;  // [tokens, ranks]
   Twins twins_;
   Cublas library_;

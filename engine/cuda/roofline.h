@@ -20,7 +20,7 @@ double measureReadBandwidth(Stream stream, size_t bytes);
 void fillUniform(Stream stream, void* data, Storage storage /* f32, f16, bf16 */, int64_t count, float low, float high, uint32_t seed);
 void fillBits(Stream stream, void* data, size_t bytes /* a multiple of 4 */, uint32_t seed);
 
-enum class GemmType : uint8_t { bf16, f16 };
+enum class GemmType : uint8_t { bf16, f16, e4m3 };  // of the inputs; of e4m3 the results are bf16
 struct GemmShape {
   int rows = 0, cols = 0, depth = 0;  // out[cols][rows] = x[cols][depth] w[rows][depth]: cols are tokens
 };

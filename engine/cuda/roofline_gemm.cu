@@ -10,6 +10,7 @@
 
 #include "engine/cuda/checked.h"
 #include "engine/cuda/cublas_functions.h"
+#include "engine/cuda/fp8.h"
 #include "engine/cuda/graph.h"
 
 namespace winnow::cuda {
@@ -25,6 +26,14 @@ struct Handle {
   }
 };
 
+// E4M3 codes of bf16 values, the scales of their rows behind them.
+DeviceBuffer encoded(Stream stream, Ledger& ledger, const DeviceBuffer& values, int rows, int cols) {
+  DeviceBuffer out(ledger, MemoryTag::activations, fp8Bytes(rows, cols));
+  auto* const codes = out.as<uint8_t>();
+  encodeWeights(stream, {{Storage::bf16, 16, 0, true}, rows, cols, values.as<void>()}, 0, rows, codes, reinterpret_cast<float*>(codes + int64_t{rows} * cols));
+  return out;
+}
+
 std::optional<GemmTime> failed(std::string* why, const std::string& what) {
   if (why) *why = what;
   return std::nullopt;
@@ -38,9 +47,10 @@ std::optional<GemmTime> measureGemm(Stream stream, const GemmShape& s, GemmType 
   if (!lt.load()) return failed(why, CublasFunctions::file() + " can't be loaded");
   Handle h{lt};
   CublasProduct d(lt);
-  const cudaDataType_t element = type == GemmType::bf16 ? CUDA_R_16BF : CUDA_R_16F;
+  const bool fp8 = type == GemmType::e4m3;
+  const cudaDataType_t element = fp8 ? CUDA_R_8F_E4M3 : type == GemmType::bf16 ? CUDA_R_16BF : CUDA_R_16F, result = type == GemmType::f16 ? CUDA_R_16F : CUDA_R_16BF;
   if (lt.create(&h.handle) != CUBLAS_STATUS_SUCCESS ||
-      d.make(element, element, s.rows, s.cols, s.depth, s.rows, kWorkspace, false) != CUBLAS_STATUS_SUCCESS)
+      d.make(element, result, s.rows, s.cols, s.depth, s.rows, kWorkspace, false) != CUBLAS_STATUS_SUCCESS)
     return failed(why, "cuBLASLt refused the shape");
   cublasLtMatmulHeuristicResult_t choice{};
   int found = 0;
@@ -52,15 +62,18 @@ std::optional<GemmTime> measureGemm(Stream stream, const GemmShape& s, GemmType 
   };
   const DeviceBuffer w = buffer(s.rows, s.depth), x = buffer(s.cols, s.depth), y = buffer(s.cols, s.rows);
   const DeviceBuffer workspace(ledger, MemoryTag::activations, kWorkspace);
-  const Storage storage = type == GemmType::bf16 ? Storage::bf16 : Storage::f16;
+  const Storage storage = type == GemmType::f16 ? Storage::f16 : Storage::bf16;
   fillUniform(stream, w.as<void>(), storage, int64_t{s.rows} * s.depth, -0.05f, 0.05f, 1);
   fillUniform(stream, x.as<void>(), storage, int64_t{s.cols} * s.depth, -1.0f, 1.0f, 2);
+  DeviceBuffer wCodes, xCodes;
+  if (fp8) wCodes = encoded(stream, ledger, w, s.rows, s.depth), xCodes = encoded(stream, ledger, x, s.cols, s.depth);
+  const void *wData = fp8 ? wCodes.as<void>() : w.as<void>(), *xData = fp8 ? xCodes.as<void>() : x.as<void>();
   const float one = 1, zero = 0;
   EventMarks marks(stream, 1);
   std::vector<double> times;
   for (int round = 0; round < kWarmUp + kRounds; ++round) {
     marks.begin(0);
-    const cublasStatus_t status = lt.multiply(h.handle, d.product, &one, w.as<void>(), d.w, x.as<void>(), d.x, &zero, y.as<void>(), d.y,
+    const cublasStatus_t status = lt.multiply(h.handle, d.product, &one, wData, d.w, xData, d.x, &zero, y.as<void>(), d.y,
                                               y.as<void>(), d.y, &choice.algo, workspace.as<void>(), kWorkspace, stream);
     if (status != CUBLAS_STATUS_SUCCESS) return failed(why, "cuBLASLt failed (status " + std::to_string(status) + ")");
     marks.end();

@@ -17,26 +17,28 @@ std::string mebibytes(int64_t bytes) { return std::to_string((bytes + (1 << 20) 
 
 Twins::Twins(Ledger& ledger) : ledger_(ledger), spare_([this] { return giveBack(); }) {}
 
-void Twins::follow(uint64_t weights, PrefillTwin mode) {
-  if (weights == weights_ && mode == mode_) return;
+void Twins::follow(uint64_t weights, PrefillTwin mode, bool fp8) {
+  if (weights == weights_ && mode == mode_ && fp8 == fp8_) return;
   const std::scoped_lock lock(mutex_);
-  if (weights != weights_ || mode == PrefillTwin::off) twins_.clear();
+  if (weights != weights_ || mode == PrefillTwin::off || fp8 != fp8_) twins_.clear();
   weights_ = weights;
   mode_ = mode;
+  fp8_ = fp8;
   closed_ = mode == PrefillTwin::off;
   reason_ = closed_ ? kOff : "";
   note_.clear();
 }
 
-void Twins::make(const Matrix& matrix, const std::function<int64_t()>& room) {
+void Twins::make(const Matrix& matrix, size_t size, const std::function<int64_t()>& room) {
   const std::scoped_lock lock(mutex_);
   if (closed_ || twins_.contains(keyOf(matrix))) return;
-  const int64_t bytes = int64_t{matrix.rows} * matrix.cols * static_cast<int64_t>(sizeof(uint16_t)), left = room();
+  const auto bytes = static_cast<int64_t>(size);
+  const int64_t left = room();
   if (bytes > left)
     return refuse("the next one takes " + mebibytes(bytes) + ", and beside what the cache may still need and a reserve the GPU has " +
                   mebibytes(std::max<int64_t>(left, 0)) + " left");
   try {
-    twins_[keyOf(matrix)].values = DeviceBuffer(ledger_, MemoryTag::prefillTwin, static_cast<size_t>(bytes));
+    twins_[keyOf(matrix)].values = DeviceBuffer(ledger_, MemoryTag::prefillTwin, size);
   } catch (const std::bad_alloc&) {
     twins_.erase(keyOf(matrix));
     refuse("the GPU refused " + mebibytes(bytes) + " for the next one");

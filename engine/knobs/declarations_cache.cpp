@@ -160,15 +160,17 @@ std::vector<Knob> sharingKnobs() {
 }
 
 std::vector<Knob> computeKnobs() {
-  Knob activations = enumeration("compute.activations", "Activations", "Compute", {"auto", "f32", "16bit", "int8"}, Apply::nextToken);
+  Knob activations = enumeration("compute.activations", "Activations", "Compute", {"auto", "f32", "16bit", "int8", "fp8"}, Apply::nextToken);
   activations.help = "What matrix products see of activations. auto: f32 with f32 weights, bf16 with bf16, else f16. int8 (per 32 values) is "
-                     "fastest on quantized weights and is what llama.cpp does there; it adds its own error. auto with smoothquant means int8.";
+                     "fastest on quantized weights and is what llama.cpp does there; it adds its own error. auto with smoothquant means int8. fp8: as auto, but "
+                     "on a GPU that has FP8 prompts of 512 tokens and more multiply weights (a scale per row) and activations (per token) rounded to E4M3.";
 
   Knob twin = enumeration("compute.prefill_twin", "Prefill twin", "Compute", {"auto", "on", "off"}, Apply::nextToken);
   twin.help = "On a GPU, 16-bit copies of quantized weights: the first long prompt decodes them, later ones read them. They take 2 bytes a weight and change no "
-              "result. auto: while the whole cache and a tenth of the GPU's memory stay free. on: as many as fit.";
-  twin.enabledIf = "compute.activations is auto or 16bit";
-  twin.enabled = [](const Config& c) { return c.text("compute.activations") == "auto" || c.text("compute.activations") == "16bit"; };
+              "result; with compute.activations=fp8 they are FP8 copies of any weights, 1 byte each. auto: while the whole cache and a tenth of the GPU's memory stay "
+              "free. on: as many as fit.";
+  twin.enabledIf = "compute.activations is auto, 16bit or fp8";
+  twin.enabled = [](const Config& c) { return c.text("compute.activations") != "f32" && c.text("compute.activations") != "int8"; };
   return {activations, twin};
 }
 

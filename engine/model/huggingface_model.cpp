@@ -6,6 +6,7 @@
 #include <set>
 
 #include "engine/model/huggingface.h"
+#include "engine/model/huggingface_write.h"
 #include "engine/model/message.h"
 
 namespace winnow {
@@ -121,6 +122,14 @@ Result<Found> findFiles(const std::string& path) {
 }
 
 }  // namespace
+
+HuggingFacePlace huggingFacePlace(const ModelConfig& config, TensorRole role, int layer) {
+  const bool gpt2 = config.architecture == "gpt2", transposed = gpt2 && layer >= 0 && isMatrix(role);
+  if (!gpt2) return {llamaName(config.architecture, role, layer), false};
+  const bool bias = role == TensorRole::qBias || role == TensorRole::kBias || role == TensorRole::vBias;
+  const bool fused = bias || role == TensorRole::q || role == TensorRole::k || role == TensorRole::v;
+  return {fused ? gpt2FusedQkv(layer, bias) : gpt2Name(config.architecture, role, layer), transposed};
+}
 
 Result<std::shared_ptr<const Model>> openHuggingFace(const std::string& path) {
   const auto found = findFiles(path);

@@ -6,6 +6,7 @@ namespace winnow {
 Activations activationsOf(const std::string& knob) {
   if (knob == "f32") return Activations::f32;
   if (knob == "16bit") return Activations::sixteenBit;
+  if (knob == "fp8") return Activations::fp8;
   return knob == "int8" ? Activations::int8 : Activations::automatic;
 }
 

@@ -17,7 +17,8 @@ enum class ActivationMode : uint8_t {
          // weights. On plain weights and 8-bit floats it is refused by the caller.
 };
 
-enum class Activations : uint8_t { automatic, f32, sixteenBit, int8 };  // compute.activations
+// compute.activations. fp8: long prompts on a GPU (engine/cuda/fp8.h); everything else as with automatic.
+enum class Activations : uint8_t { automatic, f32, sixteenBit, int8, fp8 };
 Activations activationsOf(const std::string& knob);
 ActivationMode activationMode(Activations chosen, Storage weights);
 ActivationMode activationMode(Activations chosen, const WeightFormat& weights);  // 8-bit floats take 16-bit x where int8 is chosen

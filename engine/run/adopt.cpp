@@ -216,7 +216,7 @@ void Session::Impl::takeActivations(Effective& next) {
 void Session::Impl::takeTwins(Effective& next) {
   if (next.config.text("compute.prefill_twin") == "on") {
     std::string reason = backend->whyNoTwins();
-    if (reason.empty() && !weights->anyPacked) reason = "twins are of quantized weights; these are plain.";
+    if (reason.empty() && !weights->anyPacked && activations != Activations::fp8) reason = "twins are of quantized weights; these are plain.";
     if (reason.empty() && (activations == Activations::f32 || activations == Activations::int8))
       reason = "activations in f32 or int8 multiply packed weights as they are stored.";
     if (!reason.empty()) {

@@ -87,7 +87,7 @@ class Backend {
   // column sums. Their own slots have to be there. Layers that follow others' attention are left out.
   virtual void observe(KvCache& cache, int window) = 0;
   virtual void releaseProbabilities() = 0;             // what attention sharing kept of a prompt
-  // Whether 16-bit twins of packed weights are kept for long prompts (compute.prefill_twin). Those of other weights are let go.
+  // Whether twins of weights are kept for long prompts (compute.prefill_twin). Those of other weights are let go.
   virtual void keepTwins(const WeightSet& weights, PrefillTwin mode) = 0;
   virtual std::string whyNoTwins() const = 0;          // of any weights; empty: they can be kept
   virtual std::string takeTwinNote() { return {}; }    // why some are not kept although they can be; once, empty when there is nothing to tell

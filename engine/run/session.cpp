@@ -158,7 +158,7 @@ Status Session::Impl::prefill(std::span<const int32_t> wanted, const Progress& p
   }
   backend->releaseProbabilities();
   if (const std::string note = backend->takeTwinNote(); !note.empty() && effective.get()->config.text("compute.prefill_twin") == "on")
-    emit(EngineEvent::Kind::fallback, "compute.prefill_twin", "Not all 16-bit twins are kept: " + note + ".");
+    emit(EngineEvent::Kind::fallback, "compute.prefill_twin", "Not all twins are kept: " + note + ".");
   if (!result) return result;
   const double ms = std::chrono::duration<double, std::milli>(Clock::now() - start).count();
   if (!sink) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// A weight set as a model file. Metadata, tokenizer and tensors that did not change are copied byte for byte; packed codes become the
-// block type that holds them exactly, everything else plain values.
+// A weight set as a model file. GGUF: metadata, tokenizer and tensors that did not change are copied byte for byte; packed codes become the
+// block type that holds them exactly, everything else plain values. Safetensors: plain values, beside what a folder of Hugging Face has.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -30,5 +30,12 @@ struct ExportSummary {
 // changed tensor that can't be put back, the disk, cancelled. [any thread; the set lies in host memory]
 Result<ExportSummary> exportGguf(const WeightSet& set, const WeightTarget& target, const std::string& settings, const std::string& path, ThreadPool& pool,
                                  const Progress& progress);
+
+// A folder of Hugging Face, new or empty: `path`, or that of a NAME.safetensors in it. Matrices that are plain keep their type, all others get the smallest
+// of f16, bf16 and f32 that holds every value; factors of an error and super weights are added to what they lie beside. Of a GGUF the configuration and
+// the tokenizer are written anew. The folder gets its name when it is whole. Errors: a folder with other files, dropped layers, a tokenizer or a
+// configuration that these files can't say, the disk, cancelled. [any thread; the set lies in host memory]
+Result<ExportSummary> exportSafetensors(const WeightSet& set, const WeightTarget& target, const std::string& settings, const std::string& path, ThreadPool& pool,
+                                        const Progress& progress);
 
 }  // namespace winnow

@@ -132,7 +132,7 @@ QWidget* WeightsView::buildBar() {
   row->addWidget(export_);
   exportModel_ = new QPushButton(tr("Export model…"), bar);
   exportModel_->setObjectName(QStringLiteral("weights.exportModel"));
-  exportModel_->setToolTip(tr("Write the compressed weights as a GGUF"));
+  exportModel_->setToolTip(tr("Write the compressed weights as a GGUF or a folder of Hugging Face"));
   connect(exportModel_, &QPushButton::clicked, this, &WeightsView::exportModelRequested);
   row->addWidget(exportModel_);
   return bar;

@@ -329,6 +329,15 @@ class CliTest : public QObject {
     QVERIFY(refused({"export-model", "starter", "--out", folder.filePath("none/out.gguf")}, 1, "does not exist"));
     QVERIFY(refused({"export-model", "starter", "--set", "weights.layers=0-3:7", "--out", out}, 2, "7 is no bit width"));
     QCOMPARE(QDir(folder.path()).entryList(QDir::Files).size(), 1);
+
+    const QString huggingFace = folder.filePath("starter-pruned");
+    const auto saved = runJson({"export-model", "starter", "--set", "prune.ratio=0.5", "--out", huggingFace});
+    QCOMPARE(saved.code, 0);
+    QCOMPARE(QDir(huggingFace).entryList(QDir::Files), (QStringList{"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}));
+    const auto pruned = runJson(QStringList{"generate", "starter", "--set", "prune.ratio=0.5"} + generate), read = runJson(QStringList{"generate", huggingFace} + generate);
+    QCOMPARE(read.json()["text"], pruned.json()["text"]);
+    QVERIFY(pruned.json()["text"] != before.json()["text"]);
+    QVERIFY(refused({"export-model", "starter", "--out", huggingFace}, 3, "other files are in this folder"));
   }
 
   void synthesize() {

@@ -57,12 +57,12 @@ void decodeCase(Recorder& recorder, const Shape& shape, const std::string& forma
 }
 
 // The model's own products, each as one call of cuBLASLt; q, k, v and gate, up read one input.
-double vendorMilliseconds(const ModelConfig& c, int tokens, std::string* why) {
+double vendorMilliseconds(const ModelConfig& c, int tokens, cuda::GemmType type, std::string* why) {
   cuda::OwnStream stream;
   double ms = 0;
   const cuda::GemmShape products[] = {{c.qRows() + 2 * c.kvRows(), tokens, c.hidden}, {c.hidden, tokens, c.qRows()}, {2 * c.ffn, tokens, c.hidden}, {c.hidden, tokens, c.ffn}};
   for (const cuda::GemmShape& product : products) {
-    const auto time = cuda::measureGemm(stream.get(), product, cuda::GemmType::bf16, why);
+    const auto time = cuda::measureGemm(stream.get(), product, type, why);
     if (!time) return 0;
     ms += time->milliseconds * c.layers;
   }
@@ -73,18 +73,29 @@ struct Prompt {
   std::string format;
   int tokens, depth = 0;  // behind so many tokens
   PrefillTwin twin = PrefillTwin::off;
+  bool fp8 = false;
   std::string name(const Shape& shape) const {
-    return labelOf("prefill", shape.name, format, tokens) + (depth > 0 ? " behind " + std::to_string(depth) : "") + (twin == PrefillTwin::on ? " twin" : "");
+    return labelOf("prefill", shape.name, format, tokens) + (depth > 0 ? " behind " + std::to_string(depth) : "") + (twin == PrefillTwin::on ? " twin" : "") + (fp8 ? " fp8" : "");
   }
+};
+// cuBLASLt's summed times of the model's products, in this run; 0: not measured, and why.
+struct Vendor {
+  double bf16 = 0, fp8 = 0;
+  std::string why = "not measured", whyNoFp8 = "not measured";
 };
 
 // Packed weights are decoded by slices for every prompt, or once to twins. What attention takes is in the time and not in the library's.
-void prefillCase(Recorder& recorder, const Shape& shape, const Prompt& prompt, double vendor, const std::string& why) {
+// Median milliseconds, 0 where it was skipped. `sixteen`: those of the same prompt in 16 bits.
+double prefillCase(Recorder& recorder, const Shape& shape, const Prompt& prompt, const Vendor& vendor, double sixteen) {
   const int tokens = prompt.tokens;
   const bool twins = prompt.twin == PrefillTwin::on;
   const std::string name = prompt.name(shape);
-  if (!fits(shape.billions, prompt.format, 1 + shape.kvGibPer32k * prompt.depth / 32768 + (twins ? 2 * shape.billions : 0))) return recorder.add(Status::skip, name, "skipped: memory");
+  if (!fits(shape.billions, prompt.format, 1 + shape.kvGibPer32k * prompt.depth / 32768 + (twins ? 2 * shape.billions : 0))) return recorder.add(Status::skip, name, "skipped: memory"), 0;
   SpeedModel m(shape.name, prompt.format, prompt.depth + tokens + 64, tokens, prompt.twin);
+  if (prompt.fp8) {
+    if (const auto why = m.device->refuses("compute.activations", std::string("fp8"))) return recorder.add(Status::skip, name, "skipped: " + *why), 0;
+    m.activations = Activations::fp8;
+  }
   double once = m.prefill(tokens, prompt.depth);  // warms up
   std::vector<double> times;
   for (int i = 0; i < 5 && recorder.secondsLeft() > 2 * once / 1000; ++i) times.push_back(once = m.prefill(tokens, prompt.depth));
@@ -92,8 +103,12 @@ void prefillCase(Recorder& recorder, const Shape& shape, const Prompt& prompt, d
   const double ms = medianOf(times);
   Figures figures = {{"ms", ms}, {"tokens_per_second", 1000 * tokens / ms}};
   if (twins) figures.emplace_back("twins_mib", static_cast<double>(m.backend->memory()[static_cast<size_t>(MemoryTag::prefillTwin)]) / (1 << 20));
-  if (vendor > 0) figures.insert(figures.end(), {{"vendor_gemm_ms", vendor}, {"share", vendor / ms}});
-  recorder.add(Status::measured, name, vendor > 0 ? "share of the summed bf16 cuBLASLt times" : "no share: " + why, figures);
+  const double products = prompt.fp8 ? vendor.fp8 : vendor.bf16;
+  if (products > 0) figures.insert(figures.end(), {{"vendor_gemm_ms", products}, {"share", products / ms}});
+  if (sixteen > 0) figures.emplace_back("times_16_bit_speed", sixteen / ms);
+  const std::string type = prompt.fp8 ? "E4M3" : "bf16";
+  recorder.add(Status::measured, name, products > 0 ? "share of the summed " + type + " cuBLASLt times" : "no share: " + (prompt.fp8 ? vendor.whyNoFp8 : vendor.why), figures);
+  return ms;
 }
 
 std::vector<std::string> formatsOf(const Recorder& recorder) {
@@ -109,10 +124,13 @@ void runRoofline(Recorder& recorder) {
   for (int tokens : {512, 2048, 8192})
     recorder.run("product " + std::to_string(tokens), 3, [&] {
       std::string why;
-      const auto time = cuda::measureGemm(stream.get(), {8192, tokens, 8192}, cuda::GemmType::bf16, &why);
-      const std::string name = "product 8192 x " + std::to_string(tokens) + " x 8192";
-      if (time) recorder.add(Status::measured, name, "cuBLASLt, bf16", {{"tflop_s", time->teraflops()}, {"ms", time->milliseconds}});
-      else recorder.add(Status::skip, name, why);
+      const std::string shape = "product 8192 x " + std::to_string(tokens) + " x 8192";
+      for (const auto& [type, typeName] : {std::pair(cuda::GemmType::bf16, "bf16"), std::pair(cuda::GemmType::e4m3, "E4M3")}) {
+        const auto time = cuda::measureGemm(stream.get(), {8192, tokens, 8192}, type, &why);
+        const std::string name = shape + (type == cuda::GemmType::e4m3 ? " fp8" : "");
+        if (time) recorder.add(Status::measured, name, std::string("cuBLASLt, ") + typeName, {{"tflop_s", time->teraflops()}, {"ms", time->milliseconds}});
+        else recorder.add(Status::skip, name, why);
+      }
     });
 }
 
@@ -129,17 +147,21 @@ void runDecode(Recorder& recorder) {
 void runPrefill(Recorder& recorder) {
   for (const Shape& shape : kShapes)
     for (int tokens : recorder.quick() ? std::vector<int>{2048} : std::vector<int>{512, 2048, 4096}) {
-      double vendor = 0;
-      std::string why = "not measured";
-      recorder.run("vendor", 2, [&] { vendor = vendorMilliseconds(test::named(shape.name).config, tokens, &why); });
+      Vendor vendor;
+      const ModelConfig& config = test::named(shape.name).config;
+      recorder.run("vendor", 2, [&] { vendor.bf16 = vendorMilliseconds(config, tokens, cuda::GemmType::bf16, &vendor.why); });
+      recorder.run("vendor fp8", 2, [&] { vendor.fp8 = vendorMilliseconds(config, tokens, cuda::GemmType::e4m3, &vendor.whyNoFp8); });
       std::vector<Prompt> prompts;
       for (const std::string& format : formatsOf(recorder)) {
         prompts.push_back({format, tokens});
         if (format != "bf16") prompts.push_back({format, tokens, 0, PrefillTwin::on});
+        prompts.push_back({format, tokens, 0, PrefillTwin::on, true});  // behind the one in 16 bits that it is compared with
       }
       if (tokens == 2048 && !recorder.quick())
         for (const int depth : {8192, 32768}) prompts.push_back({"bf16", tokens, depth});
-      for (const Prompt& prompt : prompts) recorder.run(prompt.name(shape), 6, [&] { prefillCase(recorder, shape, prompt, vendor, why); });
+      double before = 0;
+      for (const Prompt& prompt : prompts)
+        recorder.run(prompt.name(shape), 6, [&] { before = prefillCase(recorder, shape, prompt, vendor, prompt.fp8 ? before : 0); });
     }
 }
 

@@ -112,7 +112,7 @@ double SpeedModel::prefill(int count, int depth) {
   cache->reserve(count);
   const SequenceRows row{cache.get(), fed, count};
   const auto start = std::chrono::steady_clock::now();
-  backend->run({plan, *weights, {&row, 1}, tokens});
+  backend->run({plan, *weights, {&row, 1}, tokens, activations});
   fed += count;
   return millisecondsSince(start);
 }

@@ -57,6 +57,7 @@ struct SpeedModel {
   std::unique_ptr<Backend> backend;
   std::unique_ptr<KvCache> cache;
   int64_t fed = 0;
+  Activations activations{};  // of prompts
 
   // shape: "1b", "8b"; format: "bf16", "q8", "q4".
   SpeedModel(const std::string& shape, const std::string& format, int context, int batch, PrefillTwin twin = PrefillTwin::off);

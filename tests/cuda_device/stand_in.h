@@ -14,6 +14,7 @@ inline void setSeed(uint32_t) {}  // the device orders its blocks itself
 inline size_t memoryLimit() { throw winnow::test::Skipped{"a real device does not shrink"}; }
 inline void limitMemory(size_t) {}
 inline void haveLibrary(bool) {}  // the toolkit's is there
+inline void haveCapability(int) { throw winnow::test::Skipped{"a real device has one compute capability"}; }
 inline void failFromNow(bool) { throw winnow::test::Skipped{"a real device does not fail when it is told to"}; }
 inline size_t allocatedBytes() { throw winnow::test::Skipped{"the driver rounds allocations up: section plan of run compares the ledger"}; }
 inline uint64_t launches() { throw winnow::test::Skipped{"a real device does not count launches"}; }

@@ -83,6 +83,10 @@ size_t memoryLimit();
 void failFromNow(bool on);       // launches, copies and waits answer with an error
 bool failing();
 void haveLibrary(bool there);      // cuBLASLt, for what is made from now on; at first it is not there
+void haveCapability(int tenfold);  // compute capability; 90 (9.0) at first
+int capability();
+void haveBusId(const std::string& id);  // of devices opened from now on, by which NVML knows them; at first none does
+const std::string& busId();
 
 // The device does one thing at a time: several threads of the host take turns, whole launches at once.
 class Alone {
