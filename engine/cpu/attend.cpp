@@ -30,7 +30,7 @@ Visible visible(const AttendArgs& args, const KvHead& kv, int query) {
 }
 
 const float* reuseRow(const AttendArgs& args, int head, int query) {
-  return args.reuse + (int64_t{head} * args.queries + query) * args.probabilityStride;
+  return args.reuse + (int64_t{args.reuseHeads ? args.reuseHeads[head] : head} * args.queries + query) * args.probabilityStride;
 }
 float* probabilityRow(const AttendArgs& args, int head, int query) {
   return args.probabilities + (int64_t{head} * args.queries + query) * args.probabilityStride;
@@ -77,8 +77,12 @@ class Decode {
     const auto weigh = [&](const float* p, int64_t stride) {
       k_.weighValues(f16Pages(kvHead, false, begin, end, thread, table), p, stride, group_, begin - shift, end - shift, out);
     };
-    if (args_.reuse) return weigh(reuseRow(args_, firstHead, 0) + begin, args_.probabilityStride);  // never without `out`
+    if (args_.reuse && !args_.reuseHeads) return weigh(reuseRow(args_, firstHead, 0) + begin, args_.probabilityStride);  // never without `out`
     float* s = scores_ + int64_t{firstHead} * stride_ + begin;
+    if (args_.reuse) {
+      for (int g = 0; g < group_; ++g) std::copy_n(reuseRow(args_, firstHead + g, 0) + begin, end - begin, s + g * stride_);
+      return weigh(s, stride_);
+    }
     const HeadPages pages = f16Pages(kvHead, true, begin, end, thread, table);
     for (int from = begin, to = end; from < end; from = to) {
       const float* q = args_.q + int64_t{firstHead} * n;

@@ -10,6 +10,7 @@
 #include "engine/cpu/errors.h"
 #include "engine/run/op_cost.h"
 #include "engine/run/sampler.h"
+#include "engine/share/align.h"
 #include "engine/weights/calibration.h"
 
 namespace winnow::cpu {
@@ -220,12 +221,51 @@ AttendArgs CpuBackend::attendArgs(const HostKvCache& cache) const {
   return args;
 }
 
+// A follower with heads of its own choice needs whole rows of its leader: those of a few queries at a time, where all don't fit.
+void CpuBackend::attendAligned(const Step& step, const Op& op, const SequenceRows& sequence, int64_t row) {
+  HostKvCache& cache = hostCache(sequence);
+  const int64_t rowBytes = static_cast<int64_t>(floats(model_.heads, probabilityStride_));
+  const int together = static_cast<int>(std::clamp<int64_t>(options_.probabilityBytes / rowBytes, 1, sequence.count));
+  if (const auto bytes = static_cast<size_t>(together * rowBytes); probabilities_.bytes() < bytes) {
+    probabilities_ = Buffer();
+    probabilities_ = Buffer(ledger_, MemoryTag::probabilities, bytes);
+  }
+  std::vector<KvHead> seen(static_cast<size_t>(model_.kvHeads));
+  for (int first = 0; first < sequence.count; first += together) {
+    AttendArgs args = attendArgs(cache);
+    args.queries = std::min(together, sequence.count - first);
+    args.probabilityStride = probabilityStride_;
+    args.kv = seen.data();
+    const auto look = [&](int layer, int keyLayer) {  // the cache as the last of these queries sees it
+      const auto view = cache.view(layer, keyLayer);
+      std::copy(view.begin(), view.end(), seen.begin());
+      for (KvHead& head : seen) head.tokens -= sequence.count - first - args.queries;
+    };
+    look(op.leader, op.leader);
+    args.q = buffers_.q.as<float>() + (row + first) * args.qStride;
+    args.probabilities = probabilities_.as<float>();
+    cpu::attend(context_, args);
+    look(op.layer, -1);
+    args.q = nullptr;
+    args.reuse = std::exchange(args.probabilities, nullptr);
+    args.reuseHeads = step.in.plan.headsOf(op).data();
+    args.out = buffers_.attended.as<float>() + (row + first) * args.outStride;
+    cpu::attend(context_, args);
+  }
+}
+
 void CpuBackend::attend(const Step& step, const Op& op) {
   const bool reuse = op.kind == OpKind::attendReuse, kept = op.keepProbabilities || (step.in.attention && !reuse);
   if (kept) keepProbabilities(step, op);
   const bool fromBuffer = reuse && materialised_;
+  const std::vector<int>& heads = step.in.plan.headsOf(op);
   int64_t row = 0;
   for (const SequenceRows& sequence : step.in.sequences) {
+    if (reuse && !fromBuffer && !heads.empty()) {
+      attendAligned(step, op, sequence, row);
+      row += sequence.count;
+      continue;
+    }
     HostKvCache& cache = hostCache(sequence);
     AttendArgs args = attendArgs(cache);
     const bool counted = !reuse && cache.observed().all;
@@ -242,12 +282,17 @@ void CpuBackend::attend(const Step& step, const Op& op) {
     args.kv = read.empty() ? cache.view(op.layer, keyLayer).data() : read.data();
     args.out = buffers_.attended.as<float>() + row * args.outStride;
     args.reuse = fromBuffer ? probabilities : nullptr;
+    args.reuseHeads = fromBuffer && !heads.empty() ? heads.data() : nullptr;
     args.probabilities = keeps ? probabilities : nullptr;
     args.columnSums = counted ? cache.columnSums(op.layer) : nullptr;
     args.columnStride = counted ? cache.columnStride() : 0;
     cpu::attend(context_, args);
     if (!reuse && cache.observed().newest > 0 && !ledger_.planning()) cache.keepQueries(op.layer, args.q, args.qStride, sequence.count, sequence.first);
-    if (step.in.attention) step.in.attention->take(op.layer, {probabilities, probabilityStride_, model_.heads, sequence.count, cache.longest(op.layer), sequence.first});
+    if (step.in.attention) {
+      std::vector<float> own;
+      if (reuse && !heads.empty()) own = rowsOfHeads(probabilities, probabilityStride_, sequence.count, heads);
+      step.in.attention->take(op.layer, {own.empty() ? probabilities : own.data(), probabilityStride_, model_.heads, sequence.count, cache.longest(op.layer), sequence.first});
+    }
     row += sequence.count;
   }
 }

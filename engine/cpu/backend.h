@@ -59,6 +59,7 @@ class CpuBackend final : public Backend {
   void matmul(std::span<const MatmulTarget> targets, const float* x, int64_t stride, int tokens, Activations activations);
   void addErrors(std::span<const ErrorTarget> targets, const float* x, int64_t stride, const Step& step);
   void keepProbabilities(const Step& step, const Op& op);
+  void attendAligned(const Step& step, const Op& op, const SequenceRows& sequence, int64_t row);
   AttendArgs attendArgs(const HostKvCache& cache) const;  // what is the model's and the cache's
 
   Ledger& ledger_;

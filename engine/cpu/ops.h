@@ -107,6 +107,7 @@ struct AttendArgs {
   float* probabilities = nullptr; // [heads, queries, probabilityStride]: written; zero beyond what a query sees
   // EchoAtt follower: use these probabilities instead of q . k
   const float* reuse = nullptr;   // [heads, queries, probabilityStride]
+  const int* reuseHeads = nullptr;  // [heads] whose rows of `reuse` each head uses; null: its own
   int64_t probabilityStride = 0;
 };
 void attend(Context& context, const AttendArgs& args);

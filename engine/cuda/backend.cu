@@ -122,7 +122,10 @@ void CudaBackend::step(const ForwardInput& input) {
                .leaders = {}, .sums = cache.observed().all ? cache.deviceSums(0) : nullptr, .queries = cache.deviceQueries(0),
                .remembered = cache.observed().newest, .activations = input.activations, .timed = input.times != nullptr,
                .rotates = cache.format().rotateKeys};
-  for (const LayerSharing& share : input.plan.sharing) key.leaders.push_back(share.attnSource);
+  for (const LayerSharing& share : input.plan.sharing) {
+    key.leaders.push_back(share.attnSource);
+    key.leaders.push_back(static_cast<int>(share.heads.size()));  // heads_ holds which
+  }
   for (const LayerParts& parts : input.plan.parts) key.leaders.push_back(parts.attention + 2 * parts.ffn);
   if (!graph_ || key != key_) {
     graph_.reset();

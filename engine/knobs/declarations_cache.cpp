@@ -32,6 +32,10 @@ bool sharesBlocks(const Config& config) {
   return config.text("share.method") == "echoatt" || (config.text("share.method") == "none" && config.integer("share.block") > 1);
 }
 
+bool sharesAttention(const Config& config) {
+  return sharesBlocks(config) || config.text("share.method") == "spans" || (config.text("share.method") == "none" && !config.text("share.spans").empty());
+}
+
 }  // namespace
 
 std::vector<Knob> cacheKnobs() {
@@ -156,6 +160,22 @@ std::vector<Knob> sharingKnobs() {
     return parsed ? outOfModel(*parsed, model.layers) : parsed.error().message;
   };
   knobs.push_back(spans);
+
+  Knob align = boolean("share.align", "Align heads", group, false);
+  align.help = "Each head of a layer that shares attention takes that of the leader's head which attends most like it on the calibration text, instead "
+               "of the one of its own number. Nothing to compute when the model runs.";
+  align.paper = "LISA, arXiv 2408.01890: heads shared in the order they come do not match";
+  align.enabledIf = "layers share attention";
+  align.enabled = sharesAttention;
+  knobs.push_back(align);
+
+  Knob refit = boolean("share.refit", "Fit outputs anew", group, false);
+  refit.help = "The output projections of layers that share attention become those that make of it, by least squares over the calibration text, what "
+               "the layers' own attention gave. One pass over the text for each such layer; nothing when the model runs. calibration.damping holds them to the file's.";
+  refit.paper = "in place of EchoAtt's distillation (arXiv 2409.14595): closed form, no training";
+  refit.enabledIf = align.enabledIf;
+  refit.enabled = sharesAttention;
+  knobs.push_back(refit);
   return knobs;
 }
 

@@ -99,9 +99,8 @@ void Session::Impl::took(std::span<const int32_t> fedNow) {
 
 // Rows of one matrix product have its weights, its way of rounding and the plan around it in common; caches are each one's own.
 Status Session::Impl::canStepWith(const Impl& first) const {
-  const auto leader = [](const LayerSharing& a, const LayerSharing& b) { return a.attnSource == b.attnSource; };
   if (core == first.core && weights->key == first.weights->key && activations == first.activations &&
-      std::ranges::equal(plan.sharing, first.plan.sharing, leader) && plan.parts == first.plan.parts)
+      plan.sharing == first.plan.sharing && plan.parts == first.plan.parts)
     return Done{};
   return Error{ErrorCode::usage, "Sequences that are decoded together need the same weights, activations and attention sharing.",
                "Give them one configuration."};
@@ -228,7 +227,7 @@ Status Session::Impl::rebuild(const Progress& progress) {
   }
   old.swap(cache);
   plan = oldPlan;
-  if (weights != oldWeights && weights->parts != oldWeights->parts) waiting = std::exchange(weights, oldWeights);
+  if (weights != oldWeights && (weights->parts != oldWeights->parts || weights->sharing != oldWeights->sharing)) waiting = std::exchange(weights, oldWeights);
   effective.set(std::make_shared<Effective>(oldEffective));
   std::tie(writtenUnder, writtenMixed, evictedUnder) = oldWritten;
   fed = oldFed;

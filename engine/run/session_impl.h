@@ -94,7 +94,8 @@ struct Session::Impl {
   void apply(const Weights& prepared, const std::optional<Error>& failure);
   void takeWeights(const Weights& prepared, const std::optional<Error>& failure, Effective& next);
   void takeSharing(Effective& next);
-  std::string restored(const WeightSet& set) const;  // layers it brings back whose keys the cache lacks
+  std::string restored(const WeightSet& set, const Config& next) const;  // layers it brings back whose keys the cache lacks
+  std::vector<LayerSharing> sharingFor(Effective& next) const;
   void takeActivations(Effective& next);
   void takeTwins(Effective& next);
   void takeCacheFormat(const Config& config);

@@ -72,6 +72,8 @@ const std::map<std::string, Trial>& trials() {
       {"share.first", {{{"share.block", "2"}, {"share.last", "0"}}, {"1"}}},
       {"share.last", {{{"share.block", "2"}, {"share.first", "0"}}, {"1"}}},
       {"share.spans", {{}, {"0-1"}}},
+      {"share.align", {blocks, {}}},
+      {"share.refit", {blocks, {}}},
       {"compute.activations", {four, {}}},
       {"compute.prefill_twin", {four, {}}},
   };
