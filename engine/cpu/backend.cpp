@@ -63,6 +63,7 @@ void CpuBackend::run(const ForwardInput& input) {
     for (int i = 0; i < sequence.count; ++i) positions_[static_cast<size_t>(row++)] = static_cast<int32_t>(sequence.first + i);
   CHECK(row == step.n, row, step.n);
   if (input.times) input.times->clear();
+  critical_ = nullptr;
   for (size_t i = 0; i < input.plan.ops.size(); ++i) {
     const Op& op = input.plan.ops[i];
     const auto start = input.times ? Clock::now() : Clock::time_point();
@@ -78,7 +79,8 @@ void CpuBackend::run(const ForwardInput& input) {
       case OpKind::logits: ns = logitsOf(step); break;
     }
     if (!input.times) continue;
-    OpTime time = declaredCost(input, model_, static_cast<int>(i), materialised_);
+    const bool whole = op.kind == OpKind::attendReuse && !input.plan.headsOf(op).empty();  // other heads' rows: attendAligned() and attend() say why
+    OpTime time = declaredCost(input, model_, static_cast<int>(i), materialised_, critical_ && !whole ? critical_->kept() : -1);
     time.ns = ns >= 0 ? ns : nsSince(start);
     input.times->push_back(time);
   }
@@ -221,6 +223,21 @@ AttendArgs CpuBackend::attendArgs(const HostKvCache& cache) const {
   return args;
 }
 
+// The first layer attends to everything, as does a segment that begins within twice the budget; the paper's defaults are 2048 and 4096 tokens.
+const CriticalBlocks* CpuBackend::chooseBlocks(const Step& step, const Op& op, const AttendArgs& args) {
+  const SequenceRows& sequence = step.in.sequences.front();
+  const auto first = std::ranges::find(step.in.plan.ops, OpKind::attend, &Op::kind);
+  if (step.in.criticalBudget <= 0 || step.in.sequences.size() > 1 || sequence.count < 2 || op.layer == first->layer || args.turns.frequencies ||
+      sequence.first < 2 * int64_t{step.in.criticalBudget})
+    return nullptr;
+  const auto whole = [&](const KvHead& head) { return head.tokens == sequence.first + sequence.count; };
+  if (!ledger_.planning() && !std::all_of(args.kv, args.kv + args.kvHeads, whole)) return nullptr;  // some slots have left
+  if (!blocks_) blocks_ = std::make_unique<CriticalBlocks>(ledger_, model_.kvHeads, options_.context);
+  if (!critical_) blocks_->begin();
+  if (!ledger_.planning()) blocks_->choose(context_, args, step.in.criticalBudget);
+  return blocks_.get();
+}
+
 // A follower with heads of its own choice needs whole rows of its leader: those of a few queries at a time, where all don't fit.
 void CpuBackend::attendAligned(const Step& step, const Op& op, const SequenceRows& sequence, int64_t row) {
   HostKvCache& cache = hostCache(sequence);
@@ -242,10 +259,12 @@ void CpuBackend::attendAligned(const Step& step, const Op& op, const SequenceRow
       for (KvHead& head : seen) head.tokens -= sequence.count - first - args.queries;
     };
     look(op.leader, op.leader);
+    args.critical = critical_;
     args.q = buffers_.q.as<float>() + (row + first) * args.qStride;
     args.probabilities = probabilities_.as<float>();
     cpu::attend(context_, args);
     look(op.layer, -1);
+    args.critical = nullptr;  // its heads want what heads of other groups chose: the rows are zero elsewhere
     args.q = nullptr;
     args.reuse = std::exchange(args.probabilities, nullptr);
     args.reuseHeads = step.in.plan.headsOf(op).data();
@@ -286,6 +305,8 @@ void CpuBackend::attend(const Step& step, const Op& op) {
     args.probabilities = keeps ? probabilities : nullptr;
     args.columnSums = counted ? cache.columnSums(op.layer) : nullptr;
     args.columnStride = counted ? cache.columnStride() : 0;
+    if (!reuse) critical_ = chooseBlocks(step, op, args);
+    if (heads.empty()) args.critical = critical_;  // rows of other heads are zero where those chose otherwise
     cpu::attend(context_, args);
     if (!reuse && cache.observed().newest > 0 && !ledger_.planning()) cache.keepQueries(op.layer, args.q, args.qStride, sequence.count, sequence.first);
     if (step.in.attention) {

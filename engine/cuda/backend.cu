@@ -287,6 +287,8 @@ std::unique_ptr<WeightPlace> CudaDevice::makeWeightPlace(Ledger& ledger) { retur
 std::optional<std::string> CudaDevice::refuses(std::string_view knob, const KnobValue& value) const {
   if (knob == "kv.positions" && std::get<std::string>(value) == "cache")
     return "the attention kernels of the GPU do not turn keys to positions within the cache: use --device cpu.";
+  if (knob == "prefill.method" && std::get<std::string>(value) != "dense")
+    return "the attention kernels of the GPU read all tokens before a prompt's, not blocks that these choose: use --device cpu.";
   if (knob == "kv.policy" && kvPolicy(std::get<std::string>(value)).selects)
     return "the attention kernels of the GPU read the whole cache, not pages that a query chooses: use --device cpu.";
   return std::nullopt;

@@ -179,6 +179,30 @@ std::vector<Knob> sharingKnobs() {
   return knobs;
 }
 
+std::vector<Knob> prefillKnobs() {
+  const std::string group = "Prompts";
+  const auto chooses = [](const Config& config) { return config.text("prefill.method") != "dense"; };
+  Knob method = enumeration("prefill.method", "Prompt attention", group, {"dense", "critiprefill"}, Apply::rebuildCache);
+  method.help = "What the tokens of a long prompt attend to. dense: all before them. critiprefill: segments of the prompt choose the blocks of 32 tokens that "
+                "matter to them; the first layer, the beginning and the last segment attend to all. The whole cache is kept.";
+  method.paper = "CritiPrefill: Lv et al., 2024, arXiv 2409.12490";
+
+  Knob budget = integer("prefill.budget", "Prompt budget", group, 2048, 32, 1048576, Apply::rebuildCache);
+  budget.unit = "tokens";
+  budget.step = 32;
+  budget.logarithmic = true;
+  budget.help = "Tokens before a segment that each of its key-value heads attends to. Segments that begin within twice as many attend to all.";
+  budget.enabledIf = "prefill.method is critiprefill";
+  budget.enabled = chooses;
+
+  Knob segment = integer("prefill.segment", "Segment", group, 512, 16, 512, Apply::rebuildCache);
+  segment.unit = "tokens";
+  segment.help = "Neighbouring tokens that choose together. Fewer choose more closely and cost more time.";
+  segment.enabledIf = budget.enabledIf;
+  segment.enabled = chooses;
+  return {method, budget, segment};
+}
+
 std::vector<Knob> computeKnobs() {
   Knob activations = enumeration("compute.activations", "Activations", "Compute", {"auto", "f32", "16bit", "int8"}, Apply::nextToken);
   activations.help = "What matrix products see of activations. auto: f32 with f32 weights, bf16 with bf16, else f16. int8 (per 32 values) is "

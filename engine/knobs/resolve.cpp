@@ -77,6 +77,7 @@ class Resolver {
     interval();
     positions();
     cacheFormat();
+    prompts();
     return std::move(effective_);
   }
 
@@ -204,6 +205,12 @@ class Resolver {
         effective_.config.integer("kv.interval") < kSmallestSet)
       adjust("kv.interval", kSmallestSet,
              "keys quantized per channel share scales among tokens: evicting every " + std::to_string(kSmallestSet) + " tokens lets those that stay keep theirs.");
+  }
+
+  void prompts() {
+    const std::string& policy = effective_.config.text("kv.policy");
+    if (effective_.config.text("prefill.method") == "dense" || policy == "full" || kvPolicy(policy).selects) return;
+    adjust("prefill.method", std::string("dense"), policy + " evicts while the prompt is read, so that blocks of the cache are not blocks of the text: choose one of the two.");
   }
 
   const ModelConfig& model_;

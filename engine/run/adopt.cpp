@@ -117,6 +117,8 @@ void Session::Impl::apply(const Weights& prepared, const std::optional<Error>& f
   takeActivations(next);
   takeTwins(next);
   takeCacheFormat(next.config);
+  criticalBudget = next.config.text("prefill.method") == "critiprefill" ? static_cast<int>(next.config.integer("prefill.budget")) : 0;
+  segment = static_cast<int>(next.config.integer("prefill.segment"));
   const EvictionSettings eviction = EvictionSettings::of(next.config);
   if (eviction != evictor.settings() || evictor.observes() != cache->observed()) {
     const std::string before = evictor.settings().policy;

@@ -54,7 +54,8 @@ Status Session::Impl::checkTokens(std::span<const int32_t> wanted) const {
   return Done{};
 }
 
-Status Session::Impl::feed(std::span<Impl* const> all, std::span<const int32_t> batch, bool wantLogits, const LogitsSink* sink, int sinkFirst, int sinkFrom) {
+Status Session::Impl::feed(std::span<Impl* const> all, std::span<const int32_t> batch, bool wantLogits, const LogitsSink* sink, int sinkFirst, int sinkFrom,
+                           int criticalBudget) {
   Impl& first = *all.front();
   const size_t each = batch.size() / all.size();
   std::vector<SequenceRows> rows;
@@ -66,7 +67,7 @@ Status Session::Impl::feed(std::span<Impl* const> all, std::span<const int32_t> 
     try {
       for (Impl* one : all) one->cache->reserve(static_cast<int>(each));
       first.backend->run({first.plan, *first.weights, rows, batch, first.activations, wantLogits, sink, sinkFirst, sinkFrom, nullptr,
-                          first.observing ? &first.opTimes : nullptr, first.attention});
+                          first.observing ? &first.opTimes : nullptr, first.attention, criticalBudget});
     } catch (...) {
       for (Impl* one : all) one->cache->rollback();
       throw;
@@ -149,9 +150,11 @@ Status Session::Impl::prefill(std::span<const int32_t> wanted, const Progress& p
     }
     size_t count = std::min(total - at, static_cast<size_t>(backend->batch()));
     if (attention) count = std::min(count, tappedRows());
+    if (criticalBudget > 0) count = std::min(count, static_cast<size_t>(segment));
+    const bool ends = at + count == total;  // the last segment attends to everything: what is asked at the end is asked of the whole text
     Impl* const self = this;
     const size_t silent = std::min(count, sinkFrom - std::min(sinkFrom, at));  // tokens of this batch before those the sink wants
-    result = feed({&self, 1}, wanted.subspan(at, count), at + count == total, silent < count ? sink : nullptr, static_cast<int>(at), static_cast<int>(silent));
+    result = feed({&self, 1}, wanted.subspan(at, count), ends, silent < count ? sink : nullptr, static_cast<int>(at), static_cast<int>(silent), ends ? 0 : criticalBudget);
     at += count;
     progress(static_cast<double>(at) / static_cast<double>(total), "prompt");
   }

@@ -52,7 +52,8 @@ struct Session::Impl {
   Status prefill(std::span<const int32_t> fed, const Progress& progress, const LogitsSink* sink, size_t sinkFrom = 0);
   Status checkTokens(std::span<const int32_t> fed) const;
   // As many tokens of each sequence, together; the first one computes.
-  static Status feed(std::span<Impl* const> all, std::span<const int32_t> batch, bool wantLogits, const LogitsSink* sink, int sinkFirst, int sinkFrom = 0);
+  static Status feed(std::span<Impl* const> all, std::span<const int32_t> batch, bool wantLogits, const LogitsSink* sink, int sinkFirst, int sinkFrom = 0,
+                     int criticalBudget = 0);
   static Status stepAll(std::span<Impl* const> all, std::span<const int32_t> next);
   void took(std::span<const int32_t> fedNow);
   Status canStepWith(const Impl& first) const;
@@ -148,6 +149,7 @@ struct Session::Impl {
   std::atomic<double> prefillMsPerToken{0};
   std::atomic<int64_t> fedPublished{0};
   int64_t weightBytes = 0;             // read per decoded token
+  int criticalBudget = 0, segment = 0; // of prompts (CritiPrefill), tokens; 0: every token attends to all before it
 };
 
 }  // namespace winnow
