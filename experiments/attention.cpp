@@ -10,7 +10,7 @@ namespace winnow {
 Config withWholeCache(const Config& config) {
   Config whole = config;
   for (const auto& [knob, value] : config.changed())
-    if (knob.starts_with("kv.") || knob.starts_with("share.")) whole = whole.with(knob, Schema::instance().find(knob)->defaultValue);
+    if (knob.starts_with("kv.") || knob.starts_with("share.") || knob.starts_with("prefill.")) whole = whole.with(knob, Schema::instance().find(knob)->defaultValue);
   return whole;
 }
 

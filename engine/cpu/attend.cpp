@@ -9,6 +9,7 @@
 
 #include "engine/core/check.h"
 #include "engine/cpu/context.h"
+#include "engine/cpu/critical_blocks.h"
 #include "engine/cpu/turns.h"
 
 namespace winnow::cpu {
@@ -30,7 +31,7 @@ Visible visible(const AttendArgs& args, const KvHead& kv, int query) {
 }
 
 const float* reuseRow(const AttendArgs& args, int head, int query) {
-  return args.reuse + (int64_t{head} * args.queries + query) * args.probabilityStride;
+  return args.reuse + (int64_t{args.reuseHeads ? args.reuseHeads[head] : head} * args.queries + query) * args.probabilityStride;
 }
 float* probabilityRow(const AttendArgs& args, int head, int query) {
   return args.probabilities + (int64_t{head} * args.queries + query) * args.probabilityStride;
@@ -77,8 +78,12 @@ class Decode {
     const auto weigh = [&](const float* p, int64_t stride) {
       k_.weighValues(f16Pages(kvHead, false, begin, end, thread, table), p, stride, group_, begin - shift, end - shift, out);
     };
-    if (args_.reuse) return weigh(reuseRow(args_, firstHead, 0) + begin, args_.probabilityStride);  // never without `out`
+    if (args_.reuse && !args_.reuseHeads) return weigh(reuseRow(args_, firstHead, 0) + begin, args_.probabilityStride);  // never without `out`
     float* s = scores_ + int64_t{firstHead} * stride_ + begin;
+    if (args_.reuse) {
+      for (int g = 0; g < group_; ++g) std::copy_n(reuseRow(args_, firstHead + g, 0) + begin, end - begin, s + g * stride_);
+      return weigh(s, stride_);
+    }
     const HeadPages pages = f16Pages(kvHead, true, begin, end, thread, table);
     for (int from = begin, to = end; from < end; from = to) {
       const float* q = args_.q + int64_t{firstHead} * n;
@@ -215,20 +220,18 @@ class Prefill {
       stateOf(b, r)[0] = -INFINITY;
       stateOf(b, r)[1] = 0;
     }
-    const int last = visible(args_, *b.kv, b.firstQuery + b.queries - 1).end;
-    for (int page = visible(args_, *b.kv, b.firstQuery).first / args_.pageTokens; page * args_.pageTokens < last; ++page) {
-      const int begin = page * args_.pageTokens, count = std::min(args_.pageTokens, b.kv->tokens - begin);
+    eachTile(b, [&](int begin, int count) {
       if (args_.reuse) {
         copyReused(b, begin, count, w.p);
       } else {
-        transposedKeys(*b.kv, page, count, thread, w.keys);
-        k_.smallProduct(w.q, padded_, w.keys, width_, b.rows, args_.headDim, width_, w.p, width_, false);
+        transposedKeys(*b.kv, begin, count, thread, w.keys);
+        k_.smallProduct(w.q, padded_, w.keys, width_, b.rows, args_.headDim, (count + 15) / 16 * 16, w.p, width_, false);
         for (int r = 0; r < b.rows; ++r) softmaxRow(b, r, begin, count, w);
       }
-      if (!args_.out) continue;
-      k_.widenValues(f16Page(*b.kv, false, page, count, thread), args_.headDim, count, padded_, w.values);
+      if (!args_.out) return;
+      k_.widenValues(f16Rows(*b.kv, false, begin, count, thread), args_.headDim, count, padded_, w.values);
       k_.smallProduct(w.p, width_, w.values, padded_, b.rows, count, padded_, w.out, padded_, true);
-    }
+    });
     for (int r = 0; r < b.rows && args_.out; ++r) {
       const float factor = args_.reuse ? 1.0f : 1.0f / stateOf(b, r)[1];
       float* out = args_.out + b.queryOf(r) * args_.outStride + int64_t{b.headOf(r)} * args_.headDim;
@@ -241,7 +244,7 @@ class Prefill {
     const int begin = page * args_.pageTokens, count = std::min(args_.pageTokens, args_.kv[kvHead].tokens - begin);
     if (count <= 0) return;
     const Work w = work(thread);
-    if (!args_.reuse) transposedKeys(args_.kv[kvHead], page, count, thread, w.keys);
+    if (!args_.reuse) transposedKeys(args_.kv[kvHead], begin, count, thread, w.keys);
     for (int i = 0; i < blocks_; ++i) {
       const Block b = blockOf(kvHead, i);
       if (args_.reuse) {
@@ -273,23 +276,41 @@ class Prefill {
     float *keys, *values;   // [headDim, width], [width, padded]
   };
 
-  // A page as it is, or unpacked for this thread until it asks again.
-  const uint16_t* f16Page(const KvHead& kv, bool keys, int page, int count, int thread) const {
+  // The slots that some query of the block sees, by pieces of pages: a page that none does is not touched, nor are blocks that are left out.
+  template <class Body>
+  void eachTile(const Block& b, Body body) const {
+    const int last = visible(args_, *b.kv, b.firstQuery + b.queries - 1).end, head = static_cast<int>(b.kv - args_.kv);
+    for (int page = visible(args_, *b.kv, b.firstQuery).first / args_.pageTokens; page * args_.pageTokens < last; ++page) {
+      const int begin = page * args_.pageTokens, end = begin + std::min(args_.pageTokens, b.kv->tokens - begin);
+      if (!args_.critical) {
+        body(begin, end - begin);
+        continue;
+      }
+      for (int from = begin, to = 0; from < end; from = to) {
+        to = args_.critical->runEnd(head, from, end);
+        if (args_.critical->has(head, from)) body(from, to - from);
+      }
+    }
+  }
+
+  // Slots of one page as they are, or unpacked for this thread until it asks again.
+  const uint16_t* f16Rows(const KvHead& kv, bool keys, int begin, int count, int thread) const {
+    const int page = begin / args_.pageTokens, first = begin % args_.pageTokens;
     const uint16_t* rows = (keys ? kv.keys : kv.values)[page];
     const PageForm* forms = keys ? kv.keyForms : kv.valueForms;
-    if (!forms || !forms[page].sealed()) return rows;
+    if (!forms || !forms[page].sealed()) return rows + first * args_.headDim;
     const PageShape shape{args_.pageTokens, args_.headDim};
     uint16_t* tile = tiles_ + int64_t{thread} * args_.pageTokens * args_.headDim;
-    k_.unpackPage(shape, forms[page], rows, 0, count, tile);
+    k_.unpackPage(shape, forms[page], rows, first, first + count, tile);
     return tile;
   }
 
-  // Keys of a page as columns, [headDim, width].
-  void transposedKeys(const KvHead& kv, int page, int count, int thread, float* out) const {
-    k_.transposeKeys(f16Page(kv, true, page, count, thread), args_.headDim, count, width_, out);
+  // Keys of slots of one page as columns, [headDim, width].
+  void transposedKeys(const KvHead& kv, int begin, int count, int thread, float* out) const {
+    k_.transposeKeys(f16Rows(kv, true, begin, count, thread), args_.headDim, count, width_, out);
     if (!args_.turns.frequencies) return;
     float* key = turned_ + static_cast<size_t>(thread) * turnFloats();
-    const int begin = page * args_.pageTokens, end = begin + count;
+    const int end = begin + count;
     for (int from = begin, to = 0; from < end; from = to) {
       to = runEnd(kv, from, end);
       const int64_t missing = missingBehind(kv, from);
@@ -366,6 +387,11 @@ class Prefill {
     const int seen = std::max(in.end - in.first, 0);
     const float* state = stateOf(b, r);
     if (!args_.reuse && seen > 0) k_.probabilities(p + in.first, seen, state[0], 1.0f / state[1], p + in.first);
+    const int head = static_cast<int>(b.kv - args_.kv);
+    for (int from = begin, to = 0; args_.critical && from < begin + count; from = to) {
+      to = args_.critical->runEnd(head, from, begin + count);
+      if (!args_.critical->has(head, from)) std::fill(p + from - begin, p + to - begin, 0.0f);
+    }
     if (args_.columnSums && seen > 0)
       k_.addScaled(args_.columnSums + (b.kv - args_.kv) * args_.columnStride + begin + in.first, p + in.first, seen, 1.0f);
     if (!args_.probabilities) return;

@@ -10,6 +10,7 @@
 #include "engine/cpu/errors.h"
 #include "engine/run/op_cost.h"
 #include "engine/run/sampler.h"
+#include "engine/share/align.h"
 #include "engine/weights/calibration.h"
 
 namespace winnow::cpu {
@@ -62,6 +63,7 @@ void CpuBackend::run(const ForwardInput& input) {
     for (int i = 0; i < sequence.count; ++i) positions_[static_cast<size_t>(row++)] = static_cast<int32_t>(sequence.first + i);
   CHECK(row == step.n, row, step.n);
   if (input.times) input.times->clear();
+  critical_ = nullptr;
   for (size_t i = 0; i < input.plan.ops.size(); ++i) {
     const Op& op = input.plan.ops[i];
     const auto start = input.times ? Clock::now() : Clock::time_point();
@@ -77,7 +79,8 @@ void CpuBackend::run(const ForwardInput& input) {
       case OpKind::logits: ns = logitsOf(step); break;
     }
     if (!input.times) continue;
-    OpTime time = declaredCost(input, model_, static_cast<int>(i), materialised_);
+    const bool whole = op.kind == OpKind::attendReuse && !input.plan.headsOf(op).empty();  // other heads' rows: attendAligned() and attend() say why
+    OpTime time = declaredCost(input, model_, static_cast<int>(i), materialised_, critical_ && !whole ? critical_->kept() : -1);
     time.ns = ns >= 0 ? ns : nsSince(start);
     input.times->push_back(time);
   }
@@ -220,12 +223,68 @@ AttendArgs CpuBackend::attendArgs(const HostKvCache& cache) const {
   return args;
 }
 
+// The first layer attends to everything, as does a segment that begins within twice the budget; the paper's defaults are 2048 and 4096 tokens.
+const CriticalBlocks* CpuBackend::chooseBlocks(const Step& step, const Op& op, const AttendArgs& args) {
+  const SequenceRows& sequence = step.in.sequences.front();
+  const auto first = std::ranges::find(step.in.plan.ops, OpKind::attend, &Op::kind);
+  if (step.in.criticalBudget <= 0 || step.in.sequences.size() > 1 || sequence.count < 2 || op.layer == first->layer || args.turns.frequencies ||
+      sequence.first < 2 * int64_t{step.in.criticalBudget})
+    return nullptr;
+  const auto whole = [&](const KvHead& head) { return head.tokens == sequence.first + sequence.count; };
+  if (!ledger_.planning() && !std::all_of(args.kv, args.kv + args.kvHeads, whole)) return nullptr;  // some slots have left
+  if (!blocks_) blocks_ = std::make_unique<CriticalBlocks>(ledger_, model_.kvHeads, options_.context);
+  if (!critical_) blocks_->begin();
+  if (!ledger_.planning()) blocks_->choose(context_, args, step.in.criticalBudget);
+  return blocks_.get();
+}
+
+// A follower with heads of its own choice needs whole rows of its leader: those of a few queries at a time, where all don't fit.
+void CpuBackend::attendAligned(const Step& step, const Op& op, const SequenceRows& sequence, int64_t row) {
+  HostKvCache& cache = hostCache(sequence);
+  const int64_t rowBytes = static_cast<int64_t>(floats(model_.heads, probabilityStride_));
+  const int together = static_cast<int>(std::clamp<int64_t>(options_.probabilityBytes / rowBytes, 1, sequence.count));
+  if (const auto bytes = static_cast<size_t>(together * rowBytes); probabilities_.bytes() < bytes) {
+    probabilities_ = Buffer();
+    probabilities_ = Buffer(ledger_, MemoryTag::probabilities, bytes);
+  }
+  std::vector<KvHead> seen(static_cast<size_t>(model_.kvHeads));
+  for (int first = 0; first < sequence.count; first += together) {
+    AttendArgs args = attendArgs(cache);
+    args.queries = std::min(together, sequence.count - first);
+    args.probabilityStride = probabilityStride_;
+    args.kv = seen.data();
+    const auto look = [&](int layer, int keyLayer) {  // the cache as the last of these queries sees it
+      const auto view = cache.view(layer, keyLayer);
+      std::copy(view.begin(), view.end(), seen.begin());
+      for (KvHead& head : seen) head.tokens -= sequence.count - first - args.queries;
+    };
+    look(op.leader, op.leader);
+    args.critical = critical_;
+    args.q = buffers_.q.as<float>() + (row + first) * args.qStride;
+    args.probabilities = probabilities_.as<float>();
+    cpu::attend(context_, args);
+    look(op.layer, -1);
+    args.critical = nullptr;  // its heads want what heads of other groups chose: the rows are zero elsewhere
+    args.q = nullptr;
+    args.reuse = std::exchange(args.probabilities, nullptr);
+    args.reuseHeads = step.in.plan.headsOf(op).data();
+    args.out = buffers_.attended.as<float>() + (row + first) * args.outStride;
+    cpu::attend(context_, args);
+  }
+}
+
 void CpuBackend::attend(const Step& step, const Op& op) {
   const bool reuse = op.kind == OpKind::attendReuse, kept = op.keepProbabilities || (step.in.attention && !reuse);
   if (kept) keepProbabilities(step, op);
   const bool fromBuffer = reuse && materialised_;
+  const std::vector<int>& heads = step.in.plan.headsOf(op);
   int64_t row = 0;
   for (const SequenceRows& sequence : step.in.sequences) {
+    if (reuse && !fromBuffer && !heads.empty()) {
+      attendAligned(step, op, sequence, row);
+      row += sequence.count;
+      continue;
+    }
     HostKvCache& cache = hostCache(sequence);
     AttendArgs args = attendArgs(cache);
     const bool counted = !reuse && cache.observed().all;
@@ -242,12 +301,19 @@ void CpuBackend::attend(const Step& step, const Op& op) {
     args.kv = read.empty() ? cache.view(op.layer, keyLayer).data() : read.data();
     args.out = buffers_.attended.as<float>() + row * args.outStride;
     args.reuse = fromBuffer ? probabilities : nullptr;
+    args.reuseHeads = fromBuffer && !heads.empty() ? heads.data() : nullptr;
     args.probabilities = keeps ? probabilities : nullptr;
     args.columnSums = counted ? cache.columnSums(op.layer) : nullptr;
     args.columnStride = counted ? cache.columnStride() : 0;
+    if (!reuse) critical_ = chooseBlocks(step, op, args);
+    if (heads.empty()) args.critical = critical_;  // rows of other heads are zero where those chose otherwise
     cpu::attend(context_, args);
     if (!reuse && cache.observed().newest > 0 && !ledger_.planning()) cache.keepQueries(op.layer, args.q, args.qStride, sequence.count, sequence.first);
-    if (step.in.attention) step.in.attention->take(op.layer, {probabilities, probabilityStride_, model_.heads, sequence.count, cache.longest(op.layer), sequence.first});
+    if (step.in.attention) {
+      std::vector<float> own;
+      if (reuse && !heads.empty()) own = rowsOfHeads(probabilities, probabilityStride_, sequence.count, heads);
+      step.in.attention->take(op.layer, {own.empty() ? probabilities : own.data(), probabilityStride_, model_.heads, sequence.count, cache.longest(op.layer), sequence.first});
+    }
     row += sequence.count;
   }
 }

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // The CPU as a device: executes a plan op by op on a pool of threads.
 #pragma once
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "engine/cpu/critical_blocks.h"
 #include "engine/cpu/kv_cache.h"
 #include "engine/cpu/ops.h"
 #include "engine/run/backend.h"
@@ -59,6 +61,8 @@ class CpuBackend final : public Backend {
   void matmul(std::span<const MatmulTarget> targets, const float* x, int64_t stride, int tokens, Activations activations);
   void addErrors(std::span<const ErrorTarget> targets, const float* x, int64_t stride, const Step& step);
   void keepProbabilities(const Step& step, const Op& op);
+  const CriticalBlocks* chooseBlocks(const Step& step, const Op& op, const AttendArgs& args);  // null: all are attended to
+  void attendAligned(const Step& step, const Op& op, const SequenceRows& sequence, int64_t row);
   AttendArgs attendArgs(const HostKvCache& cache) const;  // what is the model's and the cache's
 
   Ledger& ledger_;
@@ -70,6 +74,8 @@ class CpuBackend final : public Backend {
   Buffer probabilities_;              // [heads, queries, stride] of the leader, of each sequence in turn
   bool materialised_ = false;         // the last leader's probabilities are in the buffer
   int64_t probabilityStride_ = 0;
+  std::unique_ptr<CriticalBlocks> blocks_;         // made for the first segment that chooses
+  const CriticalBlocks* critical_ = nullptr;       // of the last layer that attended itself
   std::vector<float> frequencies_;
   std::vector<int32_t> positions_;
 };

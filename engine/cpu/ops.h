@@ -91,6 +91,7 @@ struct KeyTurns {
   int half = 0;
   bool hadamard = false;  // keys and queries are stored rotated (kv.rotate)
 };
+class CriticalBlocks;
 struct AttendArgs {
   int heads = 0, kvHeads = 0, headDim = 0, queries = 0, pageTokens = 0;
   const float* q = nullptr;       // [queries, heads, headDim] after RoPE; null with `reuse`
@@ -107,6 +108,9 @@ struct AttendArgs {
   float* probabilities = nullptr; // [heads, queries, probabilityStride]: written; zero beyond what a query sees
   // EchoAtt follower: use these probabilities instead of q . k
   const float* reuse = nullptr;   // [heads, queries, probabilityStride]
+  // Several queries: the slots before them that are attended to; null: all. They are a segment, whose own slots always are.
+  const CriticalBlocks* critical = nullptr;
+  const int* reuseHeads = nullptr;  // [heads] whose rows of `reuse` each head uses; null: its own
   int64_t probabilityStride = 0;
 };
 void attend(Context& context, const AttendArgs& args);

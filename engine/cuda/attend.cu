@@ -24,6 +24,7 @@ AttendJob jobOf(const AttendArgs& args) {
   job.tickets = args.tickets;
   job.probabilities = args.probabilities;
   job.reuse = args.reuse;
+  job.reuseHeads = args.reuseHeads;
   job.stride = args.probabilityStride;
   job.heads = args.heads;
   job.group = args.heads / args.kvHeads;

@@ -25,6 +25,7 @@ struct AttendJob {
   Pointer<uint32_t> tickets;       // [kvHeads, blocks of a group]
   Pointer<float> probabilities;    // [heads, stride]
   Pointer<const float> reuse;      // [heads, stride]
+  Pointer<const int32_t> reuseHeads;  // [heads] or null
   int64_t stride = 0;
   int heads = 0, group = 0, headDim = 0, lanes = 0, added = 0, chunks = 0, window = 0;
   float scale = 0;
@@ -165,7 +166,8 @@ __device__ inline void takeWeights(const AttendJob& job, const AttendBlock& b, C
   const int own = ownPosition(job, b);
   for (int i = static_cast<int>(threadIdx.x); i < b.heads * b.count; i += kAttendThreads) {
     const int h = i / b.count, slot = i % b.count;
-    weights[h * kAttendChunk + slot] = seen(job, b, slot, own) ? job.reuse[(b.firstHead + h) * job.stride + b.begin + slot] : 0.0f;
+    const int head = job.reuseHeads ? static_cast<int>(job.reuseHeads[b.firstHead + h]) : b.firstHead + h;
+    weights[h * kAttendChunk + slot] = seen(job, b, slot, own) ? job.reuse[head * job.stride + b.begin + slot] : 0.0f;
   }
 }
 

@@ -12,6 +12,7 @@ PrefillJob jobOf(const AttendArgs& args) {
   if (args.probabilities || args.columnSums) job.states = args.states;
   job.probabilities = args.probabilities;
   job.reuse = args.reuse;
+  job.reuseHeads = args.reuseHeads;
   job.columnSums = args.columnSums;
   job.stride = args.probabilityStride;
   job.columnStride = args.columnStride;

@@ -23,6 +23,7 @@ struct PrefillJob {
   Pointer<float> states;         // [heads, queries, 2]: largest score, sum; or null
   Pointer<float> probabilities;  // [heads, queries, stride] or null
   Pointer<const float> reuse;    // [heads, queries, stride]
+  Pointer<const int32_t> reuseHeads;  // [heads] or null
   Pointer<float> columnSums;     // [kvHeads, columnStride] or null
   int64_t stride = 0, columnStride = 0;
   int queries = 0, heads = 0, group = 0, headDim = 0, added = 0, window = 0;
@@ -221,7 +222,8 @@ __device__ inline void takeReused(const PrefillJob& job, const RowPlace& at, con
       const int r = e / 2, slot = begin + n * 8 + 2 * t + e % 2, mine = row + 8 * r;
       p[n][e] = 0.0f;
       if (slot > sight.own[r] || !sees(job, at, sight, r, slot)) continue;
-      p[n][e] = job.reuse[(static_cast<int64_t>(at.headOf(job, mine)) * job.queries + mine / job.group) * job.stride + slot] * kWeightScale;
+      const int own = at.headOf(job, mine), head = job.reuseHeads ? static_cast<int>(job.reuseHeads[own]) : own;
+      p[n][e] = job.reuse[(static_cast<int64_t>(head) * job.queries + mine / job.group) * job.stride + slot] * kWeightScale;
     }
 }
 

@@ -124,7 +124,10 @@ void CudaBackend::step(const ForwardInput& input) {
                .leaders = {}, .sums = cache.observed().all ? cache.deviceSums(0) : nullptr, .queries = cache.deviceQueries(0),
                .remembered = cache.observed().newest, .activations = input.activations, .timed = input.times != nullptr,
                .rotates = cache.format().rotateKeys};
-  for (const LayerSharing& share : input.plan.sharing) key.leaders.push_back(share.attnSource);
+  for (const LayerSharing& share : input.plan.sharing) {
+    key.leaders.push_back(share.attnSource);
+    key.leaders.push_back(static_cast<int>(share.heads.size()));  // heads_ holds which
+  }
   for (const LayerParts& parts : input.plan.parts) key.leaders.push_back(parts.attention + 2 * parts.ffn);
   if (!graph_ || key != key_) {
     graph_.reset();
@@ -286,6 +289,8 @@ std::unique_ptr<WeightPlace> CudaDevice::makeWeightPlace(Ledger& ledger) { retur
 std::optional<std::string> CudaDevice::refuses(std::string_view knob, const KnobValue& value) const {
   if (knob == "kv.positions" && std::get<std::string>(value) == "cache")
     return "the attention kernels of the GPU do not turn keys to positions within the cache: use --device cpu.";
+  if (knob == "prefill.method" && std::get<std::string>(value) != "dense")
+    return "the attention kernels of the GPU read all tokens before a prompt's, not blocks that these choose: use --device cpu.";
   if (knob == "kv.policy" && kvPolicy(std::get<std::string>(value)).selects)
     return "the attention kernels of the GPU read the whole cache, not pages that a query chooses: use --device cpu.";
   if (knob == "compute.activations" && std::get<std::string>(value) == "fp8") {

@@ -5,8 +5,10 @@
 #include <array>
 #include <bit>
 #include <cmath>
+#include <utility>
 
 #include "engine/core/check.h"
+#include "engine/share/align.h"
 
 namespace winnow::cuda {
 namespace {
@@ -84,7 +86,10 @@ void Forward::makeRoom(const ForwardInput& input) {
   const int64_t row = model_.heads * stride_, rows = static_cast<int64_t>(input.tokens.size()) * row;
   const bool followed = std::any_of(input.plan.ops.begin(), input.plan.ops.end(), [](const Op& op) { return op.keepProbabilities; });
   materialised_ = input.attention || (followed && static_cast<int64_t>(floats(rows)) <= options_.probabilityBytes);
+  const bool aligned = std::any_of(input.plan.sharing.begin(), input.plan.sharing.end(), [](const LayerSharing& share) { return !share.heads.empty(); });
   if (materialised_) need(probabilities_, MemoryTag::probabilities, floats(rows));
+  else if (aligned) need(probabilities_, MemoryTag::probabilities, floats(alignedQueries(input) * row));
+  if (aligned) need(heads_, MemoryTag::metadata, input.plan.sharing.size() * static_cast<size_t>(model_.heads) * sizeof(int32_t));
   const bool counted = std::any_of(input.sequences.begin(), input.sequences.end(), [](const auto& s) { return s.cache->observed().all; });
   if (counted && single) need(tapped_, MemoryTag::probabilities, floats(row));
   if (products_.reserveRanks(mostRanks(input.weights), options_.batch)) ++room_;
@@ -122,6 +127,29 @@ void Forward::upload(const ForwardInput& input) {
     for (int i = 0; i < sequence.count; ++i) positions.push_back(static_cast<int32_t>(sequence.first + i));
   CHECK(positions.size() == input.tokens.size(), positions.size(), input.tokens.size());
   positions_.copyFrom(stream_, positions.data(), positions.size() * sizeof(int32_t));
+  uploadHeads(input.plan);
+}
+
+void Forward::uploadHeads(const Plan& plan) {
+  if (heads_.bytes() == 0) return;
+  std::vector<int32_t> wanted;
+  for (const LayerSharing& share : plan.sharing) {
+    wanted.insert(wanted.end(), share.heads.begin(), share.heads.end());
+    wanted.resize(wanted.size() + static_cast<size_t>(model_.heads) - share.heads.size());
+  }
+  if (wanted == hostHeads_) return;
+  heads_.copyFrom(stream_, wanted.data(), wanted.size() * sizeof(int32_t));
+  hostHeads_ = std::move(wanted);
+}
+
+const int32_t* Forward::headsOf(const Plan& plan, const Op& op) const {
+  return plan.headsOf(op).empty() ? nullptr : heads_.as<int32_t>() + int64_t{op.layer} * model_.heads;
+}
+
+// A follower with heads of its own choice needs whole rows of its leader: those of so many queries at a time, where all don't fit.
+int Forward::alignedQueries(const ForwardInput& input) const {
+  const auto most = static_cast<int64_t>(input.tokens.size());
+  return static_cast<int>(std::clamp<int64_t>(options_.probabilityBytes / static_cast<int64_t>(floats(model_.heads * stride_)), 1, most));
 }
 
 void Forward::enqueue(const ForwardInput& input, OpMarks* marks) {
@@ -294,10 +322,37 @@ void Forward::observe(DeviceKvCache& cache, int queries) {
   }
 }
 
+void Forward::attendAligned(const ForwardInput& input, const Op& op, const SequenceRows& sequence, int64_t row) {
+  const DeviceKvCache& cache = cacheOf(sequence);
+  const int together = alignedQueries(input);
+  for (int first = 0; first < sequence.count; first += together) {
+    AttendArgs args = attendArgs();
+    args.queries = std::min(together, sequence.count - first);
+    args.added = first + args.queries;  // the cache as the last of these queries sees it
+    args.mostTokens = slots_;
+    args.probabilityStride = stride_;
+    args.precise = true;
+    args.states = states_.as<float>();
+    args.partial = partial_.as<float>();
+    args.out = attended_.as<float>() + (row + first) * model_.qRows();
+    const auto run = [&] { sequence.count > 1 ? attendPrefill(stream_, args) : attendDecode(stream_, args); };
+    args.kv = readable(cache, op.leader, op.leader, sequence.count, sequence.count, slots_);
+    args.q = q_.as<float>() + (row + first) * model_.qRows();
+    args.probabilities = probabilities_.as<float>();
+    run();
+    args.kv = readable(cache, op.layer, -1, sequence.count, sequence.count, slots_);
+    args.q = nullptr;
+    args.reuse = std::exchange(args.probabilities, nullptr);
+    args.reuseHeads = headsOf(input.plan, op);
+    run();
+  }
+}
+
 void Forward::attend(const ForwardInput& input, const Op& op) {
+  const bool again = op.kind == OpKind::attendReuse && !materialised_ && !input.plan.headsOf(op).empty();
   int64_t row = 0;
   for (const SequenceRows& sequence : input.sequences) {
-    attendSequence(input, op, sequence, row);
+    again ? attendAligned(input, op, sequence, row) : attendSequence(input, op, sequence, row);
     if (input.attention) tapAttention(input, op, sequence, row);
     row += sequence.count;
   }
@@ -315,6 +370,7 @@ void Forward::attendSequence(const ForwardInput& input, const Op& op, const Sequ
   args.q = given ? nullptr : q_.as<float>() + row * model_.qRows();
   args.out = attended_.as<float>() + row * model_.qRows();
   args.reuse = given ? probabilities : nullptr;
+  args.reuseHeads = given ? headsOf(input.plan, op) : nullptr;
   args.probabilities = kept ? probabilities : nullptr;
   args.probabilityStride = stride_;
   args.columnSums = reuse || !cache.observed().all ? nullptr : cache.deviceSums(op.layer);
@@ -357,7 +413,9 @@ void Forward::tapAttention(const ForwardInput& input, const Op& op, const Sequen
   }
   probabilities_.copyTo(stream_, hostProbabilities_.data(), bytes, floats(row * model_.heads * stride_));
   const int columns = sequence.cache->longest(op.layer) + sequence.count;
-  input.attention->take(op.layer, {hostProbabilities_.as<float>(), stride_, model_.heads, sequence.count, columns, sequence.first});
+  std::vector<float> own;
+  if (!input.plan.headsOf(op).empty()) own = rowsOfHeads(hostProbabilities_.as<float>(), stride_, sequence.count, input.plan.headsOf(op));
+  input.attention->take(op.layer, {own.empty() ? hostProbabilities_.as<float>() : own.data(), stride_, model_.heads, sequence.count, columns, sequence.first});
 }
 
 void Forward::output(const ForwardInput& input, const Op& op) {

@@ -52,6 +52,10 @@ class Forward {
   void store(const ForwardInput& input, const Op& op);
   void attend(const ForwardInput& input, const Op& op);
   void attendSequence(const ForwardInput& input, const Op& op, const SequenceRows& sequence, int64_t row);
+  void attendAligned(const ForwardInput& input, const Op& op, const SequenceRows& sequence, int64_t row);
+  int alignedQueries(const ForwardInput& input) const;
+  void uploadHeads(const Plan& plan);
+  const int32_t* headsOf(const Plan& plan, const Op& op) const;
   void tapAttention(const ForwardInput& input, const Op& op, const SequenceRows& sequence, int64_t row);
   void tapStream(const ForwardInput& input, int point);
   void tapInput(const ForwardInput& input, const Op& op, LinearInput which, const Source& source, int cols);
@@ -77,6 +81,8 @@ class Forward {
   } observed_;                                        // of observe()
   DeviceBuffer frequencies_, cosines_, sines_;
   DeviceBuffer tokens_, positions_;                   // int32 [batch]
+  DeviceBuffer heads_;                                // int32 [layers, heads]: whose attention the heads of aligned followers use
+  std::vector<int32_t> hostHeads_;                    // what is there
   Buffer hostProbabilities_;                          // for a tap
   int slots_ = 0;
   int64_t stride_ = 0;                                // of probabilities

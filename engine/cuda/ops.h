@@ -148,6 +148,7 @@ struct AttendArgs {  // consecutive queries of one sequence, behind what the cac
   float* out = nullptr;      // [queries, heads, headDim]
   float* probabilities = nullptr;  // [heads, queries, probabilityStride], written; zero beyond what a query sees
   const float* reuse = nullptr;    // [heads, queries, probabilityStride]
+  const int32_t* reuseHeads = nullptr;  // [heads] whose rows of `reuse` each head uses; null: its own
   int64_t probabilityStride = 0;
   float* columnSums = nullptr;     // [kvHeads, columnStride] += over queries and the heads of a group
   int64_t columnStride = 0;

@@ -39,6 +39,7 @@ InputNeeds methodNeeds(const Config& config) {
 bool measuresInputs(const Config& config) {
   return config.integer("prune.layers") > 0 || pruneNeeds(config).any() || methodNeeds(config).any() || config.integer("weights.error_rank") > 0;
 }
+bool fitsSharing(const Config& config) { return config.boolean("share.align") || config.boolean("share.refit"); }
 bool quantizes(const Config& config) {
   return config.text("weights.method") != "none" || config.integer("weights.bits") < 16 || !config.text("weights.layers").empty() ||
          config.text("weights.format") != "integer";
@@ -263,8 +264,8 @@ std::vector<Knob> pruneKnobs() {
 
   Knob calibration = text("calibration.text", "Calibration text", "Calibration", KnobType::path, "", Apply::prepareWeights);
   calibration.help = "Text file the statistics are measured on; empty takes the sample that comes with Winnow. Never use the evaluation text.";
-  calibration.enabledIf = "prune.method, prune.recovery, weights.method or weights.error_rank looks at the inputs of layers, or layers are dropped";
-  calibration.enabled = measuresInputs;
+  calibration.enabledIf = "prune.method, prune.recovery, weights.method or weights.error_rank looks at the inputs of layers, layers are dropped, or share.align or share.refit is on";
+  calibration.enabled = [](const Config& config) { return measuresInputs(config) || fitsSharing(config); };
   Knob tokens = integer("calibration.tokens", "Calibration tokens", "Calibration", 4096, 256, 262144, Apply::prepareWeights);
   tokens.unit = "tokens";
   tokens.logarithmic = true;
@@ -278,8 +279,8 @@ std::vector<Knob> pruneKnobs() {
   damping.step = 0.0001;
   damping.logarithmic = true;
   damping.help = "Share of the mean second moment that is added to each before they are inverted: more keeps corrections smaller.";
-  damping.enabledIf = "prune.method, prune.recovery or weights.method corrects what is left for its errors";
-  damping.enabled = [](const Config& config) { return pruneNeeds(config).gram() || methodNeeds(config).factor; };
+  damping.enabledIf = "prune.method, prune.recovery or weights.method corrects what is left for its errors, or share.refit is on";
+  damping.enabled = [](const Config& config) { return pruneNeeds(config).gram() || methodNeeds(config).factor || config.boolean("share.refit"); };
   knobs.push_back(calibration);
   knobs.push_back(tokens);
   knobs.push_back(damping);

@@ -32,6 +32,10 @@ bool sharesBlocks(const Config& config) {
   return config.text("share.method") == "echoatt" || (config.text("share.method") == "none" && config.integer("share.block") > 1);
 }
 
+bool sharesAttention(const Config& config) {
+  return sharesBlocks(config) || config.text("share.method") == "spans" || (config.text("share.method") == "none" && !config.text("share.spans").empty());
+}
+
 }  // namespace
 
 std::vector<Knob> cacheKnobs() {
@@ -156,7 +160,47 @@ std::vector<Knob> sharingKnobs() {
     return parsed ? outOfModel(*parsed, model.layers) : parsed.error().message;
   };
   knobs.push_back(spans);
+
+  Knob align = boolean("share.align", "Align heads", group, false);
+  align.help = "Each head of a layer that shares attention takes that of the leader's head which attends most like it on the calibration text, instead "
+               "of the one of its own number. Nothing to compute when the model runs.";
+  align.paper = "LISA, arXiv 2408.01890: heads shared in the order they come do not match";
+  align.enabledIf = "layers share attention";
+  align.enabled = sharesAttention;
+  knobs.push_back(align);
+
+  Knob refit = boolean("share.refit", "Fit outputs anew", group, false);
+  refit.help = "The output projections of layers that share attention become those that make of it, by least squares over the calibration text, what "
+               "the layers' own attention gave. One pass over the text for each such layer; nothing when the model runs. calibration.damping holds them to the file's.";
+  refit.paper = "in place of EchoAtt's distillation (arXiv 2409.14595): closed form, no training";
+  refit.enabledIf = align.enabledIf;
+  refit.enabled = sharesAttention;
+  knobs.push_back(refit);
   return knobs;
+}
+
+std::vector<Knob> prefillKnobs() {
+  const std::string group = "Prompts";
+  const auto chooses = [](const Config& config) { return config.text("prefill.method") != "dense"; };
+  Knob method = enumeration("prefill.method", "Prompt attention", group, {"dense", "critiprefill"}, Apply::rebuildCache);
+  method.help = "What the tokens of a long prompt attend to. dense: all before them. critiprefill: segments of the prompt choose the blocks of 32 tokens that "
+                "matter to them; the first layer, the beginning and the last segment attend to all. The whole cache is kept.";
+  method.paper = "CritiPrefill: Lv et al., 2024, arXiv 2409.12490";
+
+  Knob budget = integer("prefill.budget", "Prompt budget", group, 2048, 32, 1048576, Apply::rebuildCache);
+  budget.unit = "tokens";
+  budget.step = 32;
+  budget.logarithmic = true;
+  budget.help = "Tokens before a segment that each of its key-value heads attends to. Segments that begin within twice as many attend to all.";
+  budget.enabledIf = "prefill.method is critiprefill";
+  budget.enabled = chooses;
+
+  Knob segment = integer("prefill.segment", "Segment", group, 512, 16, 512, Apply::rebuildCache);
+  segment.unit = "tokens";
+  segment.help = "Neighbouring tokens that choose together. Fewer choose more closely and cost more time.";
+  segment.enabledIf = budget.enabledIf;
+  segment.enabled = chooses;
+  return {method, budget, segment};
 }
 
 std::vector<Knob> computeKnobs() {

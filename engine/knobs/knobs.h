@@ -33,7 +33,7 @@ class Config;
 struct Knob {
   std::string name;   // weights.bits
   std::string title;  // "Bits per weight"
-  std::string group;  // "Weights", "Pruning", "KV cache", "Attention sharing", "Compute", "Calibration"
+  std::string group;  // "Weights", "Pruning", "KV cache", "Attention sharing", "Prompts", "Compute", "Calibration"
   std::string help;   // one or two sentences
   std::string paper;  // source; may be empty
   std::string unit;   // "bit", "tokens", "" ...

@@ -2,6 +2,7 @@
 // From what was asked to what runs. Shorthands are spelled out in both records; every other difference carries a reason.
 #include <algorithm>
 
+#include "engine/cache/allocation.h"
 #include "engine/cache/kv_format.h"
 #include "engine/cache/registry.h"
 #include "engine/knobs/knobs.h"
@@ -10,6 +11,7 @@
 #include "engine/prune/layer_drop.h"
 #include "engine/prune/method.h"
 #include "engine/share/methods.h"
+#include "engine/share/registry.h"
 
 namespace winnow {
 namespace {
@@ -70,10 +72,12 @@ class Resolver {
     pattern();
     layers();
     sharing();
+    sharingFit();
     sinks();
     interval();
     positions();
     cacheFormat();
+    prompts();
     return std::move(effective_);
   }
 
@@ -149,6 +153,17 @@ class Resolver {
                  " lie between share.first and share.last: two are needed to share.");
   }
 
+  void sharingFit() {
+    const Config& config = effective_.config;
+    const bool shares = sharesAny(sharingOf(model_, config));
+    for (const char* knob : {"share.align", "share.refit"})
+      if (config.boolean(knob) && !shares) adjust(knob, false, "no layers share attention: choose share.block or share.spans.");
+    const std::string& policy = effective_.config.text("kv.policy");
+    const bool adaptive = policy != "full" && kvAllocation(effective_.config.text("kv.allocation"), kvPolicy(policy).allocation) == KvAllocation::adaptive;
+    if (effective_.config.boolean("share.align") && policy != "full" && (adaptive || !kvPolicy(policy).keepsRuns))
+      adjust("share.align", false, policy + " keeps other tokens for each head, so that attention of one does not fit the values of another.");
+  }
+
   // The newest token stays besides the sinks, so a budget in tokens bounds them.
   void sinks() {
     const Config& config = effective_.config;
@@ -190,6 +205,12 @@ class Resolver {
         effective_.config.integer("kv.interval") < kSmallestSet)
       adjust("kv.interval", kSmallestSet,
              "keys quantized per channel share scales among tokens: evicting every " + std::to_string(kSmallestSet) + " tokens lets those that stay keep theirs.");
+  }
+
+  void prompts() {
+    const std::string& policy = effective_.config.text("kv.policy");
+    if (effective_.config.text("prefill.method") == "dense" || policy == "full" || kvPolicy(policy).selects) return;
+    adjust("prefill.method", std::string("dense"), policy + " evicts while the prompt is read, so that blocks of the cache are not blocks of the text: choose one of the two.");
   }
 
   const ModelConfig& model_;

@@ -15,8 +15,14 @@ std::string_view opKindName(OpKind kind) {
 
 std::vector<LayerSharing> noSharing(int layers) {
   std::vector<LayerSharing> map(static_cast<size_t>(layers));
-  for (int layer = 0; layer < layers; ++layer) map[static_cast<size_t>(layer)] = {layer, layer};
+  for (int layer = 0; layer < layers; ++layer) map[static_cast<size_t>(layer)] = {layer, layer, {}};
   return map;
+}
+
+bool sharesAny(const std::vector<LayerSharing>& sharing) {
+  for (size_t layer = 0; layer < sharing.size(); ++layer)
+    if (sharing[layer].attnSource != static_cast<int>(layer)) return true;
+  return false;
 }
 
 std::vector<LayerParts> allParts(int layers) { return std::vector<LayerParts>(static_cast<size_t>(layers)); }
@@ -44,6 +50,8 @@ Plan buildPlan(const ModelConfig& model, const std::vector<LayerSharing>& sharin
     CHECK(share.source == layer, "keys and values of another layer", layer, share.source);
     CHECK(share.attnSource >= 0 && share.attnSource <= layer, layer, share.attnSource);
     CHECK(sharing[static_cast<size_t>(share.attnSource)].attnSource == share.attnSource, "the leader follows another layer", layer);
+    CHECK(share.heads.empty() || (share.attnSource != layer && static_cast<int>(share.heads.size()) == model.heads), "heads of no leader", layer);
+    for (const int head : share.heads) CHECK(head >= 0 && head < model.heads, layer, head);
     if (share.attnSource != layer) followed[static_cast<size_t>(share.attnSource)] = 1;
   }
 

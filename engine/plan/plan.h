@@ -34,6 +34,8 @@ struct Op {
 struct LayerSharing {
   int source = -1;      // whose K/V: itself, or another layer (CLA; no method yet)
   int attnSource = -1;  // whose probabilities: itself, or the leader
+  std::vector<int> heads{};  // [heads] which of the leader's heads each takes them of; empty: that of its own number
+  bool operator==(const LayerSharing&) const = default;
 };
 
 // What is left of a layer: the rest is in no plan, has no weights and no cache.
@@ -47,6 +49,7 @@ struct Plan {
   std::vector<Op> ops;
   std::vector<LayerSharing> sharing;  // [layers]
   std::vector<LayerParts> parts;      // [layers]
+  const std::vector<int>& headsOf(const Op& op) const { return sharing[static_cast<size_t>(op.layer)].heads; }
   bool follower(int layer) const { return sharing[static_cast<size_t>(layer)].attnSource != layer; }
   bool attends(int layer) const { return parts[static_cast<size_t>(layer)].attention; }
   bool hasFfn(int layer) const { return parts[static_cast<size_t>(layer)].ffn; }
@@ -54,6 +57,7 @@ struct Plan {
 };
 Plan buildPlan(const ModelConfig& model, const std::vector<LayerSharing>& sharing, const std::vector<LayerParts>& parts = {} /* empty: all */);
 std::vector<LayerSharing> noSharing(int layers);
+bool sharesAny(const std::vector<LayerSharing>& sharing);
 // Layers without attention neither lead nor follow; the first follower of a leader that went leads in its place.
 std::vector<LayerSharing> sharingWithout(std::vector<LayerSharing> sharing, const std::vector<LayerParts>& parts);
 

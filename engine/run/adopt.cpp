@@ -3,6 +3,7 @@
 // never kept waits for the cache to be recomputed; the rest acts at once.
 #include <algorithm>
 
+#include "engine/cache/registry.h"
 #include "engine/core/check.h"
 #include "engine/run/session_impl.h"
 
@@ -116,6 +117,8 @@ void Session::Impl::apply(const Weights& prepared, const std::optional<Error>& f
   takeActivations(next);
   takeTwins(next);
   takeCacheFormat(next.config);
+  criticalBudget = next.config.text("prefill.method") == "critiprefill" ? static_cast<int>(next.config.integer("prefill.budget")) : 0;
+  segment = static_cast<int>(next.config.integer("prefill.segment"));
   const EvictionSettings eviction = EvictionSettings::of(next.config);
   if (eviction != evictor.settings() || evictor.observes() != cache->observed()) {
     const std::string before = evictor.settings().policy;
@@ -130,9 +133,11 @@ void Session::Impl::apply(const Weights& prepared, const std::optional<Error>& f
   updateMixed();
 }
 
-std::string Session::Impl::restored(const WeightSet& set) const {
+// Weights that were fitted to a way of sharing attention come with it, and take it with them.
+std::string Session::Impl::restored(const WeightSet& set, const Config& next) const {
   std::string layers;
-  const std::vector<LayerSharing> sharing = sharingWithout(sharingOf(model, effective.get()->config), set.parts);
+  const bool fitted = !set.sharing.empty() || !weights->sharing.empty();
+  const std::vector<LayerSharing> sharing = sharingWithout(sharingOf(model, fitted ? next : effective.get()->config), set.parts);
   for (int layer = 0; layer < model.layers; ++layer) {
     const auto at = static_cast<size_t>(layer);
     const bool leads = sharing[at].attnSource == layer;  // a dropped leader's heir has kept no keys
@@ -157,7 +162,7 @@ std::string partsGone(const std::vector<LayerParts>& parts) {
 void Session::Impl::takeWeights(const Weights& prepared, const std::optional<Error>& failure, Effective& next) {
   if (prepared) waiting = prepared;
   if (waiting && waiting->key != current.weights.key) waiting = nullptr;  // asked for before something else was
-  const std::string missing = waiting && fed > 0 ? restored(*waiting) : "";
+  const std::string missing = waiting && fed > 0 ? restored(*waiting, next.config) : "";
   if (waiting && missing.empty()) {
     weights = std::exchange(waiting, nullptr);
     current.weightsFailure.clear();
@@ -178,11 +183,36 @@ void Session::Impl::takeWeights(const Weights& prepared, const std::optional<Err
     }
     return;
   }
-  holdBack(next, effective.get()->config, isWeightKnob, current.weightsFailure);
+  const bool fitted = current.weights.sharing || !weights->sharing.empty();
+  holdBack(next, effective.get()->config, [&](std::string_view knob) { return isWeightKnob(knob) || (fitted && isSharingKnob(knob)); }, current.weightsFailure);
+}
+
+namespace {
+
+// Whether all heads of a layer hold the same tokens under it, so that a row of attention fits the values of any.
+bool evictsAlike(const EvictionSettings& settings) {
+  return settings.policy == "full" || (kvPolicy(settings.policy).keepsRuns && settings.allocation != KvAllocation::adaptive);
+}
+
+}  // namespace
+
+// The sharing that was measured, where it is the one that is wanted; heads of other layers where heads hold the same tokens.
+std::vector<LayerSharing> Session::Impl::sharingFor(Effective& next) const {
+  std::vector<LayerSharing> wanted = sharingWithout(sharingOf(model, next.config), weights->parts);
+  const auto leader = [](const LayerSharing& a, const LayerSharing& b) { return a.attnSource == b.attnSource; };
+  if (!std::ranges::equal(wanted, weights->sharing, leader)) return wanted;
+  const bool alike = evictsAlike(EvictionSettings::of(next.config)) && (!evictedUnder || evictsAlike(*evictedUnder));
+  if (alike) return weights->sharing;
+  if (next.config.boolean("share.align")) {
+    next.adjustments.push_back({"share.align", next.requested.get("share.align"), false,
+                                "the heads of a layer have evicted different tokens, so that attention of one does not fit the values of another: recompute the cache."});
+    next.config = next.config.with("share.align", false);
+  }
+  return wanted;
 }
 
 void Session::Impl::takeSharing(Effective& next) {
-  std::vector<LayerSharing> wanted = sharingWithout(sharingOf(model, next.config), weights->parts);
+  std::vector<LayerSharing> wanted = sharingFor(next);
   std::string missing;  // layers that would need keys they never kept
   for (int layer = 0; layer < model.layers; ++layer) {
     const bool attends = weights->parts[static_cast<size_t>(layer)].attention;
@@ -190,10 +220,9 @@ void Session::Impl::takeSharing(Effective& next) {
   }
   if (!missing.empty() && fed > 0) {
     holdBack(next, effective.get()->config, isSharingKnob, "layers " + missing + " kept no keys while they shared attention: recompute the cache.");
-    wanted = sharingWithout(sharingOf(model, next.config), weights->parts);
+    wanted = sharingFor(next);
   }
-  const auto sameLeader = [](const LayerSharing& a, const LayerSharing& b) { return a.attnSource == b.attnSource; };
-  if (std::ranges::equal(wanted, plan.sharing, sameLeader) && plan.parts == weights->parts) return;
+  if (wanted == plan.sharing && plan.parts == weights->parts) return;
   plan = buildPlan(model, wanted, weights->parts);
   if (fed == 0) cache->clear();
   fitCache();

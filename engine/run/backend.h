@@ -73,6 +73,7 @@ struct ForwardInput {
   LinearInputTap* tap = nullptr;
   std::vector<OpTime>* times = nullptr;
   AttentionTap* attention = nullptr;
+  int criticalBudget = 0;              // > 0: a segment of a prompt, which attends to so many slots before it (CritiPrefill); 0: to all
   std::span<const int> sinkRows{};     // ascending: those of tokens whose logits the sink is given instead, told by their place here
 };
 

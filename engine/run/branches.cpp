@@ -103,7 +103,7 @@ class BranchFeeder {
 
 bool canBranch(const Session& session) {
   const auto& in = EngineCore::inside(session);
-  return !in.evictor.evicts() && !in.evictedUnder && !in.cache->observed().any() && !in.writtenMixed && !in.attention &&
+  return !in.evictor.evicts() && !in.evictedUnder && !in.cache->observed().any() && !in.writtenMixed && !in.attention && in.criticalBudget == 0 &&
          (in.fed == 0 || in.writtenUnder == in.weights->key);
 }
 

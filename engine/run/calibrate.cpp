@@ -98,15 +98,22 @@ Status EngineCore::observe(const WeightTarget& target, const Measurements& sourc
   auto weights = store.build(target, pool, sources, {});
   if (!weights) return weights.error();
   const Plan plan = buildPlan(model->config(), noSharing(model->config().layers), (*weights)->parts);
-  const auto backend = device->makeBackend(ledger, pool, {window, window, 0});
+  return observe(**weights, plan, ids, window, pool, {&tap, nullptr}, progress);
+}
+
+Status EngineCore::observe(const WeightSet& weights, const Plan& plan, std::span<const int32_t> ids, int window, ThreadPool& pool, const PassTaps& taps,
+                           const Progress& progress) {
+  const auto backend = device->makeBackend(ledger, pool, {window, window, SessionOptions().probabilityBytes});
   const auto cache = backend->makeCache(window);
   for (size_t at = 0; at < ids.size(); at += static_cast<size_t>(window)) {
     if (progress.stopped()) return Error{ErrorCode::cancelled, "Measuring the calibration text was cancelled.", ""};
     const size_t count = std::min(static_cast<size_t>(window), ids.size() - at);
     cache->clear();
+    for (int layer = 0; layer < model->config().layers; ++layer)
+      if (plan.follower(layer)) cache->dropKeys(layer);
     cache->reserve(static_cast<int>(count));
     const SequenceRows rows{cache.get(), 0, static_cast<int>(count)};
-    backend->run({plan, **weights, {&rows, 1}, ids.subspan(at, count), Activations::automatic, false, nullptr, 0, 0, &tap, nullptr});
+    backend->run({plan, weights, {&rows, 1}, ids.subspan(at, count), Activations::automatic, false, nullptr, 0, 0, taps.inputs, nullptr, taps.attention});
     progress(static_cast<double>(at + count) / static_cast<double>(ids.size()), "measuring the calibration text");
   }
   return Done{};

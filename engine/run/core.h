@@ -9,6 +9,8 @@
 #include "engine/cuda/nvml.h"
 #include "engine/run/engine.h"
 #include "engine/run/rehearse.h"
+#include "engine/share/fit.h"
+#include "engine/share/registry.h"
 #include "engine/weights/converter.h"
 #include "engine/weights/store.h"
 
@@ -17,6 +19,12 @@ namespace winnow {
 struct CalibrationTokens {
   std::vector<int32_t> ids;
   int window = 0;  // tokens
+};
+
+// Who looks on during a pass; null: nobody.
+struct PassTaps {
+  LinearInputTap* inputs = nullptr;
+  AttentionTap* attention = nullptr;
 };
 
 struct EngineCore : std::enable_shared_from_this<EngineCore> {
@@ -45,13 +53,17 @@ struct EngineCore : std::enable_shared_from_this<EngineCore> {
   // The tap sees one pass over the ids, by windows from an empty cache.
   Status observe(const WeightTarget& target, const Measurements& measurements, std::span<const int32_t> ids, int window, ThreadPool& pool,
                  LinearInputTap& tap, const Progress& progress);
+  Status observe(const WeightSet& weights, const Plan& plan, std::span<const int32_t> ids, int window, ThreadPool& pool, const PassTaps& taps, const Progress& progress);
+  // What a calibration text says of layers that share attention, in the model whose layers are `left`; the last one is kept. [any thread]
+  Result<std::shared_ptr<const SharingFit>> fitSharing(const SharingFitChoice& choice, const LayersLeft& left, const Progress& progress);
   Measurements measurements() {
     return {[this](const CalibrationChoice& choice, const Progress& progress) { return calibrate(choice, progress); },
             [this](const Progress& progress) { return superWeights(progress); },
             [this](const WeightTarget& target, const CalibrationChoice& choice, LayerRange layers, const Progress& progress) {
               return gradients(target, choice, layers, progress);
             },
-            [this](const LayerDrop& drop, const CalibrationChoice& choice, const Progress& progress) { return merged(drop, choice, progress); }};
+            [this](const LayerDrop& drop, const CalibrationChoice& choice, const Progress& progress) { return merged(drop, choice, progress); },
+            [this](const SharingFitChoice& choice, const LayersLeft& left, const Progress& progress) { return fitSharing(choice, left, progress); }};
   }
 
   // For the parts of engine/run that work beside an engine or a session.
@@ -74,10 +86,10 @@ struct EngineCore : std::enable_shared_from_this<EngineCore> {
   std::shared_ptr<const std::vector<SuperWeight>> superFound;
   std::mutex mergeMutex;  // held while trying
   std::map<std::string, LayersLeft> merges;
+  std::mutex sharingMutex;  // held while fitting
+  std::string sharingFitted;
+  std::shared_ptr<const SharingFit> sharingFit;
   Converter converter;  // last: it stops before what it uses goes
 };
-
-// The attention sharing of a resolved configuration.
-std::vector<LayerSharing> sharingOf(const ModelConfig& model, const Config& config);
 
 }  // namespace winnow

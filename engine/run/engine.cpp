@@ -10,7 +10,6 @@
 #include "engine/run/core.h"
 #include "engine/run/devices.h"
 #include "engine/run/rehearse.h"
-#include "engine/share/registry.h"
 
 namespace winnow {
 namespace {
@@ -31,12 +30,6 @@ std::unique_ptr<cuda::GpuMonitor> monitorOf(const Device& device) {
 }
 
 }  // namespace
-
-std::vector<LayerSharing> sharingOf(const ModelConfig& model, const Config& config) {
-  for (const ShareMethodInfo& method : shareMethods())
-    if (method.name == config.text("share.method")) return method.sharing(model, config);
-  return noSharing(model.layers);
-}
 
 EngineCore::EngineCore(std::shared_ptr<const Model> opened, const EngineOptions& chosen, int threadCount, std::unique_ptr<Ledger> counts,
                        std::unique_ptr<Device> computes)
@@ -149,7 +142,8 @@ Result<Rehearsal> EngineCore::rehearsed(const Config& config, const SessionOptio
   std::optional<Calibration> statistics;
   if (target.calibration) statistics.emplace(shape, counted, target.calibration->moments ? &pool : nullptr);
 
-  const Plan plan = buildPlan(shape, sharingWithout(sharingOf(shape, effective.config), (*weights)->parts), (*weights)->parts);
+  const std::vector<LayerSharing>& fitted = (*weights)->sharing;
+  const Plan plan = buildPlan(shape, fitted.empty() ? sharingWithout(sharingOf(shape, effective.config), (*weights)->parts) : fitted, (*weights)->parts);
   const auto backend = device->makeBackend(counted, pool, backendOptions(wanted, context));
   const RehearsedSession session{shape, plan, **weights, effective.config, context};
   rehearseBatch(*backend, counted, session);

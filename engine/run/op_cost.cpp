@@ -13,7 +13,7 @@ int64_t factorFlops(const ErrorFactors& e, int64_t tokens) { return matrixFlops(
 
 }  // namespace
 
-OpTime declaredCost(const ForwardInput& input, const ModelConfig& model, int index, bool materialised) {
+OpTime declaredCost(const ForwardInput& input, const ModelConfig& model, int index, bool materialised, int64_t critical) {
   const Op& op = input.plan.ops[static_cast<size_t>(index)];
   const auto layer = [&]() -> const LayerWeights& { return input.weights.layers[static_cast<size_t>(op.layer)]; };
   OpTime out{index, 0, 0, 0};
@@ -40,7 +40,16 @@ OpTime declaredCost(const ForwardInput& input, const ModelConfig& model, int ind
         const auto read = [&](int of, bool keys) { return cache.readBytes(of, keys, sequence.count); };
         out.bytes += read(op.layer, true);
         if (scores && op.leader >= 0) out.bytes += read(op.leader, true) - read(op.leader, false);
-        const int64_t seen = queries * cache.slotsRead(op.layer, sequence.count) - queries * (queries - 1) / 2 * model.kvHeads;  // query-slot pairs
+        const int64_t slots = cache.slotsRead(op.layer, sequence.count), attended = critical < 0 ? slots : critical + queries * model.kvHeads;
+        const int64_t seen = queries * attended - queries * (queries - 1) / 2 * model.kvHeads;  // query-slot pairs
+        if (critical >= 0) {
+          constexpr int64_t kBlock = 32;  // slots that are chosen together
+          out.bytes = static_cast<int64_t>(static_cast<double>(out.bytes) * static_cast<double>(attended) / static_cast<double>(slots));
+          if (op.kind == OpKind::attend) {  // what is chosen from: all keys are read once, and each block is held against the queries twice
+            out.bytes += read(op.layer, true) - read(op.layer, false);
+            out.flops += 4 * (slots - queries * model.kvHeads) / kBlock * model.groupSize() * model.headDim;
+          }
+        }
         out.flops += (scores ? 4 : 2) * seen * model.groupSize() * model.headDim;
       }
       break;

@@ -7,6 +7,7 @@
 namespace winnow {
 
 // Bytes and FLOPs, no time, of op `index` once its keys and values are in the caches. `materialised`: followers read probabilities.
-OpTime declaredCost(const ForwardInput& input, const ModelConfig& model, int index, bool materialised);
+// `critical`: slots before the segment that attention read, summed over the kv heads; below 0: all, as without a choice.
+OpTime declaredCost(const ForwardInput& input, const ModelConfig& model, int index, bool materialised, int64_t critical = -1);
 
 }  // namespace winnow

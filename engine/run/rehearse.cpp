@@ -21,15 +21,19 @@ Rehearsal rehearse(Backend& backend, Ledger& ledger, const RehearsedSession& ses
     if (session.plan.follower(layer)) cache->dropKeys(layer);
     if (!session.plan.attends(layer)) cache->dropLayer(layer);
   }
+  const bool critical = session.config.text("prefill.method") == "critiprefill";
+  const int budget = critical ? static_cast<int>(session.config.integer("prefill.budget")) : 0;
   const Activations activations = activationsOf(session.config.text("compute.activations"));
   backend.keepTwins(session.weights, prefillTwinOf(session.config.text("compute.prefill_twin")));
   const std::vector<int32_t> ids(static_cast<size_t>(batch));
   for (int fed = 0; fed < tokens;) {
-    const int count = fed == tokens - 1 ? 1 : std::min(batch, tokens - 1 - fed);
+    const int most = critical ? std::min(batch, static_cast<int>(session.config.integer("prefill.segment"))) : batch;
+    const int count = fed == tokens - 1 ? 1 : std::min(most, tokens - 1 - fed);
     if (count == 1) backend.releaseProbabilities();
     cache->reserve(count);
     const SequenceRows rows{cache.get(), fed, count};
-    backend.run({session.plan, session.weights, {&rows, 1}, std::span(ids).first(static_cast<size_t>(count)), activations});
+    backend.run({.plan = session.plan, .weights = session.weights, .sequences = {&rows, 1}, .tokens = std::span(ids).first(static_cast<size_t>(count)),
+                 .activations = activations, .criticalBudget = budget});
     fed += count;
     if (evictor.due(fed)) {
       if (const int window = evictor.window(fed); window > 0) backend.observe(*cache, window);

@@ -54,7 +54,8 @@ Status Session::Impl::checkTokens(std::span<const int32_t> wanted) const {
   return Done{};
 }
 
-Status Session::Impl::feed(std::span<Impl* const> all, std::span<const int32_t> batch, bool wantLogits, const LogitsSink* sink, int sinkFirst, int sinkFrom) {
+Status Session::Impl::feed(std::span<Impl* const> all, std::span<const int32_t> batch, bool wantLogits, const LogitsSink* sink, int sinkFirst, int sinkFrom,
+                           int criticalBudget) {
   Impl& first = *all.front();
   const size_t each = batch.size() / all.size();
   std::vector<SequenceRows> rows;
@@ -66,7 +67,7 @@ Status Session::Impl::feed(std::span<Impl* const> all, std::span<const int32_t> 
     try {
       for (Impl* one : all) one->cache->reserve(static_cast<int>(each));
       first.backend->run({first.plan, *first.weights, rows, batch, first.activations, wantLogits, sink, sinkFirst, sinkFrom, nullptr,
-                          first.observing ? &first.opTimes : nullptr, first.attention});
+                          first.observing ? &first.opTimes : nullptr, first.attention, criticalBudget});
     } catch (...) {
       for (Impl* one : all) one->cache->rollback();
       throw;
@@ -99,9 +100,8 @@ void Session::Impl::took(std::span<const int32_t> fedNow) {
 
 // Rows of one matrix product have its weights, its way of rounding and the plan around it in common; caches are each one's own.
 Status Session::Impl::canStepWith(const Impl& first) const {
-  const auto leader = [](const LayerSharing& a, const LayerSharing& b) { return a.attnSource == b.attnSource; };
   if (core == first.core && weights->key == first.weights->key && activations == first.activations &&
-      std::ranges::equal(plan.sharing, first.plan.sharing, leader) && plan.parts == first.plan.parts)
+      plan.sharing == first.plan.sharing && plan.parts == first.plan.parts)
     return Done{};
   return Error{ErrorCode::usage, "Sequences that are decoded together need the same weights, activations and attention sharing.",
                "Give them one configuration."};
@@ -150,9 +150,11 @@ Status Session::Impl::prefill(std::span<const int32_t> wanted, const Progress& p
     }
     size_t count = std::min(total - at, static_cast<size_t>(backend->batch()));
     if (attention) count = std::min(count, tappedRows());
+    if (criticalBudget > 0) count = std::min(count, static_cast<size_t>(segment));
+    const bool ends = at + count == total;  // the last segment attends to everything: what is asked at the end is asked of the whole text
     Impl* const self = this;
     const size_t silent = std::min(count, sinkFrom - std::min(sinkFrom, at));  // tokens of this batch before those the sink wants
-    result = feed({&self, 1}, wanted.subspan(at, count), at + count == total, silent < count ? sink : nullptr, static_cast<int>(at), static_cast<int>(silent));
+    result = feed({&self, 1}, wanted.subspan(at, count), ends, silent < count ? sink : nullptr, static_cast<int>(at), static_cast<int>(silent), ends ? 0 : criticalBudget);
     at += count;
     progress(static_cast<double>(at) / static_cast<double>(total), "prompt");
   }
@@ -228,7 +230,7 @@ Status Session::Impl::rebuild(const Progress& progress) {
   }
   old.swap(cache);
   plan = oldPlan;
-  if (weights != oldWeights && weights->parts != oldWeights->parts) waiting = std::exchange(weights, oldWeights);
+  if (weights != oldWeights && (weights->parts != oldWeights->parts || weights->sharing != oldWeights->sharing)) waiting = std::exchange(weights, oldWeights);
   effective.set(std::make_shared<Effective>(oldEffective));
   std::tie(writtenUnder, writtenMixed, evictedUnder) = oldWritten;
   fed = oldFed;

@@ -52,7 +52,8 @@ struct Session::Impl {
   Status prefill(std::span<const int32_t> fed, const Progress& progress, const LogitsSink* sink, size_t sinkFrom = 0);
   Status checkTokens(std::span<const int32_t> fed) const;
   // As many tokens of each sequence, together; the first one computes.
-  static Status feed(std::span<Impl* const> all, std::span<const int32_t> batch, bool wantLogits, const LogitsSink* sink, int sinkFirst, int sinkFrom = 0);
+  static Status feed(std::span<Impl* const> all, std::span<const int32_t> batch, bool wantLogits, const LogitsSink* sink, int sinkFirst, int sinkFrom = 0,
+                     int criticalBudget = 0);
   static Status stepAll(std::span<Impl* const> all, std::span<const int32_t> next);
   void took(std::span<const int32_t> fedNow);
   Status canStepWith(const Impl& first) const;
@@ -94,7 +95,8 @@ struct Session::Impl {
   void apply(const Weights& prepared, const std::optional<Error>& failure);
   void takeWeights(const Weights& prepared, const std::optional<Error>& failure, Effective& next);
   void takeSharing(Effective& next);
-  std::string restored(const WeightSet& set) const;  // layers it brings back whose keys the cache lacks
+  std::string restored(const WeightSet& set, const Config& next) const;  // layers it brings back whose keys the cache lacks
+  std::vector<LayerSharing> sharingFor(Effective& next) const;
   void takeActivations(Effective& next);
   void takeTwins(Effective& next);
   void takeCacheFormat(const Config& config);
@@ -147,6 +149,7 @@ struct Session::Impl {
   std::atomic<double> prefillMsPerToken{0};
   std::atomic<int64_t> fedPublished{0};
   int64_t weightBytes = 0;             // read per decoded token
+  int criticalBudget = 0, segment = 0; // of prompts (CritiPrefill), tokens; 0: every token attends to all before it
 };
 
 }  // namespace winnow

@@ -3,6 +3,7 @@
 
 #include <array>
 
+#include "engine/knobs/knobs.h"
 #include "engine/share/methods.h"
 
 namespace winnow {
@@ -13,6 +14,12 @@ std::span<const ShareMethodInfo> shareMethods() {
       {"spans", "Shared Attention, chosen spans", "Liao and Vargas 2024, arXiv 2407.12866", &spanSharing},
   }};
   return methods;
+}
+
+std::vector<LayerSharing> sharingOf(const ModelConfig& model, const Config& config) {
+  for (const ShareMethodInfo& method : shareMethods())
+    if (method.name == config.text("share.method")) return method.sharing(model, config);
+  return noSharing(model.layers);
 }
 
 }  // namespace winnow

@@ -17,4 +17,7 @@ struct ShareMethodInfo {
 };
 std::span<const ShareMethodInfo> shareMethods();
 
+// The attention sharing of a resolved configuration, before anything is measured.
+std::vector<LayerSharing> sharingOf(const ModelConfig& model, const Config& config);
+
 }  // namespace winnow

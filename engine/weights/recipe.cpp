@@ -12,6 +12,7 @@
 #include "engine/quantize/code_format.h"
 #include "engine/quantize/method.h"
 #include "engine/recover/method.h"
+#include "engine/share/registry.h"
 #include "engine/weights/blocks.h"
 #include "engine/weights/layer_rules.h"
 
@@ -240,6 +241,7 @@ std::string Recipe::key() const {
   if (options.staticGroups) out += " static";
   if (options.clip) out += " clipped";
   if (errorRank > 0) out += " and rank " + std::to_string(errorRank);
+  if (!refit.empty()) out += " fitted to " + refit;
   out += sumKey() + scalingKey();
   if (super != SuperWeights::asOthers) out += (super == SuperWeights::keep ? " super kept " : " super zero ") + std::to_string(superCount);
   if (damping > 0) out += " damped " + toText(KnobValue{damping});
@@ -262,13 +264,33 @@ std::string Recipe::scalingKey() const {
   return out;
 }
 
-std::string Recipe::scoresKey() const { return prune + " " + pruneInitial + " " + pruneScope + " [" + calibration + "]" + scalingKey() + sumKey(); }
+std::string Recipe::scoresKey() const { return prune + " " + pruneInitial + " " + pruneScope + " [" + calibration + "]" + scalingKey() + sumKey() + refit; }
+
+namespace {
+
+// The file's blocks hold its own values alone.
+Recipe withOtherValues(Recipe recipe) {
+  if (recipe.method.empty() && recipe.format.storage == Storage::packed) recipe.format = {Storage::f16, 16, 0, true};
+  return recipe;
+}
+
+}  // namespace
 
 Recipe summed(Recipe recipe, std::vector<LayerShare> sum) {
   recipe.sum = std::move(sum);
-  // The file's blocks hold its own values alone.
-  if (recipe.method.empty() && recipe.format.storage == Storage::packed) recipe.format = {Storage::f16, 16, 0, true};
-  return recipe;
+  return withOtherValues(std::move(recipe));
+}
+
+Recipe refitted(Recipe recipe, std::string fit) {
+  recipe.refit = std::move(fit);
+  return withOtherValues(std::move(recipe));
+}
+
+std::string SharingFitChoice::key() const {
+  std::string out = std::string(align ? "aligned" : "") + (refit ? " fitted, damped " + toText(KnobValue{damping}) : "") + " [" + calibration.identity() + "]";
+  for (size_t layer = 0; layer < sharing.size(); ++layer)
+    if (sharing[layer].attnSource != static_cast<int>(layer)) out += " " + std::to_string(layer) + "<-" + std::to_string(sharing[layer].attnSource);
+  return out;
 }
 
 std::string CalibrationChoice::identity() const {
@@ -314,14 +336,17 @@ WeightTarget weightTarget(const Model& model, const Config& resolved, const std:
   if (const int64_t count = config.integer("prune.layers"); count > 0 && config.text("prune.layers_method") != "none")
     target.layers = {config.text("prune.layers_method"), static_cast<int>(count), protectedLayers(config.integer("prune.layers_protect"), model.config().layers),
                      static_cast<int>(config.integer("prune.merge")), config.real("prune.merge_similarity")};
+  const std::string& chosen = config.text("calibration.text");
+  const CalibrationChoice calibration{chosen.empty() ? sampleText : chosen, static_cast<int>(config.integer("calibration.tokens")), needs.gram()};
   if (needs.any() || target.layers.count > 0) {
-    const std::string& chosen = config.text("calibration.text");
-    target.calibration = CalibrationChoice{chosen.empty() ? sampleText : chosen, static_cast<int>(config.integer("calibration.tokens")),
-                                           needs.gram()};
-    statistics = target.calibration->identity();
+    target.calibration = calibration;
+    statistics = calibration.identity();
   }
+  SharingFitChoice sharing{sharingOf(model.config(), config), model.config().heads, config.boolean("share.align"), config.boolean("share.refit"), config.real("calibration.damping"), calibration};
+  if ((sharing.align || sharing.refit) && sharesAny(sharing.sharing)) target.sharing = std::move(sharing);
   if (target.layers.count > 0)
     target.key = "without " + layerDropKey(target.layers) + " [" + statistics + "]\n";
+  if (target.sharing) target.key += "sharing " + target.sharing->key() + "\n";
   if (pruning.initial) target.masked = std::make_shared<const WeightTarget>(weightTarget(model, maskedAlone(config), sampleText, runs));
   const std::string masked = target.masked ? sha256Hex(target.masked->key) : "";
   const Scalable scalings = method && method->searchScales ? scalable(model, config, *method, wanted, roles) : Scalable();

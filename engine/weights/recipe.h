@@ -41,6 +41,7 @@ struct Recipe {
   SuperWeights super = SuperWeights::asOthers;  // of a down projection
   int superCount = kMostSuperWeights;           // the first so many that were found
   std::vector<LayerShare> sum;         // the layers whose tensors of this role make it; empty: its own
+  std::string refit;                   // identity of the fit of an output projection to attention that is another layer's; "" = its own values
   int errorRank = 0;                   // of the factors that hold what the stored matrix lacks (error_factors.h); 0 = none
   Scaling multiplied;                  // the input whose scales multiply the columns
   Scaling divided;                     // the input this tensor makes, divided by its scales
@@ -58,12 +59,23 @@ struct CalibrationChoice {
   std::string identity() const;  // path, size, time of change, tokens; the same with and without moments
 };
 
+// What a calibration text is asked of layers that share attention (engine/share/fit.h).
+struct SharingFitChoice {
+  std::vector<LayerSharing> sharing;  // [layers] before layers are dropped
+  int heads = 0;                      // of a layer
+  bool align = false, refit = false;
+  double damping = 0;
+  CalibrationChoice calibration;
+  std::string key() const;
+};
+
 struct WeightTarget {
   std::vector<Recipe> recipes;  // one per tensor of Model::tensors()
   std::string key;              // identity of the whole
   std::optional<CalibrationChoice> calibration;
   LayerDrop layers;                     // which layers have no weights is known once the calibration text was measured
   std::optional<LayersLeft> left;       // or it is given
+  std::optional<SharingFitChoice> sharing;  // none: whatever attention is shared, weights and heads stay as they are
   std::vector<Adjustment> adjustments;  // what of the configuration can't be done, and why
   std::shared_ptr<const WeightTarget> masked;  // the model whose gradients a pruning method asks for; null: none does
   bool anyPacked = false;
@@ -77,8 +89,9 @@ WeightFormat ownFormat(const MasterTensor& tensor);
 using RunsFormat = std::function<bool(const WeightFormat&)>;  // whether a device multiplies packed weights of a format
 bool isWeightKnob(std::string_view name);  // weights.*, prune.*, calibration.*
 
-// A recipe whose tensor is a sum.
+// A recipe whose tensor is a sum, and one whose tensor was fitted anew.
 Recipe summed(Recipe recipe, std::vector<LayerShare> sum);
+Recipe refitted(Recipe recipe, std::string fit);
 
 // `config` is one that resolve() made. `sampleText` is the calibration text when the configuration names none. Without `runs` every format does.
 WeightTarget weightTarget(const Model& model, const Config& config, const std::string& sampleText, const RunsFormat& runs = {});

@@ -123,6 +123,8 @@ bool dropped(const MasterTensor& tensor, const std::vector<LayerParts>& parts) {
   return !(ofAttention(tensor.role) ? left.attention : left.ffn);
 }
 
+bool fits(const SharingFit* fit, const MasterTensor& tensor) { return fit && tensor.role == TensorRole::o && fit->refits(tensor.layer); }
+
 Error cancelled() { return {ErrorCode::cancelled, "Preparing the weights was cancelled.", ""}; }
 
 }  // namespace
@@ -162,13 +164,15 @@ int64_t WeightStore::bytesToMake(const WeightTarget& target) {
 }
 
 Result<std::shared_ptr<const WeightVersion>> WeightStore::make(size_t tensor, const Recipe& recipe, InputPreparer& preparer, GradientsByLayer& gradients,
-                                                              const std::vector<SuperWeight>& super, ThreadPool& pool, ConvertProgress& progress) {
+                                                              const std::vector<SuperWeight>& super, const SharingFit* fit, ThreadPool& pool, ConvertProgress& progress) {
   auto version = std::make_shared<WeightVersion>();
   const MasterTensor& own = model_->tensors()[tensor];
   try {
     std::optional<SummedTensor> sum;
     if (!recipe.sum.empty() && !place_->planning()) sum.emplace(*model_, own, recipe.sum, pool);
-    const MasterTensor& master = sum ? sum->tensor() : own;
+    std::optional<MasterTensor> fitted;
+    if (!recipe.refit.empty() && !place_->planning()) fitted = fit->tensor(own);
+    const MasterTensor& master = fitted ? *fitted : sum ? sum->tensor() : own;
     const Result<MethodInputs> inputs = place_->planning() ? MethodInputs() : inputsOf(master, recipe, preparer, gradients, super);
     if (!inputs) return inputs.error();
     version->damping = std::max({raised(inputs->prune, recipe.damping, 0), raised(inputs->recovery, recipe.damping, recoveryPenalty(recipe)),
@@ -234,6 +238,15 @@ void WeightStore::noteMerges(const WeightTarget& target, WeightSet& set) const {
                                "merging more layers would leave last hidden states whose cosine is not above prune.merge_similarity. Lower it to go on."});
 }
 
+// A plan knows which layers would follow: the projections of all of them are others.
+Result<std::shared_ptr<const SharingFit>> WeightStore::sharingFit(const WeightTarget& target, const LayersLeft& left, const Measurements& measurements,
+                                                                  const Progress& progress) const {
+  if (!target.sharing) return std::shared_ptr<const SharingFit>();
+  if (place_->planning()) return SharingFit::planned(*target.sharing, left);
+  CHECK(measurements.sharing, target.sharing->key());
+  return measurements.sharing(*target.sharing, left, progress);
+}
+
 Result<std::shared_ptr<const WeightSet>> WeightStore::build(const WeightTarget& target, ThreadPool& pool, const Measurements& measurements,
                                                             const Progress& progress) {
   CHECK(target.recipes.size() == model_->tensors().size(), target.recipes.size());
@@ -266,6 +279,9 @@ Result<std::shared_ptr<const WeightSet>> WeightStore::build(const WeightTarget& 
   set->anyPacked = target.anyPacked;
   set->takesInt8 = target.takesInt8;
   set->parts = left->parts;
+  auto fit = sharingFit(target, *left, measurements, progress);
+  if (!fit) return fit.error();
+  if (*fit) set->sharing = (*fit)->sharing;
   set->layers.resize(static_cast<size_t>(model_->config().layers));
   int64_t total = 0;
   for (const MasterTensor& tensor : model_->tensors()) total += tensor.rows * tensor.cols;
@@ -280,12 +296,13 @@ Result<std::shared_ptr<const WeightSet>> WeightStore::build(const WeightTarget& 
       continue;
     }
     const bool sum = tensor.layer >= 0 && !left->sums.empty() && !left->sums[static_cast<size_t>(tensor.layer)].empty();
-    const Recipe recipe = sum ? summed(target.recipes[i], left->sums[static_cast<size_t>(tensor.layer)]) : target.recipes[i];
+    Recipe recipe = sum ? summed(target.recipes[i], left->sums[static_cast<size_t>(tensor.layer)]) : target.recipes[i];
+    if (fits(fit->get(), tensor)) recipe = refitted(std::move(recipe), (*fit)->key);
     std::shared_ptr<const WeightVersion> version = find(i, recipe.key());
     if (version) {
       converted.advance(tensor.rows * tensor.cols);
     } else {
-      auto made = make(i, recipe, preparer, gradients, *super, pool, converted);
+      auto made = make(i, recipe, preparer, gradients, *super, fit->get(), pool, converted);
       if (!made) return made.error();
       version = std::move(*made);
     }
@@ -300,6 +317,9 @@ Result<std::shared_ptr<const WeightSet>> WeightStore::build(const WeightTarget& 
   if (!set->head) set->head = set->embedding;
   noteDamping(target, *set);
   noteMerges(target, *set);
+  if (*fit && target.sharing->refit && !place_->planning() && std::ranges::none_of((*fit)->followers, [](const FollowerFit& f) { return f.refitted; }))
+    set->adjustments.push_back({"share.refit", true, false,
+                                "no output fitted anew came closer on the last fifth of the calibration text, which the fit had not seen. Choose more calibration.tokens."});
   const bool nothing = target.superWeights && super->empty() && !place_->planning();
   for (const Recipe& recipe : target.recipes)
     if (nothing && recipe.super != SuperWeights::asOthers && (set->adjustments.empty() || set->adjustments.back().knob != "weights.super"))

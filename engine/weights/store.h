@@ -15,6 +15,7 @@
 #include "engine/core/threads.h"
 #include "engine/model/model.h"
 #include "engine/plan/plan.h"
+#include "engine/share/fit.h"
 #include "engine/weights/block_gradients.h"
 #include "engine/weights/place.h"
 
@@ -35,6 +36,7 @@ struct WeightSet {
   std::shared_ptr<const Model> model;                         // keeps the mapping
   std::vector<std::shared_ptr<const WeightVersion>> versions;  // [tensors of the model]
   std::vector<LayerWeights> layers;
+  std::vector<LayerSharing> sharing;                          // [layers] what heads and output projections were fitted for; empty: any sharing will do
   std::vector<LayerParts> parts;                              // [layers] what the recipes left of each; the rest has empty versions
   const Matrix *embedding = nullptr, *positions = nullptr, *head = nullptr;
   const float *outputNorm = nullptr, *outputNormBias = nullptr;  // [hidden]
@@ -56,6 +58,8 @@ struct Measurements {
   std::function<Result<std::shared_ptr<const BlockGradients>>(const WeightTarget&, const CalibrationChoice&, LayerRange, const Progress&)> gradients = {};
   // What a method that merges layers leaves of them.
   std::function<Result<LayersLeft>(const LayerDrop&, const CalibrationChoice&, const Progress&)> merged = {};
+  // What a calibration text says of layers that share attention, in a model whose layers are left so.
+  std::function<Result<std::shared_ptr<const SharingFit>>(const SharingFitChoice&, const LayersLeft&, const Progress&)> sharing = {};
 };
 
 class WeightStore {
@@ -72,10 +76,11 @@ class WeightStore {
   Result<LayersLeft> layersLeft(const WeightTarget& target, const Calibration* statistics, const Measurements& measurements, const Progress& progress) const;
   void noteDamping(const WeightTarget& target, WeightSet& set) const;
   void noteMerges(const WeightTarget& target, WeightSet& set) const;
+  Result<std::shared_ptr<const SharingFit>> sharingFit(const WeightTarget& target, const LayersLeft& left, const Measurements& measurements, const Progress& progress) const;
   std::shared_ptr<const WeightVersion> find(size_t tensor, const std::string& recipe);
   std::shared_ptr<const PruneScores> findScores(size_t tensor, const Recipe& recipe);
   Result<std::shared_ptr<const WeightVersion>> make(size_t tensor, const Recipe& recipe, InputPreparer& preparer, GradientsByLayer& gradients,
-                                                    const std::vector<SuperWeight>& super, ThreadPool& pool, ConvertProgress& progress);
+                                                    const std::vector<SuperWeight>& super, const SharingFit* fit, ThreadPool& pool, ConvertProgress& progress);
 
   std::shared_ptr<const Model> model_;
   std::unique_ptr<WeightPlace> place_;

@@ -27,14 +27,20 @@ SummedTensor::SummedTensor(const Model& model, const MasterTensor& like, std::sp
       }
     }
   });
-  tensor_.role = like.role;
-  tensor_.layer = like.layer;
-  tensor_.fileName = like.fileName;
-  tensor_.type = DType::f32;
-  tensor_.rows = like.rows;
-  tensor_.cols = like.cols;
-  tensor_.data = reinterpret_cast<const std::byte*>(values_.data());
-  tensor_.storedRowBytes = static_cast<size_t>(like.cols) * sizeof(float);
+  tensor_ = masterOf(like, values_.data());
+}
+
+MasterTensor masterOf(const MasterTensor& like, const float* values) {
+  MasterTensor out;
+  out.role = like.role;
+  out.layer = like.layer;
+  out.fileName = like.fileName;
+  out.type = DType::f32;
+  out.rows = like.rows;
+  out.cols = like.cols;
+  out.data = reinterpret_cast<const std::byte*>(values);
+  out.storedRowBytes = static_cast<size_t>(like.cols) * sizeof(float);
+  return out;
 }
 
 }  // namespace winnow

@@ -10,6 +10,9 @@
 
 namespace winnow {
 
+// A master of its own: these values [rows, cols] in the place of a tensor of the model.
+MasterTensor masterOf(const MasterTensor& like, const float* values);
+
 class SummedTensor {
  public:
   // `like` is the model's tensor in whose place the sum stands. Throws std::bad_alloc.

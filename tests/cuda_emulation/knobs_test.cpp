@@ -72,6 +72,11 @@ const std::map<std::string, Trial>& trials() {
       {"share.first", {{{"share.block", "2"}, {"share.last", "0"}}, {"1"}}},
       {"share.last", {{{"share.block", "2"}, {"share.first", "0"}}, {"1"}}},
       {"share.spans", {{}, {"0-1"}}},
+      {"share.align", {blocks, {}}},
+      {"share.refit", {blocks, {}}},
+      {"prefill.method", {}},
+      {"prefill.budget", {{}, {"64"}}},
+      {"prefill.segment", {{}, {"32"}}},
       {"compute.activations", {four, {}}},
       {"compute.prefill_twin", {four, {}}},
   };
@@ -113,7 +118,7 @@ int everyKnob(bool ofWeights, Try attempt) {
 }
 
 // What the device does without, and says so; everything else it computes as the CPU does.
-const std::set<std::string> kRefused = {"kv.policy=quest", "kv.positions=cache"};
+const std::set<std::string> kRefused = {"kv.policy=quest", "kv.positions=cache", "prefill.method=critiprefill"};
 
 bool refused(const Session& session, const Knob& knob, const std::string& asked) {
   const auto effective = session.effective();
