@@ -13,7 +13,6 @@
 namespace winnow {
 namespace {
 
-constexpr double kPyramidBeta = 20;
 constexpr double kOwnShare = 0.2;  // of a head's even share of the layer's budget
 
 struct Named {
@@ -38,10 +37,10 @@ KvAllocation kvAllocation(std::string_view name, KvAllocation own) {
   return own == KvAllocation::perLayer ? own : KvAllocation::perHead;
 }
 
-std::vector<int> pyramidBudgets(int layers, int keep, int window, int held) {
+std::vector<int> pyramidBudgets(int layers, int keep, int window, int held, double beta) {
   CHECK(layers > 0 && window >= 0 && window <= keep && keep <= held, layers, window, keep, held);
   const double older = keep - window, most = held - window;
-  double least = older / kPyramidBeta, largest = 2 * older - least;
+  double least = older / beta, largest = 2 * older - least;
   if (largest > most) {
     largest = most;
     least = 2 * older - largest;

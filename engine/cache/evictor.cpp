@@ -48,6 +48,19 @@ int Evictor::interval(int64_t fed) const {
   return static_cast<int>(std::clamp(kept(fed) / kShare, kLeast, most));
 }
 
+bool Evictor::due(int64_t fed, Fed as) const {
+  if (!evicts()) return false;
+  if (once()) return as == Fed::promptEnd || (as == Fed::token && began_ < 0);
+  return fed - last_ >= interval(fed);
+}
+
+void Evictor::ran(int64_t fed) {
+  last_ = fed;
+  if (began_ < 0) began_ = fed;
+}
+
+int Evictor::recent(int64_t fed) const { return static_cast<int>(info_->recentShare * static_cast<double>(kept(fed))); }
+
 int Evictor::window(int64_t fed) const {
   if (info_->reads.queries) return 0;
   return static_cast<int>(std::min<int64_t>(info_->observes.newest, std::max<int64_t>(1, kept(fed) / 2)));
@@ -136,15 +149,15 @@ bool Evictor::choose(KvCache& cache, int layer, const KvRequest& request, Thread
 
 int64_t Evictor::apply(KvCache& cache, std::span<const LayerSharing> sharing, int64_t fed, ThreadPool& pool) {
   const int count = std::min(cache.queriesKept(), info_->observes.newest), fresh = static_cast<int>(std::min<int64_t>(count, fed - last_));
-  last_ = fed;
-  if (began_ < 0) began_ = fed;
+  ran(fed);
   std::vector<int> leaders;
   for (int layer = 0; layer < cache.layers(); ++layer)
     if (cache.holds(layer) && follows(sharing, layer, layer)) leaders.push_back(layer);
-  const KvRequest request{static_cast<int>(kept(fed)), settings_.sinks, std::max(1, window(fed)), settings_.seed, began_};
+  const int window = info_->recentShare > 0 ? recent(fed) : this->window(fed);
+  const KvRequest request{static_cast<int>(kept(fed)), settings_.sinks, std::max(1, window), settings_.seed, began_};
   std::vector<int> budgets(leaders.size(), request.keep);
   if (settings_.allocation == KvAllocation::pyramid && !leaders.empty())
-    budgets = pyramidBudgets(static_cast<int>(leaders.size()), request.keep, std::min(request.keep, window(fed)), static_cast<int>(fed));
+    budgets = pyramidBudgets(static_cast<int>(leaders.size()), request.keep, std::min(request.keep, window), static_cast<int>(fed), info_->pyramidBeta);
   std::atomic<int64_t> evicted{0};
   if (!info_->reads.queries || info_->reads.carries) cache.readSums();
   const auto evict = [&](int64_t begin, int64_t end, ThreadPool* heads) {

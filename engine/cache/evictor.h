@@ -27,6 +27,9 @@ struct EvictionSettings {
   static EvictionSettings of(const Config& config);
 };
 
+// What was fed last: a part of a prompt that goes on, the end of one, or a token by itself.
+enum class Fed : uint8_t { promptPart, promptEnd, token };
+
 class Evictor {
  public:
   Evictor();
@@ -37,6 +40,8 @@ class Evictor {
   bool selects() const { return info_->selects; }  // reads less instead
   bool addsUp() const { return info_->observes.all || info_->reads.carries; }  // over all of the text
   int64_t kept(int64_t fed) const;  // slots of a head that stay after `fed` tokens, on average
+  // Newest slots that stay in every layer, for a policy with a share of the budget for them.
+  int recent(int64_t fed) const;
   // Newest queries whose attention the policy has to be shown before it evicts, at most half of what stays; 0 for one that needs none.
   int window(int64_t fed) const;
   // Whether it would hold more slots than the cache has: what is gone under another budget.
@@ -45,10 +50,13 @@ class Evictor {
   // Tokens between two evictions. An eviction reads and moves what stays: unless it is told, it waits for a thirty-second of that, at least 16
   // tokens, so that its cost per token does not grow with the cache.
   int interval(int64_t fed) const;
-  bool due(int64_t fed) const { return evicts() && fed - last_ >= interval(fed); }
+  // A policy that chooses once does so at the end of a prompt, and in the middle of a text when it comes.
+  bool due(int64_t fed, Fed as = Fed::token) const;
+  bool once() const { return info_->once; }
+  bool canSeal(Fed as) const { return !once() || as != Fed::promptPart; }  // pages wait for the choice before they are quantized
   // Evicts down to kept(fed), dealt as settings().allocation says. Returns how many slots left, summed over heads and layers.
   int64_t apply(KvCache& cache, std::span<const LayerSharing> sharing, int64_t fed, ThreadPool& pool);
-  void ran(int64_t fed) { last_ = fed; }  // in a rehearsal, which evicts nothing
+  void ran(int64_t fed);  // apply() did; or a rehearsal, which evicts nothing
   void restart() { last_ = 0, began_ = -1; }  // the cache was emptied
 
  private:

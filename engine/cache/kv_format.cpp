@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "engine/cache/kv_format.h"
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cmath>
 
 #include "engine/core/check.h"
 #include "engine/knobs/knobs.h"
+#include "engine/weights/layer_rules.h"
 
 namespace winnow {
 
@@ -18,23 +20,49 @@ std::span<const KvQuantizerInfo> kvQuantizers() {
   return quantizers;
 }
 
-KvFormat KvFormat::of(const Config& config) {
+KvFormat KvFormat::of(const Config& config, int layers) {
   KvFormat format;
   format.keyBits = static_cast<int>(config.integer("kv.k_bits"));
   format.valueBits = static_cast<int>(config.integer("kv.v_bits"));
-  if (format.keyBits == 16) return format;
+  const auto rules = parseLayerRules(config.text("kv.layers"), RuleValue::cache);
+  for (int layer = 0; layer < layers && rules && !rules->empty(); ++layer) {
+    const auto bits = [&](TensorRole role, int otherwise) {
+      const auto match = matchLayerRules(*rules, role, layer, false);
+      return match ? static_cast<int>(match->value) : otherwise;
+    };
+    format.layers.push_back({bits(TensorRole::k, format.keyBits), bits(TensorRole::v, format.valueBits)});
+  }
+  if (format.quantizes()) format.outliers = config.real("kv.outliers");
+  if (!format.quantizes(true)) return format;
   for (const KvQuantizerInfo& info : kvQuantizers())
     if (info.name == config.text("kv.quantizer")) format.keysPerChannel = info.keysPerChannel;
   format.rotateKeys = config.boolean("kv.rotate");
   return format;
 }
 
-PageForm KvFormat::form(bool keys, const PageShape& shape) const {
+bool KvFormat::quantizes(bool keys) const {
+  if (layers.empty()) return bits(keys, 0) < 16;
+  return std::ranges::any_of(layers, [&](const KvBits& layer) { return (keys ? layer.keys : layer.values) < 16; });
+}
+
+int KvFormat::bits(bool keys, int layer) const {
+  if (layers.empty()) return keys ? keyBits : valueBits;
+  const KvBits& own = layers[static_cast<size_t>(layer)];
+  return keys ? own.keys : own.values;
+}
+
+PageForm KvFormat::form(bool keys, int layer, const PageShape& shape) const {
   PageForm form;
-  form.bits = static_cast<uint8_t>(bits(keys));
-  if (!form.sealed() || !perChannel(keys)) return form;
+  form.bits = static_cast<uint8_t>(bits(keys, layer));
+  if (!form.sealed()) return form;
+  form.outliers = static_cast<uint16_t>(outliersOf(outliers, shape.headDim));
+  if (!keys || !keysPerChannel) return form;
   for (int end = shape.setTokens(); end <= shape.tokens; end += shape.setTokens()) form.ends[form.sets++] = static_cast<uint8_t>(end);
   return form;
+}
+
+int outliersOf(double share, int headDim) {
+  return share > 0 ? std::clamp(static_cast<int>(std::lround(share * headDim)), 1, kMostOutliers) : 0;
 }
 
 std::optional<std::string> cannotSeal(const ModelConfig& model) {

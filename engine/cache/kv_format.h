@@ -4,6 +4,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "engine/cache/page_form.h"
 #include "engine/model/config.h"
@@ -18,19 +19,29 @@ struct KvQuantizerInfo {
 };
 std::span<const KvQuantizerInfo> kvQuantizers();  // "per_token" first
 
+struct KvBits {
+  int keys = 16, values = 16;
+  bool operator==(const KvBits&) const = default;
+};
+
 struct KvFormat {
   int keyBits = 16, valueBits = 16;
   bool keysPerChannel = false;
-  bool rotateKeys = false;  // keys and queries pass a Hadamard matrix: the same scores, flatter keys
+  bool rotateKeys = false;       // keys and queries pass a Hadamard matrix: the same scores, flatter keys
+  double outliers = 0;           // share of a row's values that stay f16 beside its codes
+  std::vector<KvBits> layers{};  // [layers] where they differ (kv.layers); empty: keyBits and valueBits in all
   bool operator==(const KvFormat&) const = default;
 
-  static KvFormat of(const Config& config);  // effective
-  bool quantizes() const { return keyBits < 16 || valueBits < 16; }
-  int bits(bool keys) const { return keys ? keyBits : valueBits; }
-  bool perChannel(bool keys) const { return keys && keysPerChannel; }
+  static KvFormat of(const Config& config, int layers);  // effective
+  bool quantizes() const { return quantizes(true) || quantizes(false); }  // in any layer
+  bool quantizes(bool keys) const;
+  int bits(bool keys, int layer) const;
   // Of a page whose slots are sealed together.
-  PageForm form(bool keys, const PageShape& shape) const;
+  PageForm form(bool keys, int layer, const PageShape& shape) const;
 };
+
+// Values a row keeps of a share above 0: at least one.
+int outliersOf(double share, int headDim);
 
 // Why heads of this size can't be sealed or rotated; nullopt when they can.
 std::optional<std::string> cannotSeal(const ModelConfig& model);

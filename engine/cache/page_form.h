@@ -4,18 +4,20 @@
 //   codes       [tokens][groups][group * bits / 8]: engine/cache/codes.h
 //   per token   [tokens][groups]{scale, min}: groups of min(32, headDim) neighbouring values of a row
 //   per channel [sets]{scales[headDim], mins[headDim]}: a set serves consecutive slots, as many as were sealed together (KIVI)
+//   outliers    [tokens][outliers] words: an f16 value and, above it, the component it stands for whatever the code there says
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
 
 namespace winnow {
 
-constexpr int kMostSets = 8;
+constexpr int kMostSets = 8, kMostOutliers = 16;
 
 struct PageForm {
   uint8_t bits = 16;             // 16: f16 rows
   uint8_t sets = 0;              // 0: per token
   uint8_t ends[kMostSets] = {};  // set i serves the slots from ends[i - 1] to before ends[i]
+  uint16_t outliers = 0;         // of a row
   bool sealed() const { return bits < 16; }
 };
 
@@ -28,10 +30,13 @@ struct PageShape {
   int mostSets() const { return tokens < 32 ? 4 : kMostSets; }
   size_t rowBytes(int bits) const { return static_cast<size_t>(headDim) * static_cast<size_t>(bits) / 8; }
   size_t codeBytes(int bits) const { return static_cast<size_t>(tokens) * rowBytes(bits); }
+  size_t scaleBytes(const PageForm& form) const {
+    const int scales = form.sets > 0 ? form.sets * headDim : tokens * groups();
+    return static_cast<size_t>(scales) * 2 * sizeof(uint16_t);
+  }
   size_t bytes(const PageForm& form) const {
     if (!form.sealed()) return codeBytes(16);
-    const int scales = form.sets > 0 ? form.sets * headDim : tokens * groups();
-    return codeBytes(form.bits) + static_cast<size_t>(scales) * 2 * sizeof(uint16_t);
+    return codeBytes(form.bits) + scaleBytes(form) + static_cast<size_t>(tokens) * form.outliers * sizeof(uint32_t);
   }
 };
 

@@ -11,6 +11,7 @@ std::unique_ptr<KvPolicy> makeWindow();
 std::unique_ptr<KvPolicy> makeH2o();
 std::unique_ptr<KvPolicy> makeTova();
 std::unique_ptr<KvPolicy> makeSnapKv();
+std::unique_ptr<KvPolicy> makeMiniKv();  // request.window: newest tokens that stay
 std::unique_ptr<KvPolicy> makeRandom();
 std::unique_ptr<KvPolicy> makeKnorm();
 std::unique_ptr<KvPolicy> makeKeyDiff();

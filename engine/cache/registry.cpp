@@ -11,7 +11,7 @@ namespace winnow {
 
 std::span<const KvPolicyInfo> kvPolicies() {
   using enum KvAllocation;
-  static const std::array<KvPolicyInfo, 15> policies = {{
+  static const std::array<KvPolicyInfo, 16> policies = {{
       {.name = "full", .title = "Keep everything", .make = &makeFull},
       {.name = "window", .title = "Sliding window", .usesSinks = true, .keepsRuns = true, .make = &makeWindow},
       {.name = "streaming", .title = "StreamingLLM: sinks and a window", .paper = "Xiao et al., ICLR 2024, arXiv 2309.17453",
@@ -36,6 +36,8 @@ std::span<const KvPolicyInfo> kvPolicies() {
        .draws = true, .observes = newestQueries(128), .reads = {.keys = true, .queries = true, .carries = true}, .make = &makeKeyformer},
       {.name = "expected", .title = "Expected Attention: what queries to come would attend to", .paper = "Devoto et al., 2025, arXiv 2510.00636",
        .usesSinks = true, .observes = newestQueries(128), .reads = {.keys = true, .values = true, .queries = true}, .make = &makeExpected},
+      {.name = "minikv", .title = "MiniKV: heavy hitters of the prompt, chosen once", .paper = "Sharma et al., ACL Findings 2025, arXiv 2411.18077",
+       .once = true, .recentShare = 0.5, .observes = kEverybody, .allocation = pyramid, .pyramidBeta = 7, .make = &makeMiniKv},
       {.name = "quest", .title = "Quest: reads the best pages, frees nothing", .paper = "Tang et al., ICML 2024, arXiv 2406.10774",
        .selects = true, .make = &makeFull},
       {.name = "random", .title = "Random (baseline)", .draws = true, .make = &makeRandom},

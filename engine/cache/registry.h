@@ -27,9 +27,12 @@ struct KvPolicyInfo {
   bool draws = false;          // kv.seed applies
   bool keepsRuns = false;      // what stays are a few runs of neighbours: kv.positions applies
   bool selects = false;        // nothing leaves: a query reads the part of the cache that fits the budget (KvCache::select)
+  bool once = false;           // it chooses when a prompt has ended, and nothing leaves after that: kv.interval does not apply
+  double recentShare = 0;      // of the budget, what the newest tokens take in every layer; the rest is dealt by `allocation`
   ObservedQueries observes{};  // whose attention, or with reads.queries which queries, it reads
   KvReads reads{};
   KvAllocation allocation{};   // how its paper deals the budget; kv.allocation overrides it
+  double pyramidBeta = kPyramidBeta;
   std::unique_ptr<KvPolicy> (*make)() = nullptr;
 };
 std::span<const KvPolicyInfo> kvPolicies();  // "full" first

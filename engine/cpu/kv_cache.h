@@ -76,6 +76,7 @@ class HostKvCache final : public KvCache {
   };
   HeadPages& pagesAt(int layer, int head) { return pages_[static_cast<size_t>(layer)].heads[static_cast<size_t>(head)]; }
   const HeadPages& pagesAt(int layer, int head) const { return pages_[static_cast<size_t>(layer)].heads[static_cast<size_t>(head)]; }
+  PageForm formOf(bool keys, int layer) const { return format_.form(keys, layer, shape()); }  // of pages sealed from now on
   Buffer page(const PageForm& form = {}) const { return Buffer(ledger_, MemoryTag::kv, shape().bytes(form)); }
   void growPages(int layer, int head, int slots);
   void growSums(int slots);
@@ -97,15 +98,15 @@ class HostKvCache final : public KvCache {
 
   // kv_cache_sealed.cpp
   template <class Body>
-  void eachSide(Body body);  // body(side, keys, slots of the head)
+  void eachSide(Body body);  // body(side, the form its pages are sealed in, slots of the head)
   size_t sealable(int slots) const { return slots > 0 ? static_cast<size_t>((slots - 1) / pageTokens_) : 0; }  // pages before the newest
-  int sealSide(Side& side, bool keys, size_t page, std::span<const int32_t> slots);  // slots of the head; how many were rounded again
-  void openPage(Side& side, size_t page, std::span<const int32_t> slots);            // as f16 rows
-  void gatherSealed(Side& side, bool keys, std::span<const int32_t> slots);
-  void reseal(Side& side, bool keys);
+  int sealSide(Side& side, const PageForm& wanted, size_t page, std::span<const int32_t> slots);  // slots of the head; how many were rounded again
+  void openPage(Side& side, size_t page, std::span<const int32_t> slots);  // as f16 rows
+  void gatherSealed(Side& side, const PageForm& wanted, std::span<const int32_t> slots);
+  void reseal(Side& side, const PageForm& wanted);
   void rotateKeys(Side& side);
-  void planForms(Side& side, bool keys, int slots);
-  void sealDue(Side& side, bool keys, int slots);
+  void planForms(Side& side, const PageForm& wanted, int slots);
+  void sealDue(Side& side, const PageForm& wanted, int slots);
 
   int64_t sumStride_ = 0;
   std::vector<LayerPages> pages_;

@@ -31,16 +31,16 @@ void HostKvCache::eachSide(Body body) {
   for (int layer = 0; layer < layers(); ++layer)
     for (int head = 0; head < kvHeads_; ++head)
       for (const bool keys : {true, false})
-        if (!keys || ownsKeys(layer)) body(pagesAt(layer, head).side(keys), keys, slots(layer, head));
+        if (!keys || ownsKeys(layer)) body(pagesAt(layer, head).side(keys), formOf(keys, layer), slots(layer, head));
 }
 
-int HostKvCache::sealSide(Side& side, bool keys, size_t page, std::span<const int32_t> slots) {
+int HostKvCache::sealSide(Side& side, const PageForm& wanted, size_t page, std::span<const int32_t> slots) {
   std::vector<SlotSource> sources;
   for (const int32_t slot : slots) {
     const auto from = static_cast<size_t>(slot / pageTokens_);
     sources.push_back({side.pages[from], &side.forms[from], slot % pageTokens_});
   }
-  const SealPlan plan = planSeal(shape(), sources, format_.bits(keys), format_.perChannel(keys));
+  const SealPlan plan = planSeal(shape(), sources, wanted);
   Buffer packed = this->page(plan.form);
   winnow::seal(shape(), sources, plan, packed.data());
   side.replace(page, std::move(packed), plan.form);
@@ -62,68 +62,69 @@ void HostKvCache::openPage(Side& side, size_t page, std::span<const int32_t> slo
   if (!inPlace) side.replace(page, std::move(fresh), {});
 }
 
-void HostKvCache::gatherSealed(Side& side, bool keys, std::span<const int32_t> slots) {
+void HostKvCache::gatherSealed(Side& side, const PageForm& wanted, std::span<const int32_t> slots) {
   const auto tokens = static_cast<size_t>(pageTokens_);
-  const size_t toSeal = format_.bits(keys) < 16 ? sealable(static_cast<int>(slots.size())) : 0;
+  const size_t toSeal = wanted.sealed() ? sealable(static_cast<int>(slots.size())) : 0;
   for (size_t page = 0; page * tokens < slots.size(); ++page) {
     const auto own = slots.subspan(page * tokens, std::min(tokens, slots.size() - page * tokens));
     const bool moves = own.back() != static_cast<int32_t>(page * tokens + own.size() - 1);  // ascending: then all are where they were
     if (page < toSeal) {
-      if (moves || !side.forms[page].sealed()) regrouped_.fetch_add(sealSide(side, keys, page, own), std::memory_order_relaxed);
+      if (moves || !side.forms[page].sealed()) regrouped_.fetch_add(sealSide(side, wanted, page, own), std::memory_order_relaxed);
     } else if (moves || (side.forms[page].sealed() && page >= sealable(static_cast<int>(slots.size())))) {
       openPage(side, page, own);
     }
   }
 }
 
-void HostKvCache::planForms(Side& side, bool keys, int slots) {
+void HostKvCache::planForms(Side& side, const PageForm& wanted, int slots) {
   for (size_t page = 0; page < side.pages.size(); ++page) {
-    const PageForm form = page < sealable(slots) ? format_.form(keys, shape()) : PageForm();
+    const PageForm form = page < sealable(slots) ? wanted : PageForm();
     if (side.owners[page].bytes() != shape().bytes(form)) side.replace(page, this->page(form), form);
   }
 }
 
-void HostKvCache::sealDue(Side& side, bool keys, int slots) {
+void HostKvCache::sealDue(Side& side, const PageForm& wanted, int slots) {
   std::vector<int32_t> own(static_cast<size_t>(pageTokens_));
   for (size_t page = sealable(slots); page-- > 0 && !side.forms[page].sealed();) {
     std::iota(own.begin(), own.end(), static_cast<int32_t>(page) * pageTokens_);
-    sealSide(side, keys, page, own);
+    sealSide(side, wanted, page, own);
   }
 }
 
 void HostKvCache::seal(ThreadPool& pool) {
   if (!format_.quantizes()) return;
   if (ledger_.planning())
-    return eachSide([&](Side& side, bool keys, int slots) {
-      if (format_.bits(keys) < 16) planForms(side, keys, slots);
+    return eachSide([&](Side& side, const PageForm& wanted, int slots) {
+      if (wanted.sealed()) planForms(side, wanted, slots);
     });
   struct Due {
     Side* side;
-    bool keys;
+    PageForm wanted;
     int slots;
   };
   std::vector<Due> due;
-  eachSide([&](Side& side, bool keys, int slots) {
+  eachSide([&](Side& side, const PageForm& wanted, int slots) {
     const size_t full = sealable(slots);
-    if (format_.bits(keys) < 16 && full > 0 && !side.forms[full - 1].sealed()) due.push_back({&side, keys, slots});
+    if (wanted.sealed() && full > 0 && !side.forms[full - 1].sealed()) due.push_back({&side, wanted, slots});
   });
   if (due.empty()) return;
   pool.run([&](int thread, int threads) {
     const auto range = ThreadPool::split(static_cast<int64_t>(due.size()), 1, thread, threads);
-    for (int64_t i = range.begin; i < range.end; ++i) sealDue(*due[static_cast<size_t>(i)].side, due[static_cast<size_t>(i)].keys, due[static_cast<size_t>(i)].slots);
+    for (int64_t i = range.begin; i < range.end; ++i) {
+      const Due& one = due[static_cast<size_t>(i)];
+      sealDue(*one.side, one.wanted, one.slots);
+    }
   });
 }
 
-// Fewer bits take hold of what is there; more bits would only store the same loss in more bytes.
-void HostKvCache::reseal(Side& side, bool keys) {
-  const int bits = format_.bits(keys);
+void HostKvCache::reseal(Side& side, const PageForm& wanted) {
   std::vector<int32_t> own(static_cast<size_t>(pageTokens_));
   for (size_t page = 0; page < side.pages.size() && side.forms[page].sealed(); ++page) {
-    if (side.forms[page].bits > bits) {
+    if (narrows(side.forms[page], wanted)) {
       std::iota(own.begin(), own.end(), static_cast<int32_t>(page) * pageTokens_);
-      sealSide(side, keys, page, own);
+      sealSide(side, wanted, page, own);
     }
-    unlike_ = unlike_ || side.forms[page].bits < bits || (side.forms[page].sets > 0) != format_.perChannel(keys);
+    unlike_ = unlike_ || lostMore(side.forms[page], wanted);
   }
 }
 
@@ -147,7 +148,7 @@ void HostKvCache::rotateKeys(Side& side) {
       side.replace(page, std::move(open), f16);
       continue;
     }
-    const SealPlan plan = planSeal(shape(), sources, was.bits, was.sets > 0);
+    const SealPlan plan = planSeal(shape(), sources, was);
     Buffer packed = this->page(plan.form);
     winnow::seal(shape(), sources, plan, packed.data());
     side.replace(page, std::move(packed), plan.form);
@@ -161,21 +162,12 @@ void HostKvCache::setFormat(const KvFormat& format, ThreadPool& pool) {
   if (ledger_.planning()) return;
   unlike_ = false;
   if (turn) queriesKept_ = 0;  // remembered ones are of the other kind
-  struct All {
-    Side* side;
-    bool keys;
-  };
-  std::vector<All> all;
-  eachSide([&](Side& side, bool keys, int) { all.push_back({&side, keys}); });
-  std::atomic<bool> unlike{false};
-  for (const auto& [side, keys] : all) {
-    if (turn && keys) {
-      unlike = unlike || side->anySealed();  // sealed keys were rounded as they lay
-      rotateKeys(*side);
+  for (int layer = 0; turn && layer < layers(); ++layer)
+    for (int head = 0; head < kvHeads_ && ownsKeys(layer); ++head) {
+      unlike_ = unlike_ || pagesAt(layer, head).keys.anySealed();  // sealed keys were rounded as they lay
+      rotateKeys(pagesAt(layer, head).keys);
     }
-    reseal(*side, keys);
-  }
-  unlike_ = unlike_ || unlike;
+  eachSide([&](Side& side, const PageForm& wanted, int) { reseal(side, wanted); });
   seal(pool);
 }
 
@@ -194,11 +186,14 @@ int64_t HostKvCache::allocatedBytes() const {
 
 int64_t HostKvCache::unsealedBytes() const {
   int64_t sum = 0;
-  for (const LayerPages& layer : pages_)
-    for (const HeadPages& head : layer.heads)
-      for (const bool keys : {true, false})
-        for (size_t page = 0; page < head.side(keys).owners.size(); ++page)
-          if (format_.bits(keys) < 16 && !head.side(keys).forms[page].sealed()) sum += static_cast<int64_t>(head.side(keys).owners[page].bytes());
+  for (int layer = 0; layer < layers(); ++layer)
+    for (int head = 0; head < kvHeads_; ++head)
+      for (const bool keys : {true, false}) {
+        const Side& side = pagesAt(layer, head).side(keys);
+        if (format_.bits(keys, layer) == 16) continue;
+        for (size_t page = 0; page < side.owners.size(); ++page)
+          if (!side.forms[page].sealed()) sum += static_cast<int64_t>(side.owners[page].bytes());
+      }
   return sum;
 }
 

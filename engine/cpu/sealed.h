@@ -63,6 +63,13 @@ void unpackPerChannel(const PageShape& shape, const PageForm& form, const uint8_
   }
 }
 
+INLINE void placeOutliers(const PageShape& shape, const PageForm& form, const uint8_t* page, int begin, int end, uint16_t* out) {
+  const int each = form.outliers;
+  const uint32_t* outliers = reinterpret_cast<const uint32_t*>(page + shape.codeBytes(form.bits) + shape.scaleBytes(form));
+  for (int slot = begin; slot < end; ++slot, out += shape.headDim)
+    for (int i = slot * each; i < (slot + 1) * each; ++i) out[outliers[i] >> 16] = static_cast<uint16_t>(outliers[i]);
+}
+
 template <int Bits>
 void unpackBits(const PageShape& shape, const PageForm& form, const uint8_t* page, int begin, int end, uint16_t* out) {
   const uint16_t* scales = reinterpret_cast<const uint16_t*>(page + shape.codeBytes(Bits));
@@ -70,6 +77,7 @@ void unpackBits(const PageShape& shape, const PageForm& form, const uint8_t* pag
     unpackPerChannel<Bits>(shape, form, page, scales, begin, end, out);
   else
     unpackPerToken<Bits>(shape, page, scales, begin, end, out);
+  if (form.outliers > 0) placeOutliers(shape, form, page, begin, end, out);
 }
 
 void unpackPage(const PageShape& shape, const PageForm& form, const void* page, int begin, int end, uint16_t* out) {

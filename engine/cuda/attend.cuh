@@ -54,7 +54,7 @@ struct AttendBlock {  // where a block stands
 constexpr int kLeastPage = 16, kChunkPages = kAttendChunk / kLeastPage;
 struct ChunkPages {
   SharedArray<uint64_t, 2 * kChunkPages> addresses, ends;  // ends: of the sets, a byte each
-  SharedArray<uint32_t, 2 * kChunkPages> forms;            // bits, and sets << 8
+  SharedArray<uint32_t, 2 * kChunkPages> forms;            // bits, sets << 8, outliers << 16
 };
 
 __device__ inline void findPages(const AttendJob& job, const AttendBlock& b, ChunkPages& found) {
@@ -69,7 +69,7 @@ __device__ inline void findPages(const AttendJob& job, const AttendBlock& b, Chu
   for (int set = 0; set < kMostSets; ++set) ends |= static_cast<uint64_t>(form.ends[set]) << (8 * set);
   found.addresses[i] = table[entry];
   found.ends[i] = ends;
-  found.forms[i] = form.bits | static_cast<uint32_t>(form.sets) << 8;
+  found.forms[i] = form.bits | static_cast<uint32_t>(form.sets) << 8 | static_cast<uint32_t>(form.outliers) << 16;
 }
 
 // Components c on of a slot of the chunk.
@@ -81,13 +81,14 @@ __device__ inline void loadSlot(const AttendJob& job, const AttendBlock& b, Chun
     const int at = (key ? 0 : kChunkPages) + slot / job.layout.tokens, own = slot % job.layout.tokens;
     const uint64_t address = found.addresses[at], ends = found.ends[at];
     const uint32_t form = found.forms[at];
-    const int bits = static_cast<int>(form & 0xff);
-    Pointer<const uint16_t> halves = reinterpret_cast<const uint16_t*>(address);
-    if (bits == 16) return loadHalves(halves + own * job.headDim + c, v);
-    int set = form >> 8 ? 0 : -1;
+    const SealedAs as{static_cast<int>(form & 0xff), static_cast<int>(form >> 8 & 0xff), static_cast<int>(form >> 16)};
+    PagePointers page{reinterpret_cast<const uint16_t*>(address), reinterpret_cast<const uint8_t*>(address), nullptr};
+    if (as.outliers > 0) page.words = reinterpret_cast<const uint32_t*>(address);
+    if (as.bits == 16) return loadHalves(page.halves + own * job.headDim + c, v);
+    int set = as.sets > 0 ? 0 : -1;
     if (set == 0)
       while (own >= static_cast<int>(ends >> (8 * set) & 0xff)) ++set;
-    valuesAt(job.layout, sealedRow(job.layout, halves, reinterpret_cast<const uint8_t*>(address), bits, set, own), c, v);
+    valuesAt(job.layout, sealedRow(job.layout, page, as, set, own), c, v);
   }
 }
 

@@ -104,7 +104,7 @@ class DeviceKvCache final : public KvCache {
   template <class Body>
   void eachSide(Body body);  // body(head, side, slots of the head)
   size_t sealable(int slots) const { return slots > 0 ? static_cast<size_t>((slots - 1) / pageTokens_) : 0; }  // pages before the newest
-  int bitsOf(Side side) const { return format_.bits(side == keys); }
+  PageForm formOf(size_t head, Side side) const { return format_.form(side == keys, static_cast<int>(head) / kvHeads_, shape()); }  // of pages sealed from now on
   PageList& listAt(const PagePlace& at) { return pages_[at.head].sides[at.side]; }
   uint64_t& address(const PagePlace& at);
   DeviceBuffer page(const PageForm& form = {}) const { return DeviceBuffer(device_, MemoryTag::kv, shape().bytes(form)); }
@@ -113,7 +113,7 @@ class DeviceKvCache final : public KvCache {
   void uploadTables();
   void add(PageWork& work, const PagePlace& at, std::span<const int32_t> slots, const SealPlan& plan);
   // How many slots are rounded again.
-  int sealLater(PageWork& work, const PagePlace& at, std::span<const int32_t> slots, int bits, bool perChannel);
+  int sealLater(PageWork& work, const PagePlace& at, std::span<const int32_t> slots, const PageForm& wanted);
   std::vector<int32_t> slotsOf(size_t page, int held) const;
   std::vector<int32_t> wholePage(size_t page) const { return slotsOf(page, static_cast<int>(page + 1) * pageTokens_); }
   void carryOut(PageWork& work, bool hadamard = false);

@@ -81,13 +81,13 @@ void DeviceKvCache::add(PageWork& work, const PagePlace& at, std::span<const int
   work.slots.insert(work.slots.end(), slots.begin(), slots.end());
 }
 
-int DeviceKvCache::sealLater(PageWork& work, const PagePlace& at, std::span<const int32_t> slots, int bits, bool perChannel) {
+int DeviceKvCache::sealLater(PageWork& work, const PagePlace& at, std::span<const int32_t> slots, const PageForm& wanted) {
   std::vector<SlotSource> sources;
   for (const int32_t slot : slots) {
     const auto from = static_cast<size_t>(slot / pageTokens_);
     sources.push_back({reinterpret_cast<const void*>(address({at.head, at.side, from})), &listAt(at).forms[from], slot % pageTokens_});
   }
-  const SealPlan plan = planSeal(shape(), sources, bits, perChannel);
+  const SealPlan plan = planSeal(shape(), sources, wanted);
   add(work, at, slots, plan);
   return plan.again;
 }
@@ -129,8 +129,9 @@ void DeviceKvCache::carryOut(PageWork& work, bool hadamard) {
 
 void DeviceKvCache::planForms(size_t head, Side side, int slots) {
   const PageList& list = pages_[head].sides[side];
+  const PageForm wanted = formOf(head, side);
   for (size_t p = 0; p < list.owners.size(); ++p) {
-    const PageForm form = p < sealable(slots) ? format_.form(side == keys, shape()) : PageForm();
+    const PageForm form = p < sealable(slots) ? wanted : PageForm();
     if (list.owners[p].bytes() != shape().bytes(form)) replace({head, side, p}, page(form), form);
   }
 }
@@ -139,10 +140,11 @@ void DeviceKvCache::seal(ThreadPool&) {
   if (!format_.quantizes()) return;
   PageWork work;
   eachSide([&](size_t head, Side side, int held) {
-    if (bitsOf(side) == 16) return;
+    const PageForm wanted = formOf(head, side);
+    if (!wanted.sealed()) return;
     if (ledger_.planning()) return planForms(head, side, held);
     for (size_t p = sealable(held); p-- > 0 && !pages_[head].sides[side].forms[p].sealed();)
-      sealLater(work, {head, side, p}, slotsOf(p, held), bitsOf(side), format_.perChannel(side == keys));
+      sealLater(work, {head, side, p}, slotsOf(p, held), wanted);
   });
   if (work.tasks.empty()) return;
   uploadTables();
@@ -150,7 +152,7 @@ void DeviceKvCache::seal(ThreadPool&) {
 }
 
 bool DeviceKvCache::gathersSealed(int layer, Side side) const {
-  if (bitsOf(side) < 16) return true;
+  if (format_.bits(side == keys, layer) < 16) return true;
   const auto begin = pages_.begin() + static_cast<std::ptrdiff_t>(index(layer, 0));
   return std::any_of(begin, begin + kvHeads_, [&](const HeadPages& head) { return head.sides[side].anySealed(); });
 }
@@ -158,14 +160,15 @@ bool DeviceKvCache::gathersSealed(int layer, Side side) const {
 void DeviceKvCache::planGather(PageWork& work, size_t head, Side side) {
   const std::vector<int32_t>& kept = pages_[head].slots;
   const auto tokens = static_cast<size_t>(pageTokens_);
-  const size_t full = sealable(static_cast<int>(kept.size())), toSeal = bitsOf(side) < 16 ? full : 0;
+  const PageForm wanted = formOf(head, side);
+  const size_t full = sealable(static_cast<int>(kept.size())), toSeal = wanted.sealed() ? full : 0;
   for (size_t p = 0; p * tokens < kept.size(); ++p) {
     const auto own = std::span(kept).subspan(p * tokens, std::min(tokens, kept.size() - p * tokens));
     const bool moves = own.back() != static_cast<int32_t>(p * tokens + own.size() - 1);  // ascending: then all are where they were
     const bool sealed = pages_[head].sides[side].forms[p].sealed();
     if (p < toSeal) {
       if (!moves && sealed) continue;
-      regrouped_ += sealLater(work, {head, side, p}, own, bitsOf(side), format_.perChannel(side == keys));
+      regrouped_ += sealLater(work, {head, side, p}, own, wanted);
     } else if (moves || (sealed && p >= full)) {
       add(work, {head, side, p}, own, SealPlan());
     }
@@ -225,7 +228,7 @@ void DeviceKvCache::rotateKeys(int layer) {
   uploadTables();
   carryOut(open, true);
   for (size_t i = 0; i < places.size(); ++i)
-    if (before[i].sealed()) sealLater(again, places[i], wholePage(places[i].page), before[i].bits, before[i].sets > 0);
+    if (before[i].sealed()) sealLater(again, places[i], wholePage(places[i].page), before[i]);
   uploadTables();
   carryOut(again);
 }
@@ -246,14 +249,14 @@ void DeviceKvCache::setFormat(const KvFormat& format, ThreadPool& pool) {
       rotateKeys(layer);
     }
   }
-  PageWork work;  // fewer bits take hold of what is there; more would only store the same loss in more bytes
+  PageWork work;
   eachSide([&](size_t head, Side side, int) {
     const PageList& list = pages_[head].sides[side];
+    const PageForm wanted = formOf(head, side);
     for (size_t p = 0; p < list.forms.size() && list.forms[p].sealed(); ++p) {
-      const bool narrower = list.forms[p].bits > bitsOf(side);
-      if (narrower) sealLater(work, {head, side, p}, wholePage(p), bitsOf(side), format_.perChannel(side == keys));
-      const bool perChannel = narrower ? work.tasks.back().form.sets > 0 : list.forms[p].sets > 0;
-      unlike_ = unlike_ || list.forms[p].bits < bitsOf(side) || perChannel != format_.perChannel(side == keys);
+      const bool narrower = narrows(list.forms[p], wanted);
+      if (narrower) sealLater(work, {head, side, p}, wholePage(p), wanted);
+      unlike_ = unlike_ || lostMore(narrower ? work.tasks.back().form : list.forms[p], wanted);
     }
   });
   uploadTables();
@@ -277,11 +280,13 @@ int64_t DeviceKvCache::allocatedBytes() const {
 
 int64_t DeviceKvCache::unsealedBytes() const {
   int64_t sum = 0;
-  for (const HeadPages& head : pages_)
-    for (const Side side : {keys, values})
-      for (size_t p = 0; p < head.sides[side].owners.size(); ++p)
-        if (bitsOf(side) < 16 && !head.sides[side].forms[p].sealed())
-          sum += static_cast<int64_t>(head.sides[side].owners[p].bytes());
+  for (size_t head = 0; head < pages_.size(); ++head)
+    for (const Side side : {keys, values}) {
+      const PageList& list = pages_[head].sides[side];
+      if (!formOf(head, side).sealed()) continue;
+      for (size_t p = 0; p < list.owners.size(); ++p)
+        if (!list.forms[p].sealed()) sum += static_cast<int64_t>(list.owners[p].bytes());
+    }
   return sum;
 }
 

@@ -2,6 +2,7 @@
 // Sealed pages on the device, the very bytes of engine/cache/seal.cpp: extremes are found in the order of the CPU, since they decide the
 // sign of a zero.
 #pragma once
+#include "engine/cache/outliers.h"
 #include "engine/cuda/hadamard.cuh"
 #include "engine/cuda/sealed.h"
 #include "engine/cuda/sealed_row.cuh"
@@ -51,6 +52,7 @@ __device__ inline float topOf(int bits) { return static_cast<float>((1 << bits) 
 
 // Codes of a group: value = code * scale + min.
 __device__ inline void storeGrid(float low, float high, int bits, Pointer<uint16_t> scale, Pointer<uint16_t> min) {
+  if (low > high) low = high = 0;  // all are outliers
   scale[0] = floatToHalf((high - low) / topOf(bits));
   min[0] = floatToHalf(low);  // exact: rows are f16
 }
@@ -61,11 +63,99 @@ __device__ inline int codeOf(float value, float scale, float min, int bits) {
 }
 
 __device__ inline bool keepsCodes(const PageTask& task, const SlotRow& row) {
-  return task.form.sets == 0 && row.bits == task.form.bits && !row.perChannel;
+  return task.form.sets == 0 && row.bits == task.form.bits && !row.perChannel && row.outliers == task.form.outliers;
+}
+
+// The outliers of a page to make.
+struct KeptRows {
+  Pointer<uint32_t> words;  // [tokens][each]
+  int each = 0;
+  __device__ bool has(int slot, int c, int picked) const {
+    for (int i = slot * each; i < slot * each + picked; ++i)
+      if (static_cast<int>(words[i] >> 16) == c) return true;
+    return false;
+  }
+  __device__ bool has(int slot, int c) const { return has(slot, c, each); }
+};
+__device__ inline KeptRows keptRows(const PageJob& job, const PageTask& task) {
+  KeptRows out;
+  out.each = task.form.outliers;
+  out.words = reinterpret_cast<uint32_t*>(task.to);
+  out.words += keptAt(job.page, task.form.bits, task.form.sets) / 2;
+  return out;
+}
+
+// A thread to a row.
+__device__ inline void pickPerToken(const PageJob& job, const PageTask& task, const KeptRows& rows) {
+  const int n = job.page.headDim, group = job.page.group, slot = static_cast<int>(threadIdx.x);
+  if (slot >= job.page.tokens) return;
+  const SlotRow row = sourceOf(job, task, slot);
+  const bool keeps = keepsCodes(task, row);
+  for (int i = 0; i < rows.each; ++i) {
+    OutlierChoice best;
+    for (int begin = 0; begin < n && !keeps; begin += group) {
+      RangeEnds ends;
+      for (int c = begin; c < begin + group; ++c) {
+        if (rows.has(slot, c, i)) continue;
+        best.fallBack(c);
+        ends.add(halfToFloat(valueAt(job.page, row, c)), c);
+      }
+      best.offer(ends.lowAt, ends.withoutLow());
+      best.offer(ends.highAt, ends.withoutHigh());
+    }
+    rows.words[slot * rows.each + i] = keeps ? row.kept[i] : outlierWord(valueAt(job.page, row, best.at), best.at);
+  }
+}
+
+struct ChannelEnds {  // of the channels of a set
+  SharedArray<float, kMostHeadDim> withoutLow, withoutHigh;
+  SharedArray<int, kMostHeadDim> lowAt, highAt;  // slots
+};
+
+// The slots of a set from `first` to before `end`, each one value and then another: a thread to a channel, then one to a slot.
+__device__ inline void pickFromSet(const PageJob& job, const PageTask& task, const KeptRows& rows, int first, int end, ChannelEnds& found) {
+  const int n = job.page.headDim, c = static_cast<int>(threadIdx.x), slot = first + c;
+  for (int i = 0; i < rows.each; ++i) {
+    if (c < n) {
+      RangeEnds ends;
+      for (int s = first; s < end; ++s)
+        if (!rows.has(s, c, i)) ends.add(halfToFloat(valueAt(job.page, sourceOf(job, task, s), c)), s);
+      found.withoutLow[c] = ends.withoutLow();
+      found.withoutHigh[c] = ends.withoutHigh();
+      found.lowAt[c] = ends.lowAt;
+      found.highAt[c] = ends.highAt;
+    }
+    __syncthreads();
+    if (slot < end) {
+      OutlierChoice best;
+      for (int at = 0; at < n; ++at) {
+        if (rows.has(slot, at, i)) continue;
+        best.fallBack(at);
+        if (found.lowAt[at] == slot) best.offer(at, found.withoutLow[at]);
+        if (found.highAt[at] == slot) best.offer(at, found.withoutHigh[at]);
+      }
+      rows.words[slot * rows.each + i] = outlierWord(valueAt(job.page, sourceOf(job, task, slot), best.at), best.at);
+    }
+    __syncthreads();
+  }
+}
+
+__device__ inline void pickPerChannel(const PageJob& job, const PageTask& task, const KeptRows& rows) {
+  __shared__ ChannelEnds found;
+  for (int set = 0, first = 0; set < task.form.sets; first = task.form.ends[set++]) {
+    const int end = task.form.ends[set], slot = first + static_cast<int>(threadIdx.x);
+    if (task.from[set] < 0) {
+      pickFromSet(job, task, rows, first, end, found);
+      continue;
+    }
+    if (slot >= end) continue;
+    const SlotRow row = sourceOf(job, task, slot);
+    for (int i = 0; i < rows.each; ++i) rows.words[slot * rows.each + i] = row.kept[i];
+  }
 }
 
 // One scale to a group of a row.
-__device__ inline void scalesPerToken(const PageJob& job, const PageTask& task, Pointer<uint16_t> scales) {
+__device__ inline void scalesPerToken(const PageJob& job, const PageTask& task, const KeptRows& rows, Pointer<uint16_t> scales) {
   const int groups = job.page.groups, group = job.page.group;
   for (int i = static_cast<int>(threadIdx.x); i < job.page.tokens * groups; i += kPageThreads) {
     const int g = i % groups;
@@ -75,8 +165,9 @@ __device__ inline void scalesPerToken(const PageJob& job, const PageTask& task, 
       scales[2 * i + 1] = row.scales[2 * g + 1];
       continue;
     }
-    float low = halfToFloat(valueAt(job.page, row, g * group)), high = low;
-    for (int c = g * group + 1; c < (g + 1) * group; ++c) {
+    float low = INFINITY, high = -INFINITY;
+    for (int c = g * group; c < (g + 1) * group; ++c) {
+      if (rows.has(i / groups, c)) continue;
       const float x = halfToFloat(valueAt(job.page, row, c));
       if (x < low) low = x;
       if (!(x < high)) high = x;  // the last of the largest
@@ -86,7 +177,7 @@ __device__ inline void scalesPerToken(const PageJob& job, const PageTask& task, 
 }
 
 // One scale to a channel of each set.
-__device__ inline void scalesPerChannel(const PageJob& job, const PageTask& task, Pointer<uint16_t> scales) {
+__device__ inline void scalesPerChannel(const PageJob& job, const PageTask& task, const KeptRows& rows, Pointer<uint16_t> scales) {
   const int n = job.page.headDim;
   for (int i = static_cast<int>(threadIdx.x); i < task.form.sets * n; i += kPageThreads) {
     const int set = i / n, c = i % n, first = set > 0 ? task.form.ends[set - 1] : 0;
@@ -99,6 +190,7 @@ __device__ inline void scalesPerChannel(const PageJob& job, const PageTask& task
     }
     float low = INFINITY, high = -INFINITY;
     for (int s = first; s < task.form.ends[set]; ++s) {
+      if (rows.has(s, c)) continue;
       const float x = halfToFloat(valueAt(job.page, sourceOf(job, task, s), c));
       if (x < low) low = x;
       if (high < x) high = x;  // the first of the largest
@@ -135,15 +227,23 @@ __device__ inline int codeByte(const PageJob& job, const PageTask& task, Pointer
   });
 }
 
-// A block to a page: the scales, then the codes, two bytes at a time.
+// A block to a page: the outliers, the scales of the rest, then the codes, two bytes at a time.
 __global__ void __launch_bounds__(kPageThreads) sealSlots(const __grid_constant__ PageJob job) {
   const PageTask task = job.tasks[blockIdx.x];
   const int words = job.page.tokens * job.page.rowBytes(task.form.bits) / 2;
   Pointer<uint16_t> codes = reinterpret_cast<uint16_t*>(task.to), scales = codes + words;
+  const KeptRows rows = keptRows(job, task);
+  if (rows.each > 0) {
+    if (task.form.sets > 0)
+      pickPerChannel(job, task, rows);
+    else
+      pickPerToken(job, task, rows);
+    __syncthreads();
+  }
   if (task.form.sets > 0)
-    scalesPerChannel(job, task, scales);
+    scalesPerChannel(job, task, rows, scales);
   else
-    scalesPerToken(job, task, scales);
+    scalesPerToken(job, task, rows, scales);
   __syncthreads();
   for (int w = static_cast<int>(threadIdx.x); w < words; w += kPageThreads)
     codes[w] = static_cast<uint16_t>(codeByte(job, task, scales, 2 * w) | codeByte(job, task, scales, 2 * w + 1) << 8);

@@ -20,37 +20,57 @@ struct SlotRow {  // a slot of a page as it lies
   Pointer<const uint16_t> rows;    // f16
   Pointer<const uint8_t> codes;    // sealed
   Pointer<const uint16_t> scales;  // per token [groups]{scale, min}; per channel scales[headDim], mins[headDim]
-  int bits = 16;
+  Pointer<const uint32_t> kept;    // outliers
+  int bits = 16, outliers = 0;
   bool perChannel = false;
 };
 
-// `page`: its halves, and its bytes. set: -1, or that which serves the slot of a page with scales per channel.
-__device__ inline SlotRow sealedRow(const PageLayout& page, Pointer<const uint16_t> halves, Pointer<const uint8_t> bytes, int bits, int set,
-                                    int slot) {
+// Where the outliers of a page begin, in halves.
+__device__ inline int keptAt(const PageLayout& page, int bits, int sets) {
+  return page.tokens * page.rowBytes(bits) / 2 + 2 * (sets > 0 ? sets * page.headDim : page.tokens * page.groups);
+}
+
+struct SealedAs {  // of a PageForm
+  int bits, sets, outliers;
+};
+
+struct PagePointers {  // to one page
+  Pointer<const uint16_t> halves;
+  Pointer<const uint8_t> bytes;
+  Pointer<const uint32_t> words;  // where it has outliers
+};
+
+// set: -1, or that which serves the slot of a page with scales per channel.
+__device__ inline SlotRow sealedRow(const PageLayout& page, const PagePointers& at, const SealedAs& form, int set, int slot) {
   SlotRow row;
-  row.bits = bits;
+  row.bits = form.bits;
+  row.outliers = form.outliers;
   row.perChannel = set >= 0;
-  row.codes = bytes + slot * page.rowBytes(bits);
-  row.scales = halves + page.tokens * page.rowBytes(bits) / 2 + 2 * (set >= 0 ? set * page.headDim : slot * page.groups);
+  row.codes = at.bytes + slot * page.rowBytes(form.bits);
+  row.scales = at.halves + page.tokens * page.rowBytes(form.bits) / 2 + 2 * (set >= 0 ? set * page.headDim : slot * page.groups);
+  if (form.outliers > 0) row.kept = at.words + keptAt(page, form.bits, form.sets) / 2 + slot * form.outliers;
   return row;
 }
 
 __device__ inline SlotRow slotRow(const PageLayout& page, Pointer<const uint64_t> pages, const PageForm& form, int entry, int slot) {
-  Pointer<const uint16_t> halves = pointerAt<const uint16_t>(pages, entry);
   if (form.bits == 16) {
     SlotRow row;
-    row.rows = halves + slot * page.headDim;
+    row.rows = pointerAt<const uint16_t>(pages, entry) + slot * page.headDim;
     return row;
   }
   int set = form.sets > 0 ? 0 : -1;
   if (form.sets > 0)
     while (slot >= form.ends[set]) ++set;
-  return sealedRow(page, halves, pointerAt<const uint8_t>(pages, entry), form.bits, set, slot);
+  PagePointers at{pointerAt<const uint16_t>(pages, entry), pointerAt<const uint8_t>(pages, entry), nullptr};
+  if (form.outliers > 0) at.words = pointerAt<const uint32_t>(pages, entry);
+  return sealedRow(page, at, {form.bits, form.sets, form.outliers}, set, slot);
 }
 
 // The f16 that component c stands for; the product is exact.
 __device__ inline uint16_t valueAt(const PageLayout& page, const SlotRow& row, int c) {
   if (row.bits == 16) return row.rows[c];
+  for (int i = 0; i < row.outliers; ++i)
+    if (static_cast<int>(row.kept[i] >> 16) == c) return static_cast<uint16_t>(row.kept[i]);
   const int g = c / page.group, at = row.perChannel ? c : 2 * g;
   const int code = codeAt(row.bits, row.codes + g * (page.group * row.bits / 8), page.group, c % page.group);
   const float scale = halfToFloat(row.scales[at]), min = halfToFloat(row.scales[row.perChannel ? page.headDim + c : at + 1]);
@@ -101,6 +121,13 @@ __device__ inline void valuesAt(const PageLayout& page, const SlotRow& row, int 
     const float code = __uint_as_float(__byte_perm(i < 4 ? codes.x : codes.y, 0x4b000000u, 0x7440u | static_cast<uint32_t>(i % 4))) - 8388608.0f;
     const float scale = i % 2 ? highHalf(s[i / 2]) : lowHalf(s[i / 2]), min = i % 2 ? highHalf(m[i / 2]) : lowHalf(m[i / 2]);
     v[i] = halfToFloat(floatToHalf(fmaf(code, scale, min)));  // the product is exact
+  }
+  for (int j = 0; j < row.outliers; ++j) {
+    const uint32_t outlier = row.kept[j];
+    const int at = static_cast<int>(outlier >> 16) - c;
+#pragma unroll
+    for (int i = 0; i < 8; ++i)  // an index the compiler knows keeps them in registers
+      if (i == at) v[i] = lowHalf(outlier);
   }
 }
 

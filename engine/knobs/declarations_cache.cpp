@@ -9,6 +9,7 @@
 #include "engine/knobs/declare.h"
 #include "engine/share/registry.h"
 #include "engine/share/spans.h"
+#include "engine/weights/layer_rules.h"
 
 namespace winnow {
 namespace {
@@ -27,7 +28,21 @@ std::string policiesWith(bool KvPolicyInfo::*trait) {  // "a, b or c"
 bool evicts(const Config& config) {
   return config.text("kv.policy") == "full" ? config.real("kv.budget") != 1.0 : !policyHas(config, &KvPolicyInfo::selects);
 }
-bool quantizesKeys(const Config& config) { return config.integer("kv.k_bits") < 16; }
+bool quantizesKeys(const Config& config) { return config.integer("kv.k_bits") < 16 || !config.text("kv.layers").empty(); }
+bool quantizesAny(const Config& config) { return quantizesKeys(config) || config.integer("kv.v_bits") < 16; }
+Knob bitsPerLayer(const std::string& group) {
+  Knob layers = text("kv.layers", "Bits per layer", group, KnobType::text, "", Apply::rebuildCache);
+  layers.help = "Bits of keys and values of single layers before kv.k_bits and kv.v_bits, such as 0-1:8, *.v:2. " + std::string(layerRuleHelp(RuleValue::cache));
+  layers.malformed = [](const std::string& value) -> std::optional<std::string> {
+    const auto rules = parseLayerRules(value, RuleValue::cache);
+    return rules ? std::nullopt : std::optional(rules.error().message);
+  };
+  layers.refuses = [](const ModelConfig& model, const KnobValue& value) -> std::optional<std::string> {
+    const auto rules = parseLayerRules(std::get<std::string>(value), RuleValue::cache);
+    return rules ? outOfModel(*rules, model.layers) : rules.error().message;
+  };
+  return layers;
+}
 bool sharesBlocks(const Config& config) {
   return config.text("share.method") == "echoatt" || (config.text("share.method") == "none" && config.integer("share.block") > 1);
 }
@@ -42,7 +57,8 @@ std::vector<Knob> cacheKnobs() {
   const std::string group = "KV cache";
   std::vector<Knob> knobs;
   Knob policy = enumeration("kv.policy", "Eviction", group, names("full", kvPolicies()), Apply::rebuildCache);
-  policy.help = "Which cached tokens stay when the budget is reached. quest keeps all and reads, at each step, those the query needs.";
+  policy.help = "Which cached tokens stay when the budget is reached. quest keeps all and reads, at each step, those the query needs; minikv "
+                "chooses once, at the end of a prompt.";
   policy.paper = papers(kvPolicies());
   knobs.push_back(policy);
 
@@ -92,8 +108,8 @@ std::vector<Knob> cacheKnobs() {
   interval.unit = "tokens";
   interval.help = "Tokens between two evictions. 1 evicts at every token, as most papers do; more costs less time and a little memory. 0 takes 16, or a "
                   "thirty-second of what stays where that is more: an eviction moves all of it.";
-  interval.enabledIf = "kv.policy evicts";
-  interval.enabled = evicts;
+  interval.enabledIf = "kv.policy evicts, and not just once";
+  interval.enabled = [](const Config& config) { return evicts(config) && !policyHas(config, &KvPolicyInfo::once); };
   knobs.push_back(interval);
 
   for (const bool keys : {true, false}) {
@@ -104,20 +120,32 @@ std::vector<Knob> cacheKnobs() {
                 "Scales add one bit per value in groups of 32.";
     knobs.push_back(bits);
   }
+  knobs.push_back(bitsPerLayer(group));
   Knob quantizer = enumeration("kv.quantizer", "Scales of keys", group, names(kvQuantizers().front().name, kvQuantizers()), Apply::rebuildCache);
   quantizer.help = "per_token: one scale per 32 values of a key. kivi: one per channel and up to 32 tokens, since large key values stay in their channels. "
                    "Values are always quantized per token.";
   quantizer.paper = papers(kvQuantizers());
-  quantizer.enabledIf = "kv.k_bits is below 16";
+  quantizer.enabledIf = "kv.k_bits is below 16, or kv.layers is given";
   quantizer.enabled = quantizesKeys;
   knobs.push_back(quantizer);
 
   Knob rotate = text("kv.rotate", "Rotate keys", group, KnobType::boolean, "", Apply::rebuildCache);
   rotate.defaultValue = false;
   rotate.help = "Passes keys and queries through a Hadamard matrix: the same scores, and no channel that stands out when keys are rounded.";
-  rotate.enabledIf = "kv.k_bits is below 16";
+  rotate.enabledIf = "kv.k_bits is below 16, or kv.layers is given";
   rotate.enabled = quantizesKeys;
   knobs.push_back(rotate);
+
+  Knob outliers = text("kv.outliers", "Outliers", group, KnobType::real, "", Apply::rebuildCache);
+  outliers.defaultValue = 0.0;
+  outliers.maximum = 0.05;
+  outliers.step = 0.005;
+  outliers.help = "Share of the values of each key and value that stay 16 bit beside the codes, at least one of a head: those that would widen the range "
+                  "of the others the most. Each takes 4 bytes.";
+  outliers.paper = "KVQuant: Hooper et al., NeurIPS 2024, arXiv 2401.18079";
+  outliers.enabledIf = "kv.k_bits or kv.v_bits is below 16, or kv.layers is given";
+  outliers.enabled = quantizesAny;
+  knobs.push_back(outliers);
   return knobs;
 }
 

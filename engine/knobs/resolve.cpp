@@ -195,11 +195,13 @@ class Resolver {
 
   void cacheFormat() {
     constexpr int64_t kSmallestSet = 16;  // tokens
-    const auto quantized = [&] { return KvFormat::of(effective_.config).quantizes(); };
-    if (const auto reason = cannotSeal(model_); reason && quantized())
+    const auto chosen = [&] { return KvFormat::of(effective_.config, model_.layers); };
+    if (const auto reason = cannotSeal(model_); reason && chosen().quantizes()) {
       for (const char* knob : {"kv.k_bits", "kv.v_bits"})
         if (effective_.config.integer(knob) < 16) adjust(knob, int64_t{16}, *reason);
-    const KvFormat format = KvFormat::of(effective_.config);
+      if (!effective_.config.text("kv.layers").empty()) adjust("kv.layers", std::string(), *reason);
+    }
+    const KvFormat format = chosen();
     if (const auto reason = cannotRotate(model_); reason && format.rotateKeys) adjust("kv.rotate", false, *reason);
     if (const std::string& policy = effective_.config.text("kv.policy"); format.keysPerChannel && policy != "full" && !kvPolicy(policy).selects && effective_.config.integer("kv.interval") > 0 &&
         effective_.config.integer("kv.interval") < kSmallestSet)

@@ -257,7 +257,7 @@ void Session::Impl::takeTwins(Effective& next) {
 }
 
 void Session::Impl::takeCacheFormat(const Config& config) {
-  const KvFormat wanted = KvFormat::of(config);
+  const KvFormat wanted = KvFormat::of(config, model.layers);
   if (wanted == cache->format()) return;
   const int64_t before = cache->allocatedBytes();
   cache->setFormat(wanted, pool);

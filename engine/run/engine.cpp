@@ -159,10 +159,10 @@ Status EngineCore::fits(const Config& config, const SessionOptions& wanted, int 
   const auto planned = rehearsed(config, wanted, context, context);
   if (!planned) return planned.error();
   const int64_t weights = store.bytesToMake(targetOf(resolved(config).config));
-  const int64_t cache = planned->onDevice[static_cast<size_t>(MemoryTag::kv)];
+  const int64_t held = planned->onDevice[static_cast<size_t>(MemoryTag::kv)], cache = std::max(held, planned->wholePrompt);
   int64_t rest = 0;
   for (const int64_t bytes : planned->onDevice) rest += bytes;
-  rest -= cache + planned->onDevice[static_cast<size_t>(MemoryTag::prefillTwin)];  // twins take what is left
+  rest -= held + planned->onDevice[static_cast<size_t>(MemoryTag::prefillTwin)];  // twins take what is left
   const int64_t needed = weights + cache + rest, free = memory->freeBytes + memory->spareBytes;
   if (needed <= free) return Done{};
   const auto mib = [](int64_t bytes) { return std::to_string((bytes + (1 << 20) - 1) >> 20) + " MiB"; };

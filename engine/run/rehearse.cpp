@@ -16,7 +16,7 @@ Rehearsal rehearse(Backend& backend, Ledger& ledger, const RehearsedSession& ses
   Evictor evictor;
   evictor.configure(EvictionSettings::of(session.config), *cache);
   ThreadPool alone(1);
-  cache->setFormat(KvFormat::of(session.config), alone);
+  cache->setFormat(KvFormat::of(session.config, session.model.layers), alone);
   for (int layer = 0; layer < session.model.layers; ++layer) {
     if (session.plan.follower(layer)) cache->dropKeys(layer);
     if (!session.plan.attends(layer)) cache->dropLayer(layer);
@@ -26,6 +26,7 @@ Rehearsal rehearse(Backend& backend, Ledger& ledger, const RehearsedSession& ses
   const Activations activations = activationsOf(session.config.text("compute.activations"));
   backend.keepTwins(session.weights, prefillTwinOf(session.config.text("compute.prefill_twin")));
   const std::vector<int32_t> ids(static_cast<size_t>(batch));
+  Rehearsal out;
   for (int fed = 0; fed < tokens;) {
     const int most = critical ? std::min(batch, static_cast<int>(session.config.integer("prefill.segment"))) : batch;
     const int count = fed == tokens - 1 ? 1 : std::min(most, tokens - 1 - fed);
@@ -35,14 +36,17 @@ Rehearsal rehearse(Backend& backend, Ledger& ledger, const RehearsedSession& ses
     backend.run({.plan = session.plan, .weights = session.weights, .sequences = {&rows, 1}, .tokens = std::span(ids).first(static_cast<size_t>(count)),
                  .activations = activations, .criticalBudget = budget});
     fed += count;
-    if (evictor.due(fed)) {
+    const Fed as = fed < tokens - 1 ? Fed::promptPart : fed < tokens ? Fed::promptEnd : Fed::token;
+    if (evictor.once()) out.wholePrompt = std::max(out.wholePrompt, backend.memory()[static_cast<size_t>(MemoryTag::kv)]);
+    if (evictor.due(fed, as)) {
       if (const int window = evictor.window(fed); window > 0) backend.observe(*cache, window);
       cache->keepForPlan(static_cast<int>(evictor.kept(fed)));
       evictor.ran(fed);
     }
-    cache->seal(alone);
+    if (evictor.canSeal(as)) cache->seal(alone);
   }
-  Rehearsal out{ledger.snapshot(), backend.memory()};
+  out.all = ledger.snapshot();
+  out.onDevice = backend.memory();
   for (size_t tag = 0; tag < out.all.size(); ++tag) out.all[tag] += out.onDevice[tag];
   return out;
 }

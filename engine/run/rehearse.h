@@ -18,6 +18,7 @@ struct RehearsedSession {
 
 struct Rehearsal {
   MemoryByTag all{}, onDevice{};  // bytes; the second of a device's own memory, part of the first
+  int64_t wholePrompt = 0;        // bytes of its own that the cache takes before a policy chooses once, where it does
 };
 
 // Memory in use when `tokens` are in the cache: a prompt by batches with an eviction after each, then a decoded token, as a session does

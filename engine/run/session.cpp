@@ -54,7 +54,7 @@ Status Session::Impl::checkTokens(std::span<const int32_t> wanted) const {
   return Done{};
 }
 
-Status Session::Impl::feed(std::span<Impl* const> all, std::span<const int32_t> batch, bool wantLogits, const LogitsSink* sink, int sinkFirst, int sinkFrom,
+Status Session::Impl::feed(std::span<Impl* const> all, std::span<const int32_t> batch, Fed as, const LogitsSink* sink, int sinkFirst, int sinkFrom,
                            int criticalBudget) {
   Impl& first = *all.front();
   const size_t each = batch.size() / all.size();
@@ -66,13 +66,13 @@ Status Session::Impl::feed(std::span<Impl* const> all, std::span<const int32_t> 
   return guarded(first.fed, [&]() -> Status {
     try {
       for (Impl* one : all) one->cache->reserve(static_cast<int>(each));
-      first.backend->run({first.plan, *first.weights, rows, batch, first.activations, wantLogits, sink, sinkFirst, sinkFrom, nullptr,
+      first.backend->run({first.plan, *first.weights, rows, batch, first.activations, as != Fed::promptPart, sink, sinkFirst, sinkFrom, nullptr,
                           first.observing ? &first.opTimes : nullptr, first.attention, criticalBudget});
     } catch (...) {
       for (Impl* one : all) one->cache->rollback();
       throw;
     }
-    for (size_t i = 0; i < all.size(); ++i) all[i]->took(batch.subspan(i * each, each));
+    for (size_t i = 0; i < all.size(); ++i) all[i]->took(batch.subspan(i * each, each), as);
     return Done{};
   });
 }
@@ -83,7 +83,7 @@ size_t Session::Impl::tappedRows() const {
   return static_cast<size_t>(std::max<int64_t>(options.probabilityBytes / row, 1));
 }
 
-void Session::Impl::took(std::span<const int32_t> fedNow) {
+void Session::Impl::took(std::span<const int32_t> fedNow, Fed as) {
   if (fed == 0) {
     writtenUnder = weights->key;
     writtenMixed = false;
@@ -93,8 +93,8 @@ void Session::Impl::took(std::span<const int32_t> fedNow) {
   if (!rebuilding) tokens.insert(tokens.end(), fedNow.begin(), fedNow.end());
   fed += static_cast<int64_t>(fedNow.size());
   fedPublished.store(fed, std::memory_order_relaxed);
-  if (evictor.due(fed)) evict();
-  cache->seal(pool);
+  if (evictor.due(fed, as)) evict();
+  if (evictor.canSeal(as)) cache->seal(pool);
   updateMixed();
 }
 
@@ -120,7 +120,7 @@ Status Session::Impl::stepAll(std::span<Impl* const> all, std::span<const int32_
     const int vocab = all.front()->model.vocab;
     for (int i = 0; i < count; ++i) all[static_cast<size_t>(first + i)]->backend->setLogits(logits + int64_t{i} * vocab);
   };
-  if (Status fed = feed(all, next, true, all.size() > 1 ? &deal : nullptr, 0); !fed) return fed;
+  if (Status fed = feed(all, next, Fed::token, all.size() > 1 ? &deal : nullptr, 0); !fed) return fed;
   Status finite = Done{};
   for (Impl* one : all)
     if (Status folded = one->foldLogits(); !folded && finite) finite = folded;
@@ -154,7 +154,8 @@ Status Session::Impl::prefill(std::span<const int32_t> wanted, const Progress& p
     const bool ends = at + count == total;  // the last segment attends to everything: what is asked at the end is asked of the whole text
     Impl* const self = this;
     const size_t silent = std::min(count, sinkFrom - std::min(sinkFrom, at));  // tokens of this batch before those the sink wants
-    result = feed({&self, 1}, wanted.subspan(at, count), ends, silent < count ? sink : nullptr, static_cast<int>(at), static_cast<int>(silent), ends ? 0 : criticalBudget);
+    const Fed as = !ends ? Fed::promptPart : total > 1 ? Fed::promptEnd : Fed::token;
+    result = feed({&self, 1}, wanted.subspan(at, count), as, silent < count ? sink : nullptr, static_cast<int>(at), static_cast<int>(silent), ends ? 0 : criticalBudget);
     at += count;
     progress(static_cast<double>(at) / static_cast<double>(total), "prompt");
   }

@@ -52,10 +52,10 @@ struct Session::Impl {
   Status prefill(std::span<const int32_t> fed, const Progress& progress, const LogitsSink* sink, size_t sinkFrom = 0);
   Status checkTokens(std::span<const int32_t> fed) const;
   // As many tokens of each sequence, together; the first one computes.
-  static Status feed(std::span<Impl* const> all, std::span<const int32_t> batch, bool wantLogits, const LogitsSink* sink, int sinkFirst, int sinkFrom = 0,
+  static Status feed(std::span<Impl* const> all, std::span<const int32_t> batch, Fed as, const LogitsSink* sink, int sinkFirst, int sinkFrom = 0,
                      int criticalBudget = 0);
   static Status stepAll(std::span<Impl* const> all, std::span<const int32_t> next);
-  void took(std::span<const int32_t> fedNow);
+  void took(std::span<const int32_t> fedNow, Fed as);
   Status canStepWith(const Impl& first) const;
   Status foldLogits();
   size_t tappedRows() const;

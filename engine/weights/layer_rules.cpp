@@ -12,8 +12,8 @@ namespace {
 constexpr int kHighestLayer = 9999;
 constexpr std::string_view kBetween = ", \t";
 
-Error usage(int entry, std::string_view text, const std::string& problem) {
-  return {ErrorCode::usage, "entry " + std::to_string(entry) + " \"" + std::string(text) + "\": " + problem + ".", layerRuleHelp()};
+Error usage(int entry, std::string_view text, const std::string& problem, RuleValue kind) {
+  return {ErrorCode::usage, "entry " + std::to_string(entry) + " \"" + std::string(text) + "\": " + problem + ".", layerRuleHelp(kind)};
 }
 
 std::optional<int> layerNumber(std::string_view text) {
@@ -28,6 +28,10 @@ std::string readValue(std::string_view text, RuleValue kind, double& value) {
   const std::string shown = text.empty() ? "an empty value" : std::string(text);
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   const bool number = error == std::errc() && end == text.data() + text.size();
+  if (kind == RuleValue::cache) {
+    const bool known = number && (value == 16 || value == 8 || value == 4 || value == 3 || value == 2);
+    return known ? "" : shown + " is no bit width of a cache, expected 16, 8, 4, 3 or 2";
+  }
   if (kind == RuleValue::bits) {
     const bool known = number && (value == 16 || value == 8 || (value >= 2 && value <= 6 && value == static_cast<int>(value)));
     return known ? "" : shown + " is no bit width, expected 16, 8, 6, 5, 4, 3 or 2";
@@ -36,7 +40,7 @@ std::string readValue(std::string_view text, RuleValue kind, double& value) {
 }
 
 // What is wrong with a place, or "".
-std::string readPlace(std::string_view text, LayerRule& rule) {
+std::string readPlace(std::string_view text, RuleValue kind, LayerRule& rule) {
   const size_t dot = text.find('.');
   std::string_view layers = text.substr(0, dot), matrix = dot == std::string_view::npos ? std::string_view() : text.substr(dot + 1);
   if (dot == std::string_view::npos && !text.empty() && text[0] != '*' && (text[0] < '0' || text[0] > '9')) {
@@ -53,6 +57,8 @@ std::string readPlace(std::string_view text, LayerRule& rule) {
              "; expected q, k, v, o, gate, up, down, embedding or head";
     }
     rule.role = found->second;
+    if (kind == RuleValue::cache && *rule.role != TensorRole::k && *rule.role != TensorRole::v)
+      return std::string(matrix) + " is no part of the cache, expected k or v";
     if (rule.blocks && (*rule.role == TensorRole::tokenEmbedding || *rule.role == TensorRole::head))
       return "the " + std::string(matrix) + " lies in no layer, expected it alone";
   }
@@ -81,7 +87,10 @@ const std::map<std::string, TensorRole, std::less<>>& matrixNames() {
   return names;
 }
 
-const char* layerRuleHelp() {
+const char* layerRuleHelp(RuleValue kind) {
+  if (kind == RuleValue::cache)
+    return "Entries are WHERE:BITS, apart by commas or spaces: a layer (3), a range (0-3), every layer (*), or keys or values alone of those "
+           "(0-3.k, *.v). The last entry that matches wins.";
   return "Entries are WHERE:VALUE, apart by commas or spaces: a layer (3), a range (0-3), every layer (*), a matrix of those (0-3.down), "
          "or a matrix alone (down, head). The last entry that matches wins.";
 }
@@ -94,11 +103,11 @@ Result<std::vector<LayerRule>> parseLayerRules(std::string_view text, RuleValue 
     const int number = static_cast<int>(rules.size()) + 1;
     at = text.find_first_not_of(kBetween, end);
     const size_t colon = entry.find(':');
-    if (colon == std::string_view::npos) return usage(number, entry, "there is no colon, expected WHERE:VALUE such as 0-3:8");
+    if (colon == std::string_view::npos) return usage(number, entry, "there is no colon, expected WHERE:VALUE such as 0-3:8", kind);
     LayerRule rule;
-    std::string problem = readPlace(entry.substr(0, colon), rule);
+    std::string problem = readPlace(entry.substr(0, colon), kind, rule);
     if (problem.empty()) problem = readValue(entry.substr(colon + 1), kind, rule.value);
-    if (!problem.empty()) return usage(number, entry, problem);
+    if (!problem.empty()) return usage(number, entry, problem, kind);
     rules.push_back(rule);
   }
   return rules;

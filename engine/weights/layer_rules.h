@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // Values per layer and per tensor, as text: "0-3:8, 4-31:4, *.down:6, head:16". An entry is WHERE:VALUE; the last that matches wins.
+// Of the cache only keys and values can be named, as the k and v of a layer: "0-1:8, *.k:4, *.v:2".
 #pragma once
 #include <map>
 #include <optional>
@@ -23,12 +24,12 @@ struct LayerRule {
   double value = 0;
 };
 
-enum class RuleValue { bits, ratio };
+enum class RuleValue { bits, ratio, cache };  // cache: bits of keys and values
 
 // Entries stand apart by commas or spaces. WHERE is a layer (3), a range (0-3), every layer (*), each of them with .MATRIX or alone, or a
 // matrix alone (down, head). Errors (usage) name the entry, what is wrong and what is expected.
 Result<std::vector<LayerRule>> parseLayerRules(std::string_view text, RuleValue kind);
-const char* layerRuleHelp();  // the grammar in a sentence
+const char* layerRuleHelp(RuleValue kind = RuleValue::bits);  // the grammar in a sentence
 
 // Why the rules can't be used on a model of so many layers; nullopt when they can.
 std::optional<std::string> outOfModel(const std::vector<LayerRule>& rules, int layers);

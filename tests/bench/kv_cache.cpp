@@ -36,7 +36,8 @@ void compareFormats(cpu::Context& context, int rounds, int slots) {
   std::vector<std::unique_ptr<Case>> cases;
   for (const auto& [name, format] : {std::pair{"16 bit", KvFormat{}}, std::pair{"8 bit", KvFormat{8, 8}}, std::pair{"4 bit", KvFormat{4, 4}},
                                      std::pair{"4 bit kivi", KvFormat{4, 4, true}}, std::pair{"3 bit", KvFormat{3, 3}}, std::pair{"2 bit", KvFormat{2, 2}},
-                                     std::pair{"2 bit kivi", KvFormat{2, 2, true}}}) {
+                                     std::pair{"2 bit kivi", KvFormat{2, 2, true}}, std::pair{"2 bit, 1 % outliers", KvFormat{2, 2, false, false, 0.01}},
+                                     std::pair{"2 bit kivi, 1 %", KvFormat{2, 2, true, false, 0.01}}}) {
     cases.push_back(std::make_unique<Case>());
     cases.back()->name = name;
     cases.back()->format = format;

@@ -89,7 +89,7 @@ TEST(eight_values_of_a_sealed_row_are_the_page_formats) {
   for (const Shape& shape : {Shape{256, 8, 35}, Shape{256, 24, 35}, Shape{2048, 64, 131}, Shape{256, 128, 150}})
     for (const int bits : {8, 4, 3, 2})
       for (const bool perChannel : {false, true}) {
-        Caches c(shape.context, shape.headDim, formatOf(bits, bits, perChannel));
+        Caches c(shape.context, shape.headDim, formatOf(bits, bits, perChannel, false, bits < 4 ? 0.04 : 0));
         c.feed(shape.tokens);
         c.gpu.prepare();
         expectSameBits(Query(c, 1, 1), std::to_string(bits) + " bits, dim " + std::to_string(shape.headDim) + (perChannel ? ", per channel" : ", per token"));
@@ -100,7 +100,7 @@ TEST(eight_values_of_a_sealed_row_are_the_page_formats) {
 TEST(pages_of_every_form_lie_side_by_side) {
   Caches c(256, 32, formatOf(8, 16));
   c.feed(40);
-  for (const KvFormat& format : {formatOf(8, 4, true), formatOf(3, 16, false), formatOf(3, 2, true, true), formatOf(16, 2)}) {
+  for (const KvFormat& format : {formatOf(8, 4, true), formatOf(3, 16, false), formatOf(3, 2, true, true), formatOf(16, 2), formatOf({{2, 4}, {8, 8}}, true, 0.1)}) {
     c.setFormat(format);
     c.feed(33);
     c.gpu.prepare();
@@ -112,7 +112,7 @@ TEST(pages_of_every_form_lie_side_by_side) {
 
 TEST(pages_left_by_an_eviction_and_keys_of_a_leader) {
   underEverySchedule([&] {
-    Caches c(256, 32, formatOf(4, 2, true));
+    Caches c(256, 32, formatOf(4, 2, true, false, 0.05));
     std::mt19937 random(3);
     c.feed(150);
     for (int layer = 0; layer < 2; ++layer) {  // a follower holds the slots of its leader

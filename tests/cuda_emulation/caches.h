@@ -31,7 +31,14 @@ inline std::vector<int32_t> range(int begin, int end) {
   return out;
 }
 
-inline KvFormat formatOf(int keyBits, int valueBits, bool perChannel = false, bool rotate = false) { return {keyBits, valueBits, perChannel, rotate}; }
+inline KvFormat formatOf(int keyBits, int valueBits, bool perChannel = false, bool rotate = false, double outliers = 0) {
+  return {keyBits, valueBits, perChannel, rotate, outliers};
+}
+inline KvFormat formatOf(const std::vector<KvBits>& layers, bool perChannel, double outliers) {
+  KvFormat format = formatOf(4, 4, perChannel, false, outliers);
+  format.layers = layers;
+  return format;
+}
 
 // Both caches of two layers, fed the same keys and values.
 struct Caches {

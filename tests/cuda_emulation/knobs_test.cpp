@@ -3,6 +3,7 @@
 // statistics; the cache, sharing and activations in a session, within the bound. A knob that is new is found missing here.
 #include <set>
 
+#include "engine/cache/kv_format.h"
 #include "engine/run/core.h"
 #include "tests/cuda_emulation/calibration_text.h"
 #include "tests/cuda_emulation/shops.h"
@@ -67,6 +68,8 @@ const std::map<std::string, Trial>& trials() {
       {"kv.v_bits", {}},
       {"kv.quantizer", {sealed, {}}},
       {"kv.rotate", {sealed, {}}},
+      {"kv.layers", {{}, {"0:4, *.v:8"}}},
+      {"kv.outliers", {{{"kv.k_bits", "4"}, {"kv.v_bits", "4"}}, {"0.03"}}},
       {"share.block", {shared, {"2"}}},
       {"share.method", {blocks, {}}},
       {"share.first", {{{"share.block", "2"}, {"share.last", "0"}}, {"1"}}},
@@ -128,9 +131,11 @@ bool refused(const Session& session, const Knob& knob, const std::string& asked)
 
 // Codes of a quantized cache go apart by a step, activations of int8 as well.
 double boundOf(const Config& config) {
-  const int64_t bits = std::min(config.integer("kv.k_bits"), config.integer("kv.v_bits"));
+  int bits = 16;
+  for (const KvBits& layer : KvFormat::of(config.with("kv.layers", "*.k:" + toText(config.get("kv.k_bits")) + ", *.v:" + toText(config.get("kv.v_bits")) + ", " + config.text("kv.layers")), 2).layers)
+    bits = std::min({bits, layer.keys, layer.values});
   if (config.text("compute.activations") == "int8") return kInt8Bound;
-  if (bits < 16) return codesBound(static_cast<int>(bits));
+  if (bits < 16) return codesBound(bits);
   return config.integer("weights.bits") < 16 && config.text("compute.activations") != "f32" ? kBound + kPromptRounding : kBound;
 }
 

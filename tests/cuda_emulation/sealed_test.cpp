@@ -10,7 +10,7 @@ namespace {
 
 void expectSamePage(const PageShape& shape, const PageForm& expected, const uint16_t* page, const PageForm& found, uint64_t address, int held, const std::string& where) {
   EXPECT_EQ(int{found.bits}, int{expected.bits});
-  EXPECT(found.sets == expected.sets && std::equal(found.ends, found.ends + kMostSets, expected.ends), where);
+  EXPECT(found.sets == expected.sets && std::equal(found.ends, found.ends + kMostSets, expected.ends) && found.outliers == expected.outliers, where);
   if (found.bits != expected.bits || found.sets != expected.sets) return;
   const size_t bytes = expected.sealed() ? shape.bytes(expected) : static_cast<size_t>(held * shape.headDim) * 2;
   const auto device = fromDevice(reinterpret_cast<const uint8_t*>(address), bytes);
@@ -66,7 +66,7 @@ TEST(sealed_pages_are_the_cpus_byte_for_byte) {
   for (const Shape& shape : {Shape{256, 8}, Shape{256, 24}, Shape{2048, 64}, Shape{256, 128}})
     for (const int bits : {8, 4, 3, 2})
       for (const bool perChannel : {false, true}) {
-        Caches c(shape.context, shape.headDim, formatOf(bits, bits == 3 ? 16 : bits, perChannel));
+        Caches c(shape.context, shape.headDim, formatOf(bits, bits == 3 ? 16 : bits, perChannel, false, bits < 4 ? 0.04 : 0));
         c.feed(c.shape().tokens * 2 + 3);
         expectSame(c, std::to_string(bits) + " bits, dim " + std::to_string(shape.headDim) + (perChannel ? ", per channel" : ", per token"));
       }
@@ -75,7 +75,7 @@ TEST(sealed_pages_are_the_cpus_byte_for_byte) {
 TEST(evictions_keep_the_same_codes_under_every_schedule) {
   underEverySchedule([&] {
     for (const bool perChannel : {false, true}) {
-      Caches c(256, 16, formatOf(2, 4, perChannel));
+      Caches c(256, 16, formatOf(2, 4, perChannel, false, perChannel ? 0.05 : 0));
       std::mt19937 random(9);
       c.feed(75);
       for (int round = 0; round < 4; ++round) {
@@ -99,7 +99,7 @@ TEST(evictions_keep_the_same_codes_under_every_schedule) {
 
 // What a policy reads: rows of sealed and open pages, what it left with the slots that stay.
 TEST(rows_are_read_as_on_the_cpu) {
-  for (const KvFormat& format : {formatOf(16, 16), formatOf(8, 4), formatOf(2, 3, true), formatOf(4, 8, false, true)}) {
+  for (const KvFormat& format : {formatOf(16, 16), formatOf(8, 4), formatOf(2, 3, true), formatOf(4, 8, false, true), formatOf({{16, 2}, {3, 8}}, true, 0.05)}) {
     Caches c(128, 64, format);
     for (KvCache* cache : {static_cast<KvCache*>(&c.cpu), static_cast<KvCache*>(&c.gpu)}) cache->observe(newestQueries(4));
     c.feed(70);
@@ -141,7 +141,7 @@ TEST(formats_change_as_on_the_cpu) {
   c.feed(100);
   expectSame(c, "16 bits");
   for (const KvFormat& format : {formatOf(8, 16), formatOf(8, 4, true), formatOf(4, 4, true), formatOf(4, 8, true, true), formatOf(2, 2, false, true), formatOf(3, 2, false),
-                                 formatOf(16, 16)}) {
+                                 formatOf({{8, 16}, {2, 2}}, false, 0.05), formatOf({{2, 4}, {2, 2}}, true, 0.1), formatOf(2, 2, true), formatOf(16, 16)}) {
     c.setFormat(format);
     const std::string where = std::to_string(format.keyBits) + "/" + std::to_string(format.valueBits) + (format.rotateKeys ? " rotated" : "");
     expectSame(c, where);
@@ -167,7 +167,7 @@ TEST(formats_change_as_on_the_cpu) {
 
 TEST(forgotten_slots_open_the_newest_page) {
   for (const bool perChannel : {false, true}) {
-    Caches c(256, 32, formatOf(4, 3, perChannel));
+    Caches c(256, 32, formatOf(4, 3, perChannel, false, 0.05));
     c.feed(100);
     c.cpu.truncate(37);
     c.gpu.truncate(37);
@@ -185,7 +185,7 @@ TEST(forgotten_slots_open_the_newest_page) {
 
 TEST(branches_read_sealed_pages_in_place) {
   for (const int tokens : {75, 64, 100}) {
-    Caches c(256, 32, formatOf(4, 4, true));
+    Caches c(256, 32, formatOf(4, 4, true, false, tokens == 64 ? 0 : 0.05));
     c.feed(100);
     const int64_t before = c.gpu.allocatedBytes();
     Caches branch(256, 32, formatOf(16, 16));
@@ -203,7 +203,7 @@ TEST(branches_read_sealed_pages_in_place) {
 // Unpacked for attention: the rows the CPU reads.
 TEST(unpacked_pages_are_the_rows_of_their_slots) {
   for (const bool perChannel : {false, true}) {
-    Caches c(256, 24, formatOf(3, 8, perChannel));
+    Caches c(256, 24, formatOf(3, 8, perChannel, false, perChannel ? 0.1 : 0));
     c.feed(70);
     c.gpu.prepare();
     underEverySchedule([&] {

@@ -52,6 +52,26 @@ TEST(sixteen_bits_are_the_plain_cache_bit_for_bit) {
   EXPECT(hashOf(2, {{"kv.v_bits", "8"}}) != plain);
 }
 
+TEST(layers_have_bits_of_their_own) {
+  EXPECT_EQ(hashOf(2, {{"kv.layers", "*.k:4, *.v:2"}}), hashOf(2, {{"kv.k_bits", "4"}, {"kv.v_bits", "2"}}));
+  EXPECT_EQ(hashOf(2, {{"kv.layers", "*:8"}, {"kv.k_bits", "2"}, {"kv.v_bits", "2"}, {"kv.quantizer", "kivi"}}), hashOf(2, {{"kv.k_bits", "8"}, {"kv.v_bits", "8"}, {"kv.quantizer", "kivi"}}));
+  EXPECT(hashOf(2, {{"kv.layers", "0:4"}}) != hashOf(2, {{"kv.layers", "1:4"}}));
+  EXPECT_EQ(hashOf(2, {{"kv.outliers", "0.05"}, {"kv.layers", "*:16"}}), hashOf(2, {}));
+  ModelConfig model;
+  model.layers = 4;
+  model.heads = model.kvHeads = 2;
+  model.headDim = 32;
+  const KvFormat format = KvFormat::of(resolve(configure({{"kv.layers", "0-1:8, 3.v:2"}, {"kv.k_bits", "4"}, {"kv.outliers", "0.01"}}), model).config, 4);
+  EXPECT(format.layers == std::vector<KvBits>({{8, 8}, {8, 8}, {4, 16}, {4, 2}}));
+  EXPECT_EQ(format.outliers, 0.01);
+  for (const auto& [rules, mentions] : {std::pair{"0:5", "expected 16, 8, 4, 3 or 2"}, std::pair{"0.down:4", "expected k or v"}, std::pair{"head:4", "expected k or v"}, std::pair{"0", "colon"}}) {
+    const auto refused = Config().parsed("kv.layers", rules);
+    EXPECT(!refused.ok() && refused.error().message.find(mentions) != std::string::npos, rules);
+  }
+  const Effective outside = resolve(configure({{"kv.layers", "2-4:8"}}), model);
+  EXPECT(outside.config.text("kv.layers").empty() && adjustment(outside, "kv.layers"));
+}
+
 // No more tokens than the newest page holds: nothing is sealed.
 TEST(short_prompts_are_untouched) {
   const auto engine = openEngine(kRandom);
@@ -65,6 +85,7 @@ TEST(short_prompts_are_untouched) {
 TEST(logits_do_not_depend_on_threads) {
   for (const Settings& settings : {Settings{{"kv.k_bits", "4"}, {"kv.v_bits", "3"}, {"kv.rotate", "true"}},
                                    Settings{{"kv.k_bits", "2"}, {"kv.v_bits", "2"}, {"kv.quantizer", "kivi"}, {"kv.policy", "h2o"}, {"kv.budget", "0.4"}},
+                                   Settings{{"kv.layers", "0:8, 1.k:2, *.v:3"}, {"kv.outliers", "0.02"}, {"kv.quantizer", "kivi"}, {"kv.policy", "adakv"}, {"kv.budget", "0.5"}},
                                    Settings{{"kv.k_bits", "4"}, {"kv.v_bits", "4"}, {"share.block", "2"}, {"share.first", "0"}, {"kv.budget", "40"}}}) {
     const uint64_t one = hashOf(1, settings);
     for (const int threads : {2, 3}) EXPECT_EQ(hashOf(threads, settings), one);
@@ -89,6 +110,14 @@ TEST(narrowing_acts_at_the_next_token_and_widening_offers_to_recompute) {
   const auto events = session->takeEvents();
   EXPECT(told(events, "kv.reformatted") && told(events, "kv.k_bits"));
   EXPECT(!session->cacheMixed());
+  session->request(configure({{"kv.k_bits", "4"}, {"kv.v_bits", "2"}, {"kv.outliers", "0.02"}, {"kv.layers", "0:2"}}), "user");  // more outliers are too late for what is rounded
+  ok(session->step(7));
+  EXPECT(session->cacheMixed());
+  ok(session->rebuildCache({}));
+  EXPECT(!session->cacheMixed());
+  EXPECT(session->cache().allocatedBytes != narrow.allocatedBytes);
+  EXPECT_EQ(bytes(session->memory(), MemoryTag::kv), session->cache().allocatedBytes);
+  session->takeEvents();
 
   session->request(Config(), "undo");
   ok(session->step(6));
@@ -109,7 +138,8 @@ TEST(what_can_not_be_quantized_is_refused_with_the_reason) {
   model.heads = model.kvHeads = 2;
   for (const auto& [dim, reason] : {std::pair{48, "groups of 32"}, std::pair{80, "groups of 32"}, std::pair{12, "multiple of 8"}}) {
     model.headDim = dim;
-    const Effective effective = resolve(configure({{"kv.k_bits", "4"}, {"kv.v_bits", "8"}}), model);
+    const Effective effective = resolve(configure({{"kv.k_bits", "4"}, {"kv.v_bits", "8"}, {"kv.layers", "0:4"}}), model);
+    EXPECT(effective.config.text("kv.layers").empty() && adjustment(effective, "kv.layers"));
     EXPECT_EQ(effective.config.integer("kv.k_bits"), int64_t{16});
     EXPECT_EQ(effective.config.integer("kv.v_bits"), int64_t{16});
     const Adjustment* why = adjustment(effective, "kv.v_bits");
@@ -128,6 +158,7 @@ TEST(the_plan_is_what_a_run_uses) {
   const auto engine = openEngine(kRandom);
   for (const Settings& settings : {Settings{{"kv.k_bits", "4"}, {"kv.v_bits", "2"}}, Settings{{"kv.k_bits", "2"}, {"kv.quantizer", "kivi"}},
                                    Settings{{"kv.k_bits", "8"}, {"kv.v_bits", "8"}, {"kv.policy", "h2o"}, {"kv.budget", "300"}},
+                                   Settings{{"kv.layers", "0:8, 1.k:4"}, {"kv.v_bits", "2"}, {"kv.outliers", "0.05"}},
                                    Settings{{"kv.v_bits", "4"}, {"share.block", "2"}, {"share.first", "0"}}}) {
     const SessionOptions options{.context = 2048};
     const Config config = configure(settings);
@@ -193,4 +224,23 @@ TEST(keys_want_scales_per_channel_and_more_bits_are_better) {
   EXPECT(channel2 < token2, channel2, token2);
   EXPECT(token8 < token4 && token4 < token2, token8, token4, token2);
   EXPECT(values2 < token2, values2, token2);
+}
+
+// What KVQuant says of outliers holds at few bits, whichever way keys are scaled; bits that differ by layer lie between those of all of them.
+TEST(outliers_and_more_bits_in_some_layers_cost_less) {
+  const auto engine = value(Engine::create(value(Model::open(kResources + "starter/starter.gguf")), {}));
+  const Settings two = {{"kv.k_bits", "2"}, {"kv.v_bits", "2"}}, three = {{"kv.k_bits", "3"}, {"kv.v_bits", "3"}};
+  for (const char* quantizer : {"per_token", "kivi"})
+    for (const Settings& bits : {three, two}) {
+      Settings dense = bits;
+      dense.emplace_back("kv.quantizer", quantizer);
+      Settings sparse = dense;
+      sparse.emplace_back("kv.outliers", "0.03");
+      const double without = divergence(engine, dense), with = divergence(engine, sparse);
+      std::printf("  KLD, %s bits %s: %.5f, with outliers %.5f\n", bits.front().second, quantizer, without, with);
+      EXPECT(with < without, quantizer, bits.front().second, with, without);
+    }
+  const double all2 = divergence(engine, {{"kv.layers", "*:2"}}), all8 = divergence(engine, {{"kv.layers", "*:8"}}), mixed = divergence(engine, {{"kv.layers", "*:8, 0.v:2"}});
+  std::printf("  KLD, every layer 2 bits %.5f, 8 bits %.7f, values of layer 0 alone 2 bits %.5f\n", all2, all8, mixed);
+  EXPECT(all8 < mixed && mixed < all2, all8, mixed, all2);
 }

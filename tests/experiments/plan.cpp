@@ -133,7 +133,7 @@ class PlanTest : public QObject {
   }
 
   void shippedPlansAreReadAndTheirTextsAreThere() {
-    for (const char* name : {"demo-sweep", "cache-budget", "kv-bits", "pruning", "attribution", "attribution-pareto", "retrieval", "cache-depth"}) {
+    for (const char* name : {"demo-sweep", "cache-budget", "kv-bits", "minikv", "pruning", "attribution", "attribution-pareto", "retrieval", "cache-depth"}) {
       const std::string path = findResource(std::string("plans/") + name + ".json");
       const auto plan = PlanFile::read(QString::fromStdString(path));
       QVERIFY2(plan, plan ? "" : plan.error().message.c_str());
