@@ -16,6 +16,7 @@
 #include "engine/model/model.h"
 #include "engine/plan/plan.h"
 #include "engine/weights/block_gradients.h"
+#include "engine/weights/channels.h"
 #include "engine/weights/place.h"
 
 namespace winnow {
@@ -36,6 +37,7 @@ struct WeightSet {
   std::vector<std::shared_ptr<const WeightVersion>> versions;  // [tensors of the model]
   std::vector<LayerWeights> layers;
   std::vector<LayerParts> parts;                              // [layers] what the recipes left of each; the rest has empty versions
+  std::vector<Channels> channels;                             // [layers] of the feed-forwards; null where all stay
   const Matrix *embedding = nullptr, *positions = nullptr, *head = nullptr;
   const float *outputNorm = nullptr, *outputNormBias = nullptr;  // [hidden]
   std::string key;                                            // WeightTarget::key
@@ -67,9 +69,12 @@ class WeightStore {
   Result<std::shared_ptr<const WeightSet>> build(const WeightTarget& target, ThreadPool& pool, const Measurements& measurements,
                                                  const Progress& progress);
   int64_t bytesToMake(const WeightTarget& target);  // of the versions nobody holds yet
+  const ChannelScores& channelScores() const { return channelScores_; }
 
  private:
   Result<LayersLeft> layersLeft(const WeightTarget& target, const Calibration* statistics, const Measurements& measurements, const Progress& progress) const;
+  Result<std::vector<Channels>> channelsLeft(const WeightTarget& target, const LayersLeft& left, const Calibration* statistics, InputPreparer& preparer,
+                                             ThreadPool& pool, const Progress& progress);
   void noteDamping(const WeightTarget& target, WeightSet& set) const;
   void noteMerges(const WeightTarget& target, WeightSet& set) const;
   std::shared_ptr<const WeightVersion> find(size_t tensor, const std::string& recipe);
@@ -81,6 +86,7 @@ class WeightStore {
   std::unique_ptr<WeightPlace> place_;
   std::mutex mutex_;
   uint64_t sets_ = 0;
+  ChannelScores channelScores_;
   std::map<std::pair<size_t, std::string>, std::weak_ptr<const WeightVersion>> versions_;
   std::map<std::pair<size_t, std::string>, std::weak_ptr<const PruneScores>> scores_;
 };
