@@ -289,7 +289,8 @@ void MainWindow::effectiveChanged() {
   knobs_->setCacheMixed(workbench_->cacheMixed(), workbench_->rebuildCostMs());
   inspector_->setEffective(effective, pending, workbench_->weightsPendingFraction());
   cache_->setSettings(QString::fromStdString(effective.config.canonical()));
-  weights_->setCompressed(effective.requested.text("weights.method") != "none" || effective.requested.text("prune.method") != "none");
+  weights_->setCompressed(effective.requested.text("weights.method") != "none" || effective.requested.text("prune.method") != "none" ||
+                          effective.requested.real("prune.width") > 0);
   QString said;
   for (const Adjustment& each : effective.adjustments)
     said += tr("Asked for %1 = %2, the engine runs %3: %4 ")

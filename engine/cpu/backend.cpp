@@ -341,7 +341,7 @@ void CpuBackend::observe(KvCache& kv, int window) {
 void CpuBackend::output(const Step& step, const Op& op) {
   const LayerWeights& w = step.layer(op);
   const float* x = !op.down ? buffers_.attended.as<float>() : model_.gatedFfn ? buffers_.gate.as<float>() : buffers_.up.as<float>();
-  const int cols = op.down ? model_.ffn : model_.qRows();
+  const int cols = op.down ? w.down->cols : model_.qRows();
   step.tap(op, op.down ? LinearInput::down : LinearInput::output, x, cols);
   const MatmulTarget target{op.down ? w.down : w.o, buffers_.residual.as<float>(), model_.hidden, op.down ? w.downBias : w.oBias, true};
   matmul({&target, 1}, x, cols, step.n, step.in.activations);
@@ -353,7 +353,7 @@ void CpuBackend::output(const Step& step, const Op& op) {
 
 void CpuBackend::gateUp(const Step& step, const Op& op) {
   const LayerWeights& w = step.layer(op);
-  const int n = step.n, ffn = model_.ffn;
+  const int n = step.n, ffn = w.up->rows;
   float *gate = buffers_.gate.as<float>(), *up = buffers_.up.as<float>(), *x = buffers_.normed.as<float>();
   step.tapStream(2 * op.layer + 1, buffers_.residual.as<float>(), model_.hidden);
   normalize(0, n, w.ffnNorm, w.ffnNormBias);

@@ -22,7 +22,7 @@ struct ActivationBuffers {
   Buffer residual, normed;  // f32 [batch, hidden]
   Buffer q, attended;       // [batch, heads * headDim]
   Buffer k, v;              // [batch, kvHeads * headDim]
-  Buffer gate, up;          // [batch, ffn]; gate is empty for an ungated ffn
+  Buffer gate, up;          // [batch, ffn], of which a layer uses its own width; gate is empty for an ungated ffn
   Buffer logits;            // [vocab]
 };
 

@@ -420,7 +420,7 @@ void Forward::tapAttention(const ForwardInput& input, const Op& op, const Sequen
 
 void Forward::output(const ForwardInput& input, const Op& op) {
   const LayerWeights& w = layerOf(input, op);
-  const int n = static_cast<int>(input.tokens.size()), cols = op.down ? model_.ffn : model_.qRows();
+  const int n = static_cast<int>(input.tokens.size()), cols = op.down ? w.down->cols : model_.qRows();
   Source x{attended_.as<float>(), cols};
   if (op.down) {
     x = {(model_.gatedFfn ? gate_ : up_).as<float>(), cols, Source::Kind::activated};
@@ -440,10 +440,10 @@ void Forward::gateUp(const ForwardInput& input, const Op& op) {
   const Source x = normed(0, w.ffnNorm, w.ffnNormBias);
   tapStream(input, 2 * op.layer + 1);
   tapInput(input, op, LinearInput::ffn, x, model_.hidden);
-  std::vector<Target> targets = {{argsOf(*w.up), up_.as<float>(), model_.ffn, w.upBias, false}};
+  std::vector<Target> targets = {{argsOf(*w.up), up_.as<float>(), w.up->rows, w.upBias, false}};
   std::vector<FactorArgs> factors = {factorsOf(w.upError)};
   if (model_.gatedFfn) {
-    targets.push_back({argsOf(*w.gate), gate_.as<float>(), model_.ffn, w.gateBias, false});
+    targets.push_back({argsOf(*w.gate), gate_.as<float>(), w.gate->rows, w.gateBias, false});
     factors.push_back(factorsOf(w.gateError));
   }
   products_.multiply(targets, x, static_cast<int>(input.tokens.size()), model_.hidden, input.activations, factors);

@@ -55,11 +55,12 @@ class TokenSource {
 
 // Floating-point operations of a prefill: two per weight of the linear layers that run, the attention of each query over what it
 // sees, and the head once.
-double prefillFlops(const ModelConfig& model, const Plan& plan, int tokens, int depth) {
+double prefillFlops(const ModelConfig& model, const Session& session, int tokens, int depth) {
+  const Plan& plan = session.plan();
   const double n = tokens, seen = depth + (n + 1) / 2;
   double perToken = 0;
   for (int layer = 0; layer < model.layers; ++layer) {
-    if (plan.hasFfn(layer)) perToken += 2.0 * model.hidden * model.ffn * (model.gatedFfn ? 3 : 2);
+    perToken += 2.0 * model.hidden * session.ffnWidth(layer) * (model.gatedFfn ? 3 : 2);
     if (!plan.attends(layer)) continue;
     const bool follower = plan.follower(layer);
     double weights = static_cast<double>(model.hidden) * model.kvRows();  // v
@@ -285,7 +286,7 @@ class Bench {
     const double seconds = test.medianMs / 1e3;  // per token
     if (seconds <= 0) return;
     if (test.prefill && result.gemmGflops > 0)
-      test.share = prefillFlops(engine_.model().config(), session_.plan(), test.tokens, test.depth) / (seconds * test.tokens) / 1e9 / result.gemmGflops;
+      test.share = prefillFlops(engine_.model().config(), session_, test.tokens, test.depth) / (seconds * test.tokens) / 1e9 / result.gemmGflops;
     if (!test.prefill && result.readGbs > 0) test.share = bytesPerStep_[test.name] / seconds / 1e9 / result.readGbs;
   }
 

@@ -5,6 +5,7 @@
 #include "engine/knobs/declare.h"
 #include "engine/prune/layer_drop.h"
 #include "engine/prune/method.h"
+#include "engine/prune/width.h"
 #include "engine/quantize/code_format.h"
 #include "engine/quantize/method.h"
 #include "engine/recover/method.h"
@@ -26,6 +27,16 @@ bool corrects(const Config& config) {  // a mask of another method
 bool prunes(const Config& config) {
   return config.text("prune.method") != "none" || config.real("prune.ratio") > 0 || !config.text("prune.ratios").empty() || config.text("prune.pattern") != "unstructured";
 }
+bool narrowsWidth(const Config& config) { return config.real("prune.width") > 0; }
+const WidthMethod* widthMethodOf(const Config& config) {  // alone it means the first
+  const std::string& chosen = config.text("prune.width_method");
+  return !narrowsWidth(config) ? nullptr : chosen == "none" ? &widthMethods().front() : findWidthMethod(chosen);
+}
+InputNeeds widthNeeds(const Config& config) {
+  const WidthMethod* method = widthMethodOf(config);
+  const bool refits = method && (method->refits || config.text("prune.recovery") != "none");
+  return method ? method->needs | InputNeeds{.moments = refits} : InputNeeds{};
+}
 InputNeeds pruneNeeds(const Config& config) {
   const PruneMethod* chosen = findPruneMethod(config.text("prune.method"));
   const RecoveryMethod* recovery = prunes(config) ? findRecoveryMethod(config.text("prune.recovery")) : nullptr;
@@ -37,7 +48,8 @@ InputNeeds methodNeeds(const Config& config) {
   return chosen ? chosen->needs | InputNeeds{.moments = chosen->usualRank > 0} : InputNeeds{};
 }
 bool measuresInputs(const Config& config) {
-  return config.integer("prune.layers") > 0 || pruneNeeds(config).any() || methodNeeds(config).any() || config.integer("weights.error_rank") > 0;
+  const WidthMethod* width = widthMethodOf(config);
+  return config.integer("prune.layers") > 0 || (width && width->shares) || widthNeeds(config).any() || pruneNeeds(config).any() || methodNeeds(config).any() || config.integer("weights.error_rank") > 0;
 }
 bool fitsSharing(const Config& config) { return config.boolean("share.align") || config.boolean("share.refit"); }
 bool quantizes(const Config& config) {
@@ -198,6 +210,28 @@ std::vector<Knob> layerKnobs() {
   return {count, method, protect, together, similarity};
 }
 
+std::vector<Knob> widthKnobs() {
+  Knob width = text("prune.width", "Channels removed", "Pruning", KnobType::real, "", Apply::prepareWeights);
+  width.defaultValue = 0.0;
+  width.maximum = 0.9;
+  width.step = 0.05;
+  width.help = "Share of the channels of the feed-forwards that is left out: rows of gate and up, columns of down. What is left is as dense as before, so memory and time "
+               "fall. Layers keep multiples of 128 channels, small models of fewer. Alone it means cfsp; another share is taken from the prepared scores.";
+  width.refuses = [](const ModelConfig& model, const KnobValue& value) -> std::optional<std::string> {
+    if (std::get<double>(value) == 0 || narrows(model.ffn)) return std::nullopt;
+    return "feed-forwards of " + std::to_string(model.ffn) + " channels are too narrow to leave some out.";
+  };
+
+  Knob method = enumeration("prune.width_method", "Channels removed by", "Pruning", names("none", widthMethods()), Apply::prepareWeights);
+  method.help = "cfsp: layers that turn the residual stream less lose more; channels go by weights and inputs, in cfsp-released by inputs alone as the paper's own "
+                "program has it. minitron: every layer loses as many, by mean activation. modegpt: by ridge leverage, with down fitted anew in any case. random: what the others are "
+                "compared with. prune.recovery fits down anew for the others.";
+  method.paper = papers(widthMethods());
+  method.enabledIf = "prune.width is above 0";
+  method.enabled = narrowsWidth;
+  return {width, method};
+}
+
 }  // namespace
 
 std::vector<Knob> pruneKnobs() {
@@ -254,17 +288,19 @@ std::vector<Knob> pruneKnobs() {
   Knob recovery = enumeration("prune.recovery", "Recovery", group, names("none", recoveryMethods()), Apply::prepareWeights);
   recovery.help = "What the weights that stay become, so that a layer makes of the calibration text what it made of it before: nothing to compute at run time. "
                   "scale: one factor per row. least-squares: every weight, exactly; slow above some thousand inputs. admm: nearly the same by steps that rows "
-                  "share. calibration.damping holds the weights where pruning left them.";
+                  "share. Channels that prune.width removes leave the last two one exact fit. calibration.damping holds the weights where pruning left them.";
   recovery.paper = papers(recoveryMethods());
-  recovery.enabledIf = "prune.method is not none";
-  recovery.enabled = prunes;
+  recovery.enabledIf = "prune.method is not none, or prune.width is above 0";
+  recovery.enabled = [](const Config& config) { return prunes(config) || narrowsWidth(config); };
   knobs.push_back(recovery);
 
   for (Knob& knob : layerKnobs()) knobs.push_back(std::move(knob));
+  for (Knob& knob : widthKnobs()) knobs.push_back(std::move(knob));
 
   Knob calibration = text("calibration.text", "Calibration text", "Calibration", KnobType::path, "", Apply::prepareWeights);
   calibration.help = "Text file the statistics are measured on; empty takes the sample that comes with Winnow. Never use the evaluation text.";
-  calibration.enabledIf = "prune.method, prune.recovery, weights.method or weights.error_rank looks at the inputs of layers, layers are dropped, or share.align or share.refit is on";
+  calibration.enabledIf = "prune.method, prune.recovery, weights.method or weights.error_rank looks at the inputs of layers, layers are dropped or feed-forwards narrowed, or "
+                          "share.align or share.refit is on";
   calibration.enabled = [](const Config& config) { return measuresInputs(config) || fitsSharing(config); };
   Knob tokens = integer("calibration.tokens", "Calibration tokens", "Calibration", 4096, 256, 262144, Apply::prepareWeights);
   tokens.unit = "tokens";
@@ -279,8 +315,10 @@ std::vector<Knob> pruneKnobs() {
   damping.step = 0.0001;
   damping.logarithmic = true;
   damping.help = "Share of the mean second moment that is added to each before they are inverted: more keeps corrections smaller.";
-  damping.enabledIf = "prune.method, prune.recovery or weights.method corrects what is left for its errors, or share.refit is on";
-  damping.enabled = [](const Config& config) { return pruneNeeds(config).gram() || methodNeeds(config).factor || config.boolean("share.refit"); };
+  damping.enabledIf = "prune.method, prune.recovery or weights.method corrects what is left for its errors, prune.width_method is modegpt, or share.refit is on";
+  damping.enabled = [](const Config& config) {
+    return pruneNeeds(config).gram() || widthNeeds(config).gram() || methodNeeds(config).factor || config.boolean("share.refit");
+  };
   knobs.push_back(calibration);
   knobs.push_back(tokens);
   knobs.push_back(damping);

@@ -10,6 +10,7 @@
 #include "engine/quantize/method.h"
 #include "engine/prune/layer_drop.h"
 #include "engine/prune/method.h"
+#include "engine/prune/width.h"
 #include "engine/share/methods.h"
 #include "engine/share/registry.h"
 
@@ -46,6 +47,7 @@ Config spelledOut(Config config, const ModelConfig& model) {
   if ((config.real("prune.ratio") > 0 || !config.text("prune.ratios").empty()) && config.text("prune.method") == "none")
     config = config.with("prune.method", std::string("magnitude"));
   if (config.integer("prune.layers") > 0 && config.text("prune.layers_method") == "none") config = config.with("prune.layers_method", std::string("shortgpt"));
+  if (config.real("prune.width") > 0 && config.text("prune.width_method") == "none") config = config.with("prune.width_method", widthMethods().front().name);
   if (config.real("kv.budget") != 1.0 && config.text("kv.policy") == "full") config = config.with("kv.policy", std::string("streaming"));
   if (!config.text("share.spans").empty() && config.text("share.method") == "none") config = config.with("share.method", std::string("spans"));
   if (config.integer("share.block") > 1 && config.text("share.method") == "none") config = config.with("share.method", std::string("echoatt"));
@@ -115,9 +117,13 @@ class Resolver {
 
   void pattern() {
     const Config& config = effective_.config;
-    if (config.text("prune.recovery") != "none" && (config.text("prune.method") == "none" || (config.real("prune.ratio") == 0 && config.text("prune.ratios").empty())))
-      adjust("prune.recovery", std::string("none"), "nothing is pruned: choose prune.ratio, prune.ratios or prune.pattern to have something to recover from.");
+    const bool narrowed = config.real("prune.width") > 0;
+    if (config.text("prune.recovery") != "none" && !narrowed && (config.text("prune.method") == "none" || (config.real("prune.ratio") == 0 && config.text("prune.ratios").empty())))
+      adjust("prune.recovery", std::string("none"), "nothing is pruned: choose prune.ratio, prune.ratios, prune.pattern or prune.width to have something to recover from.");
     const PruneMethod* prune = findPruneMethod(config.text("prune.method"));
+    if (prune && prune->needs.gradients && narrowed)
+      adjust("prune.method", config.get("prune.initial"), prune->name + " judges masks by feed-forwards of full width, and prune.width narrows them.");
+    prune = findPruneMethod(effective_.config.text("prune.method"));
     if (prune && prune->changesRest && config.text("prune.scope") != "auto")
       adjust("prune.scope", std::string("auto"), prune->name + " compares weights as it works through them.");
     const PrunePattern pattern = parsePattern(config.text("prune.pattern"));

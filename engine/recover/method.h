@@ -33,6 +33,7 @@ struct RecoveryMethod {
   std::string name, title, paper;
   InputNeeds needs;
   std::unique_ptr<Recovery> (*prepare)(const RecoveryInput& input);  // for all rows of a matrix; must not outlive the statistics
+  bool refits = false;  // each weight has a value of its own: where whole inputs go, all rows are fitted at once (channel_refit.h)
   double penalty = 0;  // share of the mean second moment that its factor has on the diagonal beside the damping
 };
 

@@ -28,8 +28,8 @@ class RecoveredPruner final : public Pruner {
 std::span<const RecoveryMethod> recoveryMethods() {
   static const RecoveryMethod methods[] = {
       {"scale", "Scale: one factor per row", "least squares, one unknown per output", {.moments = true}, prepareScaleRecovery},
-      {"least-squares", "Least squares: the weights that stay, fitted anew", "LeCun et al. 1990, Hassibi and Stork 1993: the exact solution for a given mask", {.moments = true}, prepareLeastSquaresRecovery},
-      {"admm", "ADMM: least squares by steps that rows share", "Boža 2024 (arXiv 2401.02938), section 3", {.moments = true, .factor = true}, prepareAdmmRecovery, 0.1},
+      {"least-squares", "Least squares: the weights that stay, fitted anew", "LeCun et al. 1990, Hassibi and Stork 1993: the exact solution for a given mask", {.moments = true}, prepareLeastSquaresRecovery, true},
+      {"admm", "ADMM: least squares by steps that rows share", "Boža 2024 (arXiv 2401.02938), section 3", {.moments = true, .factor = true}, prepareAdmmRecovery, true, 0.1},
   };
   return methods;
 }

@@ -69,6 +69,10 @@ std::vector<HeadPositions> Session::occupancy() const {
 }
 
 const Plan& Session::plan() const { return impl_->plan; }
+int Session::ffnWidth(int layer) const {
+  const Matrix* up = impl_->weights->layers[static_cast<size_t>(layer)].up;
+  return up ? up->rows : 0;
+}
 uint64_t Session::logitsHash() const { return impl_->hash; }
 int Session::threads() const { return impl_->pool.threads(); }
 

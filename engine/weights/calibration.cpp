@@ -47,6 +47,7 @@ void Calibration::take(int layer, LinearInput input, const float* x, int64_t str
   const Buffer& buffer = sumsOf(layer, input);
   CHECK(static_cast<size_t>(cols) == colsOf(buffer), layer, cols);
   double* sums = buffer.as<double>();
+  std::vector<double> before(sums + cols, sums + 2 * cols);
   for (int t = 0; t < tokens; ++t) {
     const float* row = x + t * stride;
     for (int c = 0; c < cols; ++c) {
@@ -55,6 +56,10 @@ void Calibration::take(int layer, LinearInput input, const float* x, int64_t str
       sums[cols + c] += magnitude;
       sums[2 * cols + c] = std::max(sums[2 * cols + c], magnitude);
     }
+  }
+  for (int c = 0; c < cols; ++c) {
+    const double mean = (sums[cols + c] - before[static_cast<size_t>(c)]) / tokens;
+    sums[3 * cols + c] += mean * mean;
   }
   if (!moments_.empty()) moments_[static_cast<size_t>(layer)][static_cast<size_t>(input)].add(x, stride, tokens, *pool_);
   if (layer == 0 && input == LinearInput::attention) tokens_ += tokens;
@@ -99,6 +104,13 @@ std::vector<float> Calibration::largestMagnitudes(int layer, LinearInput input) 
   std::vector<float> largest(colsOf(sums));
   for (size_t c = 0; c < largest.size(); ++c) largest[c] = static_cast<float>(sums.as<double>()[2 * largest.size() + c]);
   return largest;
+}
+
+std::vector<float> Calibration::windowMagnitudes(int layer, LinearInput input) const {
+  const Buffer& sums = sumsOf(layer, input);
+  std::vector<float> magnitudes(colsOf(sums));
+  for (size_t c = 0; c < magnitudes.size(); ++c) magnitudes[c] = static_cast<float>(std::sqrt(sums.as<double>()[3 * magnitudes.size() + c]));
+  return magnitudes;
 }
 
 }  // namespace winnow

@@ -23,6 +23,7 @@ constexpr size_t kPieceBytes = 8u << 20;
 struct Planned {
   const GgufTensor* source = nullptr;
   std::vector<size_t> parts;  // indices of Model::tensors(); empty: no matrix of the model
+  std::vector<int64_t> shape;  // outermost first
   bool copied = true;
   DType type{};
   int64_t rows = 0, cols = 0;
@@ -67,6 +68,7 @@ class Exporter {
     for (const GgufTensor& tensor : source.tensors()) {
       Planned each;
       each.source = &tensor;
+      each.shape = tensor.shape;
       if (!tensor.type) return badInput(path_, ": tensor ", shown(tensor.name), " of type ", ggufTensorTypeName(tensor.typeId), " can't be copied");
       each.type = *tensor.type;
       if (const auto found = parts.find(tensor.name); found != parts.end())
@@ -77,16 +79,21 @@ class Exporter {
   }
 
   Status choose(std::vector<size_t> parts, Planned& each) {
-    for (const size_t part : parts) each.copied &= untouched(master(part), target_.recipes[part]);
+    for (const size_t part : parts) each.copied &= untouched(master(part), target_.recipes[part]) && !set_.versions[part]->kept;
     if (each.copied) return Done{};
     std::ranges::sort(parts, {}, [&](size_t part) { return master(part).firstStoredRow; });
-    each.cols = master(parts[0]).cols;
+    each.cols = matrix(parts[0]).cols;
+    int64_t stored = 0;  // rows of the file's tensor
+    bool narrowed = false;
     for (const size_t part : parts) {
       const MasterTensor& t = master(part);
-      if (t.transposed || t.cols != each.cols || t.firstStoredRow != each.rows || (t.rows == 1 && t.unpermuteHeads > 0))
+      if (t.transposed || matrix(part).cols != each.cols || t.firstStoredRow != stored || (t.rows == 1 && t.unpermuteHeads > 0))
         return badInput(path_, ": the changed tensor ", shown(t.fileName), " can't be put back where it lies in ", set_.model->path());
-      each.rows += t.rows;
+      stored += t.rows;
+      each.rows += matrix(part).rows;
+      narrowed |= set_.versions[part]->kept != nullptr;
     }
+    if (narrowed) each.shape = each.shape.size() == 1 ? std::vector<int64_t>{each.cols} : std::vector<int64_t>{each.rows, each.cols};
     each.type = typeOf(parts);
     each.parts = std::move(parts);
     return Done{};
@@ -116,11 +123,13 @@ class Exporter {
     std::vector<std::string_view> keys = source.keys();
     std::ranges::sort(keys, {}, [](std::string_view key) { return std::pair(key != "general.architecture", key); });
     for (const std::string_view key : keys)
-      if (key != "general.alignment" && key != "general.file_type" && key != "general.quantization_version" && key != "winnow.settings") header.add(key, *source.value(key));
+      if (key.ends_with(".feed_forward_length") && set_.channels.front())
+        header.add(key, static_cast<uint32_t>(set_.channels.front()->list.size()));
+      else if (key != "general.alignment" && key != "general.file_type" && key != "general.quantization_version" && key != "winnow.settings") header.add(key, *source.value(key));
     header.add("general.file_type", fileType());
     header.add("general.quantization_version", uint32_t{2});
     header.add("winnow.settings", std::string_view(settings_));
-    for (const Planned& each : planned_) header.addTensor(each.source->name, each.source->shape, each.type);
+    for (const Planned& each : planned_) header.addTensor(each.source->name, each.shape, each.type);
     dataBytes_ = header.dataBytes();
     return header.bytes();
   }
@@ -140,7 +149,7 @@ class Exporter {
 
   static int64_t byteCount(const Planned& each) {
     int64_t values = 1;
-    for (const int64_t extent : each.source->shape) values *= extent;
+    for (const int64_t extent : each.shape) values *= extent;
     const DTypeTraits traits = dtypeTraits(each.type);
     return values / traits.blockValues * traits.blockBytes;
   }
@@ -242,6 +251,10 @@ Result<ExportSummary> exportGguf(const WeightSet& set, const WeightTarget& targe
   if (set.parts != allParts(set.model->config().layers))
     return Error{ErrorCode::badInput, "Layers or parts of layers that are dropped or merged would stay in the file: its tensors keep their names and places.",
                  "Set prune.layers=0 to export."};
+  for (const Channels& kept : set.channels)
+    if ((kept ? kept->list.size() : 0) != (set.channels.front() ? set.channels.front()->list.size() : 0))
+      return Error{ErrorCode::badInput, "The feed-forwards of the layers have different widths, and a GGUF file has one for all of them.",
+                   "Set prune.width=0, or prune.width_method=minitron, which leaves all layers alike, to export."};
   for (const auto& version : set.versions)
     if (version->error)
       return Error{ErrorCode::badInput, "Low-rank factors that make up for rounding lie beside the packed weights, and a GGUF file has no place for them.",

@@ -2,9 +2,11 @@
 #include "engine/weights/method_input.h"
 
 #include <cmath>
+#include <deque>
 
 #include "engine/core/check.h"
 #include "engine/quantize/method.h"
+#include "engine/weights/narrowed_tensor.h"
 
 namespace winnow {
 
@@ -17,7 +19,7 @@ Result<MethodInput> InputPreparer::prepare(int layer, LinearInput input, const I
     layer_ = layer;
     input_ = input;
     scaledBy_ = scales;
-    norms_ = calibration_->columnNorms(layer, input);
+    norms_ = gathered(layer, input, calibration_->columnNorms(layer, input));
     for (size_t c = 0; c < scales.size(); ++c) norms_[c] /= scales[c];
     squares_.resize(norms_.size());
     for (size_t c = 0; c < norms_.size(); ++c) squares_[c] = norms_[c] * norms_[c] / static_cast<float>(calibration_->tokens());
@@ -29,7 +31,7 @@ Result<MethodInput> InputPreparer::prepare(int layer, LinearInput input, const I
     out.meanSquares = squares_;
   }
   CHECK(!needs.gram() || scales.empty(), layer, static_cast<int>(input));  // the moments are those of the inputs as they come
-  if (needs.gram()) out.moments = &calibration_->moments(layer, input);
+  if (needs.gram()) out.moments = &moments(layer, input);
   if (!needs.factor) return out;
   for (const Factor& known : factors_)
     if (known.options == options) out.factor = known.factor.get();
@@ -52,14 +54,18 @@ Result<std::span<const float>> InputPreparer::scales(int layer, LinearInput inpu
   CHECK(calibration_, layer, choice.method);
   const auto known = scales_.find({layer, input});
   if (known != scales_.end()) return std::span<const float>(known->second);
-  const std::vector<float> norms = calibration_->columnNorms(layer, input), magnitudes = calibration_->meanMagnitudes(layer, input);
+  const std::vector<float> norms = gathered(layer, input, calibration_->columnNorms(layer, input)), magnitudes = gathered(layer, input, calibration_->meanMagnitudes(layer, input));
   std::vector<float> squares(norms.size());
   for (size_t c = 0; c < norms.size(); ++c) squares[c] = norms[c] * norms[c] / static_cast<float>(calibration_->tokens());
-  const std::vector<float> largest = calibration_->largestMagnitudes(layer, input);
+  const std::vector<float> largest = gathered(layer, input, calibration_->largestMagnitudes(layer, input));
   ScaleSearch search{{}, magnitudes, squares, largest, choice.format, choice.strength};
-  for (const MasterTensor& tensor : model_.tensors())
-    if (tensor.layer == layer && isMatrix(tensor.role) && linearInputOf(tensor.role) == input)
-      search.matrices.push_back({static_cast<int>(tensor.rows), [&tensor](int row, int count, float* out) { Model::decodeRows(tensor, row, count, out); }});
+  std::deque<NarrowedTensor> narrowed;
+  for (const MasterTensor& master : model_.tensors()) {
+    if (master.layer != layer || !isMatrix(master.role) || linearInputOf(master.role) != input) continue;
+    const bool narrow = narrowable(master.role) && keptOf(layer, LinearInput::down);
+    const MasterTensor& tensor = narrow ? narrowed.emplace_back(master, *keptOf(layer, LinearInput::down), pool_).tensor() : master;
+    search.matrices.push_back({static_cast<int>(tensor.rows), [&tensor](int row, int count, float* out) { Model::decodeRows(tensor, row, count, out); }});
+  }
   const QuantizeMethod* method = findQuantizeMethod(choice.method);
   CHECK(method && method->searchScales, choice.method);
   std::vector<float> found = method->searchScales(search, pool_, progress_);
@@ -67,9 +73,38 @@ Result<std::span<const float>> InputPreparer::scales(int layer, LinearInput inpu
   return std::span<const float>(scales_.emplace(std::pair{layer, input}, std::move(found)).first->second);
 }
 
-const SecondMoments& InputPreparer::moments(int layer, LinearInput input) const {
+const SecondMoments& InputPreparer::wholeMoments(int layer, LinearInput input) const {
   CHECK(calibration_, layer, static_cast<int>(input));
   return calibration_->moments(layer, input);
+}
+
+const SecondMoments& InputPreparer::moments(int layer, LinearInput input) {
+  const std::vector<int>* kept = keptOf(layer, input);
+  if (!kept) return wholeMoments(layer, input);
+  if (narrowedLayer_ != layer) narrowed_ = SecondMoments();  // before the next ones take their memory
+  if (narrowedLayer_ != layer) narrowed_ = wholeMoments(layer, input).of(calibration_->ledger(), *kept);
+  narrowedLayer_ = layer;
+  return narrowed_;
+}
+
+void InputPreparer::narrow(std::vector<Channels> kept) {
+  kept_ = std::move(kept);
+  layer_ = narrowedLayer_ = -1;
+  factors_.clear();
+  scales_.clear();
+}
+
+const std::vector<int>* InputPreparer::keptOf(int layer, LinearInput input) const {
+  const auto at = static_cast<size_t>(layer);
+  return input == LinearInput::down && at < kept_.size() && kept_[at] ? &kept_[at]->list : nullptr;
+}
+
+std::vector<float> InputPreparer::gathered(int layer, LinearInput input, std::vector<float> values) const {
+  const std::vector<int>* kept = keptOf(layer, input);
+  if (!kept) return values;
+  for (size_t i = 0; i < kept->size(); ++i) values[i] = values[static_cast<size_t>((*kept)[i])];  // ascending: none is overwritten before it is read
+  values.resize(kept->size());
+  return values;
 }
 
 }  // namespace winnow

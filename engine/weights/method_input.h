@@ -14,6 +14,7 @@
 #include "engine/core/threads.h"
 #include "engine/weights/calibration.h"
 #include "engine/weights/inverse_factor.h"
+#include "engine/weights/kept_channels.h"
 #include "engine/weights/matrix.h"
 
 namespace winnow {
@@ -67,11 +68,14 @@ class InputPreparer {
   InputPreparer(const Model& model, const Calibration* calibration, ThreadPool& pool, const Progress& progress)
       : model_(model), calibration_(calibration), pool_(pool), progress_(progress) {}
 
+  // From here on down projections read the channels `kept` alone, [layers]. What was handed out is gone.
+  void narrow(std::vector<Channels> kept);
   // Errors: cancelled, moments that can't be factored. Throws std::bad_alloc. Good until the next layer or input.
   Result<MethodInput> prepare(int layer, LinearInput input, const InputNeeds& needs, const FactorOptions& options, std::span<const float> scales = {});
   // [cols] of the input. Errors: cancelled. Kept as long as the preparer.
   Result<std::span<const float>> scales(int layer, LinearInput input, const ScalingChoice& choice);
-  const SecondMoments& moments(int layer, LinearInput input) const;  // of unscaled inputs; CHECKs that they were measured
+  const SecondMoments& moments(int layer, LinearInput input);  // of unscaled inputs; CHECKs that they were measured
+  const SecondMoments& wholeMoments(int layer, LinearInput input) const;  // the same of all channels
 
  private:
   struct Factor {
@@ -82,6 +86,13 @@ class InputPreparer {
   const Calibration* calibration_;
   ThreadPool& pool_;
   const Progress& progress_;
+  // What of an input is read; null: all of it.
+  const std::vector<int>* keptOf(int layer, LinearInput input) const;
+  std::vector<float> gathered(int layer, LinearInput input, std::vector<float> values) const;
+
+  std::vector<Channels> kept_;
+  SecondMoments narrowed_;  // of what down reads in narrowedLayer_
+  int narrowedLayer_ = -1;
   int layer_ = -1;
   LinearInput input_ = LinearInput::count;
   std::vector<float> norms_, squares_;

@@ -6,7 +6,9 @@
 namespace winnow {
 
 bool usableInPlace(const MasterTensor& t, const Recipe& recipe) {
-  if (!recipe.method.empty() || !recipe.prune.empty() || !recipe.sum.empty() || !recipe.refit.empty() || recipe.scaled() || recipe.super != SuperWeights::asOthers || !t.direct() || isBlockType(t.type)) return false;
+  if (!recipe.method.empty() || !recipe.prune.empty() || !recipe.sum.empty() || !recipe.outputFit.empty() || recipe.kept || recipe.scaled() ||
+      recipe.super != SuperWeights::asOthers || !t.direct() || isBlockType(t.type))
+    return false;
   const auto element = static_cast<size_t>(dtypeTraits(t.type).blockBytes);
   const bool sameType = (recipe.format.storage == Storage::f32) == (t.type == DType::f32);
   return sameType && t.storedRowBytes == element * static_cast<size_t>(t.cols) && reinterpret_cast<uintptr_t>(t.directRow(0)) % element == 0;

@@ -220,6 +220,18 @@ struct Pruning {
   }
 };
 
+// Whether and how feed-forwards are narrowed.
+std::optional<WidthChoice> widthChoice(const Config& config) {
+  const WidthMethod* method = config.real("prune.width") > 0 ? findWidthMethod(config.text("prune.width_method")) : nullptr;
+  if (!method) return std::nullopt;
+  const RecoveryMethod* recovery = findRecoveryMethod(config.text("prune.recovery"));
+  return WidthChoice{method->name, config.real("prune.width"), recovery && (recovery->refits || !method->refits) ? recovery->name : method->refits ? "least-squares" : "", config.real("calibration.damping")};
+}
+InputNeeds widthNeeds(const std::optional<WidthChoice>& choice) {
+  if (!choice) return {};
+  return findWidthMethod(choice->method)->needs | InputNeeds{.moments = !choice->recovery.empty()};
+}
+
 // The model in which a first mask is judged: as that leaves it and nothing else.
 Config maskedAlone(const Config& config) {
   Config out;
@@ -241,7 +253,7 @@ std::string Recipe::key() const {
   if (options.staticGroups) out += " static";
   if (options.clip) out += " clipped";
   if (errorRank > 0) out += " and rank " + std::to_string(errorRank);
-  if (!refit.empty()) out += " fitted to " + refit;
+  if (!outputFit.empty()) out += " fitted to " + outputFit;
   out += sumKey() + scalingKey();
   if (super != SuperWeights::asOthers) out += (super == SuperWeights::keep ? " super kept " : " super zero ") + std::to_string(superCount);
   if (damping > 0) out += " damped " + toText(KnobValue{damping});
@@ -251,6 +263,8 @@ std::string Recipe::key() const {
 std::string Recipe::sumKey() const {
   std::string out;
   for (const LayerShare& share : sum) out += " + " + toText(KnobValue{double{share.weight}}) + " of layer " + std::to_string(share.layer);
+  if (kept) out += " " + kept->key;
+  if (!refit.empty()) out += " refitted by " + refit + " damped " + toText(KnobValue{refitDamping});
   return out;
 }
 
@@ -264,7 +278,7 @@ std::string Recipe::scalingKey() const {
   return out;
 }
 
-std::string Recipe::scoresKey() const { return prune + " " + pruneInitial + " " + pruneScope + " [" + calibration + "]" + scalingKey() + sumKey() + refit; }
+std::string Recipe::scoresKey() const { return prune + " " + pruneInitial + " " + pruneScope + " [" + calibration + "]" + scalingKey() + sumKey() + outputFit; }
 
 namespace {
 
@@ -282,7 +296,7 @@ Recipe summed(Recipe recipe, std::vector<LayerShare> sum) {
 }
 
 Recipe refitted(Recipe recipe, std::string fit) {
-  recipe.refit = std::move(fit);
+  recipe.outputFit = std::move(fit);
   return withOtherValues(std::move(recipe));
 }
 
@@ -291,6 +305,17 @@ std::string SharingFitChoice::key() const {
   for (size_t layer = 0; layer < sharing.size(); ++layer)
     if (sharing[layer].attnSource != static_cast<int>(layer)) out += " " + std::to_string(layer) + "<-" + std::to_string(sharing[layer].attnSource);
   return out;
+}
+
+Recipe narrowed(Recipe recipe, TensorRole role, Channels kept, const WidthChoice& choice) {
+  recipe.kept = std::move(kept);
+  if (role != TensorRole::down) return recipe;
+  recipe.refit = choice.recovery;
+  recipe.refitDamping = choice.recovery.empty() ? 0 : choice.damping;
+  if (!recipe.method.empty() || recipe.format.storage != Storage::packed) return recipe;
+  recipe.format = {Storage::packed, 8, 32, true};
+  recipe.method = "rtn";
+  return recipe;
 }
 
 std::string CalibrationChoice::identity() const {
@@ -330,15 +355,16 @@ WeightTarget weightTarget(const Model& model, const Config& resolved, const std:
     method = findQuantizeMethod("rtn");
   }
   const int errorRank = method ? static_cast<int>(config.integer("weights.error_rank")) : 0;
+  target.width = widthChoice(config);
   const InputNeeds methodNeeds = method ? method->needs : InputNeeds{},
-                   needs = pruning.needs() | pruning.recoveryNeeds() | methodNeeds | InputNeeds{.moments = errorRank > 0};
+                   needs = pruning.needs() | pruning.recoveryNeeds() | methodNeeds | widthNeeds(target.width) | InputNeeds{.moments = errorRank > 0};
   std::string statistics;
   if (const int64_t count = config.integer("prune.layers"); count > 0 && config.text("prune.layers_method") != "none")
     target.layers = {config.text("prune.layers_method"), static_cast<int>(count), protectedLayers(config.integer("prune.layers_protect"), model.config().layers),
                      static_cast<int>(config.integer("prune.merge")), config.real("prune.merge_similarity")};
   const std::string& chosen = config.text("calibration.text");
   const CalibrationChoice calibration{chosen.empty() ? sampleText : chosen, static_cast<int>(config.integer("calibration.tokens")), needs.gram()};
-  if (needs.any() || target.layers.count > 0) {
+  if (needs.any() || target.layers.count > 0 || (target.width && findWidthMethod(target.width->method)->shares)) {
     target.calibration = calibration;
     statistics = calibration.identity();
   }
@@ -347,6 +373,7 @@ WeightTarget weightTarget(const Model& model, const Config& resolved, const std:
   if (target.layers.count > 0)
     target.key = "without " + layerDropKey(target.layers) + " [" + statistics + "]\n";
   if (target.sharing) target.key += "sharing " + target.sharing->key() + "\n";
+  if (target.width) target.key += "without " + widthKey(*target.width) + " [" + statistics + "]\n";
   if (pruning.initial) target.masked = std::make_shared<const WeightTarget>(weightTarget(model, maskedAlone(config), sampleText, runs));
   const std::string masked = target.masked ? sha256Hex(target.masked->key) : "";
   const Scalable scalings = method && method->searchScales ? scalable(model, config, *method, wanted, roles) : Scalable();

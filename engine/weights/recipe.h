@@ -10,6 +10,7 @@
 #include "engine/knobs/knobs.h"
 #include "engine/model/model.h"
 #include "engine/prune/layer_drop.h"
+#include "engine/prune/width.h"
 #include "engine/weights/matrix.h"
 #include "engine/weights/method_input.h"
 #include "engine/weights/super_weights.h"
@@ -41,7 +42,10 @@ struct Recipe {
   SuperWeights super = SuperWeights::asOthers;  // of a down projection
   int superCount = kMostSuperWeights;           // the first so many that were found
   std::vector<LayerShare> sum;         // the layers whose tensors of this role make it; empty: its own
-  std::string refit;                   // identity of the fit of an output projection to attention that is another layer's; "" = its own values
+  std::string outputFit;               // identity of the fit of an output projection to attention that is another layer's; "" = its own values
+  Channels kept;                       // of the feed-forward, where the tensor has those alone; null: all
+  std::string refit;                   // the recovery that fits the columns left of a down projection to those that went; "" = none
+  double refitDamping = 0;             // of the second moments, for that
   int errorRank = 0;                   // of the factors that hold what the stored matrix lacks (error_factors.h); 0 = none
   Scaling multiplied;                  // the input whose scales multiply the columns
   Scaling divided;                     // the input this tensor makes, divided by its scales
@@ -49,7 +53,7 @@ struct Recipe {
   std::string key() const;
   std::string scoresKey() const;  // of what pruning knows at every ratio and pattern
   std::string scalingKey() const;
-  std::string sumKey() const;
+  std::string sumKey() const;  // of the master it starts from, where that is not the file's
 };
 
 struct CalibrationChoice {
@@ -76,6 +80,7 @@ struct WeightTarget {
   LayerDrop layers;                     // which layers have no weights is known once the calibration text was measured
   std::optional<LayersLeft> left;       // or it is given
   std::optional<SharingFitChoice> sharing;  // none: whatever attention is shared, weights and heads stay as they are
+  std::optional<WidthChoice> width;     // which channels of feed-forwards go is known then, too
   std::vector<Adjustment> adjustments;  // what of the configuration can't be done, and why
   std::shared_ptr<const WeightTarget> masked;  // the model whose gradients a pruning method asks for; null: none does
   bool anyPacked = false;
@@ -92,6 +97,10 @@ bool isWeightKnob(std::string_view name);  // weights.*, prune.*, calibration.*
 // A recipe whose tensor is a sum, and one whose tensor was fitted anew.
 Recipe summed(Recipe recipe, std::vector<LayerShare> sum);
 Recipe refitted(Recipe recipe, std::string fit);
+
+// A recipe whose tensor has some channels alone. The columns of a quantized file's down projection lie in other blocks than before: they are
+// rounded anew, to 8 bits.
+Recipe narrowed(Recipe recipe, TensorRole role, Channels kept, const WidthChoice& choice);
 
 // `config` is one that resolve() made. `sampleText` is the calibration text when the configuration names none. Without `runs` every format does.
 WeightTarget weightTarget(const Model& model, const Config& config, const std::string& sampleText, const RunsFormat& runs = {});

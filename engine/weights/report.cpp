@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "engine/core/check.h"
+#include "engine/weights/narrowed_tensor.h"
 
 namespace winnow {
 namespace {
@@ -94,13 +95,25 @@ int64_t storedBytes(const MasterTensor& t) {
 RowPair::RowPair(const MasterTensor& tensor, const WeightVersion& version)
     : tensor_(tensor), version_(version), band_(tensor.transposed ? 8 * kTile : kTile), cols_(static_cast<size_t>(version.matrix.cols)),
       master_(cols_ * static_cast<size_t>(band_)), now_(master_.size()) {
-  CHECK(tensor.rows == version.matrix.rows && tensor.cols == version.matrix.cols, tensor.fileName);
+  if (version.kept) (narrowsRows(tensor.role) ? rowsLeft_ : columnsLeft_) = &version.kept->list;
+  if (version.kept) whole_.resize(static_cast<size_t>(tensor.cols));
+  const auto left = [](const std::vector<int>* kept, int64_t all) { return kept ? static_cast<int64_t>(kept->size()) : all; };
+  CHECK(left(rowsLeft_, tensor.rows) == version.matrix.rows && left(columnsLeft_, tensor.cols) == version.matrix.cols, tensor.fileName);
+}
+
+void RowPair::readMaster(int first, int count) {
+  if (!rowsLeft_ && !columnsLeft_) return Model::decodeRows(tensor_, first, count, master_.data());
+  for (int r = 0; r < count; ++r) {
+    float* row = master_.data() + static_cast<size_t>(r) * cols_;
+    Model::decodeRows(tensor_, rowsLeft_ ? (*rowsLeft_)[static_cast<size_t>(first + r)] : first + r, 1, columnsLeft_ ? whole_.data() : row);
+    for (size_t c = 0; columnsLeft_ && c < cols_; ++c) row[c] = whole_[static_cast<size_t>((*columnsLeft_)[c])];
+  }
 }
 
 void RowPair::read(int first, int count) {
   CHECK(count <= band_, count);
   first_ = first;
-  Model::decodeRows(tensor_, first, count, master_.data());
+  readMaster(first, count);
   for (int r = 0; r < count; ++r) {
     float* row = now_.data() + static_cast<size_t>(r) * cols_;
     dequantizeRow(version_.matrix, first + r, row);
@@ -119,7 +132,7 @@ Result<WeightReport> reportWeights(const WeightSet& set, const Calibration* cali
   WeightReport report;
   report.key = set.key;
   report.layers = set.model->config().layers;
-  int64_t total = 0;
+  int64_t total = 0, seen = 0;
   for (const MasterTensor& t : tensors)
     if (isMatrix(t.role)) total += t.rows * t.cols;
   for (size_t i = 0; i < tensors.size(); ++i) {
@@ -129,6 +142,11 @@ Result<WeightReport> reportWeights(const WeightSet& set, const Calibration* cali
     if (!matrix.data) continue;  // a part that was dropped
     std::vector<float> norms;
     if (calibration && linearOfBlock(tensor.role)) norms = calibration->columnNorms(tensor.layer, linearInputOf(tensor.role));
+    if (const Channels& kept = set.versions[i]->kept; kept && !norms.empty() && !narrowsRows(tensor.role)) {
+      std::vector<float> left;
+      for (const int channel : kept->list) left.push_back(norms[static_cast<size_t>(channel)]);
+      norms = std::move(left);
+    }
     const auto sums = compare(tensor, *set.versions[i], norms.empty() ? nullptr : norms.data(), pool, progress);
     if (!sums) return cancelled();
     TensorReport row;
@@ -140,7 +158,7 @@ Result<WeightReport> reportWeights(const WeightSet& set, const Calibration* cali
     row.format = matrix.format.describe() + (error ? " + rank " + std::to_string(error.rank()) : "");
     row.rows = matrix.rows;
     row.cols = matrix.cols;
-    const int64_t values = tensor.rows * tensor.cols;
+    const int64_t values = int64_t{matrix.rows} * matrix.cols;
     row.bytes = static_cast<int64_t>(matrix.bytes()) + error.bytes();
     row.bits = 8 * static_cast<double>(row.bytes) / static_cast<double>(values);
     row.sparsity = static_cast<double>(sums->zeros) / static_cast<double>(values);
@@ -153,7 +171,7 @@ Result<WeightReport> reportWeights(const WeightSet& set, const Calibration* cali
     report.values += values;
     report.zeros += sums->zeros;
     report.tensors.push_back(std::move(row));
-    progress(static_cast<double>(report.values) / static_cast<double>(total), "comparing the weights");
+    progress(static_cast<double>(seen += tensor.rows * tensor.cols) / static_cast<double>(total), "comparing the weights");
   }
   return report;
 }
@@ -171,7 +189,7 @@ Result<WeightHistogram> weightHistogram(const WeightSet& set, int tensor, int bi
   out.name = master.fileName;
   out.format = matrix.format.describe();
   // Six standard deviations hold all but outliers, which would squeeze the rest into a few bins.
-  const double rms = std::sqrt(sums->signal / static_cast<double>(master.rows * master.cols));
+  const double rms = std::sqrt(sums->signal / (static_cast<double>(matrix.rows) * matrix.cols));
   out.high = std::max(std::min(sums->maxMagnitude, 6 * rms), 1e-30);
   out.low = -out.high;
   struct Counts {

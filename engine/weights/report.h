@@ -20,7 +20,7 @@ struct TensorReport {
   TensorRole role{};
   int layer = -1;
   std::string name, format;   // in the file; as stored now
-  int rows = 0, cols = 0;
+  int rows = 0, cols = 0;     // as stored now: of a narrowed feed-forward fewer than in the file
   int64_t bytes = 0;          // of the version, scales, minimums and error factors included
   double bits = 0;            // of those, per weight
   double sparsity = 0;        // share of zeros, error factors included
@@ -39,7 +39,7 @@ struct WeightReport {
   std::string key;          // WeightSet::key
   std::vector<TensorReport> tensors;  // matrices, in the order of the model; those that were dropped are left out
   int64_t bytes = 0, masterBytes = 0;  // of these matrices; as the file stores them
-  int64_t values = 0, zeros = 0;
+  int64_t values = 0, zeros = 0;       // of the weights that are left
   int layers = 0;
 };
 
@@ -57,7 +57,7 @@ struct WeightHistogram {
 };
 Result<WeightHistogram> weightHistogram(const WeightSet& set, int tensor, int bins, ThreadPool& pool, const Progress& progress);
 
-// Master row and present row of a matrix version that lies in host memory. Error factors are in the present row. Where a method scaled inputs,
+// Master row and present row of a matrix version that lies in host memory; of a narrowed feed-forward what the master has of it. Error factors are in the present row. Where a method scaled inputs,
 // it is what it means to the unscaled ones: how a model computes does not change by scaling, only by what rounding does to it.
 class RowPair {
  public:
@@ -69,11 +69,14 @@ class RowPair {
   const float* now(int row) const { return now_.data() + static_cast<size_t>(row - first_) * cols_; }
 
  private:
+  void readMaster(int first, int count);
+
   const MasterTensor& tensor_;
   const WeightVersion& version_;
   int band_, first_ = 0;
   size_t cols_;
-  std::vector<float> master_, now_;
+  const std::vector<int>*rowsLeft_ = nullptr, *columnsLeft_ = nullptr;  // of the master, ascending; null: all
+  std::vector<float> master_, now_, whole_;  // whole: a row of the master
 };
 
 }  // namespace winnow

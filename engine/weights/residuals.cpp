@@ -18,7 +18,7 @@ constexpr int kFewest = 64, kMost = 512;          // tokens
 ResidualCosines::ResidualCosines(Ledger& ledger, int layers, int cols)
     : ledger_(ledger), layers_(layers), cols_(cols),
       most_(static_cast<int>(std::clamp<int64_t>(kRowBytes / (int64_t{sizeof(float)} * points() * std::max(cols, 1)), kFewest, kMost))),
-      sums_(static_cast<size_t>(points()) * static_cast<size_t>(points())) {}
+      sums_(static_cast<size_t>(points()) * static_cast<size_t>(points())), angles_(static_cast<size_t>(layers)) {}
 
 void ResidualCosines::take(int point, const float* x, int64_t stride, int tokens) {
   CHECK(point >= 0 && point < points(), point);
@@ -54,6 +54,15 @@ void ResidualCosines::addBatch() {
       }
       sums_[pair(from, to)] += sum;
     }
+  for (int layer = 0; layer < layers_; ++layer) {
+    const float* a = rows_.as<float>() + static_cast<size_t>(2 * layer) * plane;
+    const float* b = a + 2 * plane;
+    for (int i = 0; i < held_; ++i, a += cols, b += cols) {
+      double cosine = 0;
+      for (size_t c = 0; c < cols; ++c) cosine += static_cast<double>(a[c]) * b[c];
+      angles_[static_cast<size_t>(layer)] += std::acos(std::clamp(cosine, -1.0, 1.0)) / std::numbers::pi;
+    }
+  }
   tokens_ += held_;
 }
 
@@ -65,7 +74,8 @@ double ResidualCosines::cosine(int from, int to) const {
 LayerInfluence ResidualCosines::influence(int layer) const {
   const int begin = 2 * layer;
   const double whole = cosine(begin, begin + 2);
-  return {1 - whole, 1 - cosine(begin, begin + 1), 1 - cosine(begin + 1, begin + 2), std::acos(whole) / std::numbers::pi};
+  return {1 - whole, 1 - cosine(begin, begin + 1), 1 - cosine(begin + 1, begin + 2), std::acos(whole) / std::numbers::pi,
+          tokens_ > 0 ? angles_[static_cast<size_t>(layer)] / static_cast<double>(tokens_) : 0};
 }
 
 }  // namespace winnow

@@ -13,6 +13,7 @@ namespace winnow {
 struct LayerInfluence {
   double layer = 0, attention = 0, ffn = 0;  // 1 - mean cosine, 0..2
   double angle = 0;                          // of the layer, arccos of the mean cosine over pi
+  double meanAngle = 0;                      // of the layer, mean over the tokens of arccos over pi
 };
 
 class ResidualCosines {
@@ -37,6 +38,7 @@ class ResidualCosines {
   int held_ = 0;               // tokens of the batch
   int64_t tokens_ = 0;
   std::vector<double> sums_;   // [points, points] of cosines
+  std::vector<double> angles_;  // [layers], sums of angles over pi
 };
 
 }  // namespace winnow

@@ -40,6 +40,19 @@ void SecondMoments::add(const float* x, int64_t stride, int tokens, ThreadPool& 
   tokens_ += tokens;
 }
 
+SecondMoments SecondMoments::of(Ledger& ledger, std::span<const int> kept) const {
+  SecondMoments out(ledger, static_cast<int>(kept.size()));
+  out.tokens_ = tokens_;
+  for (int row = 0; row < out.tiles(); ++row)
+    for (int col = row; col < out.tiles(); ++col) {
+      float* to = out.tile(row, col);
+      for (int i = row * kTile; i < std::min((row + 1) * kTile, out.cols_); ++i)
+        for (int j = col * kTile; j < std::min((col + 1) * kTile, out.cols_); ++j)
+          to[i % kTile * kTile + j % kTile] = at(kept[static_cast<size_t>(i)], kept[static_cast<size_t>(j)]);
+    }
+  return out;
+}
+
 double SecondMoments::meanDiagonal() const {
   double sum = 0;
   int active = 0;

@@ -3,6 +3,7 @@
 // 64 x 64. Products of 64 tokens are summed in f32, those in double over a call of add(), which is rounded to f32 once.
 #pragma once
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "engine/core/memory.h"
@@ -18,6 +19,9 @@ class SecondMoments {
   SecondMoments(Ledger& ledger, int cols);
   // Adds the tokens of x [tokens, stride]. The result does not depend on threads.
   void add(const float* x, int64_t stride, int tokens, ThreadPool& pool);
+
+  // Those of the channels `kept` [count] alone.
+  SecondMoments of(Ledger& ledger, std::span<const int> kept) const;
 
   bool empty() const { return cols_ == 0; }
   int cols() const { return cols_; }

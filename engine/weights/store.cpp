@@ -8,6 +8,7 @@
 #include "engine/core/device_failure.h"
 #include "engine/prune/laco.h"
 #include "engine/recover/method.h"
+#include "engine/weights/narrowing.h"
 #include "engine/weights/summed_tensor.h"
 
 namespace winnow {
@@ -84,6 +85,7 @@ Result<MethodInputs> inputsOf(const MasterTensor& tensor, const Recipe& recipe, 
   if (recipe.super != SuperWeights::asOthers)
     for (size_t i = 0; i < super.size() && i < static_cast<size_t>(recipe.superCount); ++i)
       if (super[i].layer == tensor.layer) out.super.push_back(super[i]);
+  if (recipe.kept) narrowColumns(out.super, recipe.kept->list);
   if (recipe.calibration.empty()) return out;
   if (recipe.divided) {
     const auto divisors = preparer.scales(tensor.layer, recipe.divided.input, recipe.divided.choice);
@@ -125,6 +127,16 @@ bool dropped(const MasterTensor& tensor, const std::vector<LayerParts>& parts) {
 
 bool fits(const SharingFit* fit, const MasterTensor& tensor) { return fit && tensor.role == TensorRole::o && fit->refits(tensor.layer); }
 
+// The target's recipe of tensor i, of what is left of the layer it belongs to.
+Recipe recipeFor(const WeightTarget& target, size_t i, const MasterTensor& tensor, const LayersLeft& left, const SharingFit* fit, const std::vector<Channels>& channels) {
+  if (tensor.layer < 0) return target.recipes[i];
+  const auto layer = static_cast<size_t>(tensor.layer);
+  Recipe recipe = !left.sums.empty() && !left.sums[layer].empty() ? summed(target.recipes[i], left.sums[layer]) : target.recipes[i];
+  if (fits(fit, tensor)) recipe = refitted(std::move(recipe), fit->key);
+  if (narrowable(tensor.role) && channels[layer]) recipe = narrowed(std::move(recipe), tensor.role, channels[layer], *target.width);
+  return recipe;
+}
+
 Error cancelled() { return {ErrorCode::cancelled, "Preparing the weights was cancelled.", ""}; }
 
 }  // namespace
@@ -160,6 +172,16 @@ int64_t WeightStore::bytesToMake(const WeightTarget& target) {
   int64_t sum = 0;
   for (size_t i = 0; i < target.recipes.size(); ++i)
     if (!find(i, target.recipes[i].key())) sum += place_->bytes(model_->tensors()[i], target.recipes[i]);
+  if (!target.width) return sum;
+  // Of narrowed feed-forwards nobody holds any, as far as a plan can know.
+  const std::vector<Channels> channels = ChannelScores::planned(*model_, *target.width, {allParts(model_->config().layers), {}});
+  for (size_t i = 0; i < target.recipes.size(); ++i) {
+    const MasterTensor& tensor = model_->tensors()[i];
+    if (!narrowable(tensor.role) || !channels[static_cast<size_t>(tensor.layer)]) continue;
+    const Channels& kept = channels[static_cast<size_t>(tensor.layer)];
+    if (!find(i, target.recipes[i].key())) sum -= place_->bytes(tensor, target.recipes[i]);
+    sum += place_->bytes(narrowedShape(tensor, static_cast<int>(kept->list.size())), narrowed(target.recipes[i], tensor.role, kept, *target.width));
+  }
   return sum;
 }
 
@@ -171,12 +193,25 @@ Result<std::shared_ptr<const WeightVersion>> WeightStore::make(size_t tensor, co
     std::optional<SummedTensor> sum;
     if (!recipe.sum.empty() && !place_->planning()) sum.emplace(*model_, own, recipe.sum, pool);
     std::optional<MasterTensor> fitted;
-    if (!recipe.refit.empty() && !place_->planning()) fitted = fit->tensor(own);
-    const MasterTensor& master = fitted ? *fitted : sum ? sum->tensor() : own;
+    if (!recipe.outputFit.empty() && !place_->planning()) fitted = fit->tensor(own);
+    const MasterTensor& whole = fitted ? *fitted : sum ? sum->tensor() : own;
+    std::optional<NarrowedTensor> narrow;
+    double refitDamping = 0;
+    if (recipe.kept && !place_->planning()) {
+      narrow.emplace(whole, recipe.kept->list, pool);
+      if (!recipe.refit.empty()) {
+        const auto damping = refitColumns(whole, recipe, preparer, pool, progress.progress(), *narrow);
+        if (!damping) return damping.error();
+        refitDamping = *damping > recipe.refitDamping ? *damping : 0;
+      }
+    }
+    const MasterTensor shape = recipe.kept ? narrowedShape(whole, static_cast<int>(recipe.kept->list.size())) : MasterTensor();
+    const MasterTensor& master = narrow ? narrow->tensor() : recipe.kept ? shape : whole;
     const Result<MethodInputs> inputs = place_->planning() ? MethodInputs() : inputsOf(master, recipe, preparer, gradients, super);
     if (!inputs) return inputs.error();
     version->damping = std::max({raised(inputs->prune, recipe.damping, 0), raised(inputs->recovery, recipe.damping, recoveryPenalty(recipe)),
-                                 raised(inputs->quantize, recipe.damping, 0)});
+                                 raised(inputs->quantize, recipe.damping, 0), refitDamping});
+    version->kept = recipe.kept;
     version->columns.assign(inputs->scaling.columns.begin(), inputs->scaling.columns.end());
     version->divisors.assign(inputs->scaling.divisors.begin(), inputs->scaling.divisors.end());
     const WeightWork work{master, recipe, *inputs, pool, progress, findScores(tensor, recipe)};
@@ -215,13 +250,24 @@ Result<LayersLeft> WeightStore::layersLeft(const WeightTarget& target, const Cal
   return LayersLeft{partsLeft(target.layers, ResidualCosines(uncounted, layers, 0)), {}};
 }
 
+Result<std::vector<Channels>> WeightStore::channelsLeft(const WeightTarget& target, const LayersLeft& left, const Calibration* statistics, InputPreparer& preparer,
+                                                        ThreadPool& pool, const Progress& progress) {
+  if (!target.width) return std::vector<Channels>(left.parts.size());
+  if (place_->planning()) return ChannelScores::planned(*model_, *target.width, left);
+  try {
+    return channelScores_.keep(*model_, *target.width, left, statistics, target.calibration ? target.calibration->identity() : "", preparer, pool, progress);
+  } catch (const std::bad_alloc&) {
+    return Error{ErrorCode::resources, "Not enough memory to judge the channels of the feed-forwards.", "Choose prune.width_method=minitron, or a smaller model."};
+  }
+}
+
 void WeightStore::noteDamping(const WeightTarget& target, WeightSet& set) const {
   double most = 0, asked = 0;
   int count = 0;
   for (size_t i = 0; i < set.versions.size(); ++i) {
     if (set.versions[i]->damping == 0) continue;
     most = std::max(most, set.versions[i]->damping);
-    asked = target.recipes[i].damping;
+    asked = std::max(target.recipes[i].damping, target.width ? target.width->damping : 0);
     ++count;
   }
   if (count > 0)
@@ -287,6 +333,10 @@ Result<std::shared_ptr<const WeightSet>> WeightStore::build(const WeightTarget& 
   for (const MasterTensor& tensor : model_->tensors()) total += tensor.rows * tensor.cols;
   ConvertProgress converted(progress, total);
   InputPreparer preparer(*model_, statistics.get(), pool, progress);
+  auto channels = channelsLeft(target, *left, statistics.get(), preparer, pool, progress);
+  if (!channels) return channels.error();
+  set->channels = std::move(*channels);
+  preparer.narrow(set->channels);
   for (size_t i = 0; i < target.recipes.size(); ++i) {
     const MasterTensor& tensor = model_->tensors()[i];
     if (progress.stopped()) return cancelled();
@@ -295,9 +345,7 @@ Result<std::shared_ptr<const WeightSet>> WeightStore::build(const WeightTarget& 
       converted.advance(tensor.rows * tensor.cols);
       continue;
     }
-    const bool sum = tensor.layer >= 0 && !left->sums.empty() && !left->sums[static_cast<size_t>(tensor.layer)].empty();
-    Recipe recipe = sum ? summed(target.recipes[i], left->sums[static_cast<size_t>(tensor.layer)]) : target.recipes[i];
-    if (fits(fit->get(), tensor)) recipe = refitted(std::move(recipe), (*fit)->key);
+    const Recipe recipe = recipeFor(target, i, tensor, *left, fit->get(), set->channels);
     std::shared_ptr<const WeightVersion> version = find(i, recipe.key());
     if (version) {
       converted.advance(tensor.rows * tensor.cols);

@@ -17,6 +17,7 @@
 #include "engine/plan/plan.h"
 #include "engine/share/fit.h"
 #include "engine/weights/block_gradients.h"
+#include "engine/weights/channels.h"
 #include "engine/weights/place.h"
 
 namespace winnow {
@@ -38,6 +39,7 @@ struct WeightSet {
   std::vector<LayerWeights> layers;
   std::vector<LayerSharing> sharing;                          // [layers] what heads and output projections were fitted for; empty: any sharing will do
   std::vector<LayerParts> parts;                              // [layers] what the recipes left of each; the rest has empty versions
+  std::vector<Channels> channels;                             // [layers] of the feed-forwards; null where all stay
   const Matrix *embedding = nullptr, *positions = nullptr, *head = nullptr;
   const float *outputNorm = nullptr, *outputNormBias = nullptr;  // [hidden]
   std::string key;                                            // WeightTarget::key
@@ -71,9 +73,12 @@ class WeightStore {
   Result<std::shared_ptr<const WeightSet>> build(const WeightTarget& target, ThreadPool& pool, const Measurements& measurements,
                                                  const Progress& progress);
   int64_t bytesToMake(const WeightTarget& target);  // of the versions nobody holds yet
+  const ChannelScores& channelScores() const { return channelScores_; }
 
  private:
   Result<LayersLeft> layersLeft(const WeightTarget& target, const Calibration* statistics, const Measurements& measurements, const Progress& progress) const;
+  Result<std::vector<Channels>> channelsLeft(const WeightTarget& target, const LayersLeft& left, const Calibration* statistics, InputPreparer& preparer,
+                                             ThreadPool& pool, const Progress& progress);
   void noteDamping(const WeightTarget& target, WeightSet& set) const;
   void noteMerges(const WeightTarget& target, WeightSet& set) const;
   Result<std::shared_ptr<const SharingFit>> sharingFit(const WeightTarget& target, const LayersLeft& left, const Measurements& measurements, const Progress& progress) const;
@@ -86,6 +91,7 @@ class WeightStore {
   std::unique_ptr<WeightPlace> place_;
   std::mutex mutex_;
   uint64_t sets_ = 0;
+  ChannelScores channelScores_;
   std::map<std::pair<size_t, std::string>, std::weak_ptr<const WeightVersion>> versions_;
   std::map<std::pair<size_t, std::string>, std::weak_ptr<const PruneScores>> scores_;
 };

@@ -5,6 +5,8 @@
 //   bench_pruning recovery MODEL --text F ...     the same for every method with every recovery, at 50 % and 2:4, with the seconds that preparing took;
 //     --method and --recovery, given more than once, leave the others out.
 //   bench_pruning layers MODEL --text F ...       the same for dropped layers, with time per token, memory and the influence of each layer.
+//   bench_pruning width MODEL --text F ...        the same for narrowed feed-forwards, by every method, with recoveries, time per token and memory; takes
+//     --method and --recovery as well.
 //   bench_pruning ratio MODEL [--rounds N] ...    seconds from asking for another ratio to the moment a token may use it.
 #include <algorithm>
 #include <cstdio>
@@ -18,6 +20,7 @@
 #include "engine/evaluate/perplexity.h"
 #include "engine/prune/layer_drop.h"
 #include "engine/prune/method.h"
+#include "engine/prune/width.h"
 #include "tests/bench/bench.h"
 
 using namespace winnow;
@@ -27,7 +30,7 @@ namespace {
 
 struct Options {
   std::string part, model, text, calibration;
-  std::vector<std::string> methods, recoveries;  // of part recovery; empty: all
+  std::vector<std::string> methods, recoveries;  // of parts recovery and width; empty: all
   int context = 256, chunks = 0, rounds = 7, threads = 2;
   Config config;
 };
@@ -54,7 +57,7 @@ Options parse(int argc, char** argv) {
       options.config = need(options.config.parsed(value.substr(0, value.find('=')), value.substr(value.find('=') + 1)));
     else stop("unknown option " + arg);
   }
-  if (plain.size() != 2) stop("usage: bench_pruning quality|recovery|layers|ratio MODEL [--text F] [--calibration F] [--context N] [--chunks N] [--rounds N] [--set knob=value]...");
+  if (plain.size() != 2) stop("usage: bench_pruning quality|recovery|layers|width|ratio MODEL [--text F] [--calibration F] [--context N] [--chunks N] [--rounds N] [--set knob=value]...");
   options.part = plain[0];
   options.model = plain[1];
   if (!options.calibration.empty()) options.config = need(options.config.parsed("calibration.text", options.calibration));
@@ -182,6 +185,38 @@ void benchLayers(const std::shared_ptr<Engine>& engine, const Options& options) 
     }
 }
 
+void benchWidth(const std::shared_ptr<Engine>& engine, const Options& options) {
+  Meter meter(engine, options);
+  const std::vector<std::string> shares = {"0.1", "0.2", "0.3", "0.4", "0.5"};
+  std::vector<std::string> methods = options.methods, recoveries = options.recoveries;
+  if (recoveries.empty()) recoveries = {"none", "scale", "least-squares"};
+  if (methods.empty())
+    for (const WidthMethod& method : widthMethods()) methods.push_back(method.name);
+  const auto measured = [&](const Config& config) {
+    const PerplexityResult result = meter(config);
+    std::printf(" %.2f (%.4f) |", result.perplexity, result.kld->mean);
+    std::fflush(stdout);
+  };
+  const auto cost = [&] {
+    const double ms = decodeMs(meter.session());
+    const MemoryByTag memory = meter.session().memory();
+    std::printf(" %.1f s to prepare, %.3f ms per token, weights %.2f MB, widths", meter.prepared(), ms,
+                1e-6 * static_cast<double>(memory[static_cast<size_t>(MemoryTag::weights)] + memory[static_cast<size_t>(MemoryTag::weightsMapped)]));
+    for (int layer = 0; layer < engine->model().config().layers; ++layer) std::printf(" %d", meter.session().ffnWidth(layer));
+    std::printf("\n");
+  };
+  std::printf("dense: perplexity");
+  measured(options.config);
+  cost();
+  for (const std::string& method : methods)
+    for (const std::string& recovery : recoveries) {
+      std::printf("| %s | %s |", method.c_str(), recovery.c_str());
+      for (const std::string& share : shares)
+        measured(need(need(need(options.config.parsed("prune.width", share)).parsed("prune.width_method", method)).parsed("prune.recovery", recovery)));
+      cost();
+    }
+}
+
 void benchRatio(const std::shared_ptr<Engine>& engine, const Options& options) {
   SessionOptions small;
   small.context = 64;
@@ -227,6 +262,8 @@ int main(int argc, char** argv) {
     benchRecovery(engine, options);
   else if (options.part == "layers")
     benchLayers(engine, options);
+  else if (options.part == "width")
+    benchWidth(engine, options);
   else if (options.part == "ratio")
     benchRatio(engine, options);
   else

@@ -20,7 +20,7 @@ struct Trial {
 
 const std::map<std::string, Trial>& trials() {
   static const Settings four = {{"weights.bits", "4"}}, half = {{"prune.ratio", "0.5"}}, dropped = {{"prune.layers", "1"}};
-  static const Settings gptq = {{"weights.bits", "4"}, {"weights.method", "gptq"}}, wanda = {{"prune.ratio", "0.5"}, {"prune.method", "wanda"}};
+  static const Settings gptq = {{"weights.bits", "4"}, {"weights.method", "gptq"}}, narrow = {{"prune.width", "0.4"}}, wanda = {{"prune.ratio", "0.5"}, {"prune.method", "wanda"}};
   static const Settings evicting = {{"kv.budget", "12"}, {"kv.interval", "4"}}, sealed = {{"kv.k_bits", "8"}, {"kv.v_bits", "8"}};
   static const Settings shared = {{"share.first", "0"}, {"share.last", "0"}}, blocks = {{"share.block", "2"}, {"share.first", "0"}, {"share.last", "0"}};
   static const auto with = [](Settings settings, const char* name, const char* value) {
@@ -54,6 +54,8 @@ const std::map<std::string, Trial>& trials() {
       {"prune.layers", {{}, {"1"}}},
       {"prune.layers_method", {dropped, {}}},
       {"prune.layers_protect", {dropped, {"0"}}},
+      {"prune.width", {{}, {"0.3", "0.9"}}},
+      {"prune.width_method", {narrow, {}}},
       {"calibration.text", {wanda, {calibrationText("other.txt", "The quick brown fox jumps over the lazy dog while nobody looks.\n")}}},
       {"calibration.tokens", {wanda, {"300"}}},
       {"calibration.damping", {gptq, {"0.1"}}},

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// A tensor of a feed-forward with the channels alone that stay: a master of its own, from which pruning and quantization go on as from any other.
+#pragma once
+#include <cstddef>
+#include <span>
+#include <vector>
+
+#include "engine/core/threads.h"
+#include "engine/model/model.h"
+
+namespace winnow {
+
+bool narrowable(TensorRole role);        // gate, up, down and the biases of the first two
+bool narrowsRows(TensorRole role);       // gate and up; the others lose columns
+MasterTensor narrowedShape(MasterTensor whole, int channels);  // its extents alone: nothing to decode
+
+class NarrowedTensor {
+ public:
+  // Rows keep the type of the file, columns become f32. Throws std::bad_alloc.
+  NarrowedTensor(const MasterTensor& whole, std::span<const int> kept, ThreadPool& pool);
+  NarrowedTensor(const NarrowedTensor&) = delete;
+  NarrowedTensor& operator=(const NarrowedTensor&) = delete;
+  const MasterTensor& tensor() const { return tensor_; }
+  std::span<float> values() { return values_; }  // [rows, cols] where they are f32 of its own; else empty
+
+ private:
+  void gatherStoredRows(const MasterTensor& whole, std::span<const int> kept);
+  void gather(const MasterTensor& whole, std::span<const int> kept, ThreadPool& pool);
+
+  MasterTensor tensor_;
+  std::vector<std::byte> stored_;
+  std::vector<float> values_;
+};
+
+}  // namespace winnow
