@@ -103,7 +103,7 @@ class EnergyTest : public QObject {
       ++at;
     }
     QCOMPARE(at, shown.size());
-    // The counter is read every 100 ms, in steps of 20 ms: power is right to a third, energy to two readings' worth of it.
+    // The counter is read every 100 ms, in steps of 20 ms: power is right to a third, energy to what a busy machine delays two readings by.
     QVERIFY2(std::fabs(sum / seconds / kWatts - 1) < 0.33, qPrintable(QString::number(sum / seconds)));
     const auto summary = job.file->run(done->run);
     QVERIFY(bool(summary));
@@ -112,7 +112,7 @@ class EnergyTest : public QObject {
     QCOMPARE(found->second.unit, std::string("J"));
     QCOMPARE(found->second.n, static_cast<int64_t>(shown.size()));
     const double whole = found->second.value * static_cast<double>(found->second.n);
-    QVERIFY2(std::fabs(whole - kWatts * seconds) < kWatts * 0.25 + 0.1 * kWatts * seconds, qPrintable(QString::number(whole)));
+    QVERIFY2(std::fabs(whole - kWatts * seconds) < kWatts * 0.5 + 0.1 * kWatts * seconds, qPrintable(QString::number(whole)));
     QVERIFY(bool(job.file->close()));
     job.file.reset();
 
