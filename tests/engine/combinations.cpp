@@ -61,6 +61,9 @@ std::vector<Combination> combinations() {
   }
   all.push_back({kStories, {{"kv.policy", "quest"}, {"kv.budget", "48"}, {"kv.k_bits", "4"}}, 0});
   all.push_back({kRandom, {{"kv.policy", "quest"}, {"kv.budget", "48"}, {"share.block", "2"}, {"share.first", "2"}}, 0});
+  all.push_back({kStories, {{"kv.policy", "quest"}, {"kv.budget", "48"}, {"kv.layers", "0:8, *.v:2"}, {"kv.outliers", "0.03"}}, 0});
+  all.push_back({kRandom, {{"kv.policy", "adakv"}, {"kv.budget", "24"}, {"kv.k_bits", "2"}, {"kv.outliers", "0.03"}, {"kv.quantizer", "kivi"}, {"kv.rotate", "true"}}, 0});
+  all.push_back({kRandom, {{"kv.policy", "minikv"}, {"kv.budget", "0.5"}, {"kv.k_bits", "2"}, {"kv.v_bits", "2"}, {"kv.quantizer", "kivi"}, {"share.block", "2"}, {"share.first", "0"}}, 0});
   all.push_back({kRandom, {{"kv.policy", "streaming"}, {"kv.positions", "cache"}, {"kv.budget", "24"}, {"kv.k_bits", "8"}, {"kv.rotate", "true"}, {"share.block", "2"}, {"share.first", "0"}}, 0});
   all.push_back({kRandom, {{"share.block", "4"}, {"share.first", "0"}, {"share.last", "0"}}, f32});
   all.push_back({kRandom,
