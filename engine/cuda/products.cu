@@ -49,7 +49,7 @@ Products::Products(Ledger& ledger, int tokens, int cols, Stream stream, int64_t 
 
 void Products::multiply(std::span<const Target> targets, const Source& source, int tokens, int cols, Activations activations, std::span<const FactorArgs> factors) {
   CHECK(targets.size() <= kMostTargets, targets.size());
-  const auto modeOf = [&](const Target& t) { return activationMode(activations, t.w.format.storage); };
+  const auto modeOf = [&](const Target& t) { return activationMode(activations, t.w.format); };
   std::array<Target, kMostTargets> same;
   std::array<bool, kMostTargets> done{};
   for (size_t i = 0; i < targets.size(); ++i) {
@@ -117,7 +117,7 @@ void Products::multiplyMode(std::span<const Target> targets, const Source& sourc
 }
 
 void Products::makeTwin(const Matrix& matrix, int tokens, Activations activations, const std::function<int64_t()>& room) {
-  const ActivationMode mode = activationMode(activations, matrix.format.storage);
+  const ActivationMode mode = activationMode(activations, matrix.format);
   if (roadOf({matrix.format, matrix.rows, matrix.cols}, mode, tokens, library_.available(), preference_).road == ProductRoad::decoded) twins_.make(matrix, room);
 }
 

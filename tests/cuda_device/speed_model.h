@@ -58,7 +58,7 @@ struct SpeedModel {
   std::unique_ptr<KvCache> cache;
   int64_t fed = 0;
 
-  // shape: "1b", "8b"; format: "bf16", "q8", "q4".
+  // shape: "1b", "8b"; format: "bf16", "q8", "q4", "nf4".
   SpeedModel(const std::string& shape, const std::string& format, int context, int batch, PrefillTwin twin = PrefillTwin::off);
 
   void fillCache(int tokens);  // random keys and values, as after a prompt
