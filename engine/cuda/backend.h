@@ -94,7 +94,6 @@ class CudaDevice final : public Device {
   std::unique_ptr<Backend> makeBackend(Ledger& ledger, ThreadPool& pool, const BackendOptions& options) override;
   std::unique_ptr<WeightPlace> makeWeightPlace(Ledger& ledger) override;
   std::optional<std::string> refuses(std::string_view knob, const KnobValue& value) const override;
-  bool runs(const WeightFormat& format) const override { return format.code == Code::integer && (format.super == 0 || !format.symmetric); }
   std::optional<DeviceMemory> memory() const override;
 
  private:

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "engine/cuda/convert.cuh"
 
+#include "engine/cuda/convert_codes.h"
+
 namespace winnow::cuda {
 namespace {
 
@@ -60,6 +62,7 @@ void quantizeRtn(Stream stream, const void* rows, Storage storage, int firstRow,
   job.codes = static_cast<uint32_t*>(const_cast<void*>(out.data));
   job.scales = const_cast<uint16_t*>(out.scales);
   job.mins = const_cast<uint16_t*>(out.mins);
+  job.steps = reinterpret_cast<uint16_t*>(const_cast<uint8_t*>(out.steps));
   job.firstTile = firstRow / 16;
   job.count = count;
   job.cols = out.cols;
@@ -69,6 +72,7 @@ void quantizeRtn(Stream stream, const void* rows, Storage storage, int firstRow,
   const unsigned tiles = blocksFor(count, 16);
   CHECK(tiles <= 65535, count);
   const Grid grid{dim3(static_cast<unsigned>(view.groups), tiles), dim3(128)};
+  if (out.format.code != Code::integer) return quantizeCodes(stream, grid, job, storage, out.format.code);
   switch (storage) {
     case Storage::f32: return launchQuantize<Storage::f32>(stream, grid, job, out.format);
     case Storage::f16: return launchQuantize<Storage::f16>(stream, grid, job, out.format);

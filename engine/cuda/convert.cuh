@@ -51,6 +51,7 @@ struct QuantizeJob {
   Pointer<const uint16_t> half;
   Pointer<uint32_t> codes;
   Pointer<uint16_t> scales, mins;
+  Pointer<uint16_t> steps;  // exponents, two to a word
   int firstTile = 0, count = 0, cols = 0, chunks = 0, groups = 0, groupChunks = 0;
 };
 

@@ -376,7 +376,7 @@ void Forward::attendSequence(const ForwardInput& input, const Op& op, const Sequ
   args.columnSums = reuse || !cache.observed().all ? nullptr : cache.deviceSums(op.layer);
   args.columnStride = cache.columnStride();
   // The products that follow round to 16 bits what attention gives them, or they do not.
-  const ActivationMode mode = activationMode(input.activations, layerOf(input, op).v->format.storage);
+  const ActivationMode mode = activationMode(input.activations, layerOf(input, op).v->format);
   args.precise = mode == ActivationMode::f32 || mode == ActivationMode::int8;
   args.states = states_.as<float>();
   args.partial = partial_.as<float>();

@@ -55,11 +55,16 @@ void gemm(Stream stream, std::span<const Target> targets, const Input& input) {
   }
   CHECK(input.pieces, "the input was not prepared for the tensor cores");
   for (const Target& target : targets) CHECK(reinterpret_cast<uintptr_t>(target.w.data) % 16 == 0);
-  if (format.super > 0) return launchGemmSuper(stream, jobs, format.bits, input.mode);
-  if (format.storage == Storage::packed)
-    return (format.bits <= 4 ? launchGemmPacked : launchGemmWide)(stream, jobs, format.bits, input.mode);
-  if (format.storage == Storage::f16) return launchGemm<kPlainBits, ActivationMode::f16, false>(stream, jobs);
-  launchGemm<kPlainBits, ActivationMode::bf16, false>(stream, jobs);
+  if (format.storage == Storage::packed) {
+    switch (const Coding coding = codingOf(format)) {
+      case Coding::integers: return (format.bits <= 4 ? launchGemmPacked : launchGemmWide)(stream, jobs, format.bits, input.mode);
+      case Coding::super: return launchGemmSuper(stream, jobs, format.bits, input.mode);
+      case Coding::halves: return launchGemmHalves(stream, jobs, format.bits, input.mode);
+      default: return launchGemmCodes(stream, jobs, coding, input.mode);
+    }
+  }
+  if (format.storage == Storage::f16) return launchGemm<kPlainBits, ActivationMode::f16, Coding::integers>(stream, jobs);
+  launchGemm<kPlainBits, ActivationMode::bf16, Coding::integers>(stream, jobs);
 }
 
 }  // namespace winnow::cuda

@@ -44,7 +44,7 @@ struct GemmBlock {
 using WideGemm = GemmBlock<2, 4, 4, 4>;    // 128 rows, 128 tokens
 using NarrowGemm = GemmBlock<4, 1, 1, 4>;  // 64 rows, 32 tokens
 
-template <int bits, ActivationMode mode, bool super, class Shape>
+template <int bits, ActivationMode mode, Coding coding, class Shape>
 struct GemmStage {  // words of shared memory
   static constexpr bool kPlain = bits == kPlainBits, kInt8 = mode == ActivationMode::int8;
   static constexpr int kPieceWords = pieceWords(mode);
@@ -54,7 +54,7 @@ struct GemmStage {  // words of shared memory
   static constexpr int kRowWords = 24;
   // Packed: a tile's codes, 16 scales, 16 minimums and the steps of both.
   static constexpr int kTileScales = 16 * bits, kTileMins = kTileScales + 8, kTileSteps = kTileMins + 8;
-  static constexpr int kTileWords = kPlain ? 16 * kRowWords : kTileSteps + (super ? 8 : 0);
+  static constexpr int kTileWords = kPlain ? 16 * kRowWords : kTileSteps + (hasSteps(coding) ? 8 : 0);
   static constexpr int kWords = kWeights + Shape::kTiles * kTileWords;
   static constexpr int kStages = mode == ActivationMode::f32 ? 3 : 4;
   static constexpr size_t kBytes = size_t{4} * kStages * kWords;
@@ -90,7 +90,7 @@ __device__ inline void fillPlain(const MatrixView& w, int chunk, int firstRow, P
   }
 }
 
-template <int bits, bool super, class Stage, class Shape>
+template <int bits, Coding coding, class Stage, class Shape>
 __device__ inline void fillPacked(const MatrixView& w, int chunk, int firstTile, Pointer<uint32_t> stage) {
   const int given = (w.rows + 15) / 16 - firstTile;
   for (int p = static_cast<int>(threadIdx.x); p < Shape::kTiles * 4 * bits; p += Shape::kThreads) {
@@ -98,13 +98,18 @@ __device__ inline void fillPacked(const MatrixView& w, int chunk, int firstTile,
     copyAsync<16>(stage + tile * Stage::kTileWords + part,
                   w.codes + (static_cast<int64_t>(firstTile + tile) * w.chunks + chunk) * 16 * bits + part, tile < given);
   }
-  for (int p = static_cast<int>(threadIdx.x); p < Shape::kTiles * 2; p += Shape::kThreads) {  // two copies hold 16 scales
-    const int tile = p / 2, part = p % 2;
-    const int64_t at = scaleAt(w, firstTile + tile, chunk) + part * 8;
-    Pointer<uint32_t> to = stage + tile * Stage::kTileWords + part * 4;
-    copyAsync<16>(to + Stage::kTileScales, w.scales + at, tile < given);
-    if (w.mins) copyAsync<16>(to + Stage::kTileMins, w.mins + at, tile < given);
-    if constexpr (super) copyAsync<16>(to + Stage::kTileSteps, w.steps + stepAt(w, firstTile + tile, chunk) + part * 8, tile < given);
+  if constexpr (coding == Coding::e2m1) {  // exponents: one copy, and no scales
+    for (int tile = static_cast<int>(threadIdx.x); tile < Shape::kTiles; tile += Shape::kThreads)
+      copyAsync<16>(stage + tile * Stage::kTileWords + Stage::kTileScales, w.steps + stepAt(w, firstTile + tile, chunk), tile < given);
+  } else {
+    for (int p = static_cast<int>(threadIdx.x); p < Shape::kTiles * 2; p += Shape::kThreads) {  // two copies hold 16 scales
+      const int tile = p / 2, part = p % 2;
+      const int64_t at = scaleAt(w, firstTile + tile, chunk) + part * 8;
+      Pointer<uint32_t> to = stage + tile * Stage::kTileWords + part * 4;
+      copyAsync<16>(to + Stage::kTileScales, w.scales + at, tile < given);
+      if (hasMins(coding) && w.mins) copyAsync<16>(to + Stage::kTileMins, w.mins + at, tile < given);
+      if constexpr (hasSteps(coding)) copyAsync<16>(to + Stage::kTileSteps, w.steps + stepAt(w, firstTile + tile, chunk) + part * 8, tile < given);
+    }
   }
 }
 
@@ -131,56 +136,85 @@ __device__ inline void multiplyPlainStage(Pointer<uint32_t> stage, const GemmPla
   }
 }
 
-// The sums of a chunk: d[0], d[1] of row g, tokens 2t and 2t + 1 of group j, d[2], d[3] of row g + 8.
-template <ActivationMode mode, class Stage>
-__device__ inline void sumFloats(Pointer<uint32_t> stage, const CodeFragments& a, int group, int g, int t, float (&d)[4]) {
+// The sums of a chunk or of its parts: d[0], d[1] of row g, tokens 2t and 2t + 1 of group j, d[2], d[3] of row g + 8.
+template <Coding coding>
+using PartSums = float[codeParts(coding)][4];
+
+template <ActivationMode mode, Coding coding, class Stage>
+__device__ inline void sumFloats(Pointer<uint32_t> stage, const CodeFragments<mode, coding>& a, int group, int g, int t, PartSums<coding>& d) {
 #pragma unroll
   for (int piece = (mode == ActivationMode::f32 ? 3 : 1) - 1; piece >= 0; --piece) {  // the smallest first
     const uint4 v = load<uint4>(stage + (group * 8 + g) * Stage::kPieceWords + piece * 16 + t * 4);
     const uint32_t low[2] = {v.x, v.y}, high[2] = {v.z, v.w};
-    mmaFloats<mode>(d, a.first, low);
-    mmaFloats<mode>(d, a.second, high);
+#pragma unroll
+    for (int own = codePieces(mode, coding) - 1; own >= 0; --own) {
+      if (!counts(piece, own)) continue;
+      mmaFloats<mode>(d[0], a.first[own], low);
+      mmaFloats<mode>(d[codeParts(coding) - 1], a.second[own], high);
+    }
   }
 }
-// The sum starts as the bits of 3 * 2^22 less the offset's share: what it ends as is a float, 3 * 2^22 too large.
-template <class Stage>
-__device__ inline void sumBytes(Pointer<uint32_t> stage, const Codes& codes, int offset, int group, int g, int t, float (&d)[4]) {
+// The sum starts as the bits of 3 * 2^22, less the offset's share where codes have no sign: what it ends as is a float, 3 * 2^22 too large.
+template <Coding coding, class Stage>
+__device__ inline void sumBytes(Pointer<uint32_t> stage, const CodeBytes& codes, int offset, int group, int g, int t, PartSums<coding>& d) {
+  constexpr int kBegin = 0x4b400000;
   const uint2 v = load<uint2>(stage + (group * 8 + g) * Stage::kPieceWords + t * 2);
-  const uint2 sums = load<uint2>(stage + Stage::kSums + group * 8 + 2 * t), scales = load<uint2>(stage + Stage::kScales + group * 8 + 2 * t);
-  const int begin[2] = {0x4b400000 - offset * static_cast<int>(sums.x), 0x4b400000 - offset * static_cast<int>(sums.y)};
+  const uint2 scales = load<uint2>(stage + Stage::kScales + group * 8 + 2 * t);
   const float scale[2] = {__uint_as_float(scales.x), __uint_as_float(scales.y)};
-  const uint32_t a[4] = {codes.low[0], codes.low[1], codes.high[0], codes.high[1]}, b[2] = {v.x, v.y};
-  int sum[4] = {begin[0], begin[1], begin[0], begin[1]};
-  mmaBytes(sum, a, b);
+  const uint32_t b[2] = {v.x, v.y};
+  int sum[codeParts(coding)][4];
+  if constexpr (signedBytes(coding)) {
 #pragma unroll
-  for (int i = 0; i < 4; ++i) d[i] = (__int_as_float(sum[i]) - 12582912.0f) * scale[i % 2];
+    for (int part = 0; part < codeParts(coding); ++part)
+#pragma unroll
+      for (int i = 0; i < 4; ++i) sum[part][i] = kBegin;
+    sumSigned<coding>(sum, codes, b);
+  } else {
+    const uint2 sums = load<uint2>(stage + Stage::kSums + group * 8 + 2 * t);
+    const int begin[2] = {kBegin - offset * static_cast<int>(sums.x), kBegin - offset * static_cast<int>(sums.y)};
+#pragma unroll
+    for (int i = 0; i < 4; ++i) sum[0][i] = begin[i % 2];
+    mmaBytes(sum[0], codes.a, b);
+  }
+#pragma unroll
+  for (int part = 0; part < codeParts(coding); ++part)
+#pragma unroll
+    for (int i = 0; i < 4; ++i) d[part][i] = (__int_as_float(sum[part][i]) - 12582912.0f) * scale[i % 2];
 }
 
-template <int bits, ActivationMode mode, bool super, class Stage, class Shape>
-__device__ inline void multiplyPackedStage(Pointer<uint32_t> stage, const MatrixView& w, const GemmPlace& at, int g, int t,
+template <int bits, ActivationMode mode, Coding coding, class Stage, class Shape>
+__device__ inline void multiplyPackedStage(Pointer<uint32_t> stage, const MatrixView& w, const GemmPlace& at, int g, int t, uint32_t level,
                                            GemmTotals<Shape>& total) {
 #pragma unroll
   for (int i = 0; i < Shape::kRowTiles; ++i) {
     Pointer<uint32_t> tile = stage + Stage::kWeights + (at.rowTile + i) * Stage::kTileWords;
     const Codes codes = loadCodes<bits>(tile, g, t);
-    CodeFragments floats;
-    if constexpr (mode != ActivationMode::int8) floats = floatsOf<mode>(codes, w.offset);
-    float scale[2], least[2] = {};
+    CodeFragments<mode, coding> floats;
+    CodeBytes bytes = {{codes.low[0], codes.low[1], codes.high[0], codes.high[1]}};
+    if constexpr (mode != ActivationMode::int8)
+      floats = floatsOf<mode, coding>(codes, w.offset, level);
+    else if constexpr (signedBytes(coding))
+      bytes = bytesOf<coding>(codes, w.offset, level);
+    float scale[codeParts(coding)][2], least[2] = {};
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      scale[r] = scaleOfRow<super>(tile + Stage::kTileScales, tile + Stage::kTileSteps, g + 8 * r);
-      if (w.mins) least[r] = scaleOfRow<super>(tile + Stage::kTileMins, tile + Stage::kTileSteps + 4, g + 8 * r);
+#pragma unroll
+      for (int part = 0; part < codeParts(coding); ++part)
+        scale[part][r] = scaleOfRow<coding>(tile + Stage::kTileScales, tile + Stage::kTileSteps + 4 * part, g + 8 * r);
+      if (hasMins(coding) && w.mins) least[r] = scaleOfRow<coding>(tile + Stage::kTileMins, tile + Stage::kTileSteps + 4, g + 8 * r);
     }
 #pragma unroll
     for (int j = 0; j < Shape::kGroups; ++j) {
-      float d[4] = {};
+      PartSums<coding> d = {};
       if constexpr (mode == ActivationMode::int8)
-        sumBytes<Stage>(stage, codes, w.offset, at.group + j, g, t, d);
+        sumBytes<coding, Stage>(stage, bytes, w.offset, at.group + j, g, t, d);
       else
-        sumFloats<mode, Stage>(stage, floats, at.group + j, g, t, d);
+        sumFloats<mode, coding, Stage>(stage, floats, at.group + j, g, t, d);
 #pragma unroll
-      for (int e = 0; e < 4; ++e) total[i][j][e] = fmaf(d[e], scale[e / 2], total[i][j][e]);
-      if (!w.mins) continue;
+      for (int part = 0; part < codeParts(coding); ++part)
+#pragma unroll
+        for (int e = 0; e < 4; ++e) total[i][j][e] = fmaf(d[part][e], scale[part][e / 2], total[i][j][e]);
+      if (!hasMins(coding) || !w.mins) continue;
       const uint2 x = load<uint2>(stage + Stage::kTotals + (at.group + j) * 8 + 2 * t);
 #pragma unroll
       for (int e = 0; e < 4; ++e) total[i][j][e] = fmaf(__uint_as_float(e % 2 ? x.y : x.x), least[e / 2], total[i][j][e]);
@@ -188,7 +222,7 @@ __device__ inline void multiplyPackedStage(Pointer<uint32_t> stage, const Matrix
   }
 }
 
-template <class Shape>
+template <bool levels, class Shape>  // levels: of bytes that stand for those of a table
 __device__ inline void storeTotals(const GemmJob& job, int tokens, const GemmPlace& at, int g, int t, const GemmTotals<Shape>& total) {
 #pragma unroll
   for (int i = 0; i < Shape::kRowTiles; ++i)
@@ -198,7 +232,7 @@ __device__ inline void storeTotals(const GemmJob& job, int tokens, const GemmPla
       for (int e = 0; e < 4; ++e) {
         const int row = at.firstRow + (at.rowTile + i) * 16 + g + e / 2 * 8, token = at.firstToken + (at.group + j) * 8 + 2 * t + e % 2;
         if (row >= job.w.rows || token >= tokens) continue;
-        float y = total[i][j][e];
+        float y = levels ? total[i][j][e] * job.w.levelUnit : total[i][j][e];
         if (job.bias) y += job.bias[row];
         const int64_t to = token * job.yStride + row;
         if (job.accumulate) y += job.y[to];
@@ -207,9 +241,9 @@ __device__ inline void storeTotals(const GemmJob& job, int tokens, const GemmPla
 }
 
 // blockIdx.x: tokens; blockIdx.y: rows of the jobs one after another. Neighbouring blocks share their weights.
-template <int bits, ActivationMode mode, bool super, class Shape>
+template <int bits, ActivationMode mode, Coding coding, class Shape>
 __global__ void __launch_bounds__(Shape::kThreads) gemmTiles(const __grid_constant__ GemmJobs jobs) {
-  using Stage = GemmStage<bits, mode, super, Shape>;
+  using Stage = GemmStage<bits, mode, coding, Shape>;
   Pointer<uint32_t> ring = dynamicShared<uint32_t>();
   int block = static_cast<int>(blockIdx.y), which = 0;
   while (block >= jobs.job[which].blocks) block -= jobs.job[which++].blocks;
@@ -224,10 +258,11 @@ __global__ void __launch_bounds__(Shape::kThreads) gemmTiles(const __grid_consta
       if constexpr (Stage::kPlain)
         fillPlain<Stage, Shape>(job.w, chunk, at.firstRow, stage + Stage::kWeights);
       else
-        fillPacked<bits, super, Stage, Shape>(job.w, chunk, at.firstRow / 16, stage + Stage::kWeights);
+        fillPacked<bits, coding, Stage, Shape>(job.w, chunk, at.firstRow / 16, stage + Stage::kWeights);
     }
     commitCopies();
   };
+  const uint32_t level = levelOfLane<mode, coding>(job.w);
   GemmTotals<Shape> total = {};
 #pragma unroll
   for (int chunk = 0; chunk < Stage::kStages - 1; ++chunk) fill(chunk);
@@ -239,9 +274,9 @@ __global__ void __launch_bounds__(Shape::kThreads) gemmTiles(const __grid_consta
     if constexpr (Stage::kPlain)
       multiplyPlainStage<mode, Stage, Shape>(stage, at, g, t, total);
     else
-      multiplyPackedStage<bits, mode, super, Stage, Shape>(stage, job.w, at, g, t, total);
+      multiplyPackedStage<bits, mode, coding, Stage, Shape>(stage, job.w, at, g, t, level, total);
   }
-  storeTotals<Shape>(job, jobs.tokens, at, g, t, total);
+  storeTotals<mode == ActivationMode::int8 && looksUp(mode, coding), Shape>(job, jobs.tokens, at, g, t, total);
 }
 
 }  // namespace winnow::cuda

@@ -10,24 +10,27 @@ inline unsigned countBlocks(GemmJobs& jobs, int rowsPerBlock) {
   return static_cast<unsigned>(blocks);
 }
 
-template <int bits, ActivationMode mode, bool super, class Shape>
+template <int bits, ActivationMode mode, Coding coding, class Shape>
 void launchGemmBlock(Stream stream, GemmJobs jobs) {
   const unsigned rowBlocks = countBlocks(jobs, Shape::kRows);
   launch("gemm", stream,
-         {dim3(blocksFor(jobs.tokens, Shape::kTokens), rowBlocks), dim3(Shape::kThreads), GemmStage<bits, mode, super, Shape>::kBytes},
-         gemmTiles<bits, mode, super, Shape>, jobs);
+         {dim3(blocksFor(jobs.tokens, Shape::kTokens), rowBlocks), dim3(Shape::kThreads), GemmStage<bits, mode, coding, Shape>::kBytes},
+         gemmTiles<bits, mode, coding, Shape>, jobs);
 }
-// Few tokens would leave most of a wide block idle.
-template <int bits, ActivationMode mode, bool super>
+// Few tokens would leave most of a wide block idle. In f32, pieces of levels and sums of halves do not fit its registers.
+template <int bits, ActivationMode mode, Coding coding>
 void launchGemm(Stream stream, const GemmJobs& jobs) {
-  jobs.tokens <= NarrowGemm::kTokens ? launchGemmBlock<bits, mode, super, NarrowGemm>(stream, jobs)
-                                     : launchGemmBlock<bits, mode, super, WideGemm>(stream, jobs);
+  if constexpr (mode != ActivationMode::f32 || (coding != Coding::nf4 && coding != Coding::halves))
+    if (jobs.tokens > NarrowGemm::kTokens) return launchGemmBlock<bits, mode, coding, WideGemm>(stream, jobs);
+  launchGemmBlock<bits, mode, coding, NarrowGemm>(stream, jobs);
 }
-template <int bits, bool super>
+template <int bits, Coding coding>
 void launchGemmMode(Stream stream, const GemmJobs& jobs, ActivationMode mode) {
-  if (mode == ActivationMode::int8) return launchGemm<bits, ActivationMode::int8, super>(stream, jobs);
-  if (mode == ActivationMode::f32) return launchGemm<bits, ActivationMode::f32, super>(stream, jobs);
-  launchGemm<bits, ActivationMode::f16, super>(stream, jobs);
+  if constexpr (coding != Coding::e4m3 && coding != Coding::e5m2)
+    if (mode == ActivationMode::int8) return launchGemm<bits, ActivationMode::int8, coding>(stream, jobs);
+  CHECK(mode != ActivationMode::int8);
+  if (mode == ActivationMode::f32) return launchGemm<bits, ActivationMode::f32, coding>(stream, jobs);
+  launchGemm<bits, ActivationMode::f16, coding>(stream, jobs);
 }
 
 }  // namespace winnow::cuda

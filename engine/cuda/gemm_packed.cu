@@ -5,10 +5,10 @@
 namespace winnow::cuda {
 
 void launchGemmPacked(Stream stream, const GemmJobs& jobs, int bits, ActivationMode mode) {
-  if (bits == 2) return launchGemmMode<2, false>(stream, jobs, mode);
-  if (bits == 3) return launchGemmMode<3, false>(stream, jobs, mode);
+  if (bits == 2) return launchGemmMode<2, Coding::integers>(stream, jobs, mode);
+  if (bits == 3) return launchGemmMode<3, Coding::integers>(stream, jobs, mode);
   CHECK(bits == 4, bits);
-  launchGemmMode<4, false>(stream, jobs, mode);
+  launchGemmMode<4, Coding::integers>(stream, jobs, mode);
 }
 
 }  // namespace winnow::cuda

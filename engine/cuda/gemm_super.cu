@@ -5,9 +5,9 @@
 namespace winnow::cuda {
 
 void launchGemmSuper(Stream stream, const GemmJobs& jobs, int bits, ActivationMode mode) {
-  if (bits == 4) return launchGemmMode<4, true>(stream, jobs, mode);
+  if (bits == 4) return launchGemmMode<4, Coding::super>(stream, jobs, mode);
   CHECK(bits == 5, bits);
-  launchGemmMode<5, true>(stream, jobs, mode);
+  launchGemmMode<5, Coding::super>(stream, jobs, mode);
 }
 
 }  // namespace winnow::cuda

@@ -5,10 +5,10 @@
 namespace winnow::cuda {
 
 void launchGemmWide(Stream stream, const GemmJobs& jobs, int bits, ActivationMode mode) {
-  if (bits == 5) return launchGemmMode<5, false>(stream, jobs, mode);
-  if (bits == 6) return launchGemmMode<6, false>(stream, jobs, mode);
+  if (bits == 5) return launchGemmMode<5, Coding::integers>(stream, jobs, mode);
+  if (bits == 6) return launchGemmMode<6, Coding::integers>(stream, jobs, mode);
   CHECK(bits == 8, bits);
-  launchGemmMode<8, false>(stream, jobs, mode);
+  launchGemmMode<8, Coding::integers>(stream, jobs, mode);
 }
 
 }  // namespace winnow::cuda

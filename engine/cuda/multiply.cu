@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// Prepares inputs and routes targets: those of one storage (and number of bits) share a launch.
+// Prepares inputs and routes targets: those of one storage (number of bits, coding) share a launch.
 #include <algorithm>
 #include <array>
 #include <utility>
@@ -107,7 +107,7 @@ void multiplyPlainRow(Stream stream, std::span<const Target> targets, const RowS
 
 bool together(const Target& a, const Target& b) {
   const WeightFormat &f = a.w.format, &g = b.w.format;
-  return f.storage == g.storage && f.bits == g.bits && (f.super > 0) == (g.super > 0);
+  return f.storage == g.storage && f.bits == g.bits && codingOf(f) == codingOf(g);
 }
 
 // body(targets) for those that share a launch.

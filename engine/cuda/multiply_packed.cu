@@ -7,9 +7,9 @@
 namespace winnow::cuda {
 
 void launchPacked(Stream stream, const PackedJobs& jobs, unsigned tiles, int bits, ActivationMode mode, const RowSource* row) {
-  if (bits == 2) return launchPackedMode<2, false>(stream, jobs, tiles, mode, row);
-  if (bits == 3) return launchPackedMode<3, false>(stream, jobs, tiles, mode, row);
-  if (bits == 4) return launchPackedMode<4, false>(stream, jobs, tiles, mode, row);
+  if (bits == 2) return launchPackedMode<2, Coding::integers>(stream, jobs, tiles, mode, row);
+  if (bits == 3) return launchPackedMode<3, Coding::integers>(stream, jobs, tiles, mode, row);
+  if (bits == 4) return launchPackedMode<4, Coding::integers>(stream, jobs, tiles, mode, row);
   launchPackedWide(stream, jobs, tiles, bits, mode, row);
 }
 
@@ -34,7 +34,13 @@ int addTargets(std::span<const Target> targets, PackedJobs& jobs) {
 }
 
 void launchJobs(Stream stream, const PackedJobs& jobs, int tiles, const WeightFormat& format, ActivationMode mode, const RowSource* row) {
-  (format.super > 0 ? launchPackedSuper : launchPacked)(stream, jobs, static_cast<unsigned>(tiles), format.bits, mode, row);
+  const auto count = static_cast<unsigned>(tiles);
+  switch (const Coding coding = codingOf(format)) {
+    case Coding::integers: return launchPacked(stream, jobs, count, format.bits, mode, row);
+    case Coding::super: return launchPackedSuper(stream, jobs, count, format.bits, mode, row);
+    case Coding::halves: return launchPackedHalves(stream, jobs, count, format.bits, mode, row);
+    default: launchPackedCodes(stream, jobs, count, coding, mode, row);
+  }
 }
 
 }  // namespace

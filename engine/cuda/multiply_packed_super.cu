@@ -5,9 +5,9 @@
 namespace winnow::cuda {
 
 void launchPackedSuper(Stream stream, const PackedJobs& jobs, unsigned tiles, int bits, ActivationMode mode, const RowSource* row) {
-  if (bits == 4) return launchPackedMode<4, true>(stream, jobs, tiles, mode, row);
+  if (bits == 4) return launchPackedMode<4, Coding::super>(stream, jobs, tiles, mode, row);
   CHECK(bits == 5, bits);
-  launchPackedMode<5, true>(stream, jobs, tiles, mode, row);
+  launchPackedMode<5, Coding::super>(stream, jobs, tiles, mode, row);
 }
 
 }  // namespace winnow::cuda

@@ -5,10 +5,10 @@
 namespace winnow::cuda {
 
 void launchPackedWide(Stream stream, const PackedJobs& jobs, unsigned tiles, int bits, ActivationMode mode, const RowSource* row) {
-  if (bits == 5) return launchPackedMode<5, false>(stream, jobs, tiles, mode, row);
-  if (bits == 6) return launchPackedMode<6, false>(stream, jobs, tiles, mode, row);
+  if (bits == 5) return launchPackedMode<5, Coding::integers>(stream, jobs, tiles, mode, row);
+  if (bits == 6) return launchPackedMode<6, Coding::integers>(stream, jobs, tiles, mode, row);
   CHECK(bits == 8, bits);
-  launchPackedMode<8, false>(stream, jobs, tiles, mode, row);
+  launchPackedMode<8, Coding::integers>(stream, jobs, tiles, mode, row);
 }
 
 }  // namespace winnow::cuda

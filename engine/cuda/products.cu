@@ -65,11 +65,11 @@ void Products::multiply(std::span<const Target> targets, const Source& source, i
 }
 
 ProductRoad Products::roadFor(const MatrixArgs& w, Activations activations, int tokens) const {
-  return roadOf(w, activationMode(activations, w.format.storage), tokens, library_.available(), preference_, activations == Activations::fp8).road;
+  return roadOf(w, activationMode(activations, w.format), tokens, library_.available(), preference_, activations == Activations::fp8).road;
 }
 
 void Products::multiplyModes(std::span<const Target> targets, const Source& source, int tokens, int cols, Activations activations) {
-  const auto modeOf = [&](const Target& t) { return activationMode(activations, t.w.format.storage); };
+  const auto modeOf = [&](const Target& t) { return activationMode(activations, t.w.format); };
   std::array<Target, kMostTargets> same;
   std::array<bool, kMostTargets> done{};
   for (size_t i = 0; i < targets.size(); ++i) {

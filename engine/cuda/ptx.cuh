@@ -28,6 +28,12 @@ __device__ __forceinline__ void mmaBytes(int (&d)[4], const uint32_t (&a)[4], co
       : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
+// 16x32 signed bytes times 32x8 signed bytes.
+__device__ __forceinline__ void mmaSignedBytes(int (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+      : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
 
 // 16 bytes from device to shared memory, in the background, past the first-level cache.
 __device__ __forceinline__ void copyAsync16(void* to, const void* from) {
@@ -80,7 +86,10 @@ inline void mmaBf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2
   ::emulator::matrixMultiply16<::emulator::bf16Of>(d, a, b, where);
 }
 inline void mmaBytes(int (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], ::emulator::Where where = ::emulator::Where::current()) {
-  ::emulator::matrixMultiplyBytes(d, a, b, where);
+  ::emulator::matrixMultiplyBytes<uint8_t>(d, a, b, where);
+}
+inline void mmaSignedBytes(int (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], ::emulator::Where where = ::emulator::Where::current()) {
+  ::emulator::matrixMultiplyBytes<int8_t>(d, a, b, where);
 }
 template <class T, class U>
 void copyAsync16(Pointer<T> to, Pointer<U> from) {

@@ -15,11 +15,16 @@ constexpr size_t kPiece = size_t{16} << 20;  // bytes that go over at once
 std::shared_ptr<DeviceMatrix> allocate(Ledger& ledger, Matrix& m) {
   auto memory = std::make_shared<DeviceMatrix>();
   const bool packed = m.format.storage == Storage::packed;
-  const size_t scales = packed ? m.format.scaleBytes(m.rows, m.cols) : 0;
-  memory->codes = DeviceBuffer(ledger, MemoryTag::weights, packed ? m.format.codeBytes(m.rows, m.cols) : m.bytes());
-  if (packed) memory->scales = DeviceBuffer(ledger, MemoryTag::weights, scales);
-  if (packed && !m.format.symmetric) memory->mins = DeviceBuffer(ledger, MemoryTag::weights, scales);
-  if (packed && m.format.super != 0) memory->steps = DeviceBuffer(ledger, MemoryTag::weights, m.format.stepBytes(m.rows, m.cols));
+  const auto place = [&](DeviceBuffer& buffer, size_t bytes) {
+    if (bytes > 0) buffer = DeviceBuffer(ledger, MemoryTag::weights, bytes);
+  };
+  place(memory->codes, packed ? m.format.codeBytes(m.rows, m.cols) : m.bytes());
+  if (packed) {
+    const size_t scales = m.format.scaleBytes(m.rows, m.cols);
+    place(memory->scales, scales);
+    place(memory->mins, m.format.symmetric ? 0 : scales);
+    place(memory->steps, m.format.stepBytes(m.rows, m.cols));
+  }
   m.data = memory->codes.as<void>();
   m.scales = memory->scales.as<uint16_t>();
   m.mins = memory->mins.as<uint16_t>();

@@ -25,7 +25,6 @@ class LinearInputTap;
 class ThreadPool;
 class WeightPlace;
 struct SamplerSettings;
-struct WeightFormat;
 struct WeightSet;
 
 struct OpTime {
@@ -132,7 +131,6 @@ class Device {
   // Why it can't compute with this value of a knob; the default runs instead.
   virtual std::optional<std::string> refuses(std::string_view /*knob*/, const KnobValue& /*value*/) const { return std::nullopt; }
   virtual std::optional<DeviceMemory> memory() const { return std::nullopt; }  // of a device that has its own
-  virtual bool runs(const WeightFormat&) const { return true; }  // whether it multiplies packed weights of a format
 };
 
 }  // namespace winnow

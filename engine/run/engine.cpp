@@ -127,7 +127,7 @@ Result<MemoryByTag> Engine::plan(const Config& config, const SessionOptions& opt
 }
 
 WeightTarget EngineCore::targetOf(const Config& config) const {
-  return weightTarget(*model, config, options.calibrationSample, [this](const WeightFormat& format) { return device->runs(format); });
+  return weightTarget(*model, config, options.calibrationSample);
 }
 
 Result<Rehearsal> EngineCore::rehearsed(const Config& config, const SessionOptions& wanted, int context, int tokens) const {

@@ -174,15 +174,6 @@ MethodOptions methodOptions(const QuantizeMethod& method, TensorRole role, const
   return out;
 }
 
-// The configuration with integers for codes that the device has no products of; the difference is reported.
-Config runnable(const Config& config, const RunsFormat& runs, WeightTarget& target) {
-  const CodeFormat* codes = findCodeFormat(config.text("weights.format"));
-  if (!codes || !runs || runs(quantizedFormat(config, codes->bits))) return config;
-  target.adjustments.push_back({"weights.format", codes->name, std::string("integer"),
-                                "this device has no products for weights in " + codes->name + ": integers of as many bits run instead. The CPU has them (--device cpu)."});
-  return config.with("weights.format", std::string("integer"));
-}
-
 // How weights are pruned, and what is left recovered; null: not.
 struct Pruning {
   const PruneMethod* method = nullptr;
@@ -340,9 +331,8 @@ bool isWeightKnob(std::string_view name) {
   return name.starts_with("weights.") || name.starts_with("prune.") || name.starts_with("calibration.");
 }
 
-WeightTarget weightTarget(const Model& model, const Config& resolved, const std::string& sampleText, const RunsFormat& runs) {
+WeightTarget weightTarget(const Model& model, const Config& config, const std::string& sampleText) {
   WeightTarget target;
-  const Config config = runnable(resolved, runs, target);
   const PerMatrix wanted(config, model.config().tiedHead);
   const bool quantize = config.text("weights.method") != "none" && wanted.quantizes();
   const Pruning pruning(config, wanted.prunes());
@@ -374,14 +364,13 @@ WeightTarget weightTarget(const Model& model, const Config& resolved, const std:
     target.key = "without " + layerDropKey(target.layers) + " [" + statistics + "]\n";
   if (target.sharing) target.key += "sharing " + target.sharing->key() + "\n";
   if (target.width) target.key += "without " + widthKey(*target.width) + " [" + statistics + "]\n";
-  if (pruning.initial) target.masked = std::make_shared<const WeightTarget>(weightTarget(model, maskedAlone(config), sampleText, runs));
+  if (pruning.initial) target.masked = std::make_shared<const WeightTarget>(weightTarget(model, maskedAlone(config), sampleText));
   const std::string masked = target.masked ? sha256Hex(target.masked->key) : "";
   const Scalable scalings = method && method->searchScales ? scalable(model, config, *method, wanted, roles) : Scalable();
   bool coded = false;  // some matrix is rounded to weights.format
   for (const MasterTensor& tensor : model.tensors()) {
     Recipe recipe;
     recipe.format = isMatrix(tensor.role) ? ownFormat(tensor) : WeightFormat{};
-    if (runs && recipe.format.storage == Storage::packed && !runs(recipe.format)) recipe.format = {Storage::f16, 16, 0, true};
     if (const double ratio = pruning.method ? wanted.ratio(tensor) : 0; ratio > 0) {
       pruning.of(ratio, config, recipe);
       if (pruning.initial) recipe.masked = masked;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // What is made of each master tensor. A recipe and a tensor are the identity of a weight version; a target is one recipe per tensor.
 #pragma once
-#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -91,7 +90,6 @@ struct WeightTarget {
 // How a type is stored when no knob says otherwise: plain types as they are, blocks that a packed format holds exactly as that,
 // the others as f16.
 WeightFormat ownFormat(const MasterTensor& tensor);
-using RunsFormat = std::function<bool(const WeightFormat&)>;  // whether a device multiplies packed weights of a format
 bool isWeightKnob(std::string_view name);  // weights.*, prune.*, calibration.*
 
 // A recipe whose tensor is a sum, and one whose tensor was fitted anew.
@@ -102,7 +100,7 @@ Recipe refitted(Recipe recipe, std::string fit);
 // rounded anew, to 8 bits.
 Recipe narrowed(Recipe recipe, TensorRole role, Channels kept, const WidthChoice& choice);
 
-// `config` is one that resolve() made. `sampleText` is the calibration text when the configuration names none. Without `runs` every format does.
-WeightTarget weightTarget(const Model& model, const Config& config, const std::string& sampleText, const RunsFormat& runs = {});
+// `config` is one that resolve() made. `sampleText` is the calibration text when the configuration names none.
+WeightTarget weightTarget(const Model& model, const Config& config, const std::string& sampleText);
 
 }  // namespace winnow

@@ -259,6 +259,8 @@ void runLogits(Recorder& recorder) {
     compare("bf16", DType::bf16, {}, kBrain, test::kBf16Bound);
     for (const char* bits : {"8", "6", "5", "4", "3", "2"}) compare(std::string(bits) + " bit", DType::f32, {{"weights.bits", bits}}, kHalves, kBound);
     for (const char* bits : {"8", "4"}) compare(std::string(bits) + " bit int8", DType::f32, {{"weights.bits", bits}, {"compute.activations", "int8"}}, kInt8Bound);
+    for (const char* format : {"nf4", "mxfp4", "fp8-e4m3", "fp8-e5m2"}) compare(format, DType::f32, {{"weights.format", format}}, kHalves, kBound);
+    for (const char* format : {"nf4", "mxfp4"}) compare(std::string(format) + " int8", DType::f32, {{"weights.format", format}, {"compute.activations", "int8"}}, kInt8Bound);
     compare("4 bit g64 asymmetric", DType::f32, {{"weights.bits", "4"}, {"weights.group", "64"}, {"weights.symmetric", "false"}}, kHalves, kBound);
     compare("pruned", DType::f32, {{"prune.ratio", "0.5"}}, kBound);
     compare("shared", DType::f32, {{"share.block", "2"}, {"share.first", "0"}, {"share.last", "0"}}, kBound);

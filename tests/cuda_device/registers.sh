@@ -19,13 +19,13 @@ usage() {
         match($0, /Used [0-9]+/); registers = substr($0, RSTART + 5, RLENGTH - 5)
         shared = match($0, /[0-9]+ bytes smem/) ? substr($0, RSTART, RLENGTH - 11) : 0
         sub(/^void /, "", name); gsub(/winnow::cuda::|winnow::cpu::|winnow::/, "", name)
-        gsub(/\((Storage|ActivationMode|Source::Kind)\)/, "", name); sub(/\(.*/, "", name)
+        gsub(/\((Storage|ActivationMode|Source::Kind|Coding)\)/, "", name); sub(/\(.*/, "", name)
         printf "%-6s %9d %12d %11d %13d %s\n", arch, registers, shared, stack, spilled, name
         name = ""
       }'
 }
 
-echo "# $("$nvcc" --version | sed -n 's/.*release \([0-9.]*\), V\([0-9.]*\)/nvcc \2/p'); storage 0 f32, 1 f16, 2 bf16; activations 0 f32, 1 f16, 3 int8"
+echo "# $("$nvcc" --version | sed -n 's/.*release \([0-9.]*\), V\([0-9.]*\)/nvcc \2/p'); storage 0 f32, 1 f16, 2 bf16; activations 0 f32, 1 f16, 3 int8; coding as in coding.h"
 printf '%-6s %9s %12s %11s %13s %s\n' arch registers shared_bytes stack_bytes spilled_bytes kernel
 files=$(grep -l '#include "engine/cuda/.*\.cuh"' "$root"/engine/cuda/*.cu)  # the others have no kernels
 table=$(for file in $files; do usage "$file"; done | LC_ALL=C sort -u -k6 -k1,1)

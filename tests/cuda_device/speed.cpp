@@ -112,7 +112,7 @@ double prefillCase(Recorder& recorder, const Shape& shape, const Prompt& prompt,
 }
 
 std::vector<std::string> formatsOf(const Recorder& recorder) {
-  return recorder.quick() ? std::vector<std::string>{"bf16", "q4"} : std::vector<std::string>{"bf16", "q8", "q4"};
+  return recorder.quick() ? std::vector<std::string>{"bf16", "q4"} : std::vector<std::string>{"bf16", "q8", "q4", "nf4"};
 }
 
 }  // namespace

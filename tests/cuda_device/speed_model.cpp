@@ -2,6 +2,7 @@
 #include "tests/cuda_device/speed_model.h"
 
 #include "engine/knobs/knobs.h"
+#include "engine/quantize/code_format.h"
 
 namespace winnow::device_run {
 namespace {
@@ -62,6 +63,7 @@ SpeedModel::SpeedModel(const std::string& shape, const std::string& format, int 
 std::shared_ptr<const WeightSet> SpeedModel::build(const std::string& format) {
   config = Config();
   if (!formatBits(format).empty()) config = test::value(config.parsed("weights.bits", formatBits(format)));
+  if (findCodeFormat(format)) config = test::value(config.parsed("weights.format", format));
   config = resolve(config, model->config()).config;
   return test::value(store.build(weightTarget(*model, config, ""), pool, {}, {}));
 }

@@ -59,7 +59,7 @@ struct SpeedModel {
   int64_t fed = 0;
   Activations activations{};  // of prompts
 
-  // shape: "1b", "8b"; format: "bf16", "q8", "q4".
+  // shape: "1b", "8b"; format: "bf16", "q8", "q4", "nf4".
   SpeedModel(const std::string& shape, const std::string& format, int context, int batch, PrefillTwin twin = PrefillTwin::off);
 
   void fillCache(int tokens);  // random keys and values, as after a prompt

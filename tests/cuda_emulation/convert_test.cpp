@@ -37,7 +37,9 @@ void compare(const WeightFormat& format, int rows, int cols, Storage storage, in
   const Matrix empty = Matrix::allocate(ledger, format, rows, cols);
   const DeviceArray<uint8_t> codes(format.codeBytes(rows, cols));
   const DeviceArray<uint16_t> scales(format.scaleBytes(rows, cols) / 2), mins(format.scaleBytes(rows, cols) / 2);
-  const cuda::MatrixArgs out{format, rows, cols, codes.data(), scales.data(), format.symmetric ? nullptr : mins.data()};
+  const DeviceArray<uint8_t> steps(format.stepBytes(rows, cols));
+  const cuda::MatrixArgs out{format, rows, cols, codes.data(), format.exponents() ? nullptr : scales.data(), format.symmetric ? nullptr : mins.data(),
+                             format.exponents() ? steps.data() : nullptr};
   underEverySchedule([&] {
     const int first = rows > 16 ? 16 : rows;  // in two calls, as a stream of rows arrives
     const auto part = [&](int row, int count) {
@@ -51,7 +53,9 @@ void compare(const WeightFormat& format, int rows, int cols, Storage storage, in
     const auto c = codes.host();
     EXPECT(std::memcmp(c.data(), cpu.m.data, c.size()) == 0, where);
     const auto s = scales.host();
-    EXPECT(std::memcmp(s.data(), cpu.m.scales, s.size() * 2) == 0, where);
+    EXPECT(format.exponents() || std::memcmp(s.data(), cpu.m.scales, s.size() * 2) == 0, where);
+    const auto e = steps.host();
+    EXPECT(!format.exponents() || (e.size() > 1 && std::memcmp(e.data(), cpu.m.steps, e.size()) == 0), where);
     if (!cpu.m.mins) return;
     // The sign of a minimum of zero depends, on the CPU, on where in a vector the zero stood.
     const auto m = mins.host();
@@ -64,8 +68,10 @@ void compare(const WeightFormat& format, int rows, int cols, Storage storage, in
 
 TEST(rounding_makes_the_bytes_of_the_cpu) {
   int i = 0;
-  for (const WeightFormat& format : formats()) {
-    if (format.storage != Storage::packed) continue;
+  std::vector<WeightFormat> all = codedFormats();
+  for (const WeightFormat& format : formats())
+    if (format.storage == Storage::packed) all.push_back(format);
+  for (const WeightFormat& format : all) {
     for (int kind = 0; kind < 6; ++kind, ++i) {
       const Storage storage = i % 3 == 0 ? Storage::f32 : i % 3 == 1 ? Storage::bf16 : Storage::f16;
       compare(format, 21, i % 2 ? 96 : 131, storage, kind);

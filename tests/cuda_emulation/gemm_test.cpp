@@ -34,7 +34,10 @@ std::vector<WeightFormat> someFormats() {
           {Storage::packed, 4, 32, true},
           {Storage::packed, 3, 64, false},
           {Storage::packed, 8, 32, true},
-          {Storage::packed, 5, 32, false, 256}};
+          {Storage::packed, 5, 32, false, 256},
+          {Storage::packed, 4, 64, true, 0, Code::nf4},
+          {Storage::packed, 4, 32, true, 0, Code::e2m1},
+          {Storage::packed, 8, 0, true, 0, Code::e4m3}};
 }
 
 }  // namespace
@@ -42,7 +45,9 @@ std::vector<WeightFormat> someFormats() {
 TEST(every_format_within_the_bound) {
   auto all = formats();
   for (const WeightFormat& format : superFormats()) all.push_back(format);
+  for (const WeightFormat& format : codedFormats()) all.push_back(format);
   for (const WeightFormat& format : all) runShape(format, 21, 172, 9);
+  for (const WeightFormat& format : halvedFormats()) runShape(format, 21, 160, 9);
 }
 
 // 172 and 45 columns: rows that do not begin at 16 bytes; 40 and 168: a chunk cut short.
@@ -51,16 +56,19 @@ TEST(odd_shapes_in_narrow_blocks) {
     for (int cols : {31, 40, 45, 168}) runShape(format, 17, cols, 13, 3);
     for (int rows : {1, 15, 65, 80}) runShape(format, rows, 64, 30, 5);
   }
+  for (const WeightFormat& format : halvedFormats()) runShape(format, 65, 64, 30, 5);
 }
 
 TEST(odd_shapes_in_wide_blocks) {
   for (const WeightFormat& format : someFormats()) runShape(format, 130, 40, 37, 7);
+  for (const WeightFormat& format : halvedFormats()) runShape(format, 130, 64, 37, 7);
   runShape({Storage::bf16, 16, 0, true}, 40, 96, 135, 9);
   runShape({Storage::packed, 4, 32, true}, 40, 96, 135, 9);
 }
 
 TEST(long_rows_pass_through_every_stage_of_the_ring) {
   for (const WeightFormat& format : someFormats()) runShape(format, 16, 1000, 10, 1);
+  for (const WeightFormat& format : halvedFormats()) runShape(format, 16, 992, 10, 1);
 }
 
 TEST(targets_are_joined_and_accumulate) { expectJoinedTargets(70, 72, 11); }

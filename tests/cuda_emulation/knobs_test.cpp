@@ -30,6 +30,7 @@ const std::map<std::string, Trial>& trials() {
   static const Settings corrected = {{"prune.ratio", "0.5"}, {"prune.method", "barber"}}, merged = {{"prune.layers", "1"}, {"prune.layers_method", "laco"}};
   static const std::map<std::string, Trial> all = {
       {"weights.bits", {}},
+      {"weights.format", {}},
       {"weights.method", {four, {}}},
       {"weights.group", {four, {}}},
       {"weights.symmetric", {four, {}}},
@@ -108,7 +109,6 @@ int everyKnob(bool ofWeights, Try attempt) {
   int tried = 0;
   for (const Knob& knob : Schema::instance().knobs()) {
     if ((knob.apply == Apply::prepareWeights) != ofWeights) continue;
-    if (knob.name == "weights.format") continue;  // codes_without_products_become_integers
     const auto trial = trials().find(knob.name);
     EXPECT(trial != trials().end(), "no trial of", knob.name);
     if (trial == trials().end()) continue;
@@ -160,25 +160,6 @@ TEST(every_knob_of_weights_makes_the_hosts_bytes) {
     EXPECT(failures() == before, knob.name, asked);
   });
   EXPECT(tried > 40, tried);
-}
-
-TEST(codes_without_products_become_integers) {
-  int tried = 0;
-  for (const std::string& format : Schema::instance().find("weights.format")->choices) {
-    if (format == "integer") continue;
-    Both both("llama3");
-    both.gpu->request(value(Config().parsed("weights.format", format)));
-    ok(both.gpu->finishPending({}));
-    const auto got = both.gpu->effective();
-    EXPECT_EQ(got->config.text("weights.format"), std::string("integer"));
-    EXPECT(std::ranges::any_of(got->adjustments, [](const Adjustment& a) { return a.knob == "weights.format" && a.reason.find("no products") != std::string::npos; }), format);
-    both.cpu->request(got->config);
-    ok(both.cpu->finishPending({}));
-    EXPECT(both.cpu->effective()->config.integer("weights.bits") < 16, format);
-    EXPECT(std::max(both.prompt(35), both.steps(6)) <= kBound + kPromptRounding, format);
-    ++tried;
-  }
-  EXPECT_EQ(tried, 4);
 }
 
 TEST(every_other_knob_computes_as_on_the_cpu) {

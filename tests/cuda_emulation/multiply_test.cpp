@@ -35,6 +35,10 @@ TEST(products_within_the_bound_for_every_format) {
     for (int cols : {31, 172, 512}) runShape(format, 21, cols);
   for (const WeightFormat& format : superFormats())
     for (int cols : {31, 172, 576, 2400}) runShape(format, 21, cols);
+  for (const WeightFormat& format : codedFormats())
+    for (int cols : {31, 172, 512}) runShape(format, 21, cols);
+  for (const WeightFormat& format : halvedFormats())
+    for (int cols : {32, 160, 512}) runShape(format, 21, cols);
 }
 
 TEST(products_with_every_number_of_rows) {
@@ -47,6 +51,9 @@ TEST(products_with_every_number_of_rows) {
 TEST(long_rows_pass_through_every_stage_of_the_rings) {
   for (uint8_t bits : {2, 3, 4, 5, 6, 8}) runShape({Storage::packed, bits, 64, false}, 16, 2400);
   runShape({Storage::bf16, 16, 0, true}, 4, 2400);
+  for (const WeightFormat& format : halvedFormats()) runShape(format, 16, 2400);
+  for (const WeightFormat& format : codedFormats())
+    if (format.group == 32) runShape(format, 16, 2400);
 }
 
 TEST(targets_are_joined_and_accumulate) { expectJoinedTargets(40, 172, 3); }

@@ -6,7 +6,8 @@
 namespace winnow::test {
 
 inline std::vector<ActivationMode> modesOf(const WeightFormat& format) {
-  if (format.storage == Storage::packed) return {ActivationMode::f32, ActivationMode::f16, ActivationMode::int8};
+  if (format.dotsInt8()) return {ActivationMode::f32, ActivationMode::f16, ActivationMode::int8};
+  if (format.storage == Storage::packed) return {ActivationMode::f32, ActivationMode::f16};
   return {ActivationMode::f32, ActivationMode::f16, ActivationMode::bf16};
 }
 

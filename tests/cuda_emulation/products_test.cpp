@@ -26,6 +26,7 @@ TEST(the_road_follows_from_tokens_format_and_mode) {
   for (bool library : {false, true}) {
     for (int tokens : {1, 8}) EXPECT(road(kFour, 64, ActivationMode::f16, tokens, library) == ProductRoad::streamed);
     EXPECT(road({}, 64, ActivationMode::f32, 2048, library) == ProductRoad::fma);
+    for (const WeightFormat& format : codedFormats()) EXPECT(road(format, 64, ActivationMode::f16, 100, library) == ProductRoad::fragments);
     EXPECT(road(kHalf, 64, ActivationMode::f32, 2048, library) == ProductRoad::fma);
     EXPECT(road(kBrain, 44, ActivationMode::bf16, 2048, library) == ProductRoad::fma);
     for (ActivationMode mode : {ActivationMode::f32, ActivationMode::int8})
@@ -55,8 +56,10 @@ TEST(decoded_rows_are_the_cpus_rounded_to_f16) {
   std::vector<WeightFormat> all = superFormats();
   for (const WeightFormat& format : formats())
     if (format.storage == Storage::packed) all.push_back(format);
+  for (const WeightFormat& format : codedFormats()) all.push_back(format);
+  for (const WeightFormat& format : halvedFormats()) all.push_back(format);
   for (const WeightFormat& format : all) {
-    const int rows = 37, cols = 168;
+    const int rows = 37, cols = format.group == 16 ? 192 : 168;
     const Problem p(format, rows, cols, 1);
     std::vector<float> row(static_cast<size_t>(cols));
     for (int first : {0, 16}) {
@@ -229,6 +232,8 @@ TEST(a_row_is_multiplied_as_its_forms_are) {
     const DeviceArray<float> dx(x), dup(up), dweight(weight), dbias(bias);
     std::vector<WeightFormat> all = {{}, kHalf, kBrain, kFour, {Storage::packed, 3, 32, false}, {Storage::packed, 8, 32, true}};
     for (const WeightFormat& format : superFormats()) all.push_back(format);
+    for (const WeightFormat& format : codedFormats())
+      if (format.group == 32) all.push_back(format);
     for (const WeightFormat& format : all) {
       const Problem a(format, 37, cols, 1), b(format, 19, cols, 1);
       for (const ActivationMode mode : modesOf(format))

@@ -29,10 +29,12 @@ int64_t plenty() { return int64_t{1} << 40; }
 // One prompt after another through products whose packed weights are decoded.
 struct Prompts {
   Ledger ledger;
-  const Problem problem{kFour, kRows, kCols, kTokens};
-  cuda::Products products{ledger, kTokens, kCols, nullptr, 1};
+  const Problem problem;
+  cuda::Products products;
 
-  Prompts() { products.prefer(RoadPreference::decoded); }
+  explicit Prompts(const WeightFormat& format = kFour, int cols = kCols) : problem(format, kRows, cols, kTokens), products(ledger, kTokens, cols, nullptr, 1) {
+    products.prefer(RoadPreference::decoded);
+  }
   cuda::Twins& twins() { return products.twins(); }
   int64_t kept() const { return ledger.bytes(MemoryTag::prefillTwin); }
   void make(const std::function<int64_t()>& room = plenty) { products.makeTwin(matrixOf(problem.matrix.args()), kTokens, Activations::automatic, room); }
@@ -40,7 +42,7 @@ struct Prompts {
   std::vector<float> next(const cuda::MatrixArgs& w) {
     DeviceArray<float> y(std::vector<float>(static_cast<size_t>(kTokens * kRows), 0.25f));
     const cuda::Target target{w, y.data(), kRows, problem.dbias.data(), true};
-    products.multiply({&target, 1}, {problem.dx.data(), kCols}, kTokens, kCols, Activations::automatic);
+    products.multiply({&target, 1}, {problem.dx.data(), w.cols}, kTokens, w.cols, Activations::automatic);
     return y.host();
   }
 };
@@ -69,6 +71,22 @@ TEST(twins_give_the_bits_of_slices) {
       EXPECT(p.twins().reason().empty() == (mode != PrefillTwin::off));
       for (int prompt = 0; prompt < 3; ++prompt) EXPECT(p.next() == expected, library, static_cast<int>(mode), prompt);
     }
+  }
+}
+
+TEST(twins_of_codes_and_of_blocks_give_the_bits_of_slices) {
+  emulator::haveLibrary(true);
+  std::vector<WeightFormat> all = halvedFormats();
+  for (const WeightFormat& format : codedFormats())
+    if (format.group == 32 || format.group == 0) all.push_back(format);
+  for (const WeightFormat& format : all) {
+    const int cols = format.group == 16 ? 96 : kCols;  // whole chunks
+    const std::vector<float> expected = Prompts(format, cols).next();
+    Prompts p(format, cols);
+    p.twins().follow(1, PrefillTwin::on);
+    p.make();
+    EXPECT_EQ(p.kept(), int64_t{kRows} * cols * 2);
+    for (int prompt = 0; prompt < 2; ++prompt) EXPECT(p.next() == expected, format.describe(), prompt);
   }
 }
 

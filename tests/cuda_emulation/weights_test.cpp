@@ -11,6 +11,8 @@ TEST(every_recipe_gives_the_hosts_bytes) {
     const auto model = openFamily(family);
     for (const Settings& settings :
          {Settings{}, Settings{{"weights.bits", "3"}}, Settings{{"weights.bits", "8"}}, Settings{{"weights.bits", "4"}, {"weights.symmetric", "false"}},
+          Settings{{"weights.format", "nf4"}}, Settings{{"weights.format", "fp8-e5m2"}, {"weights.group", "64"}}, Settings{{"weights.format", "fp8-e4m3"}},
+          Settings{{"weights.format", "mxfp4"}, {"prune.ratio", "0.4"}}, Settings{{"weights.format", "nf4"}, {"prune.ratio", "0.3"}},
           Settings{{"prune.ratio", "0.5"}}, Settings{{"weights.bits", "4"}, {"prune.ratio", "0.3"}}}) {
       Shop host(model, false), device(model, true);
       const Config config = configure(settings);

@@ -60,25 +60,20 @@ TEST(a_tied_head_is_the_embedding) {
   }
 }
 
-// A device that multiplies integers with a group minimum alone, as CUDA does.
-TEST(formats_a_device_has_not_are_replaced_with_a_reason) {
-  const RunsFormat integers = [](const WeightFormat& f) { return f.code == Code::integer && (f.super == 0 || !f.symmetric); };
+TEST(a_format_whose_width_no_matrix_has_is_reported) {
   Shop shop(kStories);
-  const auto target = [&](const Settings& settings, const RunsFormat& runs) { return weightTarget(*shop.model, resolve(configure(settings), shop.model->config()).config, "", runs); };
-  const WeightTarget there = target({{"weights.format", "nf4"}}, integers), here = target({{"weights.format", "nf4"}}, {});
-  EXPECT(here.adjustments.empty() && there.adjustments.size() == 1);
-  EXPECT(there.adjustments[0].knob == "weights.format" && toText(there.adjustments[0].effective) == "integer");
-  EXPECT(there.key == target({{"weights.bits", "4"}, {"weights.group", "64"}}, {}).key && there.key != here.key);
-  EXPECT(target({{"weights.bits", "4"}}, integers).adjustments.empty());
-  // No matrix has the width of the format: it acts on nothing.
-  const WeightTarget unused = target({{"weights.format", "nf4"}, {"weights.layers", "0:8"}}, {});
-  EXPECT(unused.adjustments.size() == 1 && unused.adjustments[0].knob == "weights.format");
+  const auto target = [&](const Settings& settings) { return weightTarget(*shop.model, resolve(configure(settings), shop.model->config()).config, ""); };
+  EXPECT(target({{"weights.format", "nf4"}}).adjustments.empty());
+  const WeightTarget unused = target({{"weights.format", "nf4"}, {"weights.layers", "0:8"}});
+  EXPECT(unused.adjustments.size() == 1 && unused.adjustments[0].knob == "weights.format" && toText(unused.adjustments[0].effective) == "integer");
+}
+
+TEST(blocks_of_256_take_the_bytes_of_the_file) {
   Shop blocks("models/random-llama-256-Q6_K.gguf");
-  const WeightTarget plain = weightTarget(*blocks.model, Config(), "", integers), exact = weightTarget(*blocks.model, Config(), "");
-  for (size_t i = 0; i < plain.recipes.size(); ++i) {
+  const WeightTarget exact = weightTarget(*blocks.model, Config(), "");
+  for (size_t i = 0; i < exact.recipes.size(); ++i) {
     const MasterTensor& tensor = blocks.model->tensors()[i];
     if (!isMatrix(tensor.role)) continue;
-    EXPECT_EQ(plain.recipes[i].format.describe(), std::string("f16"));
     EXPECT_EQ(exact.recipes[i].format.describe(), std::string("6 bit g16/256 sym"));
     EXPECT(static_cast<int64_t>(exact.recipes[i].format.bytes(static_cast<int>(tensor.rows), static_cast<int>(tensor.cols))) ==
            static_cast<int64_t>(tensor.storedRowBytes) * tensor.rows);

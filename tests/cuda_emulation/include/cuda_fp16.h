@@ -24,6 +24,9 @@ inline float2 __half22float2(__half2 h) { return {__half2float(h.x), __half2floa
 inline __half2 __hadd2(__half2 a, __half2 b) {
   return {__float2half_rn(__half2float(a.x) + __half2float(b.x)), __float2half_rn(__half2float(a.y) + __half2float(b.y))};
 }
+inline __half2 __hmul2(__half2 a, __half2 b) {  // and so is the product
+  return {__float2half_rn(__half2float(a.x) * __half2float(b.x)), __float2half_rn(__half2float(a.y) * __half2float(b.y))};
+}
 inline __half2 __hsub2(__half2 a, __half2 b) {
   return {__float2half_rn(__half2float(a.x) - __half2float(b.x)), __float2half_rn(__half2float(a.y) - __half2float(b.y))};
 }

@@ -52,10 +52,11 @@ void matrixMultiply16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)
         for (unsigned e = 0; e < 2; ++e) d[i] += rows[q][4 * half + i / 2 * 2 + e] * columns[i % 2][q][2 * half + e];
 }
 
-// Unsigned bytes times signed bytes.
-inline void matrixMultiplyBytes(int (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Where where) {
+// Bytes, with or without a sign, times signed bytes.
+template <class Byte>
+void matrixMultiplyBytes(int (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Where where) {
   matrixMultiply<32>(d, a, b, where,
-                     [](uint32_t x, uint32_t y, int i) { return static_cast<int>(x >> (8 * i) & 0xff) * static_cast<int8_t>(y >> (8 * i)); });
+                     [](uint32_t x, uint32_t y, int i) { return static_cast<int>(static_cast<Byte>(x >> (8 * i))) * static_cast<int8_t>(y >> (8 * i)); });
 }
 
 // ldmatrix.x4: lane 8i + j names row j of matrix i, 8 values of 16 bits; lane (g, t) gets row g, columns 2t and 2t + 1, of each, or,
