@@ -134,7 +134,8 @@ bool refused(const Session& session, const Knob& knob, const std::string& asked)
 // Codes of a quantized cache go apart by a step, activations of int8 as well.
 double boundOf(const Config& config) {
   int bits = 16;
-  for (const KvBits& layer : KvFormat::of(config.with("kv.layers", "*.k:" + toText(config.get("kv.k_bits")) + ", *.v:" + toText(config.get("kv.v_bits")) + ", " + config.text("kv.layers")), 2).layers)
+  const std::string all = "*.k:" + toText(config.get("kv.k_bits")) + ", *.v:" + toText(config.get("kv.v_bits")) + ", ";
+  for (const KvBits& layer : KvFormat::of(config.with("kv.layers", all + config.text("kv.layers")), 2).layers)
     bits = std::min({bits, layer.keys, layer.values});
   if (config.text("compute.activations") == "int8") return kInt8Bound;
   if (bits < 16) return codesBound(bits);
