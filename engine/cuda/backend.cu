@@ -286,6 +286,8 @@ std::optional<std::string> CudaDevice::refuses(std::string_view knob, const Knob
     return "the attention kernels of the GPU do not turn keys to positions within the cache: use --device cpu.";
   if (knob == "kv.policy" && kvPolicy(std::get<std::string>(value)).selects)
     return "the attention kernels of the GPU read the whole cache, not pages that a query chooses: use --device cpu.";
+  if (knob == "activation.method" && std::get<std::string>(value) != "none")
+    return "the products of the GPU read whole matrices, not the channels that take part: use --device cpu.";
   return std::nullopt;
 }
 

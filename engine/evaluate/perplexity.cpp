@@ -131,7 +131,7 @@ std::optional<PerplexityMode> findPerplexityMode(std::string_view name) {
 }
 
 bool scoresStepwise(const PerplexityRequest& request, const Config& effective) {
-  return request.stepwise.value_or(effective.text("kv.policy") != "full" || effective.text("share.method") != "none" ||
+  return request.stepwise.value_or(effective.text("kv.policy") != "full" || effective.text("share.method") != "none" || effective.text("activation.method") != "none" ||
                                   effective.integer("kv.k_bits") < 16 || effective.integer("kv.v_bits") < 16);
 }
 

@@ -8,6 +8,7 @@
 #include "engine/quantize/code_format.h"
 #include "engine/quantize/method.h"
 #include "engine/recover/method.h"
+#include "engine/sparsify/method.h"
 #include "engine/weights/layer_rules.h"
 
 namespace winnow {
@@ -37,7 +38,8 @@ InputNeeds methodNeeds(const Config& config) {
   return chosen ? chosen->needs | InputNeeds{.moments = chosen->usualRank > 0} : InputNeeds{};
 }
 bool measuresInputs(const Config& config) {
-  return config.integer("prune.layers") > 0 || pruneNeeds(config).any() || methodNeeds(config).any() || config.integer("weights.error_rank") > 0;
+  const ActivationMethod* sparse = findActivationMethod(config.text("activation.method"));
+  return (sparse && sparse->calibrates) || config.integer("prune.layers") > 0 || pruneNeeds(config).any() || methodNeeds(config).any() || config.integer("weights.error_rank") > 0;
 }
 bool quantizes(const Config& config) {
   return config.text("weights.method") != "none" || config.integer("weights.bits") < 16 || !config.text("weights.layers").empty() ||
@@ -263,7 +265,7 @@ std::vector<Knob> pruneKnobs() {
 
   Knob calibration = text("calibration.text", "Calibration text", "Calibration", KnobType::path, "", Apply::prepareWeights);
   calibration.help = "Text file the statistics are measured on; empty takes the sample that comes with Winnow. Never use the evaluation text.";
-  calibration.enabledIf = "prune.method, prune.recovery, weights.method or weights.error_rank looks at the inputs of layers, or layers are dropped";
+  calibration.enabledIf = "prune.method, prune.recovery, weights.method or weights.error_rank looks at the inputs of layers, layers are dropped, or activation.method goes by thresholds";
   calibration.enabled = measuresInputs;
   Knob tokens = integer("calibration.tokens", "Calibration tokens", "Calibration", 4096, 256, 262144, Apply::prepareWeights);
   tokens.unit = "tokens";

@@ -11,6 +11,7 @@ std::vector<Knob> weightKnobs();
 std::vector<Knob> pruneKnobs();
 std::vector<Knob> cacheKnobs();
 std::vector<Knob> sharingKnobs();
+std::vector<Knob> activationKnobs();
 std::vector<Knob> computeKnobs();
 
 }  // namespace winnow

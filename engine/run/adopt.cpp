@@ -9,6 +9,7 @@
 namespace winnow {
 namespace {
 
+bool isPreparedKnob(std::string_view name) { return isWeightKnob(name) || name == "activation.method"; }
 bool isSharingKnob(std::string_view name) { return name.starts_with("share."); }
 
 // Knobs of a kind keep running as they do; each that was to change gets the reason.
@@ -112,6 +113,7 @@ void Session::Impl::adopt() {
 void Session::Impl::apply(const Weights& prepared, const std::optional<Error>& failure) {
   Effective next = current.wanted;
   takeWeights(prepared, failure, next);
+  sparsity.configure(model, *weights, next.config, ledger);
   takeSharing(next);
   takeActivations(next);
   takeTwins(next);
@@ -178,7 +180,7 @@ void Session::Impl::takeWeights(const Weights& prepared, const std::optional<Err
     }
     return;
   }
-  holdBack(next, effective.get()->config, isWeightKnob, current.weightsFailure);
+  holdBack(next, effective.get()->config, isPreparedKnob, current.weightsFailure);
 }
 
 void Session::Impl::takeSharing(Effective& next) {

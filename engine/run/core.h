@@ -42,6 +42,8 @@ struct EngineCore : std::enable_shared_from_this<EngineCore> {
   Result<std::shared_ptr<const Calibration>> measured(std::span<const int32_t> ids, int window, bool moments, const Progress& progress);
   // Of the master; found once. [any thread]
   Result<std::shared_ptr<const std::vector<SuperWeight>>> superWeights(const Progress& progress);
+  // Of the activations of a set over a text; kept for the last few sets. [any thread]
+  Result<std::shared_ptr<const ActivationProfile>> profile(const WeightTarget& target, const WeightSet& set, const CalibrationChoice& choice, const Progress& progress);
   // The tap sees one pass over the ids, by windows from an empty cache.
   Status observe(const WeightTarget& target, const Measurements& measurements, std::span<const int32_t> ids, int window, ThreadPool& pool,
                  LinearInputTap& tap, const Progress& progress);
@@ -51,7 +53,10 @@ struct EngineCore : std::enable_shared_from_this<EngineCore> {
             [this](const WeightTarget& target, const CalibrationChoice& choice, LayerRange layers, const Progress& progress) {
               return gradients(target, choice, layers, progress);
             },
-            [this](const LayerDrop& drop, const CalibrationChoice& choice, const Progress& progress) { return merged(drop, choice, progress); }};
+            [this](const LayerDrop& drop, const CalibrationChoice& choice, const Progress& progress) { return merged(drop, choice, progress); },
+            [this](const WeightTarget& target, const WeightSet& set, const CalibrationChoice& choice, const Progress& progress) {
+              return profile(target, set, choice, progress);
+            }};
   }
 
   // For the parts of engine/run that work beside an engine or a session.
@@ -74,6 +79,8 @@ struct EngineCore : std::enable_shared_from_this<EngineCore> {
   std::shared_ptr<const std::vector<SuperWeight>> superFound;
   std::mutex mergeMutex;  // held while trying
   std::map<std::string, LayersLeft> merges;
+  std::mutex profileMutex;  // held while measuring
+  std::vector<std::pair<std::string, std::shared_ptr<const ActivationProfile>>> profiles;  // the newest last
   Converter converter;  // last: it stops before what it uses goes
 };
 

@@ -65,6 +65,8 @@ struct WeightTarget {
   LayerDrop layers;                     // which layers have no weights is known once the calibration text was measured
   std::optional<LayersLeft> left;       // or it is given
   std::vector<Adjustment> adjustments;  // what of the configuration can't be done, and why
+  std::string activation;       // method of activation sparsity; "" = none
+  std::optional<CalibrationChoice> profiled;  // where it reads the distributions of a text
   std::shared_ptr<const WeightTarget> masked;  // the model whose gradients a pruning method asks for; null: none does
   bool anyPacked = false;
   bool takesInt8 = false;  // compute.activations=int8 acts on some matrix

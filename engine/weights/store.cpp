@@ -8,6 +8,7 @@
 #include "engine/core/device_failure.h"
 #include "engine/prune/laco.h"
 #include "engine/recover/method.h"
+#include "engine/sparsify/step.h"
 #include "engine/weights/summed_tensor.h"
 
 namespace winnow {
@@ -138,6 +139,7 @@ MemoryByTag WeightSet::memory(const Plan& plan) const {
     out[static_cast<size_t>(mapped ? MemoryTag::weightsMapped : MemoryTag::weights)] += static_cast<int64_t>(matrix.bytes());
     out[static_cast<size_t>(MemoryTag::weights)] += versions[i]->error.bytes();
   }
+  if (sparse) out[static_cast<size_t>(MemoryTag::weights)] += sparse->bytes;
   return out;
 }
 
@@ -271,6 +273,7 @@ Result<std::shared_ptr<const WeightSet>> WeightStore::build(const WeightTarget& 
   for (const MasterTensor& tensor : model_->tensors()) total += tensor.rows * tensor.cols;
   ConvertProgress converted(progress, total);
   InputPreparer preparer(*model_, statistics.get(), pool, progress);
+  std::vector<std::string> keys(target.recipes.size());
   for (size_t i = 0; i < target.recipes.size(); ++i) {
     const MasterTensor& tensor = model_->tensors()[i];
     if (progress.stopped()) return cancelled();
@@ -281,7 +284,8 @@ Result<std::shared_ptr<const WeightSet>> WeightStore::build(const WeightTarget& 
     }
     const bool sum = tensor.layer >= 0 && !left->sums.empty() && !left->sums[static_cast<size_t>(tensor.layer)].empty();
     const Recipe recipe = sum ? summed(target.recipes[i], left->sums[static_cast<size_t>(tensor.layer)]) : target.recipes[i];
-    std::shared_ptr<const WeightVersion> version = find(i, recipe.key());
+    keys[i] = recipe.key();
+    std::shared_ptr<const WeightVersion> version = find(i, keys[i]);
     if (version) {
       converted.advance(tensor.rows * tensor.cols);
     } else {
@@ -298,6 +302,11 @@ Result<std::shared_ptr<const WeightSet>> WeightStore::build(const WeightTarget& 
     set->versions.push_back(std::move(version));
   }
   if (!set->head) set->head = set->embedding;
+  if (!target.activation.empty()) {
+    auto sparse = makeSparse(target, *set, keys, pool, measurements, progress);
+    if (!sparse) return sparse.error();
+    set->sparse = std::move(*sparse);
+  }
   noteDamping(target, *set);
   noteMerges(target, *set);
   const bool nothing = target.superWeights && super->empty() && !place_->planning();

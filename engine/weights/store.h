@@ -16,6 +16,7 @@
 #include "engine/model/model.h"
 #include "engine/plan/plan.h"
 #include "engine/weights/block_gradients.h"
+#include "engine/weights/channels.h"
 #include "engine/weights/place.h"
 
 namespace winnow {
@@ -31,6 +32,9 @@ struct LayerWeights {  // null where the model has none
   const ErrorFactors *qError = nullptr, *kError = nullptr, *vError = nullptr, *oError = nullptr, *gateError = nullptr, *upError = nullptr, *downError = nullptr;
 };
 
+struct SparseWeights;  // engine/sparsify/step.h
+class ActivationProfile;
+
 struct WeightSet {
   std::shared_ptr<const Model> model;                         // keeps the mapping
   std::vector<std::shared_ptr<const WeightVersion>> versions;  // [tensors of the model]
@@ -42,6 +46,7 @@ struct WeightSet {
   uint64_t serial = 0;                                        // another for every set of a store
   bool anyPacked = false;
   bool takesInt8 = false;  // compute.activations=int8 acts on some matrix
+  std::shared_ptr<const SparseWeights> sparse;  // null without a method of activation sparsity
   std::vector<Adjustment> adjustments;  // what had to be done in another way than the target says, and why
 
   // By tag, of what a plan reads: file-backed followers' Q and K aren't, allocated ones are memory all the same.
@@ -56,6 +61,8 @@ struct Measurements {
   std::function<Result<std::shared_ptr<const BlockGradients>>(const WeightTarget&, const CalibrationChoice&, LayerRange, const Progress&)> gradients = {};
   // What a method that merges layers leaves of them.
   std::function<Result<LayersLeft>(const LayerDrop&, const CalibrationChoice&, const Progress&)> merged = {};
+  // Of the activations of a set, which the target without a method of activation sparsity describes.
+  std::function<Result<std::shared_ptr<const ActivationProfile>>(const WeightTarget&, const WeightSet&, const CalibrationChoice&, const Progress&)> profile = {};
 };
 
 class WeightStore {
@@ -70,6 +77,8 @@ class WeightStore {
 
  private:
   Result<LayersLeft> layersLeft(const WeightTarget& target, const Calibration* statistics, const Measurements& measurements, const Progress& progress) const;
+  Result<std::shared_ptr<const SparseWeights>> makeSparse(const WeightTarget& target, const WeightSet& set, const std::vector<std::string>& keys, ThreadPool& pool,
+                                                          const Measurements& measurements, const Progress& progress);
   void noteDamping(const WeightTarget& target, WeightSet& set) const;
   void noteMerges(const WeightTarget& target, WeightSet& set) const;
   std::shared_ptr<const WeightVersion> find(size_t tensor, const std::string& recipe);
@@ -83,6 +92,7 @@ class WeightStore {
   uint64_t sets_ = 0;
   std::map<std::pair<size_t, std::string>, std::weak_ptr<const WeightVersion>> versions_;
   std::map<std::pair<size_t, std::string>, std::weak_ptr<const PruneScores>> scores_;
+  std::map<std::pair<size_t, std::string>, std::weak_ptr<const Channels>> channels_;
 };
 
 }  // namespace winnow
