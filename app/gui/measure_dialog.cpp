@@ -211,7 +211,7 @@ EvaluateDialog::EvaluateDialog(Workbench* workbench, QWidget* parent)
   static_cast<QLabel*>(form_->labelForField(sizes))->setBuddy(context_);
   stepwise_ = new QComboBox(this);
   stepwise_->setObjectName(QStringLiteral("evaluate.stepwise"));
-  stepwise_->addItem(tr("Step by step when a cache method is on"));
+  stepwise_->addItem(tr("Step by step when a cache method or activation sparsity is on"));
   stepwise_->addItem(tr("Always step by step"));
   stepwise_->addItem(tr("Whole windows at once"));
   form_->addRow(tr("&Second half"), stepwise_);
