@@ -369,6 +369,27 @@ TEST(what_a_prompt_chose_stays_until_another_comes) {
   EXPECT_EQ(teal->rewind(30), int64_t{30});
 }
 
+TEST(neurons_of_narrowed_feed_forwards_are_chosen_anew) {
+  const auto engine = openEngine(kStories);
+  const auto ids = otherStory(*engine, 100);
+  for (const std::string& method : methods()) {
+    const Settings narrow = {{"prune.width", "0.4"}};
+    const auto session = makeSession(engine, sparse(method, 0.6, narrow)), whole = makeSession(engine, sparse(method, 0.6));
+    const auto expected = decoded(*session, ids, 50);
+    const SparseUse used = sparseUse(*session);
+    const size_t place = findActivationMethod(method)->place == SparsePlace::inputs ? kDown : SparseUse::kNeurons;
+    for (size_t layer = 0; layer < used.layers.size(); ++layer)  // of the neurons that are left
+      EXPECT_EQ(used.layers[layer][place].of, int64_t{50} * session->ffnWidth(static_cast<int>(layer)));
+    // Narrowed in the middle: neurons are others than the prompt was seen to use, so it has to be seen again.
+    decoded(*whole, ids, 50);
+    whole->request(sparse(method, 0.6, narrow));
+    ok(whole->finishPending({}));
+    ok(whole->step(ids[50]));
+    EXPECT_EQ(sparseUse(*whole).steps, findActivationMethod(method)->place == SparsePlace::prompt ? int64_t{0} : int64_t{1});
+    EXPECT(decoded(*whole, ids, 50) == expected, method);
+  }
+}
+
 TEST(sequences_together_skip_as_alone) {
   const auto engine = openEngine(kStories);
   const auto ids = otherStory(*engine, 120);
@@ -397,7 +418,8 @@ TEST(quantized_models_skip_too) {
   const auto engine = openEngine(kStories);
   const auto ids = otherStory(*engine, 100);
   for (const Settings& beside : {Settings{{"weights.bits", "4"}}, Settings{{"weights.bits", "3"}, {"compute.activations", "int8"}}, Settings{{"weights.bits", "4"}, {"weights.error_rank", "8"}},
-                                 Settings{{"prune.ratio", "0.3"}, {"share.block", "2"}, {"share.first", "0"}, {"share.last", "0"}}, Settings{{"prune.layers", "1"}, {"weights.format", "nf4"}}}) {
+                                 Settings{{"prune.ratio", "0.3"}, {"share.block", "2"}, {"share.first", "0"}, {"share.last", "0"}}, Settings{{"prune.layers", "1"}, {"weights.format", "nf4"}},
+                                 Settings{{"prune.width", "0.3"}, {"weights.bits", "4"}}, Settings{{"share.block", "2"}, {"share.first", "0"}, {"share.last", "0"}, {"share.align", "true"}, {"share.refit", "true"}}}) {
     Config plain = configure(beside).with("calibration.text", calibrationStories()).with("calibration.tokens", int64_t{1024});
     const auto base = makeSession(engine, plain);
     const auto whole = decoded(*base, ids, 50);
