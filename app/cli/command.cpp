@@ -6,12 +6,14 @@
 #include <QJsonArray>
 #include <QJsonDocument>
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstdio>
 #include <iostream>
 #include <iterator>
 
 #include "engine/attribute/attribute.h"
+#include "engine/sparsify/use.h"
 #include "experiments/model_source.h"
 #include "experiments/text_file.h"
 
@@ -59,7 +61,7 @@ std::span<const Command> commands() {
          {"--chunks", "N", "windows (default: all)", false},
          {"--stride", "N", "of llama-stride and hf-*", false},
          {"--against", "baseline|MODEL", "also measure the divergence from it", false},
-         {"--stepwise", "", "feed the second half of each window token by token (the default with a cache method)", false},
+         {"--stepwise", "", "feed the second half of each window token by token (the default with a cache method or activation sparsity)", false},
          {"--depths", "N,..", "instead of --context: the same predictions from the last N tokens before them, token by token, for each N", false},
          {"--scored", "N", "predictions at each of these depths (default 128)", false}}},
        runPerplexity},
@@ -313,6 +315,28 @@ QJsonObject memoryJson(const MemoryByTag& memory) {
   }
   out["total"] = static_cast<qint64>(total);
   return out;
+}
+
+QJsonObject sparseJson(const Session& session) {
+  constexpr std::array<const char*, SparseUse::kNeurons + 1> places = {"attention", "output", "ffn", "down", "neurons"};
+  const SparseUse& use = sparseUse(session);
+  if (use.steps == 0) return {};
+  const auto shares = [&](const auto& counts) {
+    QJsonObject out;
+    for (size_t place = 0; place < places.size(); ++place)
+      if (counts[place].of > 0) out[places[place]] = counts[place].skipped();
+    return out;
+  };
+  QJsonArray layers;
+  std::array<SparseCount, SparseUse::kNeurons + 1> all;
+  for (const auto& layer : use.layers) {
+    layers.append(shares(layer));
+    for (size_t place = 0; place < places.size(); ++place) {
+      all[place].kept += layer[place].kept;
+      all[place].of += layer[place].of;
+    }
+  }
+  return {{"tokens", static_cast<qint64>(use.steps)}, {"skipped_bytes_per_token", static_cast<qint64>(use.bytes / use.steps)}, {"skipped", shares(all)}, {"layers", layers}};
 }
 
 std::string bytesText(int64_t bytes) {

@@ -62,6 +62,8 @@ QJsonObject configJson(const Effective& effective);     // requested, effective,
 QString text(const std::string& utf8);
 QJsonValue jsonValue(const KnobValue& value);
 QJsonObject memoryJson(const MemoryByTag& memory);      // bytes by tag
+// What activation sparsity left out of the decoded tokens: shares by place, of all layers and of each; empty where none was left out.
+QJsonObject sparseJson(const Session& session);
 std::string bytesText(int64_t bytes);                   // 7.40 GiB
 
 // Columns aligned. With a heading (the first row), cells that begin with a digit go to the right.

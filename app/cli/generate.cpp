@@ -46,6 +46,7 @@ int printGenerated(const Invocation& invocation, const GenerateResult& g, Sessio
     std::snprintf(hash, sizeof hash, "%016llx", static_cast<unsigned long long>(session.logitsHash()));
     QJsonObject object{{"text", QString::fromStdString(g.text)}, {"tokens", tokens}, {"prefill_ms", g.prefillMs}, {"token_ms", ms}, {"nll", nll},
                        {"memory", memoryJson(session.memory())}, {"config", configJson(*session.effective())}, {"logits_hash", hash}};
+    if (const QJsonObject sparse = sparseJson(session); !sparse.isEmpty()) object["activation"] = sparse;
     if (!format.empty()) object["chat_format"] = QString::fromStdString(format);
     return g.stopped ? invocation.stopped(object) : invocation.print(object);
   }

@@ -78,6 +78,7 @@ int printPerplexity(const Invocation& invocation, const PerplexityResult& r, Ses
     QJsonObject object{{"perplexity", r.perplexity}, {"stderr", r.stderror}, {"nll_sum", r.nllSum}, {"count", static_cast<qint64>(r.count)}, {"chunks", r.chunks},
                        {"bits_per_byte", r.bitsPerByte}, {"protocol", text(r.protocol)}, {"seconds", r.seconds}, {"memory", memoryJson(session.memory())},
                        {"config", configJson(*session.effective())}};
+    if (const QJsonObject sparse = sparseJson(session); !sparse.isEmpty()) object["activation"] = sparse;
     if (r.kld)
       object["kld"] = QJsonObject{{"mean", r.kld->mean}, {"median", r.kld->median}, {"p90", r.kld->p90}, {"p95", r.kld->p95}, {"p99", r.kld->p99}, {"p999", r.kld->p999},
                                   {"max", r.kld->max}, {"top1", r.kld->top1}, {"mean_stderr", r.kld->meanStderr}, {"rms_delta_p", r.kld->rmsDeltaP},
@@ -180,9 +181,11 @@ int runBench(const Invocation& invocation) {
       tests.append(QJsonObject{{"name", text(t.name)}, {"batch", t.batch}, {"tokens_per_second", t.tokensPerSecond}, {"stddev", t.stddev}, {"median_ms", t.medianMs}, {"p5_ms", t.p5Ms},
                                {"p95_ms", t.p95Ms}, {"share", t.share}, {"repetitions", rates}});
     }
-    return invocation.print({{"tests", tests}, {"roofline", QJsonObject{{"read_gbs", result->readGbs}, {"gemm_gflops", result->gemmGflops}}}, {"decode_share", result->decodeShare},
+    QJsonObject object{{"tests", tests}, {"roofline", QJsonObject{{"read_gbs", result->readGbs}, {"gemm_gflops", result->gemmGflops}}}, {"decode_share", result->decodeShare},
                              {"prefill_share", result->prefillShare}, {"protocol", text(result->protocol)}, {"device", text((*engine)->deviceDescription())},
-                             {"memory", memoryJson((*session)->memory())}, {"config", configJson(*(*session)->effective())}});
+                             {"memory", memoryJson((*session)->memory())}, {"config", configJson(*(*session)->effective())}};
+    if (const QJsonObject sparse = sparseJson(**session); !sparse.isEmpty()) object["activation"] = sparse;
+    return invocation.print(object);
   }
   std::vector<std::vector<std::string>> rows{{"Test", "tokens/s", "± sd", "ms/token p50", "p5", "p95", "of roofline"}};
   for (const BenchTest& t : result->tests)

@@ -85,7 +85,7 @@ EvaluateDialog::EvaluateDialog(Workbench* workbench, ThemeManager* themes, QWidg
   static_cast<QLabel*>(form_->labelForField(reach))->setBuddy(depths_);
   stepwise_ = new QComboBox(this);
   stepwise_->setObjectName(QStringLiteral("evaluate.stepwise"));
-  stepwise_->addItem(tr("Step by step when a cache method is on"));
+  stepwise_->addItem(tr("Step by step when a cache method or activation sparsity is on"));
   stepwise_->addItem(tr("Always step by step"));
   stepwise_->addItem(tr("Whole windows at once"));
   form_->addRow(tr("&Scored part"), stepwise_);

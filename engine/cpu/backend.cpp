@@ -5,13 +5,13 @@
 #include <array>
 #include <chrono>
 #include <cmath>
+#include <utility>
 
 #include "engine/core/check.h"
-#include "engine/cpu/errors.h"
+#include "engine/cpu/backend_step.h"
 #include "engine/run/op_cost.h"
 #include "engine/run/sampler.h"
 #include "engine/share/align.h"
-#include "engine/weights/calibration.h"
 
 namespace winnow::cpu {
 namespace {
@@ -37,18 +37,6 @@ ActivationBuffers::ActivationBuffers(Ledger& ledger, const ModelConfig& model, i
   logits = Buffer(ledger, MemoryTag::activations, floats(1, model.vocab));
 }
 
-struct CpuBackend::Step {
-  const ForwardInput& in;
-  int n;  // rows
-  const LayerWeights& layer(const Op& op) const { return in.weights.layers[static_cast<size_t>(op.layer)]; }
-  void tap(const Op& op, LinearInput input, const float* x, int cols) const {
-    if (in.tap) in.tap->take(op.layer, input, x, cols, n, cols);
-  }
-  void tapStream(int point, const float* x, int cols) const {
-    if (in.tap) in.tap->takeStream(point, x, cols, n);
-  }
-};
-
 CpuBackend::CpuBackend(Ledger& ledger, const ModelConfig& model, ThreadPool& pool, Isa isa, const BackendOptions& options)
     : ledger_(ledger), model_(model), context_(pool, isa, &ledger), options_(options), buffers_(ledger, model, options.batch) {
   if (model.position == PositionKind::rope) frequencies_ = cpu::ropeFrequencies(model.rope);
@@ -56,7 +44,9 @@ CpuBackend::CpuBackend(Ledger& ledger, const ModelConfig& model, ThreadPool& poo
 }
 
 void CpuBackend::run(const ForwardInput& input) {
-  const Step step{input, static_cast<int>(input.tokens.size())};
+  const std::vector<const SparseStep*> sparse = std::exchange(sparse_, {});
+  const Step step{input, static_cast<int>(input.tokens.size()), sparse};
+  CHECK(sparse.empty() || static_cast<int>(sparse.size()) == step.n, sparse.size(), step.n);
   CHECK(step.n > 0 && step.n <= options_.batch, step.n, options_.batch);
   int row = 0;
   for (const SequenceRows& sequence : input.sequences)
@@ -68,6 +58,7 @@ void CpuBackend::run(const ForwardInput& input) {
     const Op& op = input.plan.ops[i];
     const auto start = input.times ? Clock::now() : Clock::time_point();
     int64_t ns = -1;
+    skippedBytes_ = skippedFlops_ = 0;
     switch (op.kind) {
       case OpKind::embed: embed(step); break;
       case OpKind::qkv:
@@ -82,6 +73,8 @@ void CpuBackend::run(const ForwardInput& input) {
     const bool whole = op.kind == OpKind::attendReuse && !input.plan.headsOf(op).empty();  // other heads' rows: attendAligned() and attend() say why
     OpTime time = declaredCost(input, model_, static_cast<int>(i), materialised_, critical_ && !whole ? critical_->kept() : -1);
     time.ns = ns >= 0 ? ns : nsSince(start);
+    time.bytes -= skippedBytes_;
+    time.flops -= skippedFlops_;
     input.times->push_back(time);
   }
   step.tapStream(2 * model_.layers, buffers_.residual.as<float>(), model_.hidden);
@@ -141,6 +134,23 @@ void CpuBackend::addErrors(std::span<const ErrorTarget> targets, const float* x,
   cpu::addErrors(context_, targets, x, stride, step.n, activationMode(step.in.activations, kFactorFormat.storage) == ActivationMode::f32);
 }
 
+void CpuBackend::linear(const Step& step, const Op& op, LinearInput input, std::span<const Linear> linears, float* x, int64_t stride) {
+  if (step.anySparse()) {
+    for (int row = 0; row < step.n; ++row) linearRow(step, op, row, input, linears, x + row * stride);
+    return;
+  }
+  std::array<MatmulTarget, 3> targets;
+  std::array<ErrorTarget, 3> errors;
+  CHECK(linears.size() <= targets.size(), linears.size());
+  for (size_t i = 0; i < linears.size(); ++i) {
+    const Linear& l = linears[i];
+    targets[i] = {l.w, l.y, l.w->rows, l.bias, l.accumulate};
+    errors[i] = {l.error, l.y, l.w->rows};
+  }
+  matmul({targets.data(), linears.size()}, x, stride, step.n, step.in.activations);
+  addErrors({errors.data(), linears.size()}, x, stride, step);
+}
+
 void CpuBackend::project(const Step& step, const Op& op) {
   const LayerWeights& w = step.layer(op);
   const int n = step.n, hidden = model_.hidden, qRows = model_.qRows(), kvRows = model_.kvRows();
@@ -148,16 +158,15 @@ void CpuBackend::project(const Step& step, const Op& op) {
   step.tapStream(2 * op.layer, buffers_.residual.as<float>(), hidden);
   normalize(0, n, w.attnNorm, w.attnNormBias);
   step.tap(op, LinearInput::attention, x, hidden);
-  const MatmulTarget value{w.v, v, kvRows, w.vBias, false};
-  const ErrorTarget lacking{w.vError, v, kvRows};
+  const ChannelMajorLayer& channels = step.channels(op.layer);
+  const Linear value{w.v, w.vError, channels.v.get(), v, w.vBias};
   if (op.kind == OpKind::vOnly) {
-    matmul({&value, 1}, x, hidden, n, step.in.activations);
-    addErrors({&lacking, 1}, x, hidden, step);
+    linear(step, op, LinearInput::attention, {&value, 1}, x, hidden);
     return append(step, op, nullptr, v);
   }
-  const std::array<MatmulTarget, 3> targets = {{{w.q, q, qRows, w.qBias, false}, {w.k, k, kvRows, w.kBias, false}, value}};
-  matmul(targets, x, hidden, n, step.in.activations);
-  addErrors(std::array<ErrorTarget, 3>{{{w.qError, q, qRows}, {w.kError, k, kvRows}, lacking}}, x, hidden, step);
+  const std::array<Linear, 3> linears = {{{w.q, w.qError, channels.q.get(), q, w.qBias},
+                                          {w.k, w.kError, channels.k.get(), k, w.kBias}, value}};
+  linear(step, op, LinearInput::attention, linears, x, hidden);
   if (model_.qkNorm && !ledger_.planning()) {
     cpu::headNorm(context_, q, qRows, w.qNorm, model_.normEps, n, model_.heads, model_.headDim);
     cpu::headNorm(context_, k, kvRows, w.kNorm, model_.normEps, n, model_.kvHeads, model_.headDim);
@@ -340,12 +349,14 @@ void CpuBackend::observe(KvCache& kv, int window) {
 
 void CpuBackend::output(const Step& step, const Op& op) {
   const LayerWeights& w = step.layer(op);
-  const float* x = !op.down ? buffers_.attended.as<float>() : model_.gatedFfn ? buffers_.gate.as<float>() : buffers_.up.as<float>();
+  float* x = !op.down ? buffers_.attended.as<float>() : model_.gatedFfn ? buffers_.gate.as<float>() : buffers_.up.as<float>();
   const int cols = op.down ? w.down->cols : model_.qRows();
-  step.tap(op, op.down ? LinearInput::down : LinearInput::output, x, cols);
-  const MatmulTarget target{op.down ? w.down : w.o, buffers_.residual.as<float>(), model_.hidden, op.down ? w.downBias : w.oBias, true};
-  matmul({&target, 1}, x, cols, step.n, step.in.activations);
-  addErrors(std::array<ErrorTarget, 1>{{{op.down ? w.downError : w.oError, target.y, target.yStride}}}, x, cols, step);
+  const LinearInput input = op.down ? LinearInput::down : LinearInput::output;
+  step.tap(op, input, x, cols);
+  const ChannelMajorLayer& channels = step.channels(op.layer);
+  const Linear target = op.down ? Linear{w.down, w.downError, channels.down.get(), buffers_.residual.as<float>(), w.downBias, true}
+                                : Linear{w.o, w.oError, channels.o.get(), buffers_.residual.as<float>(), w.oBias, true};
+  linear(step, op, input, {&target, 1}, x, cols);
   if (!op.down || !w.downCorrections || ledger_.planning()) return;
   for (const WeightCorrection& weight : *w.downCorrections)
     for (int t = 0; t < step.n; ++t) target.y[int64_t{t} * model_.hidden + weight.row] += weight.delta * x[int64_t{t} * cols + weight.column];
@@ -358,16 +369,20 @@ void CpuBackend::gateUp(const Step& step, const Op& op) {
   step.tapStream(2 * op.layer + 1, buffers_.residual.as<float>(), model_.hidden);
   normalize(0, n, w.ffnNorm, w.ffnNormBias);
   step.tap(op, LinearInput::ffn, x, model_.hidden);
-  const MatmulTarget upTarget{w.up, up, ffn, w.upBias, false};
+  if (step.anySparse()) {
+    for (int row = 0; row < n; ++row) gateUpRow(step, op, row);
+    return;
+  }
+  const ChannelMajorLayer& channels = step.channels(op.layer);
+  const Linear upLinear{w.up, w.upError, channels.up.get(), up, w.upBias};
   if (!model_.gatedFfn) {
-    matmul({&upTarget, 1}, x, model_.hidden, n, step.in.activations);
-    addErrors(std::array<ErrorTarget, 1>{{{w.upError, up, ffn}}}, x, model_.hidden, step);
+    linear(step, op, LinearInput::ffn, {&upLinear, 1}, x, model_.hidden);
     if (!ledger_.planning()) cpu::activate(context_, model_.activation, up, nullptr, int64_t{n} * ffn);
     return;
   }
-  const std::array<MatmulTarget, 2> targets = {{{w.gate, gate, ffn, w.gateBias, false}, upTarget}};
-  matmul(targets, x, model_.hidden, n, step.in.activations);
-  addErrors(std::array<ErrorTarget, 2>{{{w.gateError, gate, ffn}, {w.upError, up, ffn}}}, x, model_.hidden, step);
+  const std::array<Linear, 2> linears = {{{w.gate, w.gateError, channels.gate.get(), gate, w.gateBias}, upLinear}};
+  linear(step, op, LinearInput::ffn, linears, x, model_.hidden);
+  if (auto* tap = dynamic_cast<GateTap*>(step.in.tap)) tap->takeGate(op.layer, gate, ffn, n, ffn);
   if (!ledger_.planning()) cpu::activate(context_, model_.activation, gate, up, int64_t{n} * ffn);
 }
 

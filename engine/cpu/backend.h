@@ -9,7 +9,9 @@
 #include "engine/cpu/critical_blocks.h"
 #include "engine/cpu/kv_cache.h"
 #include "engine/cpu/ops.h"
+#include "engine/cpu/sparse.h"
 #include "engine/run/backend.h"
+#include "engine/sparsify/step.h"
 #include "engine/weights/store.h"
 
 namespace winnow::cpu {
@@ -26,7 +28,7 @@ struct ActivationBuffers {
   Buffer logits;            // [vocab]
 };
 
-class CpuBackend final : public Backend {
+class CpuBackend final : public Backend, public SparseBackend {
  public:
   CpuBackend(Ledger& ledger, const ModelConfig& model, ThreadPool& pool, Isa isa, const BackendOptions& options);
 
@@ -34,6 +36,7 @@ class CpuBackend final : public Backend {
   std::unique_ptr<KvCache> makeCache(int context) override;
   void run(const ForwardInput& input) override;
   void observe(KvCache& cache, int window) override;
+  void leaveOut(std::span<const SparseStep* const> sequences) override { sparse_.assign(sequences.begin(), sequences.end()); }
   void releaseProbabilities() override { probabilities_ = Buffer(); }
   void keepTwins(const WeightSet&, PrefillTwin) override {}
   std::string whyNoTwins() const override { return "the CPU multiplies packed weights as they are stored."; }
@@ -49,6 +52,7 @@ class CpuBackend final : public Backend {
 
  private:
   struct Step;
+  struct Linear;
   void embed(const Step& step);
   void project(const Step& step, const Op& op);   // qkv and vOnly
   void append(const Step& step, const Op& op, const float* k, const float* v);
@@ -60,6 +64,15 @@ class CpuBackend final : public Backend {
   void normalize(int firstRow, int rows, const float* weight, const float* bias);  // of the residual
   void matmul(std::span<const MatmulTarget> targets, const float* x, int64_t stride, int tokens, Activations activations);
   void addErrors(std::span<const ErrorTarget> targets, const float* x, int64_t stride, const Step& step);
+  // Matrices that see one input, and what they lack.
+  void linear(const Step& step, const Op& op, LinearInput input, std::span<const Linear> linears, float* x, int64_t stride);
+  // backend_sparse.cpp, one row of several sequences: where a threshold stands, x loses what lies below it.
+  void linearRow(const Step& step, const Op& op, int row, LinearInput input, std::span<const Linear> linears, float* x);
+  void gateUpRow(const Step& step, const Op& op, int row);
+  void chosenNeurons(const Step& step, const Op& op, int row, const SparseLayer& sparse);
+  void denseRow(const Step& step, std::span<const Linear> linears, const float* x);
+  void rowErrors(const Step& step, std::span<const Linear> linears, const float* x);
+  void skipped(const Step& step, const Op& op, int row, size_t place, std::span<const Linear> linears, int64_t kept, int64_t of);
   void keepProbabilities(const Step& step, const Op& op);
   const CriticalBlocks* chooseBlocks(const Step& step, const Op& op, const AttendArgs& args);  // null: all are attended to
   void attendAligned(const Step& step, const Op& op, const SequenceRows& sequence, int64_t row);
@@ -78,6 +91,9 @@ class CpuBackend final : public Backend {
   const CriticalBlocks* critical_ = nullptr;       // of the last layer that attended itself
   std::vector<float> frequencies_;
   std::vector<int32_t> positions_;
+  std::vector<const SparseStep*> sparse_;          // of the sequences of the next run
+  std::vector<int32_t> kept_;                      // channels that take part
+  int64_t skippedBytes_ = 0, skippedFlops_ = 0;    // of the op at hand
 };
 
 class CpuDevice final : public Device {

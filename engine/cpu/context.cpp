@@ -12,6 +12,7 @@ Context::Context(ThreadPool& pool, Isa isa, Ledger* ledger) : pool_(pool), isa_(
   CHECK(std::find(isas.begin(), isas.end(), isa) != isas.end(), isaName(isa));
   impl_->kernels = kernelsFor(isa);
   impl_->codes = codeKernelsFor(isa);
+  impl_->channels = *(isa == Isa::avx512 ? avx512ChannelKernels() : isa == Isa::avx2 ? avx2ChannelKernels() : scalarChannelKernels());
 }
 
 Context::~Context() = default;

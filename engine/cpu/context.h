@@ -4,6 +4,7 @@
 #include <array>
 
 #include "engine/core/memory.h"
+#include "engine/cpu/channel_kernels.h"
 #include "engine/cpu/code_kernels.h"
 #include "engine/cpu/isa.h"
 #include "engine/cpu/ops.h"
@@ -41,12 +42,14 @@ struct Context::Impl {
   // Forms of x in a matmul, and what factors make of it.
   Scratch rows{ledger}, blocked{ledger}, bf16{ledger}, pairs{ledger}, sums{ledger}, int8{ledger}, scales{ledger}, corrections{ledger}, rowScales{ledger},
       rowSums{ledger}, ranks{ledger};
+  Scratch channelInputs{ledger}, channelSums{ledger}, channelTotals{ledger};  // products with some channels
   Scratch scores{ledger}, partial{ledger}, states{ledger}, threads{ledger}, tiles{ledger}, turns{ledger}, selected{ledger};  // attention
   // Rotations of the last call of rope: every layer and both q and k ask for the same ones.
   Scratch ropeFrequencies{ledger}, ropePositions{ledger};
   Scratch ropeCos{ledger}, ropeSin{ledger};  // [tokens, dims / 2]
   size_t ropePairs = 0, ropeTokens = 0;      // of what they hold
   CodeKernels codes;
+  ChannelKernels channels;
 
   auto scratch() {
     return std::array{&rows,    &blocked, &bf16,   &pairs,   &sums,            &int8,          &scales,  &corrections, &rowScales,

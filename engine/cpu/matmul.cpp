@@ -91,6 +91,14 @@ class Product {
     if (needSums_) k.chunkSums(rows_ ? rows_ + t * rowStride_ : x, cols_, block.size, sums_ + chunk);
   }
 
+  // Rows of plain targets, the same in all.
+  void multiplyRows(std::span<const int32_t> rows) const {
+    for (size_t i = 0; i < targets_.size(); ++i) {
+      const MatmulJob all = job(i);
+      for (const int32_t row : rows) routes_[i].kernel(all, row, row + 1);
+    }
+  }
+
   // Tiles [begin, end) of all targets laid end to end.
   void multiply(int64_t begin, int64_t end) const {
     int64_t first = 0;
@@ -241,6 +249,17 @@ class Product {
 };
 
 }  // namespace
+
+void matmulRows(Context& context, std::span<const MatmulTarget> targets, std::span<const int32_t> rows, const float* x, ActivationMode mode) {
+  if (targets.empty() || rows.empty()) return;
+  for (const MatmulTarget& target : targets) CHECK(target.w->format.storage != Storage::packed, target.w->format.describe());
+  Product product(context.impl(), targets, x, targets[0].w->cols, 1, mode);
+  if (product.prepares()) product.prepare(0);
+  context.pool().run([&](int thread, int threads) {
+    const auto range = ThreadPool::split(static_cast<int64_t>(rows.size()), 1, thread, threads);
+    product.multiplyRows(rows.subspan(static_cast<size_t>(range.begin), static_cast<size_t>(range.end - range.begin)));
+  });
+}
 
 void matmul(Context& context, std::span<const MatmulTarget> targets, const float* x, int64_t xStride, int tokens, ActivationMode mode) {
   if (targets.empty() || tokens == 0) return;

@@ -299,6 +299,8 @@ std::optional<std::string> CudaDevice::refuses(std::string_view knob, const Knob
     Ledger counted(true);
     if (const std::string why = Cublas(counted, true).whyNoFp8(); !why.empty()) return why;
   }
+  if (knob == "activation.method" && std::get<std::string>(value) != "none")
+    return "the products of the GPU read whole matrices, not the channels that take part: use --device cpu.";
   return std::nullopt;
 }
 

@@ -9,6 +9,7 @@
 #include "engine/quantize/code_format.h"
 #include "engine/quantize/method.h"
 #include "engine/recover/method.h"
+#include "engine/sparsify/method.h"
 #include "engine/weights/layer_rules.h"
 
 namespace winnow {
@@ -49,7 +50,9 @@ InputNeeds methodNeeds(const Config& config) {
 }
 bool measuresInputs(const Config& config) {
   const WidthMethod* width = widthMethodOf(config);
-  return config.integer("prune.layers") > 0 || (width && width->shares) || widthNeeds(config).any() || pruneNeeds(config).any() || methodNeeds(config).any() || config.integer("weights.error_rank") > 0;
+  const ActivationMethod* sparse = findActivationMethod(config.text("activation.method"));
+  return (sparse && sparse->calibrates) || config.integer("prune.layers") > 0 || (width && width->shares) || widthNeeds(config).any() || pruneNeeds(config).any() ||
+         methodNeeds(config).any() || config.integer("weights.error_rank") > 0;
 }
 bool fitsSharing(const Config& config) { return config.boolean("share.align") || config.boolean("share.refit"); }
 bool quantizes(const Config& config) {
@@ -299,8 +302,8 @@ std::vector<Knob> pruneKnobs() {
 
   Knob calibration = text("calibration.text", "Calibration text", "Calibration", KnobType::path, "", Apply::prepareWeights);
   calibration.help = "Text file the statistics are measured on; empty takes the sample that comes with Winnow. Never use the evaluation text.";
-  calibration.enabledIf = "prune.method, prune.recovery, weights.method or weights.error_rank looks at the inputs of layers, layers are dropped or feed-forwards narrowed, or "
-                          "share.align or share.refit is on";
+  calibration.enabledIf = "prune.method, prune.recovery, weights.method or weights.error_rank looks at the inputs of layers, layers are dropped or feed-forwards narrowed, "
+                          "share.align or share.refit is on, or activation.method goes by thresholds";
   calibration.enabled = [](const Config& config) { return measuresInputs(config) || fitsSharing(config); };
   Knob tokens = integer("calibration.tokens", "Calibration tokens", "Calibration", 4096, 256, 262144, Apply::prepareWeights);
   tokens.unit = "tokens";

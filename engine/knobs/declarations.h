@@ -12,6 +12,7 @@ std::vector<Knob> pruneKnobs();
 std::vector<Knob> cacheKnobs();
 std::vector<Knob> sharingKnobs();
 std::vector<Knob> prefillKnobs();
+std::vector<Knob> activationKnobs();
 std::vector<Knob> computeKnobs();
 
 }  // namespace winnow

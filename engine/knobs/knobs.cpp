@@ -56,7 +56,7 @@ std::string toText(const KnobValue& value) {
 const Schema& Schema::instance() {
   static const Schema schema = [] {
     Schema built;
-    for (auto declare : {weightKnobs, pruneKnobs, cacheKnobs, sharingKnobs, prefillKnobs, computeKnobs})
+    for (auto declare : {weightKnobs, pruneKnobs, cacheKnobs, sharingKnobs, prefillKnobs, activationKnobs, computeKnobs})
       for (Knob& knob : declare()) built.knobs_.push_back(std::move(knob));
     return built;
   }();

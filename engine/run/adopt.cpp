@@ -10,6 +10,7 @@
 namespace winnow {
 namespace {
 
+bool isPreparedKnob(std::string_view name) { return isWeightKnob(name) || name == "activation.method"; }
 bool isSharingKnob(std::string_view name) { return name.starts_with("share."); }
 
 // Knobs of a kind keep running as they do; each that was to change gets the reason.
@@ -113,6 +114,7 @@ void Session::Impl::adopt() {
 void Session::Impl::apply(const Weights& prepared, const std::optional<Error>& failure) {
   Effective next = current.wanted;
   takeWeights(prepared, failure, next);
+  sparsity.configure(model, *weights, next.config, ledger);
   takeSharing(next);
   takeActivations(next);
   takeTwins(next);
@@ -184,7 +186,7 @@ void Session::Impl::takeWeights(const Weights& prepared, const std::optional<Err
     return;
   }
   const bool fitted = current.weights.sharing || !weights->sharing.empty();
-  holdBack(next, effective.get()->config, [&](std::string_view knob) { return isWeightKnob(knob) || (fitted && isSharingKnob(knob)); }, current.weightsFailure);
+  holdBack(next, effective.get()->config, [&](std::string_view knob) { return isPreparedKnob(knob) || (fitted && isSharingKnob(knob)); }, current.weightsFailure);
 }
 
 namespace {

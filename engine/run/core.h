@@ -50,6 +50,8 @@ struct EngineCore : std::enable_shared_from_this<EngineCore> {
   Result<std::shared_ptr<const Calibration>> measured(std::span<const int32_t> ids, int window, bool moments, const Progress& progress);
   // Of the master; found once. [any thread]
   Result<std::shared_ptr<const std::vector<SuperWeight>>> superWeights(const Progress& progress);
+  // Of the activations of a set over a text; kept for the last few sets. [any thread]
+  Result<std::shared_ptr<const ActivationProfile>> profile(const WeightTarget& target, const WeightSet& set, const CalibrationChoice& choice, const Progress& progress);
   // The tap sees one pass over the ids, by windows from an empty cache.
   Status observe(const WeightTarget& target, const Measurements& measurements, std::span<const int32_t> ids, int window, ThreadPool& pool,
                  LinearInputTap& tap, const Progress& progress);
@@ -63,7 +65,10 @@ struct EngineCore : std::enable_shared_from_this<EngineCore> {
               return gradients(target, choice, layers, progress);
             },
             [this](const LayerDrop& drop, const CalibrationChoice& choice, const Progress& progress) { return merged(drop, choice, progress); },
-            [this](const SharingFitChoice& choice, const LayersLeft& left, const Progress& progress) { return fitSharing(choice, left, progress); }};
+            [this](const SharingFitChoice& choice, const LayersLeft& left, const Progress& progress) { return fitSharing(choice, left, progress); },
+            [this](const WeightTarget& target, const WeightSet& set, const CalibrationChoice& choice, const Progress& progress) {
+              return profile(target, set, choice, progress);
+            }};
   }
 
   // For the parts of engine/run that work beside an engine or a session.
@@ -89,6 +94,8 @@ struct EngineCore : std::enable_shared_from_this<EngineCore> {
   std::mutex sharingMutex;  // held while fitting
   std::string sharingFitted;
   std::shared_ptr<const SharingFit> sharingFit;
+  std::mutex profileMutex;  // held while measuring
+  std::vector<std::pair<std::string, std::shared_ptr<const ActivationProfile>>> profiles;  // the newest last
   Converter converter;  // last: it stops before what it uses goes
 };
 

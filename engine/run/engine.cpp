@@ -10,6 +10,7 @@
 #include "engine/run/core.h"
 #include "engine/run/devices.h"
 #include "engine/run/rehearse.h"
+#include "engine/run/sparsity.h"
 
 namespace winnow {
 namespace {
@@ -141,6 +142,10 @@ Result<Rehearsal> EngineCore::rehearsed(const Config& config, const SessionOptio
   if (!weights) return weights.error();
   std::optional<Calibration> statistics;
   if (target.calibration) statistics.emplace(shape, counted, target.calibration->moments ? &pool : nullptr);
+  std::optional<ActivationProfile> profile;
+  if (target.profiled) profile.emplace(shape, counted, target.profiled->tokens, std::vector<std::vector<float>>(static_cast<size_t>(shape.layers)));
+  SessionSparsity sparsity;
+  sparsity.configure(shape, **weights, effective.config, counted);
 
   const std::vector<LayerSharing>& fitted = (*weights)->sharing;
   const Plan plan = buildPlan(shape, fitted.empty() ? sharingWithout(sharingOf(shape, effective.config), (*weights)->parts) : fitted, (*weights)->parts);

@@ -9,7 +9,7 @@ Result<HostWeights> hostWeights(const Engine& engine, const Config& config, Thre
   EngineCore& core = EngineCore::of(engine);
   HostWeights out;
   out.effective = resolve(config, core.model->config());
-  out.target = core.targetOf(out.effective.config);
+  out.target = core.targetOf(out.effective.config.with("activation.method", std::string("none")));  // leaves things out while decoding: not of the weights
   for (const Adjustment& each : out.target.adjustments) out.effective.adjustments.push_back(each);
   auto built = core.device->memory() ? WeightStore(core.model, core.ledger).build(out.target, pool, core.measurements(), progress)
                                      : core.store.build(out.target, pool, core.measurements(), progress);

@@ -86,12 +86,14 @@ int32_t Session::sample(std::span<const int32_t> history, const SamplerSettings&
 double Session::measureReadBandwidth(size_t bytes) { return impl_->backend->readBandwidth(bytes); }
 double Session::measurePeak(Storage storage, ActivationMode mode, int bits) { return impl_->backend->peak(storage, mode, bits); }
 
-int64_t Session::weightBytesPerToken() const { return impl_->weightBytes; }
+int64_t Session::weightBytesPerToken() const { return impl_->weightBytes - impl_->sparsity.bytesSkipped(); }
 
 int64_t Session::kvBytesPerToken() const {
   int64_t bytes = 0;
   for (int layer = 0; layer < impl_->model.layers; ++layer) bytes += impl_->cache->readBytes(layer, true, 1);
   return bytes;
 }
+
+const SparseUse& sparseUse(const Session& session) { return EngineCore::inside(session).sparsity.use(); }
 
 }  // namespace winnow

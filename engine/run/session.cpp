@@ -54,8 +54,7 @@ Status Session::Impl::checkTokens(std::span<const int32_t> wanted) const {
   return Done{};
 }
 
-Status Session::Impl::feed(std::span<Impl* const> all, std::span<const int32_t> batch, Fed as, const LogitsSink* sink, int sinkFirst, int sinkFrom,
-                           int criticalBudget) {
+Status Session::Impl::feed(std::span<Impl* const> all, std::span<const int32_t> batch, const Feeding& feeding) {
   Impl& first = *all.front();
   const size_t each = batch.size() / all.size();
   std::vector<SequenceRows> rows;
@@ -66,15 +65,27 @@ Status Session::Impl::feed(std::span<Impl* const> all, std::span<const int32_t> 
   return guarded(first.fed, [&]() -> Status {
     try {
       for (Impl* one : all) one->cache->reserve(static_cast<int>(each));
-      first.backend->run({first.plan, *first.weights, rows, batch, first.activations, as != Fed::promptPart, sink, sinkFirst, sinkFrom, nullptr,
-                          first.observing ? &first.opTimes : nullptr, first.attention, criticalBudget});
+      if (feeding.decodes) leaveOut(all);
+      first.backend->run({first.plan, *first.weights, rows, batch, first.activations, feeding.as != Fed::promptPart, feeding.sink, feeding.sinkFirst, feeding.sinkFrom,
+                          feeding.decodes ? nullptr : first.sparsity.prompt(), first.observing ? &first.opTimes : nullptr, first.attention, feeding.criticalBudget});
     } catch (...) {
       for (Impl* one : all) one->cache->rollback();
       throw;
     }
-    for (size_t i = 0; i < all.size(); ++i) all[i]->took(batch.subspan(i * each, each), as);
+    for (size_t i = 0; i < all.size(); ++i) all[i]->took(batch.subspan(i * each, each), feeding.as);
     return Done{};
   });
+}
+
+void Session::Impl::leaveOut(std::span<Impl* const> all) {
+  auto* backend = dynamic_cast<SparseBackend*>(all.front()->backend.get());
+  std::vector<const SparseStep*> steps;
+  for (Impl* one : all) {
+    std::string why;
+    steps.push_back(backend ? one->sparsity.step(&why) : nullptr);
+    if (!why.empty()) one->emit(EngineEvent::Kind::warning, "activation.whole", why);
+  }
+  if (backend) backend->leaveOut(steps);
 }
 
 // Tokens whose probabilities a tap can be told of within the memory set aside for them.
@@ -120,7 +131,7 @@ Status Session::Impl::stepAll(std::span<Impl* const> all, std::span<const int32_
     const int vocab = all.front()->model.vocab;
     for (int i = 0; i < count; ++i) all[static_cast<size_t>(first + i)]->backend->setLogits(logits + int64_t{i} * vocab);
   };
-  if (Status fed = feed(all, next, Fed::token, all.size() > 1 ? &deal : nullptr, 0); !fed) return fed;
+  if (Status fed = feed(all, next, {.decodes = true, .sink = all.size() > 1 ? &deal : nullptr}); !fed) return fed;
   Status finite = Done{};
   for (Impl* one : all)
     if (Status folded = one->foldLogits(); !folded && finite) finite = folded;
@@ -155,7 +166,8 @@ Status Session::Impl::prefill(std::span<const int32_t> wanted, const Progress& p
     Impl* const self = this;
     const size_t silent = std::min(count, sinkFrom - std::min(sinkFrom, at));  // tokens of this batch before those the sink wants
     const Fed as = !ends ? Fed::promptPart : total > 1 ? Fed::promptEnd : Fed::token;
-    result = feed({&self, 1}, wanted.subspan(at, count), as, silent < count ? sink : nullptr, static_cast<int>(at), static_cast<int>(silent), ends ? 0 : criticalBudget);
+    result = feed({&self, 1}, wanted.subspan(at, count),
+                  {as, false, silent < count ? sink : nullptr, static_cast<int>(at), static_cast<int>(silent), ends ? 0 : criticalBudget});
     at += count;
     progress(static_cast<double>(at) / static_cast<double>(total), "prompt");
   }
@@ -196,6 +208,7 @@ void Session::Impl::clear() {
   cache->clear();
   fitCache();
   evictor.restart();
+  sparsity.restart();
   backend->releaseProbabilities();
   fed = 0;
   fedPublished.store(0);
@@ -220,6 +233,7 @@ Status Session::Impl::rebuild(const Progress& progress) {
   const int64_t oldFed = fed;
   const auto oldWritten = std::tuple(writtenUnder, writtenMixed, evictedUnder);
   evictor.configure(evictor.settings(), *cache);
+  std::unique_ptr<PromptNeurons> oldPrompt = sparsity.exchange(sparsity.fresh(model, ledger));
   clear();
   apply(nullptr, std::nullopt);  // sharing and layers that waited for this
   rebuilding = true;
@@ -230,6 +244,7 @@ Status Session::Impl::rebuild(const Progress& progress) {
     return result;
   }
   old.swap(cache);
+  sparsity.exchange(std::move(oldPrompt));
   plan = oldPlan;
   if (weights != oldWeights && (weights->parts != oldWeights->parts || weights->sharing != oldWeights->sharing)) waiting = std::exchange(weights, oldWeights);
   effective.set(std::make_shared<Effective>(oldEffective));
@@ -277,7 +292,7 @@ void Session::reset() {
 int64_t Session::rewind(int64_t tokens) {
   Impl& in = *impl_;
   in.adopt();
-  if (tokens <= 0 || in.evictor.evicts() || in.evictedUnder || in.cache->observed().any() || in.writtenMixed || in.writtenUnder != in.weights->key) {
+  if (tokens <= 0 || in.evictor.evicts() || in.evictedUnder || in.sparsity.prompt() || in.cache->observed().any() || in.writtenMixed || in.writtenUnder != in.weights->key) {
     reset();
     return 0;
   }

@@ -15,6 +15,7 @@
 #include "engine/core/published.h"
 #include "engine/run/backend.h"
 #include "engine/run/core.h"
+#include "engine/run/sparsity.h"
 
 namespace winnow {
 
@@ -52,8 +53,15 @@ struct Session::Impl {
   Status prefill(std::span<const int32_t> fed, const Progress& progress, const LogitsSink* sink, size_t sinkFrom = 0);
   Status checkTokens(std::span<const int32_t> fed) const;
   // As many tokens of each sequence, together; the first one computes.
-  static Status feed(std::span<Impl* const> all, std::span<const int32_t> batch, Fed as, const LogitsSink* sink, int sinkFirst, int sinkFrom = 0,
-                     int criticalBudget = 0);
+  struct Feeding {
+    Fed as = Fed::token;
+    bool decodes = false;  // activations may be left out; a prompt of one token is computed whole as any
+    const LogitsSink* sink = nullptr;
+    int sinkFirst = 0, sinkFrom = 0;
+    int criticalBudget = 0;
+  };
+  static Status feed(std::span<Impl* const> all, std::span<const int32_t> batch, const Feeding& feeding);
+  static void leaveOut(std::span<Impl* const> all);  // of the step that comes
   static Status stepAll(std::span<Impl* const> all, std::span<const int32_t> next);
   void took(std::span<const int32_t> fedNow, Fed as);
   Status canStepWith(const Impl& first) const;
@@ -131,6 +139,7 @@ struct Session::Impl {
   Weights waiting;                     // bring back layers that the cache has nothing of: for when it is empty
   Plan plan;
   Activations activations{};
+  SessionSparsity sparsity;
   Published<MemoryByTag> weightMemory;
 
   // The sequence.

@@ -8,6 +8,7 @@
 #include "engine/core/check.h"
 #include "engine/core/dtype.h"
 #include "engine/quantize/code_format.h"
+#include "engine/weights/group_scale.h"
 
 namespace winnow {
 namespace {
@@ -168,10 +169,7 @@ void unpackTile(const Matrix& matrix, int tile, uint8_t* q) {
 
 namespace {
 
-struct ScaleMin {
-  float scale, min;
-};
-ScaleMin scaleMinOf(const Matrix& m, int tile, int group, int r) {
+GroupScale scaleMinOf(const Matrix& m, int tile, int group, int r) {
   const WeightFormat& f = m.format;
   const auto place = [&](int perRow, int index) {
     return (static_cast<size_t>(tile) * static_cast<size_t>(perRow) + static_cast<size_t>(index)) * kTileRows + static_cast<size_t>(r);
@@ -179,7 +177,7 @@ ScaleMin scaleMinOf(const Matrix& m, int tile, int group, int r) {
   const size_t step = place(f.stepsPerGroup() * f.groups(m.cols), f.stepsPerGroup() * group);
   if (f.exponents()) return {std::ldexp(1.0f, m.steps[step] - 127), 0};
   const size_t at = place(f.scaleGroups(m.cols), f.super == 0 ? group : group * f.group / f.super);
-  ScaleMin out{f16ToFloat(m.scales[at]), m.mins ? f16ToFloat(m.mins[at]) : 0.0f};
+  GroupScale out{f16ToFloat(m.scales[at]), m.mins ? f16ToFloat(m.mins[at]) : 0.0f};
   if (m.steps && f.symmetric) {
     out.scale *= static_cast<float>(m.steps[step] - 128);
   } else if (m.steps) {
@@ -209,6 +207,8 @@ void dequantizePackedRow(const Matrix& m, int row, float* out) {
 }
 
 }  // namespace
+
+GroupScale groupScaleOf(const Matrix& matrix, int row, int group) { return scaleMinOf(matrix, row / kTileRows, group, row % kTileRows); }
 
 void dequantizeRow(const Matrix& matrix, int row, float* out) {
   const size_t begin = static_cast<size_t>(row) * static_cast<size_t>(matrix.cols);

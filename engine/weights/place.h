@@ -65,6 +65,8 @@ class WeightPlace {
   // Throws std::bad_alloc when memory is out. On a planning ledger memory is counted only.
   virtual Converted make(const WeightWork& work, WeightVersion& out) = 0;
   virtual int64_t bytes(const MasterTensor& tensor, const Recipe& recipe) const = 0;  // that make() allocates
+  // Where channels of its matrices are counted; null where it makes none.
+  virtual Ledger* channelLedger() { return nullptr; }
 };
 
 // Plain values of the right type are read in the file, everything else is made in memory.
@@ -74,6 +76,7 @@ class HostPlace final : public WeightPlace {
   bool planning() const override { return ledger_.planning(); }
   Converted make(const WeightWork& work, WeightVersion& out) override;
   int64_t bytes(const MasterTensor& tensor, const Recipe& recipe) const override;
+  Ledger* channelLedger() override { return &ledger_; }
 
  private:
   Ledger& ledger_;

@@ -13,6 +13,7 @@
 #include "engine/quantize/method.h"
 #include "engine/recover/method.h"
 #include "engine/share/registry.h"
+#include "engine/sparsify/method.h"
 #include "engine/weights/blocks.h"
 #include "engine/weights/layer_rules.h"
 
@@ -223,6 +224,19 @@ InputNeeds widthNeeds(const std::optional<WidthChoice>& choice) {
   return findWidthMethod(choice->method)->needs | InputNeeds{.moments = !choice->recovery.empty()};
 }
 
+// What activation sparsity needs beside the weights.
+void addActivation(const Config& config, const std::string& sampleText, WeightTarget& target) {
+  const ActivationMethod* method = findActivationMethod(config.text("activation.method"));
+  if (!method) return;
+  target.activation = method->name;
+  target.key += "activations by " + method->name;
+  if (method->calibrates) {
+    const std::string& chosen = config.text("calibration.text");
+    target.profiled = CalibrationChoice{chosen.empty() ? sampleText : chosen, static_cast<int>(config.integer("calibration.tokens"))};
+    target.key += " [" + target.profiled->identity() + "]";
+  }
+}
+
 // The model in which a first mask is judged: as that leaves it and nothing else.
 Config maskedAlone(const Config& config) {
   Config out;
@@ -399,6 +413,7 @@ WeightTarget weightTarget(const Model& model, const Config& config, const std::s
     target.key += recipe.key() + "\n";
     target.recipes.push_back(std::move(recipe));
   }
+  addActivation(config, sampleText, target);
   if (const CodeFormat* codes = findCodeFormat(config.text("weights.format")); codes && !coded)
     target.adjustments.push_back({"weights.format", codes->name, std::string("integer"),
                                   codes->name + " has codes of " + std::to_string(codes->bits) + " bits, and weights.layers gives no quantized matrix that width."});

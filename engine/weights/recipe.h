@@ -81,6 +81,8 @@ struct WeightTarget {
   std::optional<SharingFitChoice> sharing;  // none: whatever attention is shared, weights and heads stay as they are
   std::optional<WidthChoice> width;     // which channels of feed-forwards go is known then, too
   std::vector<Adjustment> adjustments;  // what of the configuration can't be done, and why
+  std::string activation;       // method of activation sparsity; "" = none
+  std::optional<CalibrationChoice> profiled;  // where it reads the distributions of a text
   std::shared_ptr<const WeightTarget> masked;  // the model whose gradients a pruning method asks for; null: none does
   bool anyPacked = false;
   bool takesInt8 = false;  // compute.activations=int8 acts on some matrix

@@ -9,6 +9,7 @@
 #include "engine/prune/laco.h"
 #include "engine/recover/method.h"
 #include "engine/weights/narrowing.h"
+#include "engine/sparsify/step.h"
 #include "engine/weights/summed_tensor.h"
 
 namespace winnow {
@@ -152,6 +153,7 @@ MemoryByTag WeightSet::memory(const Plan& plan) const {
     out[static_cast<size_t>(mapped ? MemoryTag::weightsMapped : MemoryTag::weights)] += static_cast<int64_t>(matrix.bytes());
     out[static_cast<size_t>(MemoryTag::weights)] += versions[i]->error.bytes();
   }
+  if (sparse) out[static_cast<size_t>(MemoryTag::weights)] += sparse->bytes;
   return out;
 }
 
@@ -337,6 +339,7 @@ Result<std::shared_ptr<const WeightSet>> WeightStore::build(const WeightTarget& 
   if (!channels) return channels.error();
   set->channels = std::move(*channels);
   preparer.narrow(set->channels);
+  std::vector<std::string> keys(target.recipes.size());
   for (size_t i = 0; i < target.recipes.size(); ++i) {
     const MasterTensor& tensor = model_->tensors()[i];
     if (progress.stopped()) return cancelled();
@@ -346,7 +349,8 @@ Result<std::shared_ptr<const WeightSet>> WeightStore::build(const WeightTarget& 
       continue;
     }
     const Recipe recipe = recipeFor(target, i, tensor, *left, fit->get(), set->channels);
-    std::shared_ptr<const WeightVersion> version = find(i, recipe.key());
+    keys[i] = recipe.key();
+    std::shared_ptr<const WeightVersion> version = find(i, keys[i]);
     if (version) {
       converted.advance(tensor.rows * tensor.cols);
     } else {
@@ -363,6 +367,11 @@ Result<std::shared_ptr<const WeightSet>> WeightStore::build(const WeightTarget& 
     set->versions.push_back(std::move(version));
   }
   if (!set->head) set->head = set->embedding;
+  if (!target.activation.empty()) {
+    auto sparse = makeSparse(target, *set, keys, pool, measurements, progress);
+    if (!sparse) return sparse.error();
+    set->sparse = std::move(*sparse);
+  }
   noteDamping(target, *set);
   noteMerges(target, *set);
   if (*fit && target.sharing->refit && !place_->planning() && std::ranges::none_of((*fit)->followers, [](const FollowerFit& f) { return f.refitted; }))

@@ -17,6 +17,7 @@
 #include "engine/plan/plan.h"
 #include "engine/share/fit.h"
 #include "engine/weights/block_gradients.h"
+#include "engine/weights/channel_major.h"
 #include "engine/weights/channels.h"
 #include "engine/weights/place.h"
 
@@ -33,6 +34,9 @@ struct LayerWeights {  // null where the model has none
   const ErrorFactors *qError = nullptr, *kError = nullptr, *vError = nullptr, *oError = nullptr, *gateError = nullptr, *upError = nullptr, *downError = nullptr;
 };
 
+struct SparseWeights;  // engine/sparsify/step.h
+class ActivationProfile;
+
 struct WeightSet {
   std::shared_ptr<const Model> model;                         // keeps the mapping
   std::vector<std::shared_ptr<const WeightVersion>> versions;  // [tensors of the model]
@@ -46,6 +50,7 @@ struct WeightSet {
   uint64_t serial = 0;                                        // another for every set of a store
   bool anyPacked = false;
   bool takesInt8 = false;  // compute.activations=int8 acts on some matrix
+  std::shared_ptr<const SparseWeights> sparse;  // null without a method of activation sparsity
   std::vector<Adjustment> adjustments;  // what had to be done in another way than the target says, and why
 
   // By tag, of what a plan reads: file-backed followers' Q and K aren't, allocated ones are memory all the same.
@@ -62,6 +67,8 @@ struct Measurements {
   std::function<Result<LayersLeft>(const LayerDrop&, const CalibrationChoice&, const Progress&)> merged = {};
   // What a calibration text says of layers that share attention, in a model whose layers are left so.
   std::function<Result<std::shared_ptr<const SharingFit>>(const SharingFitChoice&, const LayersLeft&, const Progress&)> sharing = {};
+  // Of the activations of a set, which the target without a method of activation sparsity describes.
+  std::function<Result<std::shared_ptr<const ActivationProfile>>(const WeightTarget&, const WeightSet&, const CalibrationChoice&, const Progress&)> profile = {};
 };
 
 class WeightStore {
@@ -79,6 +86,8 @@ class WeightStore {
   Result<LayersLeft> layersLeft(const WeightTarget& target, const Calibration* statistics, const Measurements& measurements, const Progress& progress) const;
   Result<std::vector<Channels>> channelsLeft(const WeightTarget& target, const LayersLeft& left, const Calibration* statistics, InputPreparer& preparer,
                                              ThreadPool& pool, const Progress& progress);
+  Result<std::shared_ptr<const SparseWeights>> makeSparse(const WeightTarget& target, const WeightSet& set, const std::vector<std::string>& keys, ThreadPool& pool,
+                                                          const Measurements& measurements, const Progress& progress);
   void noteDamping(const WeightTarget& target, WeightSet& set) const;
   void noteMerges(const WeightTarget& target, WeightSet& set) const;
   Result<std::shared_ptr<const SharingFit>> sharingFit(const WeightTarget& target, const LayersLeft& left, const Measurements& measurements, const Progress& progress) const;
@@ -94,6 +103,7 @@ class WeightStore {
   ChannelScores channelScores_;
   std::map<std::pair<size_t, std::string>, std::weak_ptr<const WeightVersion>> versions_;
   std::map<std::pair<size_t, std::string>, std::weak_ptr<const PruneScores>> scores_;
+  std::map<std::pair<size_t, std::string>, std::weak_ptr<const ChannelMajor>> channelMajor_;
 };
 
 }  // namespace winnow

@@ -83,6 +83,8 @@ const std::map<std::string, Trial>& trials() {
       {"prefill.method", {}},
       {"prefill.budget", {{}, {"64"}}},
       {"prefill.segment", {{}, {"32"}}},
+      {"activation.method", {}},
+      {"activation.sparsity", {{{"activation.method", "teal"}}, {"0.3"}}},
       {"compute.activations", {four, {}}},
       {"compute.prefill_twin", {four, {}}},
   };
@@ -123,12 +125,15 @@ int everyKnob(bool ofWeights, Try attempt) {
 }
 
 // What the device does without, and says so; everything else it computes as the CPU does.
-const std::set<std::string> kRefused = {"kv.policy=quest", "kv.positions=cache", "prefill.method=critiprefill"};
+const std::set<std::string> kRefused = {"kv.policy=quest", "kv.positions=cache", "prefill.method=critiprefill", "activation.sparsity=0.3"};
 
 bool refused(const Session& session, const Knob& knob, const std::string& asked) {
   const auto effective = session.effective();
-  const bool adjusted = std::ranges::any_of(effective->adjustments, [&](const Adjustment& a) { return a.knob == knob.name && a.reason.find("GPU") != std::string::npos; });
-  return adjusted && toText(effective->config.get(knob.name)) != asked;
+  const auto says = [&](const std::string& name) {
+    return std::ranges::any_of(effective->adjustments, [&](const Adjustment& a) { return a.knob == name && a.reason.find("GPU") != std::string::npos; });
+  };
+  if (knob.group == "Activation sparsity") return says("activation.method") && effective->config.text("activation.method") == "none";  // without a method there is no share
+  return says(knob.name) && toText(effective->config.get(knob.name)) != asked;
 }
 
 // Codes of a quantized cache go apart by a step, activations of int8 as well.
