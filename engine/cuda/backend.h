@@ -47,7 +47,10 @@ class CudaBackend final : public Backend {
     const float *sums = nullptr, *queries = nullptr;
     int remembered = 0;  // queries
     Activations activations{};
-    bool timed = false, rotates = false;
+    bool timed = false, rotates = false, turns = false;
+    double selection = 0;
+    const uint16_t* bounds = nullptr;
+    int blockStride = 0;
     bool operator==(const GraphKey&) const = default;
   };
   void reserveSlice();
@@ -93,7 +96,6 @@ class CudaDevice final : public Device {
   std::string busId() const override { return busId_; }
   std::unique_ptr<Backend> makeBackend(Ledger& ledger, ThreadPool& pool, const BackendOptions& options) override;
   std::unique_ptr<WeightPlace> makeWeightPlace(Ledger& ledger) override;
-  std::optional<std::string> refuses(std::string_view knob, const KnobValue& value) const override;
   bool runs(const WeightFormat& format) const override { return format.code == Code::integer && (format.super == 0 || !format.symmetric); }
   std::optional<DeviceMemory> memory() const override;
 

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // Every knob of the schema, at every choice it has, does on the device what it does on the CPU: weights to the byte, made from the same
 // statistics; the cache, sharing and activations in a session, within the bound. A knob that is new is found missing here.
-#include <set>
-
 #include "engine/run/core.h"
 #include "tests/cuda_emulation/calibration_text.h"
 #include "tests/cuda_emulation/shops.h"
@@ -112,15 +110,6 @@ int everyKnob(bool ofWeights, Try attempt) {
   return tried;
 }
 
-// What the device does without, and says so; everything else it computes as the CPU does.
-const std::set<std::string> kRefused = {"kv.policy=quest", "kv.positions=cache"};
-
-bool refused(const Session& session, const Knob& knob, const std::string& asked) {
-  const auto effective = session.effective();
-  const bool adjusted = std::ranges::any_of(effective->adjustments, [&](const Adjustment& a) { return a.knob == knob.name && a.reason.find("GPU") != std::string::npos; });
-  return adjusted && toText(effective->config.get(knob.name)) != asked;
-}
-
 // Codes of a quantized cache go apart by a step, activations of int8 as well.
 double boundOf(const Config& config) {
   const int64_t bits = std::min(config.integer("kv.k_bits"), config.integer("kv.v_bits"));
@@ -179,8 +168,6 @@ TEST(every_other_knob_computes_as_on_the_cpu) {
     const auto runs = [](const Session& session) {  // twins are a GPU's alone
       return session.effective()->config.with("compute.prefill_twin", std::string("auto")).canonical();
     };
-    EXPECT_EQ(refused(*both.gpu, knob, asked), kRefused.contains(knob.name + "=" + asked));
-    if (refused(*both.gpu, knob, asked)) return;
     EXPECT_EQ(runs(*both.gpu), runs(*both.cpu));
     const double worst = std::max(both.prompt(35), both.steps(6));
     EXPECT(worst <= boundOf(config), knob.name, asked, worst);
