@@ -49,6 +49,7 @@ void KvCache::truncate(int tokens) {
 void KvCache::beginAs(const KvCache& other, int tokens) {
   format_ = other.format_;
   countsWithin_ = other.countsWithin_;
+  budget_ = other.budget_;
   CHECK(!observed_.any() && !other.observed_.any() && pageTokens_ == other.pageTokens_ && layers_.size() == other.layers_.size());
   for (size_t layer = 0; layer < layers_.size(); ++layer) {
     Layer& l = layers_[layer];
@@ -143,10 +144,20 @@ int64_t KvCache::heldBytes(int layer, bool keys) const {
   return sum;
 }
 
-int64_t KvCache::slotsRead(int layer, int) const { return slotsSeen(layer); }
-int64_t KvCache::readBytes(int layer, bool keys, int) const { return heldBytes(layer, keys); }
+int64_t KvCache::slotsRead(int layer, int queries) const {
+  if (queries > 1 || !selects(layer)) return slotsSeen(layer);
+  int64_t sum = 0;
+  for (int head = 0; head < kvHeads_; ++head) sum += std::min(slots(layer, head), blocksRead(budget_, slots(layer, head)) * kBlock);
+  return sum;
+}
 
-void KvCache::select(double budget) { CHECK(budget == 0, budget); }
+int64_t KvCache::readBytes(int layer, bool keys, int queries) const {
+  const int64_t held = heldBytes(layer, keys), read = slotsRead(layer, queries), seen = slotsSeen(layer);
+  if (read == seen) return held;
+  int64_t bounds = 0;
+  for (int head = 0; head < kvHeads_ && keys && ownsKeys(layer); ++head) bounds += static_cast<int64_t>(boundBytes()) * (blocksOf(slots(layer, head)) - 1);
+  return held * read / seen + bounds;
+}
 
 int64_t KvCache::liveBytes() const {
   int64_t sum = 0;

@@ -9,6 +9,7 @@
 #include <span>
 #include <vector>
 
+#include "engine/cache/blocks_read.h"
 #include "engine/cache/kv_format.h"
 #include "engine/cache/policy.h"
 #include "engine/core/memory.h"
@@ -71,10 +72,12 @@ class KvCache {
   void countWithin(bool on) { countsWithin_ = on; }
   bool countsWithin() const { return countsWithin_; }
 
-  // Quest: a single query reads the slots that fit `budget` (as kv.budget), chosen by it anew in every layer but the first kDenseLayers.
-  // 0: all of them. A prompt is read whole.
-  static constexpr int kDenseLayers = 2;
-  virtual void select(double budget);
+  // Quest: a single query reads the blocks of kBlock slots that fit `budget` (as kv.budget), chosen by it anew in every layer but the first
+  // kDenseLayers. 0: all of them. A prompt is read whole.
+  static constexpr int kDenseLayers = 2, kBlock = kBlockSlots;
+  virtual void select(double budget) { budget_ = budget; }
+  double selection() const { return budget_; }
+  bool selects(int layer) const { return budget_ > 0 && layer >= kDenseLayers; }
 
   // Eviction: readSums(), then keep() for each head that loses slots (several heads at once from several threads), then settle(), which
   // leaves the pages as kept.
@@ -104,8 +107,8 @@ class KvCache {
   virtual int64_t allocatedBytes() const = 0;
   int64_t liveBytes() const;
   // What a pass of so many queries reads of a layer: slots, summed over kv heads, and bytes of its values and of its keys.
-  virtual int64_t slotsRead(int layer, int queries) const;
-  virtual int64_t readBytes(int layer, bool keys, int queries) const;
+  int64_t slotsRead(int layer, int queries) const;
+  int64_t readBytes(int layer, bool keys, int queries) const;
 
  protected:
   KvCache(Ledger& ledger, const ModelConfig& model, int context);
@@ -123,6 +126,7 @@ class KvCache {
   const Head& at(int layer, int head) const { return layers_[static_cast<size_t>(layer)].heads[static_cast<size_t>(head)]; }
   size_t pagesFor(int tokens) const { return (static_cast<size_t>(tokens) + static_cast<size_t>(pageTokens_) - 1) / static_cast<size_t>(pageTokens_); }
   PageShape shape() const { return {pageTokens_, headDim_}; }
+  size_t boundBytes() const { return 2 * static_cast<size_t>(headDim_) * sizeof(uint16_t); }  // of a block that may be chosen
   size_t pageBytes() const { return shape().bytes({}); }
   virtual int64_t sideBytes(int layer, int head, bool keys) const;  // live bytes of a head's keys or values
   int64_t heldBytes(int layer, bool keys) const;                    // of a layer's values, and of its keys
@@ -140,6 +144,7 @@ class KvCache {
   ObservedQueries observed_;
   int queriesKept_ = 0;
   bool countsWithin_ = false;
+  double budget_ = 0;  // of a query; 0: it reads everything
   std::vector<Layer> layers_;
 
  private:

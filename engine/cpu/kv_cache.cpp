@@ -52,7 +52,6 @@ void HostKvCache::beginAs(const KvCache& other, int tokens) {
   clear();
   KvCache::beginAs(other, tokens);
   unlike_ = source.unlike_;
-  budget_ = source.budget_;
   const auto shared = static_cast<size_t>(tokens / pageTokens_);
   const int rest = tokens % pageTokens_;
   const auto borrow = [&](Side& own, const Side& from) {

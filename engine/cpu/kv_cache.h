@@ -21,15 +21,12 @@ class HostKvCache final : public KvCache {
   std::span<const KvHead> view(int layer, int keyLayer);
   // Of view(), the blocks of kBlock slots that this query reads, as attend() takes them with pageTokens = kBlock (engine/cpu/kv_cache_selected.cpp).
   // Empty: all slots of all heads.
-  static constexpr int kBlock = 16;
   std::span<const KvHead> selected(Context& context, int layer, const float* q /* [heads, headDim] */);
   // The same blocks of a layer that follows the one chosen for last; keys null when keyLayer is -1.
   std::span<const KvHead> selectedAlike(Context& context, int layer, int keyLayer);
   // What no query head of a group can score above in a block, q . k not scaled, [blocks before the newest].
   std::vector<float> blockBounds(Context& context, int layer, int head, const float* q /* [heads, headDim] */, int first = 0);
   void select(double budget) override;
-  int64_t slotsRead(int layer, int queries) const override;
-  int64_t readBytes(int layer, bool keys, int queries) const override;
   float* columnSums(int layer) { return pages_[static_cast<size_t>(layer)].sums.as<float>(); }  // [kvHeads, columnStride]
   int64_t columnStride() const { return sumStride_; }
 
@@ -87,10 +84,6 @@ class HostKvCache final : public KvCache {
   static void copySlots(const std::vector<const uint16_t*>& pages, int pageTokens, int headDim, std::span<const int32_t> slots);
 
   // kv_cache_selected.cpp
-  bool selects(int layer) const { return budget_ > 0 && layer >= kDenseLayers; }
-  int blocksRead(int slots) const;  // of a head that holds so many
-  int blocksOf(int slots) const { return (slots + kBlock - 1) / kBlock; }
-  size_t boundBytes() const { return 2 * static_cast<size_t>(headDim_) * sizeof(uint16_t); }  // of a block
   void growBounds(int layer, int head);
   void takeBounds(Context& context, int layer, int head);
   const uint16_t* blockRows(Context& context, const Side& side, int block, int slots, uint16_t* tile) const;
@@ -111,7 +104,6 @@ class HostKvCache final : public KvCache {
   int64_t sumStride_ = 0;
   std::vector<LayerPages> pages_;
   std::vector<KvHead> view_;
-  double budget_ = 0;  // of a query; 0: it reads everything
   struct Chosen {
     std::vector<int32_t> blocks;                // ascending
     std::vector<const uint16_t*> keys, values;  // [blocks]

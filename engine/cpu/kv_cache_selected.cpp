@@ -14,35 +14,9 @@
 #include "engine/cpu/kv_cache.h"
 
 namespace winnow::cpu {
-namespace {
-
-constexpr int kFewestBlocks = 3;
-
-}  // namespace
-
-int HostKvCache::blocksRead(int slots) const {
-  const double wanted = budget_ <= 1 ? budget_ * slots : budget_;
-  if (wanted >= slots) return blocksOf(slots);
-  return std::min(blocksOf(slots), std::max(kFewestBlocks, static_cast<int>(wanted) / kBlock));
-}
-
-int64_t HostKvCache::slotsRead(int layer, int queries) const {
-  if (queries > 1 || !selects(layer)) return slotsSeen(layer);
-  int64_t sum = 0;
-  for (int head = 0; head < kvHeads_; ++head) sum += std::min(slots(layer, head), blocksRead(slots(layer, head)) * kBlock);
-  return sum;
-}
-
-int64_t HostKvCache::readBytes(int layer, bool keys, int queries) const {
-  const int64_t held = heldBytes(layer, keys), read = slotsRead(layer, queries), seen = slotsSeen(layer);
-  if (read == seen) return held;
-  int64_t bounds = 0;
-  for (int head = 0; head < kvHeads_ && keys && ownsKeys(layer); ++head) bounds += static_cast<int64_t>(boundBytes()) * (blocksOf(slots(layer, head)) - 1);
-  return held * read / seen + bounds;
-}
 
 void HostKvCache::select(double budget) {
-  budget_ = budget;
+  KvCache::select(budget);
   chosenLayer_ = -1;
   for (int layer = 0; layer < layers(); ++layer)
     for (int head = 0; head < kvHeads_; ++head) {
@@ -118,7 +92,7 @@ std::span<const KvHead> HostKvCache::selected(Context& context, int layer, const
   chosenLayer_ = -1;
   if (!selects(layer)) return {};
   bool all = true;
-  for (int head = 0; head < kvHeads_; ++head) all = all && blocksRead(slots(layer, head)) == blocksOf(slots(layer, head));
+  for (int head = 0; head < kvHeads_; ++head) all = all && blocksRead(budget_, slots(layer, head)) == blocksOf(slots(layer, head));
   if (all) return {};
   chosen_.resize(static_cast<size_t>(kvHeads_));
   if (!ledger_.planning())
@@ -131,7 +105,7 @@ std::span<const KvHead> HostKvCache::selected(Context& context, int layer, const
         std::vector<float> bounds = blockBounds(context, layer, head, q, first);
         bounds.push_back(0);  // of the newest block, which stays whatever it is
         std::vector<int32_t>& blocks = chosen_[static_cast<size_t>(head)].blocks;
-        keepBest(bounds, std::min(static_cast<int>(bounds.size()), blocksRead(slots(layer, head))), blocks);
+        keepBest(bounds, std::min(static_cast<int>(bounds.size()), blocksRead(budget_, slots(layer, head))), blocks);
         for (int32_t& block : blocks) block += first;
       }
     });
@@ -148,7 +122,7 @@ std::span<const KvHead> HostKvCache::blocksView(Context& context, int layer, int
   bool packed = format_.quantizes();
   for (int head = 0; head < kvHeads_; ++head) packed = packed || pagesAt(layer, head).values.anySealed() || (keyLayer >= 0 && pagesAt(keyLayer, head).keys.anySealed());
   size_t most = 0;
-  for (int head = 0; head < kvHeads_; ++head) most = std::max(most, static_cast<size_t>(blocksRead(slots(layer, head))));
+  for (int head = 0; head < kvHeads_; ++head) most = std::max(most, static_cast<size_t>(blocksRead(budget_, slots(layer, head))));
   const size_t blockFloats = static_cast<size_t>(kBlock * headDim_), side = most * blockFloats;
   uint16_t* tiles = packed ? context.impl().selected.need<uint16_t>(2 * static_cast<size_t>(kvHeads_) * side) : nullptr;
   if (ledger_.planning()) return view(layer, keyLayer);

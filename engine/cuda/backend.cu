@@ -5,7 +5,6 @@
 
 #include <algorithm>
 
-#include "engine/cache/registry.h"
 #include "engine/core/check.h"
 #include "engine/cuda/checked.h"
 #include "engine/cuda/fp8.h"
@@ -81,7 +80,10 @@ void CudaBackend::run(const ForwardInput& input) {
   forward_.makeTwins(input, [&] { return roomForTwins(input); });
   if (!device_.planning()) {
     if (input.times) makeMarks(input);
-    for (const SequenceRows& sequence : input.sequences) cacheOf(sequence).prepare();
+    for (const SequenceRows& sequence : input.sequences) {
+      cacheOf(sequence).prepare();
+      if (sequence.count == 1) cacheOf(sequence).takeBounds();
+    }
     forward_.upload(input);
     logitsOnDevice_ = false;
     const bool replayed = n == 1 && input.wantLogits && !input.sink && !input.attention && !input.tap;
@@ -123,7 +125,8 @@ void CudaBackend::step(const ForwardInput& input) {
   GraphKey key{.weights = input.weights.serial, .cache = cache.serial(), .forms = cache.formTables(), .room = forward_.room(), .slots = forward_.slots(),
                .leaders = {}, .sums = cache.observed().all ? cache.deviceSums(0) : nullptr, .queries = cache.deviceQueries(0),
                .remembered = cache.observed().newest, .activations = input.activations, .timed = input.times != nullptr,
-               .rotates = cache.format().rotateKeys};
+               .rotates = cache.format().rotateKeys, .turns = cache.countsWithin(), .selection = cache.selection(),
+               .bounds = cache.selection() > 0 ? cache.bounds(KvCache::kDenseLayers) : nullptr, .blockStride = cache.blockStride()};
   for (const LayerSharing& share : input.plan.sharing) {
     key.leaders.push_back(share.attnSource);
     key.leaders.push_back(static_cast<int>(share.heads.size()));  // heads_ holds which
@@ -287,12 +290,8 @@ std::unique_ptr<Backend> CudaDevice::makeBackend(Ledger& ledger, ThreadPool&, co
 std::unique_ptr<WeightPlace> CudaDevice::makeWeightPlace(Ledger& ledger) { return std::make_unique<DevicePlace>(ledger.planning() ? ledger : ledger_, ordinal_); }
 
 std::optional<std::string> CudaDevice::refuses(std::string_view knob, const KnobValue& value) const {
-  if (knob == "kv.positions" && std::get<std::string>(value) == "cache")
-    return "the attention kernels of the GPU do not turn keys to positions within the cache: use --device cpu.";
   if (knob == "prefill.method" && std::get<std::string>(value) != "dense")
     return "the attention kernels of the GPU read all tokens before a prompt's, not blocks that these choose: use --device cpu.";
-  if (knob == "kv.policy" && kvPolicy(std::get<std::string>(value)).selects)
-    return "the attention kernels of the GPU read the whole cache, not pages that a query chooses: use --device cpu.";
   if (knob == "compute.activations" && std::get<std::string>(value) == "fp8") {
     if (model_.hidden % kFp8Multiple != 0) return "FP8 multiplies matrices whose rows and columns are multiples of 16, and this model's are " + std::to_string(model_.hidden) + " wide.";
     useDevice(ordinal_);

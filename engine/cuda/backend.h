@@ -47,7 +47,10 @@ class CudaBackend final : public Backend {
     const float *sums = nullptr, *queries = nullptr;
     int remembered = 0;  // queries
     Activations activations{};
-    bool timed = false, rotates = false;
+    bool timed = false, rotates = false, turns = false;
+    double selection = 0;
+    const uint16_t* bounds = nullptr;
+    int blockStride = 0;
     bool operator==(const GraphKey&) const = default;
   };
   void reserveSlice();

@@ -68,21 +68,18 @@ void Forward::measure(const ForwardInput& input) {
   stride_ = one ? slots_ : (slots + 255) / 256 * 256;
 }
 
+void Forward::need(DeviceBuffer& buffer, MemoryTag tag, size_t bytes) {
+  if (buffer.bytes() >= bytes) return;
+  ++room_;
+  buffer = DeviceBuffer();
+  buffer = DeviceBuffer(device_, tag, bytes);
+}
+
 void Forward::makeRoom(const ForwardInput& input) {
-  const auto need = [&](DeviceBuffer& buffer, MemoryTag tag, size_t bytes) {
-    if (buffer.bytes() >= bytes) return;
-    ++room_;
-    buffer = DeviceBuffer();
-    buffer = DeviceBuffer(device_, tag, bytes);
-  };
   measure(input);
   const bool single = std::any_of(input.sequences.begin(), input.sequences.end(), [](const auto& s) { return s.count == 1; });
   if (single) need(partial_, MemoryTag::activations, floats(static_cast<int64_t>(decodeScratchFloats(model_.heads, model_.headDim, slots_))));
-  for (const SequenceRows& sequence : input.sequences) {
-    if (!unpacks(cacheOf(sequence), sequence.count)) continue;
-    need(unpacked_, MemoryTag::activations, unpackedBytes(cacheOf(sequence), slots_, false));
-    need(unpackedTables_, MemoryTag::metadata, unpackedBytes(cacheOf(sequence), slots_, true));
-  }
+  for (const SequenceRows& sequence : input.sequences) makeReadable(cacheOf(sequence), sequence.count, slots_);
   const int64_t row = model_.heads * stride_, rows = static_cast<int64_t>(input.tokens.size()) * row;
   const bool followed = std::any_of(input.plan.ops.begin(), input.plan.ops.end(), [](const Op& op) { return op.keepProbabilities; });
   materialised_ = input.attention || (followed && static_cast<int64_t>(floats(rows)) <= options_.probabilityBytes);
@@ -256,39 +253,11 @@ AttendArgs Forward::attendArgs() const {
   return args;
 }
 
-size_t Forward::unpackedBytes(const DeviceKvCache& cache, int slots, bool tables) const {
-  const size_t page = static_cast<size_t>(cache.pageTokens()) * static_cast<size_t>(model_.headDim) * sizeof(uint16_t);
-  return unpackedPages(model_.kvHeads, cache.pageTokens(), slots) * (tables ? sizeof(uint64_t) : page);
-}
-
-KvTables Forward::readable(const DeviceKvCache& cache, int layer, int keyLayer, int queries, int added, int slots) {
-  UnpackArgs args;
-  args.kv = cache.tables(layer, keyLayer);
-  if (!unpacks(cache, queries)) return args.kv;
-  CHECK(unpacked_.bytes() >= unpackedBytes(cache, slots, false), slots);
-  args.kvHeads = model_.kvHeads;
-  args.headDim = model_.headDim;
-  args.added = added;
-  args.mostTokens = slots;
-  args.rows = unpacked_.as<void>();
-  args.tables = unpackedTables_.as<uint64_t>();
-  return unpackPages(stream_, args);
-}
-
 // The lengths on the device count the queries' own slots already.
 void Forward::observe(DeviceKvCache& cache, int queries) {
   const int64_t stride = std::bit_ceil(static_cast<unsigned>(std::max(cache.mostSlots(), kAttendChunk)));
-  const auto grow = [&](DeviceBuffer& buffer, MemoryTag tag, size_t bytes) {
-    if (buffer.bytes() >= bytes) return;
-    buffer = DeviceBuffer();
-    buffer = DeviceBuffer(device_, tag, bytes);
-    ++room_;
-  };
-  const auto scratch = [&](DeviceBuffer& buffer, int64_t count) { grow(buffer, MemoryTag::activations, floats(count)); };
-  if (unpacks(cache, queries)) {
-    grow(unpacked_, MemoryTag::activations, unpackedBytes(cache, cache.mostSlots(), false));
-    grow(unpackedTables_, MemoryTag::metadata, unpackedBytes(cache, cache.mostSlots(), true));
-  }
+  const auto scratch = [&](DeviceBuffer& buffer, int64_t count) { need(buffer, MemoryTag::activations, floats(count)); };
+  makeReadable(cache, queries, cache.mostSlots());
   scratch(observed_.q, int64_t{queries} * model_.qRows());
   scratch(observed_.out, int64_t{queries} * model_.qRows());
   scratch(observed_.states, int64_t{queries} * model_.heads * 2);
@@ -362,12 +331,19 @@ void Forward::attendSequence(const ForwardInput& input, const Op& op, const Sequ
   const bool reuse = op.kind == OpKind::attendReuse, given = reuse && materialised_;
   const bool kept = materialised_ && (op.keepProbabilities || input.attention) && !reuse;
   const DeviceKvCache& cache = cacheOf(sequence);
+  // A tap is told of every slot. A follower reads what its leader chose.
+  const bool chosen = chooses(cache, sequence.count, slots_) && cache.selects(reuse ? op.leader : op.layer) && !input.attention;
   float* probabilities = probabilities_.as<float>() + row * model_.heads * stride_;
   AttendArgs args = attendArgs();
   args.queries = args.added = sequence.count;
-  args.kv = readable(cache, op.layer, given ? -1 : reuse ? op.leader : op.layer, sequence.count, sequence.count, slots_);
   args.mostTokens = slots_;
   args.q = given ? nullptr : q_.as<float>() + row * model_.qRows();
+  const int keyLayer = given ? -1 : reuse ? op.leader : op.layer;
+  if (chosen && !reuse) choose(cache, op.layer, args.q);
+  if (chosen)
+    readChosen(cache, op.layer, keyLayer, args);
+  else
+    args.kv = readable(cache, op.layer, keyLayer, sequence.count, sequence.count, slots_);
   args.out = attended_.as<float>() + row * model_.qRows();
   args.reuse = given ? probabilities : nullptr;
   args.reuseHeads = given ? headsOf(input.plan, op) : nullptr;

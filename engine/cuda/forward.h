@@ -7,6 +7,7 @@
 
 #include "engine/cuda/kv_cache.h"
 #include "engine/cuda/products.h"
+#include "engine/cuda/selected.h"
 #include "engine/run/backend.h"
 #include "engine/weights/calibration.h"
 #include "engine/weights/store.h"
@@ -44,10 +45,19 @@ class Forward {
 
  private:
   void measure(const ForwardInput& input);
+  void need(DeviceBuffer& buffer, MemoryTag tag, size_t bytes);  // at least so many
   AttendArgs attendArgs() const;  // what is the model's
-  size_t unpackedBytes(const DeviceKvCache& cache, int slots, bool tables) const;
+
+  // forward_read.cu: keys and values as attention reads them
   static bool unpacks(const DeviceKvCache& cache, int queries) { return queries > 1 && cache.mayBeSealed(); }  // one query reads them sealed
-  KvTables readable(const DeviceKvCache& cache, int layer, int keyLayer, int queries, int added, int slots);  // as attention reads them
+  bool turns(const DeviceKvCache& cache) const { return cache.countsWithin() && frequencies_.bytes() > 0; }
+  static bool chooses(const DeviceKvCache& cache, int queries, int slots);  // some query of a cache of so many slots or fewer reads less than all
+  size_t unpackedBytes(const DeviceKvCache& cache, int slots, bool tables) const;
+  void makeReadable(const DeviceKvCache& cache, int queries, int slots);  // the room that it takes
+  KvTables readable(const DeviceKvCache& cache, int layer, int keyLayer, int queries, int added, int slots);
+  Selection selection(const DeviceKvCache& cache) const;
+  void choose(const DeviceKvCache& cache, int layer, const float* q);
+  void readChosen(const DeviceKvCache& cache, int layer, int keyLayer, AttendArgs& args);
   void project(const ForwardInput& input, const Op& op);
   void store(const ForwardInput& input, const Op& op);
   void attend(const ForwardInput& input, const Op& op);
@@ -75,6 +85,12 @@ class Forward {
   DeviceBuffer tickets_;                              // of the blocks that it takes, [heads], zeros between launches
   DeviceBuffer probabilities_;                        // [heads, rows, stride] of the last leader, of each sequence in turn
   DeviceBuffer unpacked_, unpackedTables_;            // f16 pages of the layer at hand, for many queries of a cache whose own may be sealed
+  struct {
+    DeviceBuffer rows, table, forms, within;
+  } turned_;                                          // keys of the layer at hand at positions within the cache (engine/cuda/turned.h)
+  struct {
+    DeviceBuffer scores, blocks, slots, tables, positions, rows;
+  } chosen_;                                          // what a query chose (engine/cuda/selected.h), and the layer at hand as pages of that
   DeviceBuffer tapped_;                               // [heads, stride]: what only column sums of one row want
   struct {
     DeviceBuffer q, out, states, partial, probabilities;

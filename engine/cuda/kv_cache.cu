@@ -4,16 +4,18 @@
 #include <cuda_runtime.h>
 
 #include <algorithm>
+#include <bit>
 #include <numeric>
 
 #include "engine/core/check.h"
 #include "engine/cuda/checked.h"
+#include "engine/cuda/selected.h"
 
 namespace winnow::cuda {
 
 DeviceKvCache::DeviceKvCache(Ledger& host, Ledger& device, const ModelConfig& model, int context, Stream stream, uint64_t serial)
     : KvCache(host, model, context), device_(device), stream_(stream), serial_(serial), pageStride_(static_cast<int>(pagesFor(context))),
-      pages_(static_cast<size_t>(model.layers) * static_cast<size_t>(model.kvHeads)) {
+      pages_(static_cast<size_t>(model.layers) * static_cast<size_t>(model.kvHeads)), bounded_(pages_.size()) {
   const size_t entries = pages_.size() * static_cast<size_t>(pageStride_);
   lengths_ = DeviceBuffer(device, MemoryTag::metadata, pages_.size() * sizeof(int32_t));
   positions_ = DeviceBuffer(device, MemoryTag::metadata, entries * static_cast<size_t>(pageTokens_) * sizeof(int32_t));
@@ -43,6 +45,7 @@ void DeviceKvCache::reserve(int count) {
       grow(index(layer, h), values, pages);
       growPositions(head, pages);
     }
+  growBounds();
 }
 
 std::vector<int32_t> DeviceKvCache::hostLengths() const {
@@ -124,11 +127,15 @@ void DeviceKvCache::beginAs(const KvCache& other, int tokens) {
     }
   tablesStale_ = true;
   openNewest();
+  growBounds();
 }
 
 void DeviceKvCache::dropKeys(int layer) {
   KvCache::dropKeys(layer);
-  for (int h = 0; h < kvHeads_; ++h) pages_[index(layer, h)].sides[keys].clear();
+  for (int h = 0; h < kvHeads_; ++h) {
+    pages_[index(layer, h)].sides[keys].clear();
+    bounded_[index(layer, h)] = 0;
+  }
 }
 
 void DeviceKvCache::dropLayer(int layer) {
@@ -139,9 +146,66 @@ void DeviceKvCache::dropLayer(int layer) {
 void DeviceKvCache::clear() {
   KvCache::clear();
   for (HeadPages& head : pages_) head = HeadPages();
+  bounds_ = DeviceBuffer();
+  boundPages_ = 0;
+  std::ranges::fill(bounded_, 0);
   unlike_ = false;
   if (!format_.quantizes()) formTables_ = {};
   sumsStale_ = lengthsStale_ = true;
+}
+
+// --- bounds of blocks that a query may choose (Quest) ----------------------------------------------------------------------
+
+// For as many slots as a captured step serves, powers of two: bounds are made anew of the keys when it grows, which reads each of them twice in all.
+void DeviceKvCache::growBounds() {
+  size_t most = 0;
+  for (int layer = kDenseLayers; layer < layers() && budget_ > 0; ++layer)
+    for (int h = 0; h < kvHeads_; ++h) most = std::max(most, pages_[index(layer, h)].sides[keys].owners.size());
+  if (most <= static_cast<size_t>(boundPages_)) return;
+  bounds_ = DeviceBuffer();
+  boundPages_ = 0;
+  std::ranges::fill(bounded_, 0);
+  const int pages = std::min(pageStride_, static_cast<int>(std::bit_ceil(std::max(most, pagesFor(kAttendChunk)))));
+  const size_t blocks = static_cast<size_t>((layers() - kDenseLayers) * kvHeads_) * static_cast<size_t>(pages * (pageTokens_ / kBlock));
+  bounds_ = DeviceBuffer(device_, MemoryTag::metadata, blocks * boundBytes());
+  boundPages_ = pages;
+}
+
+void DeviceKvCache::select(double budget) {
+  KvCache::select(budget);
+  if (budget == 0) {
+    bounds_ = DeviceBuffer();
+    boundPages_ = 0;
+    std::ranges::fill(bounded_, 0);
+  }
+  growBounds();
+}
+
+const uint16_t* DeviceKvCache::bounds(int layer) const {
+  return bounds_.as<uint16_t>() + static_cast<int64_t>(layer - kDenseLayers) * kvHeads_ * blockStride() * 2 * headDim_;
+}
+
+void DeviceKvCache::takeBounds() {
+  for (int layer = kDenseLayers; layer < layers() && budget_ > 0; ++layer) {
+    if (!ownsKeys(layer) || !holds(layer)) continue;
+    BoundArgs args;
+    args.first = blockStride();
+    for (int h = 0; h < kvHeads_; ++h) {
+      const int full = slots(layer, h) / kBlock;
+      int& known = bounded_[index(layer, h)];
+      if (known >= full) continue;
+      args.first = std::min(args.first, known);
+      args.end = std::max(args.end, full);
+      known = full;
+    }
+    if (args.first >= args.end) continue;
+    args.kv = tables(layer, layer);
+    args.kvHeads = kvHeads_;
+    args.headDim = headDim_;
+    args.bounds = const_cast<uint16_t*>(bounds(layer));
+    args.blockStride = blockStride();
+    cuda::takeBounds(stream_, args);
+  }
 }
 
 // --- eviction ------------------------------------------------------------------------------------------------------------
@@ -217,6 +281,7 @@ void DeviceKvCache::settle() {
   wait(stream_);
   lengthsStale_ = false;
   for (size_t i = 0; i < pages_.size(); ++i) {
+    if (pages_[i].pending) bounded_[i] = 0;
     pages_[i].pending = false;
     shrink(pages_[i], pagesFor(kept[i]));
   }

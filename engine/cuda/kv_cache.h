@@ -34,6 +34,12 @@ class DeviceKvCache final : public KvCache {
   const PageForm* forms(int layer, bool ofKeys) const;                  // [kvHeads, pageStride]; when they may be sealed
   uint64_t formTables() const { return mayBeSealed() ? formTablesMade_ : 0; }  // tells tables apart that were let go and made again
 
+  void select(double budget) override;
+  void takeBounds();  // after prepare(), before kernels that choose: of the blocks before the one that the next token is in
+  const uint16_t* bounds(int layer) const;  // f16 [kvHeads, blockStride()]{largest[headDim], smallest[headDim]}
+  int blockStride() const { return boundPages_ * (pageTokens_ / kBlock); }
+  int pageStride() const { return pageStride_; }
+
   void setFormat(const KvFormat& format, ThreadPool& pool) override;
   void seal(ThreadPool& pool) override;
   bool asFormatted() const override { return !unlike_; }
@@ -86,6 +92,7 @@ class DeviceKvCache final : public KvCache {
   std::vector<int32_t> hostLengths() const;
   size_t fetchedBytes(size_t head, Side side, size_t page, int held) const;
   void gatherPending(std::span<const int32_t> kept);
+  void growBounds();
   bool gathersSealed(int layer, Side side) const;  // page by page instead of slot by slot
 
   // kv_cache_sealed.cu: pages to be made of what the tables on the device say
@@ -137,6 +144,9 @@ class DeviceKvCache final : public KvCache {
   DeviceBuffer columnSums_;               // [layers, kvHeads, columnStride]
   DeviceBuffer queries_;                  // [layers, observed().newest, heads, headDim]
   Buffer hostSums_;                       // the same, as of readSums()
+  DeviceBuffer bounds_;                   // [layers that choose, kvHeads, blockStride()], see bounds()
+  int boundPages_ = 0;                    // it has room for, of a head
+  std::vector<int> bounded_;              // [layers, kvHeads] blocks whose bounds are known
   DeviceBuffer keepLists_;                // of the last eviction
   std::array<Buffer, 2> fetched_;         // [kvHeads][pages], as they lie, of the layer of fetchRows()
   bool unlike_ = false;                   // pages were sealed in another format, until clear()

@@ -31,6 +31,7 @@ void DeviceKvCache::replace(const PagePlace& at, DeviceBuffer page, const PageFo
   PageList& list = listAt(at);
   list.owners[at.page] = std::move(page);
   list.forms[at.page] = form;
+  if (at.side == keys) bounded_[at.head] = std::min(bounded_[at.head], static_cast<int>(at.page) * (pageTokens_ / kBlock));
   if (ledger_.planning()) return;
   address(at) = reinterpret_cast<uint64_t>(list.owners[at.page].as<char>());
   tablesStale_ = true;
@@ -204,6 +205,8 @@ void DeviceKvCache::openNewest() {
 
 void DeviceKvCache::lengthsChanged() {
   lengthsStale_ = true;
+  for (int layer = 0; layer < layers(); ++layer)
+    for (int h = 0; h < kvHeads_; ++h) bounded_[index(layer, h)] = std::min(bounded_[index(layer, h)], slots(layer, h) / kBlock);
   openNewest();
 }
 

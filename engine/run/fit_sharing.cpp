@@ -69,7 +69,7 @@ class SharingFitter {
     if (!tokens) return tokens.error();
     ids_ = std::move(tokens->ids);
     window_ = tokens->window;
-    target_ = weightTarget(*core_.model, Config(), "", [this](const WeightFormat& format) { return core_.device->runs(format); });
+    target_ = weightTarget(*core_.model, Config(), "");
     target_.left = left_;
     auto dense = core_.store.build(target_, pool_, {}, {});
     if (!dense) return dense.error();

@@ -266,6 +266,9 @@ void runLogits(Recorder& recorder) {
     compare("shared", DType::f32, {{"share.block", "2"}, {"share.first", "0"}, {"share.last", "0"}}, kBound);
     for (const KvPolicyInfo& policy : kvPolicies())
       if (policy.name != "full") compare(policy.name + " cache", DType::f32, {{"kv.policy", policy.name.c_str()}, {"kv.budget", "32"}, {"kv.interval", "4"}}, kBound);
+    if (family != "gpt2")  // its positions are learned
+      for (const char* policy : {"window", "streaming"})
+        compare(std::string(policy) + " within the cache", DType::f32, {{"kv.policy", policy}, {"kv.budget", "20"}, {"kv.interval", "4"}, {"kv.positions", "cache"}}, kBound);
     for (const int bits : {8, 4, 3, 2})
       for (const char* quantizer : {"per_token", "kivi"}) {
         const std::string width = std::to_string(bits);
@@ -293,6 +296,7 @@ void runSwaps(Recorder& recorder) {
                                                         {"2 bit, int8", {{"weights.bits", "2"}, {"compute.activations", "int8"}}},
                                                         {"pruned", {{"prune.ratio", "0.3"}}},
                                                         {"streaming cache", {{"kv.policy", "streaming"}, {"kv.budget", "24"}, {"kv.interval", "1"}}},
+                                                        {"streaming within the cache", {{"kv.policy", "streaming"}, {"kv.budget", "20"}, {"kv.interval", "1"}, {"kv.positions", "cache"}}},
                                                         {"shared", {{"share.block", "2"}, {"share.first", "0"}, {"share.last", "0"}}},
                                                         {"8 bit cache", {{"kv.k_bits", "8"}, {"kv.v_bits", "8"}}},
                                                         {"as it was", {}}};

@@ -40,21 +40,26 @@ inline KvFormat formatOf(const std::vector<KvBits>& layers, bool perChannel, dou
   return format;
 }
 
-// Both caches of two layers, fed the same keys and values.
+// Both caches, fed the same keys and values.
 struct Caches {
   Ledger host, device, cpuLedger;
   ThreadPool pool{1};
   int dim, fed = 0;
   cpu::HostKvCache cpu;
   cuda::DeviceKvCache gpu;
-  Caches(int context, int headDim, const KvFormat& format)
-      : dim(headDim), cpu(cpuLedger, modelOf(headDim), context), gpu(host, device, modelOf(headDim), context, nullptr) {
+  Caches(int context, int headDim, const KvFormat& format) : Caches(context, modelOf(headDim), format) {}
+  Caches(int context, const ModelConfig& model, const KvFormat& format)
+      : dim(model.headDim), cpu(cpuLedger, model, context), gpu(host, device, model, context, nullptr) {
     setFormat(format);
   }
   PageShape shape() const { return {gpu.pageTokens(), dim}; }
   void setFormat(const KvFormat& format) {
     cpu.setFormat(format, pool);
     gpu.setFormat(format, pool);
+  }
+  void select(double budget) {
+    cpu.select(budget);
+    gpu.select(budget);
   }
   void feed(int tokens, int atOnce = 23) {
     std::mt19937 random(static_cast<uint32_t>(5 + fed));
@@ -72,7 +77,7 @@ struct Caches {
       cpu.reserve(count);
       gpu.reserve(count);
       gpu.prepare();
-      for (int layer = 0; layer < 2; ++layer) {
+      for (int layer = 0; layer < gpu.layers(); ++layer) {
         cpu.append(layer, cpu.ownsKeys(layer) ? k.data() : nullptr, v.data(), kHeads * dim, count, fed, pool);
         DeviceArray<float> q(static_cast<size_t>(count * 4 * dim));
         q.set(std::vector<float>(q.size()));

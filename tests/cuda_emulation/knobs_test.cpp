@@ -125,7 +125,7 @@ int everyKnob(bool ofWeights, Try attempt) {
 }
 
 // What the device does without, and says so; everything else it computes as the CPU does.
-const std::set<std::string> kRefused = {"kv.policy=quest", "kv.positions=cache", "prefill.method=critiprefill", "activation.sparsity=0.3"};
+const std::set<std::string> kRefused = {"prefill.method=critiprefill", "activation.sparsity=0.3"};
 
 bool refused(const Session& session, const Knob& knob, const std::string& asked) {
   const auto effective = session.effective();

@@ -58,7 +58,8 @@ TEST(a_plan_is_what_a_run_uses) {
   for (const Settings& settings : {Settings{}, Settings{{"weights.bits", "4"}, {"kv.policy", "h2o"}, {"kv.budget", "16"}},
                                    Settings{{"kv.policy", "snapkv"}, {"kv.budget", "16"}}, Settings{{"kv.policy", "tova"}, {"kv.budget", "16"}},
                                    Settings{{"kv.k_bits", "4"}, {"kv.v_bits", "2"}}, Settings{{"kv.k_bits", "2"}, {"kv.quantizer", "kivi"}, {"kv.rotate", "true"}},
-                                   Settings{{"kv.k_bits", "8"}, {"kv.v_bits", "8"}, {"kv.policy", "snapkv"}, {"kv.budget", "24"}},
+                                   Settings{{"kv.k_bits", "8"}, {"kv.v_bits", "8"}, {"kv.policy", "snapkv"}, {"kv.budget", "24"}}, Settings{{"kv.policy", "quest"}, {"kv.budget", "20"}},
+                                   Settings{{"kv.policy", "streaming"}, {"kv.budget", "24"}, {"kv.positions", "cache"}, {"kv.k_bits", "8"}},
                                    Settings{{"share.block", "2"}, {"share.first", "0"}, {"share.last", "0"}}}) {
     const MemoryByTag planned = value(engine->plan(configure(settings), options, 41));
     const auto session = value(engine->createSession(configure(settings), options, {}));

@@ -76,10 +76,24 @@ TEST(lengths_cost_a_capture_when_they_double) {
 // Pages fill, are quantized and let go: their tables are read where they lie.
 TEST(pages_come_and_go_without_a_capture) {
   for (const Settings& settings : {Settings{{"kv.policy", "h2o"}, {"kv.budget", "20"}, {"kv.interval", "1"}}, Settings{{"kv.policy", "tova"}, {"kv.budget", "20"}, {"kv.interval", "4"}},
-                                   Settings{{"kv.k_bits", "8"}, {"kv.v_bits", "4"}}}) {
+                                   Settings{{"kv.k_bits", "8"}, {"kv.v_bits", "4"}},
+                                   Settings{{"kv.policy", "streaming"}, {"kv.budget", "20"}, {"kv.interval", "1"}, {"kv.positions", "cache"}, {"kv.k_bits", "8"}}}) {
     Steps steps(settings);
     const int first = steps.run(24);  // past the first eviction and the first sealed page
     EXPECT(first >= 1 && first <= 2, first);
     EXPECT_EQ(steps.run(20), 0);
+  }
+}
+
+// What a query chooses and how much it reads are the device's to know: a capture serves until the lengths double.
+TEST(a_query_chooses_without_a_capture) {
+  for (const char* bits : {"16", "8"}) {
+    Steps steps({{"kv.policy", "quest"}, {"kv.budget", "48"}, {"kv.k_bits", bits}}, 130);
+    EXPECT_EQ(steps.run(2), 1);
+    EXPECT_EQ(steps.run(60), 0);  // through blocks that fill and pages that are sealed
+    steps.request({{"kv.policy", "quest"}, {"kv.budget", "64"}, {"kv.k_bits", bits}});
+    EXPECT_EQ(steps.run(2), 1);
+    steps.request({{"kv.k_bits", bits}});
+    EXPECT_EQ(steps.run(2), 1);
   }
 }

@@ -54,20 +54,6 @@ TEST(every_policy_evicts_the_same_slots) {
   }
 }
 
-TEST(what_its_kernels_cannot_do_is_adjusted_with_the_reason) {
-  for (const auto& [settings, knob] : {std::pair(Settings{{"kv.policy", "quest"}, {"kv.budget", "12"}}, "kv.policy"),
-                                       std::pair(Settings{{"kv.policy", "streaming"}, {"kv.budget", "12"}, {"kv.positions", "cache"}}, "kv.positions")}) {
-    Both both("llama3", settings);
-    EXPECT(both.cpu->effective()->asRequested());
-    const auto adjustments = both.gpu->effective()->adjustments;
-    EXPECT_EQ(adjustments.size(), size_t{1});
-    EXPECT(adjustments[0].knob == knob && adjustments[0].reason.find("GPU") != std::string::npos, knob, adjustments[0].reason);
-    EXPECT(both.gpu->effective()->config.get(knob) == Config().get(knob));
-    EXPECT(both.gpuEngine->resolved(configure(settings)).config == both.gpu->effective()->config);
-    EXPECT(std::isfinite(both.prompt(20)) && std::isfinite(both.steps(6)));
-  }
-}
-
 // They remember 1, 32, 64 and 128 queries, and a captured step is replayed in between.
 TEST(policies_follow_one_another) {
   Both both("llama3", {{"kv.policy", "tova"}, {"kv.budget", "20"}, {"kv.interval", "2"}});
