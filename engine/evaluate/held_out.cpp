@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "engine/prune/method.h"
+#include "engine/prune/width.h"
 #include "engine/quantize/method.h"
 #include "engine/recover/method.h"
 
@@ -18,8 +19,9 @@ constexpr int64_t kBytesPerToken = 6;             // what is read of the text at
 bool calibrated(const Config& config) {
   const PruneMethod* prune = config.real("prune.ratio") > 0 || !config.text("prune.ratios").empty() ? findPruneMethod(config.text("prune.method")) : nullptr;
   const QuantizeMethod* method = findQuantizeMethod(config.text("weights.method"));
-  const RecoveryMethod* recovery = prune ? findRecoveryMethod(config.text("prune.recovery")) : nullptr;
-  return config.integer("prune.layers") > 0 || recovery || (prune && prune->needs.any()) || (method && (method->needs.any() || config.integer("weights.error_rank") > 0));
+  const WidthMethod* width = config.real("prune.width") > 0 ? findWidthMethod(config.text("prune.width_method")) : nullptr;
+  const RecoveryMethod* recovery = prune || width ? findRecoveryMethod(config.text("prune.recovery")) : nullptr;
+  return config.integer("prune.layers") > 0 || recovery || (prune && prune->needs.any()) || (width && (width->needs.any() || width->shares)) || (method && (method->needs.any() || config.integer("weights.error_rank") > 0));
 }
 
 }  // namespace

@@ -58,6 +58,11 @@ void ChannelScores::learn(const std::string& of, const std::string& layer, const
   ++measured_;
 }
 
+int ChannelScores::measured() const {
+  const std::scoped_lock lock(mutex_);
+  return measured_;
+}
+
 Result<std::vector<Channels>> ChannelScores::keep(const Model& model, const WidthChoice& choice, const LayersLeft& left, const Calibration* statistics,
                                                   const std::string& identity, InputPreparer& preparer, ThreadPool& pool, const Progress& progress) {
   const WidthMethod* method = findWidthMethod(choice.method);
@@ -76,6 +81,7 @@ Result<std::vector<Channels>> ChannelScores::keep(const Model& model, const Widt
     std::vector<double> scores = known(of, key);
     if (scores.empty()) {
       if (progress.stopped()) return Error{ErrorCode::cancelled, "Preparing the weights was cancelled.", ""};
+      progress(static_cast<double>(layer) / layers, "judging the channels");
       auto made = scoresOf(model, *method, choice, layer, sumOf(left, layer), statistics, preparer, pool);
       if (!made) return made.error();
       scores = std::move(*made);

@@ -24,13 +24,13 @@ class ChannelScores {
                                      const std::string& identity, InputPreparer& preparer, ThreadPool& pool, const Progress& progress);
   // The widths alone, for a plan.
   static std::vector<Channels> planned(const Model& model, const WidthChoice& choice, const LayersLeft& left);
-  int measured() const { return measured_; }  // layers, ever
+  int measured() const;  // layers, ever
 
  private:
   std::vector<double> known(const std::string& of, const std::string& layer);
   void learn(const std::string& of, const std::string& layer, const std::vector<double>& scores);
 
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::string of_;                                     // the method and the text of those that are kept
   std::map<std::string, std::vector<double>> scores_;  // by layer and what it is a sum of
   int measured_ = 0;

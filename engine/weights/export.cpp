@@ -123,7 +123,7 @@ class Exporter {
     std::vector<std::string_view> keys = source.keys();
     std::ranges::sort(keys, {}, [](std::string_view key) { return std::pair(key != "general.architecture", key); });
     for (const std::string_view key : keys)
-      if (key.ends_with(".feed_forward_length") && set_.channels.front())
+      if (key.ends_with(".feed_forward_length") && set_.channels.front())  // all layers are alike
         header.add(key, static_cast<uint32_t>(set_.channels.front()->list.size()));
       else if (key != "general.alignment" && key != "general.file_type" && key != "general.quantization_version" && key != "winnow.settings") header.add(key, *source.value(key));
     header.add("general.file_type", fileType());

@@ -501,6 +501,20 @@ TEST(what_cannot_be_narrowed_says_why) {
   EXPECT(engine->createSession(configure({{"prune.width", "0.5"}, {"prune.width_method", "random"}, {"calibration.text", "no-such-file.txt"}}), {.context = 64}, {}).ok());
 }
 
+TEST(a_text_that_chose_the_channels_is_no_evidence) {
+  const auto engine = openEngine(kStories, 1);
+  const std::string path = sharedData("corpora/tinystories_60k.txt"), text = readFile(path);
+  for (const char* method : {"cfsp", "minitron", "random"})
+    for (const char* recovery : {"none", "scale"}) {
+      const auto session = makeSession(engine, configure({{"prune.width", "0.3"}, {"prune.width_method", method}, {"prune.recovery", recovery}, {"calibration.text", path.c_str()}}), {.context = 128});
+      PerplexityRequest request;
+      request.context = 128;
+      request.chunks = 1;
+      const bool chance = std::string_view(method) == "random" && std::string_view(recovery) == "none";
+      EXPECT(measurePerplexity(*session, nullptr, *engine->tokenizer(), text, request, {}).ok() == chance, method, recovery);
+    }
+}
+
 TEST(a_cancelled_change_leaves_the_channels) {
   const CompressionMeter meter(kStories, 1, "1024");
   EngineCore& core = EngineCore::of(*meter.engine());
