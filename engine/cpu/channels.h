@@ -47,31 +47,33 @@ struct ChannelValues<kBytes> {
   }
 };
 
-// Columns in batches that share a scale; while one passes, the beginnings of the next one's columns are on their way.
+// Columns in batches that share a scale. While one batch passes, the lines of the next are asked for at the same pace: columns that are not neighbours
+// are no stream that the processor would foresee.
 template <int Code>
 void channelColumns(const ChannelJob& job, int begin, int end, float* out) {
-  constexpr int kBatch = 16, kPrefetchLines = 4;
+  constexpr int kBatch = 16;
+  const int most = job.group > 0 ? kBatch : kBatch / 2;  // of plain columns, which are longer
   const ChannelValues<Code> values(job);
-  const auto groupOf = [&](int i) { return job.group > 0 ? job.list[i] / job.group : 0; };
   const auto columnOf = [&](int i) { return static_cast<const char*>(job.data) + job.list[i] * job.stride + static_cast<int64_t>(begin) / kChannelUnit * unitBytes(Code); };
   memset(out + begin, 0, static_cast<size_t>(end - begin) * sizeof(float));
-  const char* column[kBatch];
+  const char *column[kBatch], *next[kBatch];
   for (int first = 0; first < job.count;) {
-    const int group = groupOf(first);
-    int n = 0;
+    const int group = job.group > 0 ? job.list[first] / job.group : 0;
+    const int64_t last = job.group > 0 ? (group + int64_t{1}) * job.group : INT64_MAX;  // a column of the next group
+    int n = 0, ahead = 0;
     float sum = 0;
-    for (; n < kBatch && first + n < job.count && groupOf(first + n) == group; ++n) {
+    for (; n < most && first + n < job.count && job.list[first + n] < last; ++n) {
       column[n] = columnOf(first + n);
       sum += job.x[first + n];
     }
-    for (int i = first + n; i < first + n + kBatch && i < job.count; ++i) {
-      const char* next = columnOf(i);
-      UNROLL for (int line = 0; line < kPrefetchLines; ++line) __builtin_prefetch(next + 64 * line);
-    }
+    for (; ahead < most && first + n + ahead < job.count; ++ahead) next[ahead] = columnOf(first + n + ahead);
     const float* x = job.x + first;
     const int64_t scaleAt = group * job.scaleStride;
     int64_t at = 0;
     for (int r = begin; r < end; r += kChannelUnit, at += unitBytes(Code)) {
+      for (int i = 0; i < ahead; ++i) {
+        for (int line = 0; line < unitBytes(Code); line += 64) __builtin_prefetch(next[i] + at + line);
+      }
       UNROLL for (int part = 0; part < kParts; ++part) {
         Vf a[8], w[8];
         float* to = out + r + part * kLanes;
@@ -99,19 +101,23 @@ void channelColumns(const ChannelJob& job, int begin, int end, float* out) {
 template <int Code>
 void channelRows(const ChannelJob& job, int begin, int end, float* out) {
   const ChannelValues<Code> values(job);
-  const int groups = (job.length + job.group - 1) / job.group;
+  const int groups = static_cast<int>(job.scaleStride);
   for (int i = begin; i < end; ++i) {
     const char* channel = static_cast<const char*>(job.data) + job.list[i] * job.stride;
     const int64_t scaleAt = job.list[i] * job.scaleStride;
     const auto scaleOf = [&](int g) { return job.scales ? job.scales[scaleAt + g] : halfToFloat(job.halfScales[scaleAt + g]); };
     Vf sum[8];
     UNROLL for (int k = 0; k < 8; ++k) sum[k] = set1(0);
-    for (int v = 0; v < job.length; v += kChannelUnit, channel += unitBytes(Code)) {
-      __builtin_prefetch(channel + 1024);
+    const char* next = i + 1 < end ? static_cast<const char*>(job.data) + job.list[i + 1] * job.stride : channel;
+    int group = 0, left = 0;  // values of the group at hand
+    float one = 0;
+    for (int v = 0; v < job.length; v += kChannelUnit, channel += unitBytes(Code), next += unitBytes(Code)) {
+      for (int line = 0; line < unitBytes(Code); line += 64) __builtin_prefetch(next + line);
       float scale[8];
-      for (int k = 0; k < 8; ++k) {
-        const int at = v + 16 * k, g = at / job.group;
-        scale[k] = k > 0 && at % job.group != 0 ? scale[k - 1] : g < static_cast<int>(job.scaleStride) ? scaleOf(g) : 0;
+      UNROLL for (int k = 0; k < 8; ++k) {
+        if (left <= 0 && group < groups) one = scaleOf(group++), left += job.group;
+        scale[k] = one;
+        left -= 16;
       }
       UNROLL for (int part = 0; part < kParts; ++part) {
         Vf w[8];
@@ -121,7 +127,7 @@ void channelRows(const ChannelJob& job, int begin, int end, float* out) {
     }
     float total = hsum(add(add(add(sum[0], sum[1]), add(sum[2], sum[3])), add(add(sum[4], sum[5]), add(sum[6], sum[7]))));
     if (job.mins || job.halfMins)
-      for (int g = 0; g < groups && g < static_cast<int>(job.scaleStride); ++g)
+      for (int g = 0; g < groups; ++g)
         total += (job.mins ? job.mins[scaleAt + g] : halfToFloat(job.halfMins[scaleAt + g])) * job.xSums[g];
     out[job.list[i]] = total;
   }
