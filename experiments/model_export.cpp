@@ -12,11 +12,12 @@ Result<ExportSummary> exportModel(const Engine& engine, const Config& config, co
   Progress first = progress, second = progress;
   first.report = [&progress](double fraction, std::string_view what) { progress(0.5 * fraction, what); };
   second.report = [&progress](double fraction, std::string_view what) { progress(0.5 + 0.5 * fraction, what); };
-  const auto weights = hostWeights(engine, config, pool, first);
+  // What is fitted to attention that layers share would be wrong where they do not.
+  const auto weights = hostWeights(engine, config.with("share.align", false).with("share.refit", false), pool, first);
   if (!weights) return weights.error();
   Config kept;
   std::string left;
-  for (const auto& [knob, value] : weights->effective.config.changed()) {
+  for (const auto& [knob, value] : engine.resolved(config).config.changed()) {
     if (isWeightKnob(knob)) kept = kept.with(knob, value);
     else left += (left.empty() ? "" : ", ") + knob;
   }

@@ -33,9 +33,10 @@ __device__ inline RowScale scaleOf(float most) {
 __device__ inline float4 fourOf(const MatrixView& w, int row, int k) {
   if (w.storage != static_cast<int>(Storage::packed)) return make_float4(weightAt(w, row, k), weightAt(w, row, k + 1), weightAt(w, row, k + 2), weightAt(w, row, k + 3));
   const int tile = row / 16, r = row % 16, chunk = k / 32;
-  const ScaleMin s = scaleMinOf(w, tile, chunk, r);
+  const ScaleMin s = scaleMinOf(w, tile, chunk, k % 32 / 16, r);
   const uint32_t four = codesOf(w.codes + (static_cast<int64_t>(tile) * w.chunks + chunk) * 16 * w.bits, w.bits, k % 32 / 4, r);
-  return make_float4(s.value(four & 0xff, w.offset), s.value(four >> 8 & 0xff, w.offset), s.value(four >> 16 & 0xff, w.offset), s.value(four >> 24, w.offset));
+  const auto value = [&](uint32_t code) { return s.times(codeValue(w, code & 0xff, w.levels)); };
+  return make_float4(value(four), value(four >> 8), value(four >> 16), value(four >> 24));
 }
 __device__ inline uint32_t fourCodes(const float4& x, float inverse) {
   return codeE4M3(x.x * inverse) | codeE4M3(x.y * inverse) << 8 | codeE4M3(x.z * inverse) << 16 | codeE4M3(x.w * inverse) << 24;

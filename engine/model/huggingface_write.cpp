@@ -146,7 +146,7 @@ std::string safetensorsHeader(std::span<const SafetensorsEntry> entries, const s
   return out + text;
 }
 
-Result<std::vector<NamedText>> huggingFaceFiles(const Model& model, DType type, std::vector<std::string>& notes) {
+Result<std::vector<NamedText>> huggingFaceFiles(const Model& model, int ffn, DType type, std::vector<std::string>& notes) {
   std::vector<NamedText> files;
   Result<Json> config = Json::object();
   if (model.format() == "safetensors") {
@@ -164,6 +164,7 @@ Result<std::vector<NamedText>> huggingFaceFiles(const Model& model, DType type, 
       files = std::move(*tokenizer);
     }
   }
+  if (ffn != model.config().ffn) (*config)[model.config().architecture == "gpt2" ? "n_inner" : "intermediate_size"] = ffn;
   for (const char* key : {"torch_dtype", "dtype"})  // older and newer versions of the library
     if (config->contains(key) || std::strcmp(key, "torch_dtype") == 0) (*config)[key] = typeName(type, true);
   files.insert(files.begin(), {"config.json", config->dump(2, ' ', false, Json::error_handler_t::replace) + "\n"});

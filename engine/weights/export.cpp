@@ -123,8 +123,8 @@ class Exporter {
     std::vector<std::string_view> keys = source.keys();
     std::ranges::sort(keys, {}, [](std::string_view key) { return std::pair(key != "general.architecture", key); });
     for (const std::string_view key : keys)
-      if (key.ends_with(".feed_forward_length") && set_.channels.front())  // all layers are alike
-        header.add(key, static_cast<uint32_t>(set_.channels.front()->list.size()));
+      if (key.ends_with(".feed_forward_length") && set_.channels.front())
+        header.add(key, static_cast<uint32_t>(*commonWidth(set_)));
       else if (key != "general.alignment" && key != "general.file_type" && key != "general.quantization_version" && key != "winnow.settings") header.add(key, *source.value(key));
     header.add("general.file_type", fileType());
     header.add("general.quantization_version", uint32_t{2});
@@ -236,6 +236,15 @@ class Exporter {
 
 }  // namespace
 
+Result<int> commonWidth(const WeightSet& set) {
+  const int whole = set.model->config().ffn;
+  const auto widthOf = [&](const Channels& kept) { return kept ? static_cast<int>(kept->list.size()) : whole; };
+  const int width = set.channels.empty() ? whole : widthOf(set.channels.front());
+  if (std::ranges::all_of(set.channels, [&](const Channels& kept) { return widthOf(kept) == width; })) return width;
+  return Error{ErrorCode::badInput, "The feed-forwards of the layers have different widths, and a model file has one for all of them.",
+               "Set prune.width=0, or prune.width_method=minitron, which leaves all layers alike, to export."};
+}
+
 Result<ExportSummary> exportGguf(const WeightSet& set, const WeightTarget& target, const std::string& settings, const std::string& path, ThreadPool& pool, const Progress& progress) {
   const std::string& source = set.model->path();
   CHECK(set.versions.size() == target.recipes.size(), set.versions.size(), target.recipes.size());
@@ -251,10 +260,7 @@ Result<ExportSummary> exportGguf(const WeightSet& set, const WeightTarget& targe
   if (set.parts != allParts(set.model->config().layers))
     return Error{ErrorCode::badInput, "Layers or parts of layers that are dropped or merged would stay in the file: its tensors keep their names and places.",
                  "Set prune.layers=0 to export."};
-  for (const Channels& kept : set.channels)
-    if ((kept ? kept->list.size() : 0) != (set.channels.front() ? set.channels.front()->list.size() : 0))
-      return Error{ErrorCode::badInput, "The feed-forwards of the layers have different widths, and a GGUF file has one for all of them.",
-                   "Set prune.width=0, or prune.width_method=minitron, which leaves all layers alike, to export."};
+  if (const auto width = commonWidth(set); !width) return width.error();
   for (const auto& version : set.versions)
     if (version->error)
       return Error{ErrorCode::badInput, "Low-rank factors that make up for rounding lie beside the packed weights, and a GGUF file has no place for them.",

@@ -26,6 +26,9 @@ struct ExportSummary {
   std::vector<std::string> notes;         // "6 bit asym has no block type: stored as f32 (7 tensors)"
 };
 
+// The channels that every feed-forward has; an error where they differ, as a model file has one width for all of them.
+Result<int> commonWidth(const WeightSet& set);
+
 // `target` is what the set was made by. Writes beside the file and renames when it is whole. `settings` is kept in the file's metadata. Errors: a model that is no GGUF, a
 // changed tensor that can't be put back, the disk, cancelled. [any thread; the set lies in host memory]
 Result<ExportSummary> exportGguf(const WeightSet& set, const WeightTarget& target, const std::string& settings, const std::string& path, ThreadPool& pool,
@@ -33,7 +36,7 @@ Result<ExportSummary> exportGguf(const WeightSet& set, const WeightTarget& targe
 
 // A folder of Hugging Face, new or empty: `path`, or that of a NAME.safetensors in it. Matrices that are plain keep their type, all others get the smallest
 // of f16, bf16 and f32 that holds every value; factors of an error and super weights are added to what they lie beside. Of a GGUF the configuration and
-// the tokenizer are written anew. The folder gets its name when it is whole. Errors: a folder with other files, dropped layers, a tokenizer or a
+// the tokenizer are written anew. The folder gets its name when it is whole. Errors: a folder with other files, dropped layers, layers of different widths, a tokenizer or a
 // configuration that these files can't say, the disk, cancelled. [any thread; the set lies in host memory]
 Result<ExportSummary> exportSafetensors(const WeightSet& set, const WeightTarget& target, const std::string& settings, const std::string& path, ThreadPool& pool,
                                         const Progress& progress);

@@ -197,6 +197,17 @@ TEST(compressed_weights_come_back_value_for_value) {
   EXPECT(typeOf(3) != DType::f32 && typeOf(1) == DType::f32 && typeOf(0) == DType::f32);
 }
 
+TEST(narrowed_feed_forwards_are_that_wide_in_the_folder) {
+  const Folder folder;
+  for (const char* family : {"llama3", "gpt2"}) {
+    const Settings settings = {{"prune.width", "0.5"}, {"prune.width_method", "minitron"}};
+    const Exported e = exported(engineFor(golden(family)), settings, folder.file(family));
+    const int width = value(commonWidth(*e.weights.set));
+    EXPECT(width < e.before->model().config().ffn && e.after->model().config().ffn == width, family, width);
+    EXPECT(logitsOf(*e.before, settings) == logitsOf(*e.after, {}), family);
+  }
+}
+
 TEST(the_perplexity_of_the_folder_is_that_of_the_setting) {
   const Folder folder;
   const std::string text = readFile(sharedData("corpora/tinystories_val.txt")).substr(0, 12000);
