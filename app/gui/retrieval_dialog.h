@@ -4,6 +4,10 @@
 #include "app/gui/measure_dialog.h"
 #include "panels/theme/theme_manager.h"
 
+class QCheckBox;
+class QComboBox;
+class QLineEdit;
+
 namespace winnow {
 
 class ChartView;
