@@ -144,7 +144,7 @@ void speed(const std::shared_ptr<Engine>& engine, const Options& options) {
 struct Layer {
   struct Part {
     Matrix w;
-    Channels columns, rows;
+    ChannelMajor columns, rows;
     std::vector<float> x, y;
   };
   Ledger ledger;
@@ -160,10 +160,10 @@ struct Layer {
       for (size_t i = 0; i < part.w.codes.bytes() / 4; ++i) words[i] = format.storage == Storage::packed ? next() * 2654435761u : next() & 0x3fff3fffu;  // below 2
       for (size_t i = 0; i < part.w.scaleBuffer.bytes() / 2; ++i) part.w.scaleBuffer.as<uint16_t>()[i] = 0x2000;
       for (float& x : part.x) x = static_cast<float>(next() % 20001) / 10000 - 1;  // uniform: a threshold of s leaves out a share of s
-      part.columns = Channels::allocate(ledger, part.w, true);
+      part.columns = ChannelMajor::allocate(ledger, part.w, true);
       part.columns.fill(part.w, pool, {});
       if (format.storage == Storage::packed) {
-        part.rows = Channels::allocate(ledger, part.w, false);
+        part.rows = ChannelMajor::allocate(ledger, part.w, false);
         part.rows.fill(part.w, pool, {});
       }
       parts.push_back(std::move(part));
@@ -188,7 +188,7 @@ void products(const Options& options) {
   const auto some = [&](Layer::Part& part, double share, bool rows) {
     std::vector<float> x = part.x;
     cpu::keepAbove(x.data(), static_cast<int>(x.size()), static_cast<float>(share), kept);
-    const Channels* channels = rows ? (part.rows.count > 0 ? &part.rows : nullptr) : &part.columns;
+    const ChannelMajor* channels = rows ? (part.rows.count > 0 ? &part.rows : nullptr) : &part.columns;
     const cpu::SparseTarget target{&part.w, channels, part.y.data(), nullptr, false, mode};
     if (!rows) return cpu::multiplyColumns(context, {&target, 1}, kept, x.data());
     cpu::multiplyRows(context, {&target, 1}, neurons, part.x.data());
