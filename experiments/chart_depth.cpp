@@ -31,7 +31,7 @@ DepthPoint nothingAt(int depth) { return {depth, kMissing, kMissing, kMissing, k
 Chart::Panel panelOf(const std::vector<DepthLine>& lines, const QString& title, const ChartAxis& y, double DepthPoint::*value) {
   Chart::Panel panel;
   panel.title = title;
-  panel.x = {tr("tokens of context"), QStringLiteral("tokens"), true, {}};
+  panel.x = {tr("context"), QStringLiteral("tokens"), true, {}};
   panel.y = y;
   for (const DepthLine& line : lines) {
     ChartSeries series;
@@ -57,8 +57,10 @@ Result<std::vector<std::pair<QString, storage::RunSummary>>> measured(storage::S
   const auto rows = collectFigures(session, evaluations);
   if (!rows) return rows.error();
   std::vector<std::pair<QString, storage::RunSummary>> out;
-  for (const ConfigurationFigures& row : *rows)
-    for (const storage::RunSummary& run : row.runs) out.emplace_back(row.runs.size() == 1 ? row.name : row.name + QStringLiteral(" · ") + runName(run), run);
+  for (const storage::RunSummary& run : evaluations) {
+    const auto alone = std::ranges::find_if(*rows, [&](const ConfigurationFigures& row) { return row.runs.size() == 1 && row.runs.front().id == run.id; });
+    out.emplace_back(alone != rows->end() ? alone->name : runName(run), run);
+  }
   return out;
 }
 

@@ -22,6 +22,7 @@ namespace winnow {
 namespace {
 
 constexpr int kByDepth = -1;  // beside the protocols
+constexpr size_t kShownPanels = 2;  // what was lost, and the perplexity
 
 QString defaultDepths(int positions) {  // an eighth, a quarter and three quarters of what the model was trained on
   return QStringLiteral("%1, %2, %3").arg(std::max(1, positions / 8)).arg(std::max(2, positions / 4)).arg(std::max(3, positions * 3 / 4));
@@ -95,8 +96,8 @@ EvaluateDialog::EvaluateDialog(Workbench* workbench, ThemeManager* themes, QWidg
   form_->addRow(QString(), baseline_);
   chart_ = new ChartView(themes, this);
   chart_->setObjectName(QStringLiteral("evaluate.chart"));
-  chart_->setMinimumHeight(230);
-  chart_->setChart(std::nullopt, tr("Lines by depth appear here, one for each measurement."));
+  chart_->setMinimumHeight(450);
+  chart_->setChart(std::nullopt, tr("Lines by depth appear here, one for each measurement. Compare has them with time and memory."));
   auto* all = static_cast<QVBoxLayout*>(layout());
   all->insertWidget(all->count() - 1, chart_, 1);
   connect(text_, &QComboBox::currentIndexChanged, this, &EvaluateDialog::fit);
@@ -124,7 +125,8 @@ void EvaluateDialog::fit() {
   context_->setEnabled(!depths);
   for (QWidget* each : std::initializer_list<QWidget*>{depths_, scored_}) each->setEnabled(depths);
   chart_->setVisible(depths);
-  if (depths) resize(std::max(width(), 1000), std::max(height(), 720));
+  stepwise_->setItemText(0, depths ? tr("Step by step") : tr("Step by step when a cache method or activation sparsity is on"));
+  if (depths) resize(std::max(width(), 1000), std::max(height(), 900));
 }
 
 bool EvaluateDialog::byDepth() const { return mode_->currentData().toInt() == kByDepth; }
@@ -192,6 +194,7 @@ void EvaluateDialog::showDepths(const PerplexityResult& result) {
   chart.name = QStringLiteral("depth");
   chart.title = protocol;
   chart.panels = depthPanels(lines_);
+  if (chart.panels.size() > kShownPanels) chart.panels.resize(kShownPanels);  // all are in Compare
   chart_->setChart(std::move(chart));
 }
 

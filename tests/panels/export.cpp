@@ -104,7 +104,7 @@ class ExportTest : public QObject {
     for (const QString& name : chartNames())
       for (const QString& format : exportFormats()) {
         auto c = buildChart(name == QLatin1String("attribution-pareto") ? *several.file : *session_->file, name, {});
-        QVERIFY(c.ok());
+        QVERIFY2(c.ok(), qPrintable(name));
         const QString file = path(name + u'.' + format);
         const Status done = exportChart(*c, {}, file);
         QVERIFY2(done.ok(), done.ok() ? "" : done.error().message.c_str());
