@@ -12,16 +12,7 @@ void encodeWeights(Stream stream, const MatrixArgs& m, int firstRow, int count, 
 
 void encodeInput(Stream stream, const Source& source, int tokens, int cols, uint8_t* codes, float* scales) {
   CHECK(tokens > 0 && cols % 4 == 0, tokens, cols);
-  PrepareJob job;
-  job.x = source.x;
-  job.weight = source.weight;
-  job.bias = source.bias;
-  job.up = source.up;
-  job.stride = source.stride;
-  job.eps = source.eps;
-  job.activation = source.activation;
-  job.tokens = tokens;
-  job.cols = cols;
+  const PrepareJob job = jobOf(source, tokens, cols);
   const Grid grid{dim3(static_cast<unsigned>(tokens)), dim3(kRowThreads)};
   auto* const words = reinterpret_cast<uint32_t*>(codes);
   switch (source.kind) {

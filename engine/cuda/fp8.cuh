@@ -29,9 +29,17 @@ __device__ inline RowScale scaleOf(float most) {
   return {scale, 1.0f / scale};
 }
 
+// A plain weight. weightAt() holds what packed ones need as well, for which there are no registers here.
+__device__ inline float plainAt(const MatrixView& w, int64_t at) {
+  if (w.storage == static_cast<int>(Storage::f32)) return w.f32[at];
+  return w.storage == static_cast<int>(Storage::f16) ? halfToFloat(w.half[at]) : bf16ToFloat(w.half[at]);
+}
 // Weights [k, k + 4) of a row; k is a multiple of 4.
 __device__ inline float4 fourOf(const MatrixView& w, int row, int k) {
-  if (w.storage != static_cast<int>(Storage::packed)) return make_float4(weightAt(w, row, k), weightAt(w, row, k + 1), weightAt(w, row, k + 2), weightAt(w, row, k + 3));
+  if (w.storage != static_cast<int>(Storage::packed)) {
+    const int64_t at = static_cast<int64_t>(row) * w.cols + k;
+    return make_float4(plainAt(w, at), plainAt(w, at + 1), plainAt(w, at + 2), plainAt(w, at + 3));
+  }
   const int tile = row / 16, r = row % 16, chunk = k / 32;
   const ScaleMin s = scaleMinOf(w, tile, chunk, k % 32 / 16, r);
   const uint32_t four = codesOf(w.codes + (static_cast<int64_t>(tile) * w.chunks + chunk) * 16 * w.bits, w.bits, k % 32 / 4, r);
@@ -52,7 +60,7 @@ __global__ void __launch_bounds__(kEncodeWarps * 32) encodeTiles(const __grid_co
   for (int chunk = warp; chunk < w.chunks; chunk += kEncodeWarps) {
     const int k = chunk * 32 + lane % 2 * 16;
     if (k >= w.cols) continue;
-#pragma unroll 2
+#pragma unroll 4
     for (int i = 0; i < 16; i += 4) {
       const float4 x = fourOf(w, row, k + i);
       most = fmaxf(fmaxf(most, fmaxf(fabsf(x.x), fabsf(x.y))), fmaxf(fabsf(x.z), fabsf(x.w)));
@@ -67,7 +75,7 @@ __global__ void __launch_bounds__(kEncodeWarps * 32) encodeTiles(const __grid_co
   for (int chunk = warp; chunk < w.chunks; chunk += kEncodeWarps) {
     const int k = chunk * 32 + lane % 2 * 16;
     if (k >= w.cols) continue;
-#pragma unroll 2
+#pragma unroll 4
     for (int i = 0; i < 16; i += 4) codes[(static_cast<int64_t>(place) * w.cols + k + i) / 4] = fourCodes(fourOf(w, row, k + i), scale.inverse);
   }
 }

@@ -147,17 +147,8 @@ Input layOut(const Source& source, int tokens, int cols, ActivationMode mode, In
 }
 
 PrepareJob prepareJob(const Source& source, const Input& in, InputForms forms) {
-  PrepareJob job;
-  job.x = source.x;
-  job.weight = source.weight;
-  job.bias = source.bias;
-  job.up = source.up;
-  job.stride = source.stride;
-  job.eps = source.eps;
-  job.activation = source.activation;
+  PrepareJob job = jobOf(source, in.tokens, in.cols);
   job.mode = in.mode;
-  job.tokens = in.tokens;
-  job.cols = in.cols;
   job.chunks = WeightFormat::chunks(in.cols);
   if (forms.plain) job.rounded = const_cast<float*>(in.x);
   job.pieces = const_cast<uint32_t*>(in.pieces);

@@ -50,6 +50,21 @@ struct PrepareJob {
   Pointer<int32_t> sums;
 };
 
+// Without what is to be written.
+inline PrepareJob jobOf(const Source& source, int tokens, int cols) {
+  PrepareJob job;
+  job.x = source.x;
+  job.weight = source.weight;
+  job.bias = source.bias;
+  job.up = source.up;
+  job.stride = source.stride;
+  job.eps = source.eps;
+  job.activation = source.activation;
+  job.tokens = tokens;
+  job.cols = cols;
+  return job;
+}
+
 struct Fragments {  // pieces.cuh, to be written
   Pointer<uint32_t> words;
   Pointer<float> scales, totals;  // totals may be null

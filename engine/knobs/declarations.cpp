@@ -10,7 +10,6 @@
 #include "engine/quantize/method.h"
 #include "engine/recover/method.h"
 #include "engine/sparsify/method.h"
-#include "engine/weights/layer_rules.h"
 
 namespace winnow {
 namespace {
@@ -60,19 +59,6 @@ bool quantizes(const Config& config) {
          config.text("weights.format") != "integer";
 }
 const char* const kQuantizes = "weights.bits is below 16, or weights.format or weights.layers is given";
-Knob layerRules(std::string name, std::string title, std::string group, RuleValue kind) {
-  Knob knob = text(std::move(name), std::move(title), std::move(group), KnobType::text, "", Apply::prepareWeights);
-  knob.malformed = [kind](const std::string& value) -> std::optional<std::string> {
-    const auto rules = parseLayerRules(value, kind);
-    return rules ? std::nullopt : std::optional(rules.error().message);
-  };
-  knob.refuses = [kind](const ModelConfig& model, const KnobValue& value) -> std::optional<std::string> {
-    const auto rules = parseLayerRules(std::get<std::string>(value), kind);
-    return rules ? outOfModel(*rules, model.layers) : rules.error().message;
-  };
-  return knob;
-}
-
 std::vector<Knob> reconstructionKnobs() {
   Knob smoothing = text("weights.smoothing", "Smoothing", "Weights", KnobType::real, "", Apply::prepareWeights);
   smoothing.defaultValue = 0.5;
@@ -139,7 +125,7 @@ std::vector<Knob> weightKnobs() {
   tensors.enabled = quantizes;
   knobs.push_back(tensors);
 
-  Knob layers = layerRules("weights.layers", "Bits per layer", group, RuleValue::bits);
+  Knob layers = layerRules("weights.layers", "Bits per layer", group, RuleValue::bits, Apply::prepareWeights);
   layers.help = "Bit widths of single layers and matrices before weights.bits, such as 0-3:8, 4-31:4, *.down:6. " + std::string(layerRuleHelp()) +
                 " 16 keeps the file's own type; an entry without a matrix follows weights.tensors.";
   knobs.push_back(layers);
@@ -270,7 +256,7 @@ std::vector<Knob> pruneKnobs() {
     knobs.push_back(std::move(*knob));
   }
 
-  Knob ratios = layerRules("prune.ratios", "Ratio per layer", group, RuleValue::ratio);
+  Knob ratios = layerRules("prune.ratios", "Ratio per layer", group, RuleValue::ratio, Apply::prepareWeights);
   ratios.help = "Ratios of single layers and matrices before prune.ratio, such as 0-3:0.2, *.down:0.6. " + std::string(layerRuleHelp()) +
                 " Embeddings and head are never pruned.";
   knobs.push_back(ratios);

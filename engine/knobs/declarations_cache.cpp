@@ -9,7 +9,6 @@
 #include "engine/knobs/declare.h"
 #include "engine/share/registry.h"
 #include "engine/share/spans.h"
-#include "engine/weights/layer_rules.h"
 
 namespace winnow {
 namespace {
@@ -31,16 +30,8 @@ bool evicts(const Config& config) {
 bool quantizesKeys(const Config& config) { return config.integer("kv.k_bits") < 16 || !config.text("kv.layers").empty(); }
 bool quantizesAny(const Config& config) { return quantizesKeys(config) || config.integer("kv.v_bits") < 16; }
 Knob bitsPerLayer(const std::string& group) {
-  Knob layers = text("kv.layers", "Bits per layer", group, KnobType::text, "", Apply::rebuildCache);
+  Knob layers = layerRules("kv.layers", "Bits per layer", group, RuleValue::cache, Apply::rebuildCache);
   layers.help = "Bits of keys and values of single layers before kv.k_bits and kv.v_bits, such as 0-1:8, *.v:2. " + std::string(layerRuleHelp(RuleValue::cache));
-  layers.malformed = [](const std::string& value) -> std::optional<std::string> {
-    const auto rules = parseLayerRules(value, RuleValue::cache);
-    return rules ? std::nullopt : std::optional(rules.error().message);
-  };
-  layers.refuses = [](const ModelConfig& model, const KnobValue& value) -> std::optional<std::string> {
-    const auto rules = parseLayerRules(std::get<std::string>(value), RuleValue::cache);
-    return rules ? outOfModel(*rules, model.layers) : rules.error().message;
-  };
   return layers;
 }
 bool sharesBlocks(const Config& config) {

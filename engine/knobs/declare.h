@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "engine/knobs/knobs.h"
+#include "engine/weights/layer_rules.h"
 
 namespace winnow {
 
@@ -64,6 +65,20 @@ inline Knob text(std::string name, std::string title, std::string group, KnobTyp
 inline Knob boolean(std::string name, std::string title, const std::string& group, bool value) {
   Knob knob = text(std::move(name), std::move(title), group, KnobType::boolean, "", Apply::prepareWeights);
   knob.defaultValue = value;
+  return knob;
+}
+
+// Entries such as 0-3:8; an error in them is told as they are typed, layers that the model lacks when it is known.
+inline Knob layerRules(std::string name, std::string title, std::string group, RuleValue kind, Apply apply) {
+  Knob knob = text(std::move(name), std::move(title), std::move(group), KnobType::text, "", apply);
+  knob.malformed = [kind](const std::string& value) -> std::optional<std::string> {
+    const auto rules = parseLayerRules(value, kind);
+    return rules ? std::nullopt : std::optional(rules.error().message);
+  };
+  knob.refuses = [kind](const ModelConfig& model, const KnobValue& value) -> std::optional<std::string> {
+    const auto rules = parseLayerRules(std::get<std::string>(value), kind);
+    return rules ? outOfModel(*rules, model.layers) : rules.error().message;
+  };
   return knob;
 }
 

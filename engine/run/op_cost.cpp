@@ -2,6 +2,7 @@
 #include "engine/run/op_cost.h"
 
 #include "engine/cache/kv_cache.h"
+#include "engine/cpu/critical_blocks.h"
 #include "engine/weights/store.h"
 
 namespace winnow {
@@ -43,11 +44,10 @@ OpTime declaredCost(const ForwardInput& input, const ModelConfig& model, int ind
         const int64_t slots = cache.slotsRead(op.layer, sequence.count), attended = critical < 0 ? slots : critical + queries * model.kvHeads;
         const int64_t seen = queries * attended - queries * (queries - 1) / 2 * model.kvHeads;  // query-slot pairs
         if (critical >= 0) {
-          constexpr int64_t kBlock = 32;  // slots that are chosen together
           out.bytes = static_cast<int64_t>(static_cast<double>(out.bytes) * static_cast<double>(attended) / static_cast<double>(slots));
           if (op.kind == OpKind::attend) {  // what is chosen from: all keys are read once, and each block is held against the queries twice
             out.bytes += read(op.layer, true) - read(op.layer, false);
-            out.flops += 4 * (slots - queries * model.kvHeads) / kBlock * model.groupSize() * model.headDim;
+            out.flops += 4 * (slots - queries * model.kvHeads) / cpu::CriticalBlocks::kBlock * model.groupSize() * model.headDim;
           }
         }
         out.flops += (scores ? 4 : 2) * seen * model.groupSize() * model.headDim;

@@ -5,23 +5,9 @@
 #include <cmath>
 
 #include "engine/core/check.h"
+#include "engine/share/dot.h"
 
 namespace winnow {
-namespace {
-
-// Eight sums: one alone would wait for each addition.
-double dot(const float* a, const float* b, int64_t n) {
-  float sums[8] = {};
-  int64_t i = 0;
-  for (; i + 8 <= n; i += 8)
-    for (int lane = 0; lane < 8; ++lane) sums[lane] += a[i + lane] * b[i + lane];
-  double sum = 0;
-  for (; i < n; ++i) sum += static_cast<double>(a[i]) * static_cast<double>(b[i]);
-  for (const float lane : sums) sum += static_cast<double>(lane);
-  return sum;
-}
-
-}  // namespace
 
 HeadLikeness::HeadLikeness(const std::vector<LayerSharing>& sharing, int heads, ThreadPool& pool)
     : heads_(heads), pool_(pool), followed_(sharing.size(), 0), rows_(sharing.size()), sums_(sharing.size()), counts_(sharing.size(), 0) {

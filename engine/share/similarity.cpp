@@ -6,21 +6,10 @@
 
 #include "engine/cache/registry.h"
 #include "engine/core/check.h"
+#include "engine/share/dot.h"
 
 namespace winnow {
 namespace {
-
-// Eight sums: one alone would wait for each addition.
-double dot(const float* a, const float* b, int64_t n) {
-  float sums[8] = {};
-  int64_t i = 0;
-  for (; i + 8 <= n; i += 8)
-    for (int lane = 0; lane < 8; ++lane) sums[lane] += a[i + lane] * b[i + lane];
-  double sum = 0;
-  for (; i < n; ++i) sum += static_cast<double>(a[i]) * b[i];
-  for (const float lane : sums) sum += lane;
-  return sum;
-}
 
 constexpr double kNothing = 1e-12;  // squared norm of a row that rests on the first token alone
 
