@@ -13,6 +13,7 @@ Context::Context(ThreadPool& pool, Isa isa, Ledger* ledger) : pool_(pool), isa_(
   impl_->kernels = kernelsFor(isa);
   impl_->codes = codeKernelsFor(isa);
   impl_->channels = *(isa == Isa::avx512 ? avx512ChannelKernels() : isa == Isa::avx2 ? avx2ChannelKernels() : scalarChannelKernels());
+  impl_->expand = expandKernelsFor(isa);
 }
 
 Context::~Context() = default;

@@ -6,6 +6,7 @@
 #include "engine/core/memory.h"
 #include "engine/cpu/channel_kernels.h"
 #include "engine/cpu/code_kernels.h"
+#include "engine/cpu/expand_kernels.h"
 #include "engine/cpu/isa.h"
 #include "engine/cpu/ops.h"
 
@@ -41,7 +42,7 @@ struct Context::Impl {
   KernelTable kernels;
   // Forms of x in a matmul, and what factors make of it.
   Scratch rows{ledger}, blocked{ledger}, bf16{ledger}, pairs{ledger}, sums{ledger}, int8{ledger}, scales{ledger}, corrections{ledger}, rowScales{ledger},
-      rowSums{ledger}, ranks{ledger};
+      rowSums{ledger}, ranks{ledger}, expanded{ledger};
   Scratch channelInputs{ledger}, channelSums{ledger}, channelTotals{ledger};  // products with some channels
   Scratch scores{ledger}, partial{ledger}, states{ledger}, threads{ledger}, tiles{ledger}, turns{ledger}, selected{ledger};  // attention
   // Rotations of the last call of rope: every layer and both q and k ask for the same ones.
@@ -50,10 +51,11 @@ struct Context::Impl {
   size_t ropePairs = 0, ropeTokens = 0;      // of what they hold
   CodeKernels codes;
   ChannelKernels channels;
+  ExpandKernels expand;
 
   auto scratch() {
     return std::array{&rows,    &blocked, &bf16,   &pairs,   &sums,            &int8,          &scales,  &corrections, &rowScales,
-                      &rowSums, &ranks, &scores,  &partial, &states, &threads, &tiles, &turns, &selected, &ropeFrequencies, &ropePositions, &ropeCos, &ropeSin};
+                      &rowSums, &ranks, &expanded, &scores,  &partial, &states, &threads, &tiles, &turns, &selected, &ropeFrequencies, &ropePositions, &ropeCos, &ropeSin};
   }
 };
 

@@ -24,6 +24,7 @@ CpuFeatures detect() {
   f.avx2 = avx2Kernels() && ymm && fma && f16c && (b & bit_AVX2);
   f.avx512 = avx512Kernels() && f.avx2 && zmm && (b & bit_AVX512F) && (b & bit_AVX512BW) && (b & bit_AVX512DQ) && (b & bit_AVX512VL);
   f.vnni = f.avx512 && vnniKernels() && (c & bit_AVX512VNNI);
+  f.vbmi2 = f.avx512 && vbmi2ExpandKernels() && (c & bit_AVX512VBMI2);
   if (__get_cpuid_count(7, 1, &a, &b, &c, &d)) f.bf16 = f.avx512 && bf16Kernels() && (a & bit_AVX512BF16);
 #endif
   return f;
@@ -66,6 +67,11 @@ CodeKernels codeKernelsFor(Isa isa) {
 const CodeKernels& bestCodeKernels() {
   static const CodeKernels table = codeKernelsFor(bestIsa());
   return table;
+}
+
+ExpandKernels expandKernelsFor(Isa isa) {
+  if (isa == Isa::scalar) return *scalarExpandKernels();
+  return isa == Isa::avx512 && detectFeatures().vbmi2 ? *vbmi2ExpandKernels() : *avx2ExpandKernels();
 }
 
 const KernelTable& bestKernels() {

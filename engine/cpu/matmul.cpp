@@ -8,6 +8,7 @@
 #include "engine/cpu/code_kernels.h"
 #include "engine/cpu/context.h"
 #include "engine/quantize/code_format.h"
+#include "engine/weights/sparse_rows.h"
 
 namespace winnow::cpu {
 namespace {
@@ -56,18 +57,19 @@ constexpr int kMaxTargets = 8;
 // The forms of x of one call and the kernels that use them.
 class Product {
  public:
-  Product(Context::Impl& impl, std::span<const MatmulTarget> targets, const float* x, int64_t xStride, int tokens, ActivationMode mode)
-      : impl_(impl), targets_(targets), x_(x), xStride_(xStride), tokens_(tokens), mode_(mode), cols_(targets[0].w->cols),
+  Product(Context::Impl& impl, int threads, std::span<const MatmulTarget> targets, const float* x, int64_t xStride, int tokens, ActivationMode mode)
+      : impl_(impl), threads_(threads), targets_(targets), x_(x), xStride_(xStride), tokens_(tokens), mode_(mode), cols_(targets[0].w->cols),
         chunks_(WeightFormat::chunks(cols_)) {
     CHECK(targets.size() <= kMaxTargets, targets.size());
     for (size_t i = 0; i < targets.size(); ++i) {
       const Matrix& w = *targets[i].w;
-      CHECK(w.cols == cols_ && (w.data || impl.ledger.planning()), w.cols, cols_);
+      CHECK(w.cols == cols_ && (w.data || w.format.sparse || impl.ledger.planning()), w.cols, cols_);
       CHECK(mode != ActivationMode::int8 || w.format.dotsInt8(), w.format.describe());
       routes_[i] = routeOf(impl, w.format, mode);
       need_[static_cast<size_t>(routes_[i].form)] = true;
       needSums_ |= w.format.storage == Storage::packed && !w.format.symmetric;  // a plan has no data to look at
       tiles_ += (w.rows + 15) / 16;
+      if (w.format.sparse) expandedBytes_ = std::max(expandedBytes_, blockBytes(w));
     }
     reserve();
   }
@@ -99,19 +101,49 @@ class Product {
     }
   }
 
-  // Tiles [begin, end) of all targets laid end to end.
-  void multiply(int64_t begin, int64_t end) const {
+  // Tiles [begin, end) of all targets laid end to end, by one of the threads.
+  void multiply(int64_t begin, int64_t end, int thread) const {
     int64_t first = 0;
     for (size_t i = 0; i < targets_.size(); ++i) {
       const int64_t tiles = (targets_[i].w->rows + 15) / 16;
       const int64_t a = std::max(begin - first, int64_t{0}), b = std::min(end - first, tiles);
-      if (a < b) routes_[i].kernel(job(i), static_cast<int>(a) * 16, std::min(static_cast<int>(b) * 16, targets_[i].w->rows));
+      const int firstRow = static_cast<int>(a) * 16, lastRow = std::min(static_cast<int>(b) * 16, targets_[i].w->rows);
+      if (a < b && targets_[i].w->format.sparse) multiplyExpanded(i, firstRow, lastRow, thread);
+      if (a < b && !targets_[i].w->format.sparse) routes_[i].kernel(job(i), firstRow, lastRow);
       first += tiles;
     }
   }
 
  private:
   bool needs(Form form) const { return need_[static_cast<size_t>(form)]; }
+
+  // Rows without zeros are expanded so many at a time: one token's stay in the L1 cache, those that many tokens pass in the L2 cache.
+  int blockRows(const Matrix& w) const {
+    const int64_t rowBytes = int64_t{w.cols} * static_cast<int64_t>(w.format.elementBytes()), most = tokens_ == 1 ? 16 << 10 : 256 << 10;
+    return static_cast<int>(std::clamp<int64_t>(most / rowBytes / 4 * 4, tokens_ == 1 ? 1 : 4, 256));
+  }
+  size_t blockBytes(const Matrix& w) const {
+    const size_t values = static_cast<size_t>(blockRows(w)) * static_cast<size_t>(w.cols) + kExpandStep;
+    return (values * w.format.elementBytes() + 63) / 64 * 64;
+  }
+  void multiplyExpanded(size_t i, int begin, int end, int thread) const {
+    const Matrix& w = *targets_[i].w;
+    const size_t element = w.format.elementBytes(), rowBytes = static_cast<size_t>(w.cols) * element;
+    const auto expand = w.format.storage == Storage::f32 ? impl_.expand.floats : impl_.expand.halves;
+    std::byte* const rows = expanded_ + static_cast<size_t>(thread) * expandedBytes_;
+    MatmulJob part = job(i);
+    for (int first = begin; first < end; first += blockRows(w)) {
+      const int count = std::min(blockRows(w), end - first);
+      for (int r = 0; r < count; ++r)
+        expand(static_cast<const std::byte*>(w.sparse.values) + w.sparse.starts[first + r] * element,
+               w.sparse.mask + static_cast<size_t>(first + r) * sparseMaskBytes(w.cols), w.cols, rows + static_cast<size_t>(r) * rowBytes);
+      part.w = rows;
+      part.rows = count;
+      part.y = targets_[i].y + first;
+      part.bias = targets_[i].bias ? targets_[i].bias + first : nullptr;
+      routes_[i].kernel(part, 0, count);
+    }
+  }
 
   void reserve() {
     const size_t n = static_cast<size_t>(tokens_), perToken = n * static_cast<size_t>(chunks_);
@@ -124,6 +156,7 @@ class Product {
     if (needs(Form::bf16)) bf16_ = impl_.bf16.need<uint16_t>(n * static_cast<size_t>(rowStride_));
     if (needs(Form::pairs)) pairs_ = impl_.pairs.need<uint32_t>(perToken * 16 * static_cast<size_t>(terms_));
     if (needSums_) sums_ = impl_.sums.need<float>(perToken);
+    if (expandedBytes_ > 0) expanded_ = impl_.expanded.need<std::byte>(expandedBytes_ * static_cast<size_t>(threads_));
     if (!needs(Form::int8)) return;
     int8_ = impl_.int8.need<int8_t>(perToken * 32);
     scales_ = impl_.scales.need<float>(perToken);
@@ -228,6 +261,7 @@ class Product {
   }
 
   Context::Impl& impl_;
+  int threads_;
   std::span<const MatmulTarget> targets_;
   const float* x_;
   int64_t xStride_;
@@ -238,6 +272,8 @@ class Product {
   std::array<bool, 5> need_{};
   bool needSums_ = false;
   int64_t rowStride_ = 0;
+  size_t expandedBytes_ = 0;  // of a thread
+  std::byte* expanded_ = nullptr;
   float *rows_ = nullptr, *blocked_ = nullptr, *sums_ = nullptr;  // null: not needed, or x serves as it is
   uint16_t* bf16_ = nullptr;
   uint32_t* pairs_ = nullptr;
@@ -252,8 +288,8 @@ class Product {
 
 void matmulRows(Context& context, std::span<const MatmulTarget> targets, std::span<const int32_t> rows, const float* x, ActivationMode mode) {
   if (targets.empty() || rows.empty()) return;
-  for (const MatmulTarget& target : targets) CHECK(target.w->format.storage != Storage::packed, target.w->format.describe());
-  Product product(context.impl(), targets, x, targets[0].w->cols, 1, mode);
+  for (const MatmulTarget& target : targets) CHECK(target.w->format.storage != Storage::packed && !target.w->format.sparse, target.w->format.describe());
+  Product product(context.impl(), context.pool().threads(), targets, x, targets[0].w->cols, 1, mode);
   if (product.prepares()) product.prepare(0);
   context.pool().run([&](int thread, int threads) {
     const auto range = ThreadPool::split(static_cast<int64_t>(rows.size()), 1, thread, threads);
@@ -263,7 +299,7 @@ void matmulRows(Context& context, std::span<const MatmulTarget> targets, std::sp
 
 void matmul(Context& context, std::span<const MatmulTarget> targets, const float* x, int64_t xStride, int tokens, ActivationMode mode) {
   if (targets.empty() || tokens == 0) return;
-  Product product(context.impl(), targets, x, xStride, tokens, mode);
+  Product product(context.impl(), context.pool().threads(), targets, x, xStride, tokens, mode);
   if (context.planning()) return;
   if (product.prepares()) {
     if (tokens < 8) {
@@ -275,10 +311,10 @@ void matmul(Context& context, std::span<const MatmulTarget> targets, const float
       });
     }
   }
-  if (product.tiles() * int64_t{16} * targets[0].w->cols * tokens <= kAloneWork) return product.multiply(0, product.tiles());
+  if (product.tiles() * int64_t{16} * targets[0].w->cols * tokens <= kAloneWork) return product.multiply(0, product.tiles(), 0);
   context.pool().run([&](int thread, int threads) {
     const auto range = ThreadPool::split(product.tiles(), 1, thread, threads);
-    product.multiply(range.begin, range.end);
+    product.multiply(range.begin, range.end, thread);
   });
 }
 

@@ -18,7 +18,7 @@ static_assert(kMostSuperWeights <= kMostCorrections);
 size_t floats(int64_t n) { return static_cast<size_t>(n) * sizeof(float); }
 DeviceKvCache& cacheOf(const SequenceRows& sequence) { return static_cast<DeviceKvCache&>(*sequence.cache); }
 const LayerWeights& layerOf(const ForwardInput& input, const Op& op) { return input.weights.layers[static_cast<size_t>(op.layer)]; }
-MatrixArgs argsOf(const Matrix& m) { return {m.format, m.rows, m.cols, m.data, m.scales, m.mins, m.steps}; }
+MatrixArgs argsOf(const Matrix& m) { return {m.format, m.rows, m.cols, m.data, m.scales, m.mins, m.steps, m.sparse}; }
 FactorArgs factorsOf(const ErrorFactors* error) { return error ? FactorArgs{argsOf(error->left), argsOf(error->right)} : FactorArgs(); }
 // Of the right factors that see one input, the most in any layer.
 int64_t mostRanks(const WeightSet& weights) {
@@ -30,6 +30,15 @@ int64_t mostRanks(const WeightSet& weights) {
   };
   for (const LayerWeights& w : weights.layers)
     most = std::max({most, sum({w.qError, w.kError, w.vError}), sum({w.oError}), sum({w.gateError, w.upError}), sum({w.downError})});
+  return most;
+}
+
+// Bytes of the largest matrix that leaves its zeros out, with them.
+int64_t mostExpanded(const WeightSet& weights) {
+  int64_t most = 0;
+  for (const LayerWeights& w : weights.layers)
+    for (const Matrix* m : {w.q, w.k, w.v, w.o, w.gate, w.up, w.down})
+      if (m && m->format.sparse) most = std::max(most, int64_t{m->rows} * m->cols * static_cast<int64_t>(m->format.elementBytes()));
   return most;
 }
 
@@ -90,6 +99,7 @@ void Forward::makeRoom(const ForwardInput& input) {
   const bool counted = std::any_of(input.sequences.begin(), input.sequences.end(), [](const auto& s) { return s.cache->observed().all; });
   if (counted && single) need(tapped_, MemoryTag::probabilities, floats(row));
   if (products_.reserveRanks(mostRanks(input.weights), options_.batch)) ++room_;
+  if (products_.reserveExpanded(mostExpanded(input.weights))) ++room_;
 }
 
 // The head multiplies too few rows at a time.

@@ -27,6 +27,7 @@ struct MatrixArgs {  // a Matrix whose memory is the device's, in the very layou
   const void* data = nullptr;
   const uint16_t *scales = nullptr, *mins = nullptr;
   const uint8_t* steps = nullptr;  // super-blocks
+  SparseRows sparse{};             // where the format is: data is null
 };
 
 // out[t] = embedding[tokens[t]] (+ positions[positionIds[t]] where there is a table of positions).
@@ -37,6 +38,9 @@ void rmsNorm(Stream stream, const float* x /* [tokens, n] */, const float* weigh
 void layerNorm(Stream stream, const float* x, const float* weight, const float* bias /* or null */, float eps, int tokens, int n,
                float* out);
 void activate(Stream stream, Activation kind, float* gate, const float* up /* or null */, int64_t count);
+
+// Rows [firstRow, firstRow + count) of a matrix without its zeros as they were, out [count, cols] in the element type of its format.
+void expandRows(Stream stream, const MatrixArgs& sparse, int firstRow, int count, void* out);
 
 // --- products: up to kMostTokens tokens by streaming the weights, more by tiles on the tensor cores (gemm.h) ---------------
 

@@ -58,10 +58,40 @@ void Products::multiply(std::span<const Target> targets, const Source& source, i
   CHECK(targets.size() <= kMostTargets, targets.size());
   std::array<Target, kMostTargets> eights, others;
   size_t eight = 0, other = 0;
-  for (const Target& t : targets) (roadFor(t.w, activations, tokens) == ProductRoad::fp8 ? eights[eight++] : others[other++]) = t;
+  for (const Target& t : targets) {
+    if (t.w.format.sparse)
+      multiplyExpanded(t, source, tokens, cols, activations);
+    else
+      (roadFor(t.w, activations, tokens) == ProductRoad::fp8 ? eights[eight++] : others[other++]) = t;
+  }
   if (eight > 0) multiplyFp8({eights.data(), eight}, source, tokens, cols);
   if (other > 0) multiplyModes({others.data(), other}, source, tokens, cols, activations);
   if (!factors.empty()) addErrors(targets, factors, source, tokens, cols, activationMode(activations, Storage::f16));
+}
+
+bool Products::reserveExpanded(int64_t bytes) {
+  const size_t wanted = static_cast<size_t>(std::min(bytes, sliceBytes_));
+  if (expanded_.bytes() >= wanted) return false;
+  expanded_ = DeviceBuffer();
+  expanded_ = DeviceBuffer(ledger_, MemoryTag::activations, wanted);
+  return true;
+}
+
+// As many rows at a time as stay in the second-level cache; each slice is a dense product.
+void Products::multiplyExpanded(const Target& target, const Source& source, int tokens, int cols, Activations activations) {
+  const int64_t rowBytes = int64_t{cols} * static_cast<int64_t>(target.w.format.elementBytes());
+  const int64_t fit = static_cast<int64_t>(expanded_.bytes()) / rowBytes;
+  const int slice = static_cast<int>(std::min<int64_t>(fit >= 128 ? fit / 128 * 128 : fit, target.w.rows));
+  CHECK(slice > 0, expanded_.bytes(), rowBytes);
+  Target part = target;
+  for (int first = 0; first < target.w.rows; first += slice) {
+    part.w = {target.w.format, std::min(slice, target.w.rows - first), cols, expanded_.as<void>()};
+    part.w.format.sparse = false;
+    part.y = target.y + first;
+    part.bias = target.bias ? target.bias + first : nullptr;
+    expandRows(stream_, target.w, first, part.w.rows, expanded_.as<void>());
+    multiply({&part, 1}, source, tokens, cols, activations);
+  }
 }
 
 ProductRoad Products::roadFor(const MatrixArgs& w, Activations activations, int tokens) const {
@@ -136,6 +166,7 @@ void Products::multiplyMode(std::span<const Target> targets, const Source& sourc
 }
 
 void Products::makeTwin(const Matrix& matrix, int tokens, Activations activations, const std::function<int64_t()>& room) {
+  if (matrix.format.sparse) return;  // expanded each time
   const ProductRoad road = roadFor({matrix.format, matrix.rows, matrix.cols}, activations, tokens);
   if (road == ProductRoad::decoded) twins_.make(matrix, size_t{2} * static_cast<size_t>(matrix.rows) * static_cast<size_t>(matrix.cols), room);
   if (road == ProductRoad::fp8) twins_.make(matrix, fp8Bytes(matrix.rows, matrix.cols), room);

@@ -38,6 +38,8 @@ class Products {
   Products(Ledger& ledger, int tokens, int cols, Stream stream, int64_t sliceBytes = kSliceBytes);
   // Room for what right factors make of a source, `ranks` floats for each of so many tokens; returns whether addresses changed.
   bool reserveRanks(int64_t ranks, int tokens);
+  // Room for rows of matrices that leave their zeros out, of which the largest takes so many bytes with them; returns as the one above does.
+  bool reserveExpanded(int64_t bytes);
   static int64_t paddedRank(int rank) { return (rank + 7) / 8 * 8; }
   // Targets with one source, each in the mode that its weights have under `activations`: a file may mix types.
   // Factors hold what their target's matrix lacks; either none or one for each target.
@@ -51,6 +53,7 @@ class Products {
 
  private:
   ProductRoad roadFor(const MatrixArgs& w, Activations activations, int tokens) const;
+  void multiplyExpanded(const Target& target, const Source& source, int tokens, int cols, Activations activations);
   void multiplyModes(std::span<const Target> targets, const Source& source, int tokens, int cols, Activations activations);
   void multiplyMode(std::span<const Target> targets, const Source& source, int tokens, int cols, ActivationMode mode);
   void addErrors(std::span<const Target> targets, std::span<const FactorArgs> factors, const Source& source, int tokens, int cols, ActivationMode mode);
@@ -65,6 +68,7 @@ class Products {
   DeviceBuffer scratch_;
   DeviceBuffer slice_;  // decoded or encoded weights that have no twin
   DeviceBuffer ranks_;  // [tokens, ranks]
+  DeviceBuffer expanded_;  // rows that lie without their zeros
   Twins twins_;
   Cublas library_;
   RoadPreference preference_ = RoadPreference::automatic;

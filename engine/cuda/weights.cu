@@ -6,6 +6,7 @@
 
 #include "engine/core/check.h"
 #include "engine/weights/pruning.h"
+#include "engine/weights/sparse_rows.h"
 
 namespace winnow::cuda {
 namespace {
@@ -15,6 +16,7 @@ constexpr size_t kPiece = size_t{16} << 20;  // bytes that go over at once
 std::shared_ptr<DeviceMatrix> allocate(Ledger& ledger, Matrix& m) {
   auto memory = std::make_shared<DeviceMatrix>();
   const bool packed = m.format.storage == Storage::packed;
+  if (m.format.sparse && m.sparse.count == 0) m.sparse.count = m.format.keptOf(static_cast<size_t>(m.rows) * static_cast<size_t>(m.cols));  // a plan's
   const auto place = [&](DeviceBuffer& buffer, size_t bytes) {
     if (bytes > 0) buffer = DeviceBuffer(ledger, MemoryTag::weights, bytes);
   };
@@ -25,7 +27,10 @@ std::shared_ptr<DeviceMatrix> allocate(Ledger& ledger, Matrix& m) {
     place(memory->mins, m.format.symmetric ? 0 : scales);
     place(memory->steps, m.format.stepBytes(m.rows, m.cols));
   }
-  m.data = memory->codes.as<void>();
+  if (m.format.sparse && memory->codes.bytes() > 0 && !ledger.planning())
+    m.sparse = sparseParts(memory->codes.as<void>(), m.rows, m.sparse.count, m.format.elementBytes());
+  else if (!m.format.sparse)
+    m.data = memory->codes.as<void>();
   m.scales = memory->scales.as<uint16_t>();
   m.mins = memory->mins.as<uint16_t>();
   m.steps = memory->steps.as<uint8_t>();
@@ -54,7 +59,7 @@ void placeFactors(Ledger& ledger, const Recipe& recipe, WeightVersion& version) 
   version.error.memory = memory;
 }
 
-MatrixArgs argsOf(const Matrix& m) { return {m.format, m.rows, m.cols, m.data, m.scales, m.mins, m.steps}; }
+MatrixArgs argsOf(const Matrix& m) { return {m.format, m.rows, m.cols, m.data, m.scales, m.mins, m.steps, m.sparse}; }
 Storage storageOf(DType type) { return type == DType::f32 ? Storage::f32 : type == DType::f16 ? Storage::f16 : Storage::bf16; }
 size_t elementBytes(Storage storage) { return storage == Storage::f32 ? 4 : 2; }
 
@@ -106,6 +111,7 @@ Converted DevicePlace::make(const WeightWork& work, WeightVersion& out) {
   m.rows = static_cast<int>(work.tensor.rows);
   m.cols = static_cast<int>(work.tensor.cols);
   if (!planning()) useDevice(ordinal_);
+  if (m.format.sparse && !planning()) return sparse(work, out);
   const std::shared_ptr<DeviceMatrix> memory = allocate(device_, m);
   out.memory = memory;
   placeFactors(device_, work.recipe, out);
@@ -201,6 +207,22 @@ Converted DevicePlace::prune(const WeightWork& work, const Matrix& out, Stream s
     narrow(stream, all.as<float>(), tensor.rows * tensor.cols, out.format.storage, const_cast<void*>(out.data));
   ++madeHere_;
   return damaged.raised() ? Converted::damaged : Converted::done;  // waits: what is freed has been read
+}
+
+// What the host makes of it: how much is left is known only then.
+Converted DevicePlace::sparse(const WeightWork& work, WeightVersion& out) {
+  Ledger host;  // for a moment
+  WeightVersion made;
+  const Converted converted = HostPlace(host).make(work, made);
+  if (converted != Converted::done) return converted;
+  out.matrix.format = made.matrix.format;
+  out.matrix.sparse.count = made.matrix.sparse.count;
+  const std::shared_ptr<DeviceMatrix> memory = allocate(device_, out.matrix);
+  out.memory = memory;
+  const OwnStream stream;
+  memory->codes.copyFrom(stream.get(), made.matrix.codes.as<std::byte>(), made.matrix.codes.bytes());
+  wait(stream.get());
+  return Converted::done;
 }
 
 Converted DevicePlace::fromHost(const WeightWork& work, const DeviceMatrix& to, WeightVersion& out, Stream stream) {

@@ -29,6 +29,7 @@ class DevicePlace final : public WeightPlace {
   Converted copyFile(const WeightWork& work, const DeviceMatrix& to, Stream stream);
   Converted quantize(const WeightWork& work, const Matrix& out, Stream stream);
   Converted prune(const WeightWork& work, const Matrix& out, Stream stream);
+  Converted sparse(const WeightWork& work, WeightVersion& out);
   Converted fromHost(const WeightWork& work, const DeviceMatrix& to, WeightVersion& out, Stream stream);
   std::shared_ptr<const DeviceMatrix> resident(const MasterTensor& tensor);
 

@@ -230,7 +230,7 @@ std::vector<Knob> pruneKnobs() {
   ratio.defaultValue = 0.0;
   ratio.maximum = 0.95;
   ratio.step = 0.05;
-  ratio.help = "Share of the weights of each linear layer set to zero. Zeros are stored like other weights: quality changes, memory and "
+  ratio.help = "Share of the weights of each linear layer set to zero. Zeros are stored like other weights unless prune.storage is sparse: quality changes, memory and "
                "speed do not. Another ratio is taken from the prepared scores, without measuring again.";
   knobs.push_back(ratio);
 
@@ -282,6 +282,13 @@ std::vector<Knob> pruneKnobs() {
   recovery.enabledIf = "prune.method is not none, or prune.width is above 0";
   recovery.enabled = [](const Config& config) { return prunes(config) || narrowsWidth(config); };
   knobs.push_back(recovery);
+
+  Knob storage = enumeration("prune.storage", "Zeros", group, {"dense", "sparse"}, Apply::prepareWeights);
+  storage.help = "dense: zeros are stored as other weights are. sparse: a bit per weight and the values that stay, 16-bit or f32 ones; at half the weights nine "
+                 "sixteenths of the memory. Rows are expanded before they are multiplied, so that results are the same bit for bit. Quantized weights stay dense.";
+  storage.enabledIf = "prune.method is not none and weights.method is none";
+  storage.enabled = [](const Config& config) { return prunes(config) && config.text("weights.method") == "none"; };
+  knobs.push_back(storage);
 
   for (Knob& knob : layerKnobs()) knobs.push_back(std::move(knob));
   for (Knob& knob : widthKnobs()) knobs.push_back(std::move(knob));

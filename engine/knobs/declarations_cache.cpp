@@ -234,7 +234,11 @@ std::vector<Knob> computeKnobs() {
               "free. on: as many as fit.";
   twin.enabledIf = "compute.activations is auto, 16bit or fp8";
   twin.enabled = [](const Config& c) { return c.text("compute.activations") != "f32" && c.text("compute.activations") != "int8"; };
-  return {activations, twin};
+
+  Knob publish = enumeration("compute.publish", "New weights", "Compute", {"whole", "layers"}, Apply::nextToken);
+  publish.help = "When weights that were prepared in the background act. whole: all of them at one token. layers: each layer as soon as it is done, from the first on, so that "
+                 "little more memory than that of one set is taken; until the last one results mix, which is said. Sets with other layers, heads or channels come whole.";
+  return {activations, twin, publish};
 }
 
 }  // namespace winnow

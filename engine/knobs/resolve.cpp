@@ -126,6 +126,8 @@ class Resolver {
     prune = findPruneMethod(effective_.config.text("prune.method"));
     if (prune && prune->changesRest && config.text("prune.scope") != "auto")
       adjust("prune.scope", std::string("auto"), prune->name + " compares weights as it works through them.");
+    if (config.text("prune.storage") == "sparse" && config.text("activation.method") != "none")
+      adjust("prune.storage", std::string("dense"), "activation.method reads rows and columns of matrices by their place, and sparse ones have none.");
     const PrunePattern pattern = parsePattern(config.text("prune.pattern"));
     if (!pattern.grouped()) return;
     const double ratio = static_cast<double>(pattern.zeros) / pattern.of;

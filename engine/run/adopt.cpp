@@ -41,12 +41,12 @@ Session::Impl::Request Session::Impl::makeRequest(const Config& config, const st
 void Session::Impl::request(const Config& config, const std::string& cause) {
   Request made = makeRequest(config, cause);
   std::scoped_lock lock(mutex);
-  if (made.weights.key == weightsKey) {
+  if (made.weights.key == newest->key) {
     if (job) job->cancel();
     job.reset();
   } else if (!job || job->target.key != made.weights.key || job->error()) {
     if (job) job->cancel();
-    job = core->converter.submit(made.weights);
+    job = core->converter.submit(made.weights, config.text("compute.publish") == "layers" ? newest : nullptr);
   }
   requested = std::move(made);
 }
@@ -54,7 +54,7 @@ void Session::Impl::request(const Config& config, const std::string& cause) {
 void Session::Impl::start(Request first, Weights set) {
   current = std::move(first);
   weights = std::move(set);
-  weightsKey = weights->key;
+  newest = weights;
   plan = buildPlan(model, noSharing(model.layers), weights->parts);
   fitCache();
   effective.set(std::make_shared<Effective>(current.wanted));
@@ -99,16 +99,19 @@ void Session::Impl::adopt() {
   {
     std::scoped_lock lock(mutex);
     const bool ready = job && job->finished();
-    if (!requested && !ready) return;
+    if (job && !ready) prepared = job->takePart();
+    if (!requested && !ready && !prepared) return;
     if (requested) current = std::move(*std::exchange(requested, std::nullopt));
     if (ready) {
       prepared = job->set();
       failure = job->error();
       job.reset();
-      if (prepared) weightsKey = prepared->key;
     }
+    if (prepared) newest = prepared;
   }
   apply(prepared, failure);
+  // Some layers are new and the others will not be: back to what all of them were.
+  if (failure && failure->code != ErrorCode::cancelled && !weights->partOf.empty()) request(effective.get()->config, "fallback");
 }
 
 void Session::Impl::apply(const Weights& prepared, const std::optional<Error>& failure) {
@@ -150,6 +153,8 @@ std::string Session::Impl::restored(const WeightSet& set, const Config& next) co
 
 namespace {
 
+std::string layersDone(const WeightSet& set) { return std::to_string(set.newLayers) + " of " + std::to_string(set.layers.size()) + " layers"; }
+
 std::string partsGone(const std::vector<LayerParts>& parts) {
   std::string text;
   for (size_t layer = 0; layer < parts.size(); ++layer) {
@@ -163,14 +168,17 @@ std::string partsGone(const std::vector<LayerParts>& parts) {
 
 void Session::Impl::takeWeights(const Weights& prepared, const std::optional<Error>& failure, Effective& next) {
   if (prepared) waiting = prepared;
-  if (waiting && waiting->key != current.weights.key) waiting = nullptr;  // asked for before something else was
+  if (waiting && waiting->key != current.weights.key && waiting->partOf != current.weights.key) waiting = nullptr;  // asked for before something else was
   const std::string missing = waiting && fed > 0 ? restored(*waiting, next.config) : "";
   if (waiting && missing.empty()) {
     weights = std::exchange(waiting, nullptr);
     current.weightsFailure.clear();
     const std::string gone = partsGone(weights->parts);
-    emit(EngineEvent::Kind::published, "weights.published",
-         "New weights: " + std::to_string((*weights).versions.size()) + " tensors" + (gone.empty() ? "." : ", without layers " + gone + "."));
+    if (!weights->partOf.empty())
+      emit(EngineEvent::Kind::published, "weights.layers", "New weights: the first " + layersDone(*weights) + ".");
+    else
+      emit(EngineEvent::Kind::published, "weights.published",
+           "New weights: " + std::to_string((*weights).versions.size()) + " tensors" + (gone.empty() ? "." : ", without layers " + gone + "."));
   } else if (waiting) {
     current.weightsFailure = "layers " + missing + " kept no keys and values while the cache was written: recompute the cache.";
   }
@@ -186,7 +194,8 @@ void Session::Impl::takeWeights(const Weights& prepared, const std::optional<Err
     return;
   }
   const bool fitted = current.weights.sharing || !weights->sharing.empty();
-  holdBack(next, effective.get()->config, [&](std::string_view knob) { return isPreparedKnob(knob) || (fitted && isSharingKnob(knob)); }, current.weightsFailure);
+  holdBack(next, effective.get()->config, [&](std::string_view knob) { return isPreparedKnob(knob) || (fitted && isSharingKnob(knob)); },
+           current.weightsFailure.empty() && weights->partOf == current.weights.key ? "the first " + layersDone(*weights) + " have it, the others follow." : current.weightsFailure);
 }
 
 namespace {
@@ -339,7 +348,7 @@ Status Session::Impl::finishPending(const Progress& progress) {
       std::scoped_lock lock(mutex);
       if (job != overtaken) continue;  // a newer request came
       job.reset();
-      if (built) weightsKey = (*built)->key;
+      if (built) newest = *built;
     }
     apply(built ? *built : nullptr, built ? std::nullopt : std::optional(built.error()));
     if (!built) return built.error();

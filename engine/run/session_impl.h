@@ -132,7 +132,7 @@ struct Session::Impl {
   mutable std::mutex mutex;
   std::optional<Request> requested;    // not yet taken
   std::shared_ptr<WeightJob> job;      // being prepared
-  std::string weightsKey;              // of the adopted set
+  Weights newest;                      // the set adopted last
   Request current;                     // taken
   Published<Effective> effective;
   Weights weights;

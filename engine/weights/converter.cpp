@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <exception>
+#include <utility>
 
 namespace winnow {
 
@@ -32,8 +33,13 @@ Converter::~Converter() {
   thread_.request_stop();
 }  // thread_ is the last member: it joins first, with the lock released
 
-std::shared_ptr<WeightJob> Converter::submit(WeightTarget target) {
-  auto job = std::make_shared<WeightJob>(std::move(target));
+std::shared_ptr<const WeightSet> WeightJob::takePart() {
+  std::scoped_lock lock(mutex_);
+  return std::exchange(part_, nullptr);
+}
+
+std::shared_ptr<WeightJob> Converter::submit(WeightTarget target, std::shared_ptr<const WeightSet> before) {
+  auto job = std::make_shared<WeightJob>(std::move(target), std::move(before));
   std::scoped_lock lock(mutex_);
   queue_.push_back(job);
   if (!thread_.joinable()) thread_ = std::jthread([this](const std::stop_token& stop) { work(stop); });
@@ -61,12 +67,17 @@ void Converter::work(const std::stop_token& stop) {
     progress.report = [&](double fraction, std::string_view) { job->fraction_.store(fraction, std::memory_order_relaxed); };
     Result<std::shared_ptr<const WeightSet>> built = Error{ErrorCode::cancelled, "Preparing the weights was cancelled.", ""};
     try {
-      built = store_.build(job->target, pool, measurements_, progress);
+      LayerPublishing publishing{std::exchange(job->before_, nullptr), [&](std::shared_ptr<const WeightSet> part) {
+                                   std::scoped_lock lock(job->mutex_);
+                                   job->part_ = std::move(part);
+                                 }};
+      built = store_.build(job->target, pool, measurements_, progress, std::move(publishing));
     } catch (const std::exception& e) {
       built = Error{ErrorCode::failed, std::string("Preparing the weights failed: ") + e.what(), ""};
     }
     std::scoped_lock lock(job->mutex_);
     job->finished_ = true;
+    job->part_ = nullptr;
     if (built)
       job->set_ = *built;
     else

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// Prepares weight sets in the background. A finished set appears all at once; a superseded job is cancelled between tiles, and what
-// it has finished is reused as long as somebody holds the job.
+// Prepares weight sets in the background. A finished set appears all at once, or as its layers are done; a superseded job is cancelled between
+// tiles, and what it has finished is reused as long as somebody holds the job.
 #pragma once
 #include <condition_variable>
 #include <deque>
@@ -21,7 +21,7 @@ void lowerPriority(int nice);  // of the calling thread
 
 class WeightJob {
  public:
-  explicit WeightJob(WeightTarget wanted) : target(std::move(wanted)) {}
+  WeightJob(WeightTarget wanted, std::shared_ptr<const WeightSet> before) : target(std::move(wanted)), before_(std::move(before)) {}
   const WeightTarget target;
 
   void cancel() { stop_.request_stop(); }
@@ -30,6 +30,8 @@ class WeightJob {
   // Once finished: the set, or why there is none.
   std::shared_ptr<const WeightSet> set() const;
   std::optional<Error> error() const;
+  // The newest set whose first layers are done, once each; null where there is none that is newer.
+  std::shared_ptr<const WeightSet> takePart();
 
  private:
   friend class Converter;
@@ -37,7 +39,8 @@ class WeightJob {
   std::atomic<double> fraction_{0};
   mutable std::mutex mutex_;
   bool finished_ = false;
-  std::shared_ptr<const WeightSet> set_;
+  std::shared_ptr<const WeightSet> before_;  // null: all at once
+  std::shared_ptr<const WeightSet> set_, part_;
   std::optional<Error> error_;
 };
 
@@ -46,7 +49,8 @@ class Converter {
   Converter(WeightStore& store, int threads, Measurements measurements)
       : store_(store), threads_(threads), measurements_(std::move(measurements)) {}
   ~Converter();
-  std::shared_ptr<WeightJob> submit(WeightTarget target);  // [any thread]
+  // With a set that layers are to be exchanged in: as they are done. [any thread]
+  std::shared_ptr<WeightJob> submit(WeightTarget target, std::shared_ptr<const WeightSet> before = nullptr);
 
  private:
   void work(const std::stop_token& stop);

@@ -4,18 +4,19 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <vector>
 
 #include "engine/core/check.h"
 #include "engine/core/dtype.h"
 #include "engine/quantize/code_format.h"
 #include "engine/weights/group_scale.h"
+#include "engine/weights/sparse_rows.h"
 
 namespace winnow {
 namespace {
 
 constexpr int kTileRows = WeightFormat::kTileRows, kChunk = WeightFormat::kChunk;
 
-size_t elementBytes(Storage storage) { return storage == Storage::f32 ? 4 : 2; }
 size_t tiles(int rows) { return (static_cast<size_t>(rows) + kTileRows - 1) / kTileRows; }
 size_t chunkBytes(int bits) { return size_t{64} * static_cast<size_t>(bits); }
 
@@ -73,10 +74,11 @@ uint8_t* tileCodes(const Matrix& m, int tile) {
 }  // namespace
 
 std::string WeightFormat::describe() const {
+  const char* zeros = sparse ? " sparse" : "";
   switch (storage) {
-    case Storage::f32: return "f32";
-    case Storage::f16: return "f16";
-    case Storage::bf16: return "bf16";
+    case Storage::f32: return std::string("f32") + zeros;
+    case Storage::f16: return std::string("f16") + zeros;
+    case Storage::bf16: return std::string("bf16") + zeros;
     case Storage::packed: break;
   }
   const CodeFormat* named = findCodeFormat(code);
@@ -105,12 +107,19 @@ int WeightFormat::zeroCode() const {
 }
 
 size_t WeightFormat::bytes(int rows, int cols) const {
-  if (storage != Storage::packed) return static_cast<size_t>(rows) * static_cast<size_t>(cols) * elementBytes(storage);
+  const size_t values = static_cast<size_t>(rows) * static_cast<size_t>(cols);
+  if (sparse) return sparseBytes(rows, cols, keptOf(values), elementBytes());
+  if (storage != Storage::packed) return values * elementBytes();
   return codeBytes(rows, cols) + scaleBytes(rows, cols) * (symmetric ? 1 : 2) + stepBytes(rows, cols);
 }
 
+size_t WeightFormat::keptOf(size_t values) const { return static_cast<size_t>(std::ceil(static_cast<double>(kept) * static_cast<double>(values))); }
+
+size_t Matrix::bytes() const { return format.sparse ? sparseBytes(rows, cols, sparse.count, format.elementBytes()) : format.bytes(rows, cols); }
+
 Matrix Matrix::allocate(Ledger& ledger, const WeightFormat& format, int rows, int cols) {
   CHECK(rows > 0 && cols > 0, rows, cols);
+  if (format.sparse) return allocateSparse(ledger, format, rows, cols, format.keptOf(static_cast<size_t>(rows) * static_cast<size_t>(cols)));
   Matrix m;
   m.format = format;
   m.rows = rows;
@@ -210,22 +219,28 @@ void dequantizePackedRow(const Matrix& m, int row, float* out) {
 
 GroupScale groupScaleOf(const Matrix& matrix, int row, int group) { return scaleMinOf(matrix, row / kTileRows, group, row % kTileRows); }
 
-void dequantizeRow(const Matrix& matrix, int row, float* out) {
-  const size_t begin = static_cast<size_t>(row) * static_cast<size_t>(matrix.cols);
-  switch (matrix.format.storage) {
-    case Storage::f32: std::memcpy(out, static_cast<const float*>(matrix.data) + begin, static_cast<size_t>(matrix.cols) * 4); break;
-    case Storage::f16: {
-      const uint16_t* in = static_cast<const uint16_t*>(matrix.data) + begin;
-      for (int k = 0; k < matrix.cols; ++k) out[k] = f16ToFloat(in[k]);
-      break;
-    }
-    case Storage::bf16: {
-      const uint16_t* in = static_cast<const uint16_t*>(matrix.data) + begin;
-      for (int k = 0; k < matrix.cols; ++k) out[k] = bf16ToFloat(in[k]);
-      break;
-    }
-    case Storage::packed: dequantizePackedRow(matrix, row, out); break;
+namespace {
+
+void widen(const WeightFormat& format, const void* in, int cols, float* out) {
+  if (format.storage == Storage::f32) {
+    std::memcpy(out, in, static_cast<size_t>(cols) * 4);
+    return;
   }
+  const auto* halves = static_cast<const uint16_t*>(in);
+  for (int k = 0; k < cols; ++k) out[k] = format.storage == Storage::f16 ? f16ToFloat(halves[k]) : bf16ToFloat(halves[k]);
+}
+
+}  // namespace
+
+void dequantizeRow(const Matrix& matrix, int row, float* out) {
+  if (matrix.format.storage == Storage::packed) return dequantizePackedRow(matrix, row, out);
+  if (matrix.format.sparse) {
+    std::vector<std::byte> expanded(static_cast<size_t>(matrix.cols) * matrix.format.elementBytes());
+    expandRow(matrix, row, expanded.data());
+    return widen(matrix.format, expanded.data(), matrix.cols, out);
+  }
+  const size_t begin = static_cast<size_t>(row) * static_cast<size_t>(matrix.cols);
+  widen(matrix.format, static_cast<const std::byte*>(matrix.data) + begin * matrix.format.elementBytes(), matrix.cols, out);
 }
 
 }  // namespace winnow

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // A weight matrix as kernels read it, y[rows] = W[rows][cols] x[cols]. Two shapes of storage:
 //
-// * Plain (f32, f16, bf16): row-major, either mapped from the file or in a Buffer.
+// * Plain (f32, f16, bf16): row-major, either mapped from the file or in a Buffer; or without their zeros (sparse_rows.h).
 // * Packed (codes of 2..8 bits, group-wise): tiles of 16 rows so that a dword of 4 consecutive k-values of each row sits
 //   in one lane and no horizontal sum is needed (engines.md B.5, quantization_and_kv.md 7.2). Codes are unsigned; symmetric
 //   codes carry the offset 2^(bits-1). value = scale * code + min, min = -scale * 2^(bits-1) when symmetric (not stored).
@@ -39,12 +39,14 @@ struct WeightFormat {
   bool symmetric = true;  // packed
   Code code = Code::integer;
   uint16_t super = 0;     // packed: values of a super-block, a multiple of the group; 0 = none
+  bool sparse = false;    // plain: zeros are not stored
+  float kept = 1;         // sparse: share of the weights that are no zeros, as far as a plan knows it
   constexpr WeightFormat() = default;
   constexpr WeightFormat(Storage in, uint8_t width, uint16_t values, bool centred, uint16_t superValues = 0, Code codes = Code::integer)
       : storage(in), bits(width), group(values), symmetric(centred), code(codes), super(superValues) {}
   bool operator==(const WeightFormat&) const = default;
 
-  std::string describe() const;  // "bf16", "4 bit g32 sym", "4 bit g32/256 asym", "nf4 g64"
+  std::string describe() const;  // "bf16", "bf16 sparse", "4 bit g32 sym", "4 bit g32/256 asym", "nf4 g64"
   static constexpr int kTileRows = 16, kChunk = 32;
   int groupCols(int cols) const { return group == 0 ? cols : group; }
   int groups(int cols) const { return group == 0 ? 1 : (cols + group - 1) / group; }
@@ -53,24 +55,34 @@ struct WeightFormat {
   bool dotsInt8() const { return storage == Storage::packed && code != Code::e4m3 && code != Code::e5m2; }  // products with 8-bit integers
   int stepsPerGroup() const { return super > 0 && !symmetric ? 2 : super > 0 || exponents() ? 1 : 0; }
   int zeroCode() const;  // of a symmetric format
+  size_t elementBytes() const { return storage == Storage::f32 ? 4 : 2; }  // plain
   static int chunks(int cols) { return (cols + kChunk - 1) / kChunk; }
   size_t codeBytes(int rows, int cols) const;   // packed codes of the whole matrix
   size_t scaleBytes(int rows, int cols) const;  // scales alone; mins are as many bytes when !symmetric
   size_t stepBytes(int rows, int cols) const;   // of super-blocks and exponents
+  size_t keptOf(size_t values) const;           // sparse: how many of them a plan counts
   size_t bytes(int rows, int cols) const;       // all of it
+};
+
+struct SparseRows {
+  const void* values = nullptr;      // [count], row after row
+  const uint32_t* starts = nullptr;  // [rows + 1] where the values of a row begin
+  const uint8_t* mask = nullptr;     // [rows][sparseMaskBytes(cols)], bit c % 8 of byte c / 8
+  size_t count = 0;
 };
 
 struct Matrix {
   WeightFormat format;
   int rows = 0, cols = 0;
-  const void* data = nullptr;        // plain: [rows][cols]; packed: codes
+  const void* data = nullptr;        // plain: [rows][cols]; packed: codes; null where sparse
   const uint16_t* scales = nullptr;  // f16 [tile][group or super-block][16], null with exponents
   const uint16_t* mins = nullptr;    // the same, null when symmetric
   const uint8_t* steps = nullptr;    // [tile][group][stepsPerGroup][16], null without
+  SparseRows sparse;                 // where the format is
   // Owners; empty when the data is mapped.
   Buffer codes, scaleBuffer, minBuffer, stepBuffer;
 
-  size_t bytes() const { return format.bytes(rows, cols); }
+  size_t bytes() const;
   bool mapped() const { return codes.bytes() == 0; }
 
   // Allocates (or, under a planning ledger, counts) and leaves the values to the caller.

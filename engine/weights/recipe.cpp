@@ -212,6 +212,18 @@ struct Pruning {
   }
 };
 
+// Whether zeros are left out of a matrix, where that makes it smaller.
+bool leavesOut(const Config& config, const MasterTensor& tensor, Recipe& recipe) {
+  if (config.text("prune.storage") != "sparse" || recipe.prune.empty() || !recipe.method.empty() || recipe.format.storage == Storage::packed) return false;
+  WeightFormat sparse = recipe.format;
+  sparse.sparse = true;
+  sparse.kept = static_cast<float>(1 - recipe.pruneRatio);
+  const auto rows = static_cast<int>(tensor.rows), cols = static_cast<int>(tensor.cols);
+  if (sparse.bytes(rows, cols) >= recipe.format.bytes(rows, cols)) return false;
+  recipe.format = sparse;
+  return true;
+}
+
 // Whether and how feed-forwards are narrowed.
 std::optional<WidthChoice> widthChoice(const Config& config) {
   const WidthMethod* method = config.real("prune.width") > 0 ? findWidthMethod(config.text("prune.width_method")) : nullptr;
@@ -382,6 +394,7 @@ WeightTarget weightTarget(const Model& model, const Config& config, const std::s
   const std::string masked = target.masked ? sha256Hex(target.masked->key) : "";
   const Scalable scalings = method && method->searchScales ? scalable(model, config, *method, wanted, roles) : Scalable();
   bool coded = false;  // some matrix is rounded to weights.format
+  bool sparse = false;  // some matrix leaves its zeros out
   for (const MasterTensor& tensor : model.tensors()) {
     Recipe recipe;
     recipe.format = isMatrix(tensor.role) ? ownFormat(tensor) : WeightFormat{};
@@ -406,6 +419,7 @@ WeightTarget weightTarget(const Model& model, const Config& config, const std::s
     if (tensor.role == TensorRole::down) recipe.super = superWeightsNamed(config.text("weights.super"));
     if (recipe.super == SuperWeights::keep && recipe.method.empty()) recipe.super = SuperWeights::asOthers;  // nothing is rounded
     if (recipe.super == SuperWeights::zero && recipe.method.empty() && recipe.format.storage == Storage::packed) recipe.format = {Storage::f16, 16, 0, true};
+    sparse |= leavesOut(config, tensor, recipe);
     target.superWeights |= recipe.super != SuperWeights::asOthers;
     target.anyPacked |= recipe.format.storage == Storage::packed;
     target.takesInt8 |= recipe.format.dotsInt8();
@@ -414,6 +428,9 @@ WeightTarget weightTarget(const Model& model, const Config& config, const std::s
     target.recipes.push_back(std::move(recipe));
   }
   addActivation(config, sampleText, target);
+  if (config.text("prune.storage") == "sparse" && pruning.method && !sparse)
+    target.adjustments.push_back({"prune.storage", std::string("sparse"), std::string("dense"),
+                                  "no pruned matrix would be smaller without its zeros: quantized codes keep theirs, and of 16-bit values more than a sixteenth has to go."});
   if (const CodeFormat* codes = findCodeFormat(config.text("weights.format")); codes && !coded)
     target.adjustments.push_back({"weights.format", codes->name, std::string("integer"),
                                   codes->name + " has codes of " + std::to_string(codes->bits) + " bits, and weights.layers gives no quantized matrix that width."});

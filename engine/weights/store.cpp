@@ -138,6 +138,13 @@ Recipe recipeFor(const WeightTarget& target, size_t i, const MasterTensor& tenso
   return recipe;
 }
 
+// Whether a layer of one set fits between those of another.
+bool wholeLayers(const WeightTarget& target) { return target.layers.count == 0 && !target.left && !target.sharing && !target.width && target.activation.empty(); }
+bool wholeLayers(const WeightSet& set) {
+  return set.parts == allParts(static_cast<int>(set.layers.size())) && set.sharing.empty() && !set.sparse &&
+         std::ranges::all_of(set.channels, [](const Channels& kept) { return kept == nullptr; });
+}
+
 Error cancelled() { return {ErrorCode::cancelled, "Preparing the weights was cancelled.", ""}; }
 
 }  // namespace
@@ -295,8 +302,25 @@ Result<std::shared_ptr<const SharingFit>> WeightStore::sharingFit(const WeightTa
   return measurements.sharing(*target.sharing, left, progress);
 }
 
+std::shared_ptr<const WeightSet> WeightStore::withLayer(const WeightSet& before, const WeightSet& made, int layer) {
+  auto set = std::make_shared<WeightSet>(before);
+  const auto at = static_cast<size_t>(layer);
+  set->layers[at] = made.layers[at];
+  for (size_t i = 0; i < made.versions.size(); ++i)
+    if (model_->tensors()[i].layer == layer) set->versions[i] = made.versions[i];
+  set->partOf = made.key;
+  set->newLayers = before.partOf == made.key ? before.newLayers + 1 : 1;
+  set->key = made.key + "in " + std::to_string(set->newLayers) + " layers";
+  set->anyPacked |= made.anyPacked;
+  set->takesInt8 |= made.takesInt8;
+  set->adjustments.clear();
+  std::scoped_lock lock(mutex_);
+  set->serial = ++sets_;
+  return set;
+}
+
 Result<std::shared_ptr<const WeightSet>> WeightStore::build(const WeightTarget& target, ThreadPool& pool, const Measurements& measurements,
-                                                            const Progress& progress) {
+                                                            const Progress& progress, LayerPublishing publishing) {
   CHECK(target.recipes.size() == model_->tensors().size(), target.recipes.size());
   std::shared_ptr<const Calibration> statistics;
   if (target.calibration && !place_->planning()) {
@@ -340,6 +364,7 @@ Result<std::shared_ptr<const WeightSet>> WeightStore::build(const WeightTarget& 
   set->channels = std::move(*channels);
   preparer.narrow(set->channels);
   std::vector<std::string> keys(target.recipes.size());
+  const bool byLayer = publishing.from && wholeLayers(*publishing.from) && wholeLayers(target);
   for (size_t i = 0; i < target.recipes.size(); ++i) {
     const MasterTensor& tensor = model_->tensors()[i];
     if (progress.stopped()) return cancelled();
@@ -365,6 +390,10 @@ Result<std::shared_ptr<const WeightSet>> WeightStore::build(const WeightTarget& 
     if (version->error) *errorSlot(set->layers[static_cast<size_t>(tensor.layer)], tensor.role) = &version->error;
     if (!version->corrections.empty()) set->layers[static_cast<size_t>(tensor.layer)].downCorrections = &version->corrections;
     set->versions.push_back(std::move(version));
+    const bool layerDone = tensor.layer >= 0 && (i + 1 == keys.size() || model_->tensors()[i + 1].layer != tensor.layer);
+    if (!byLayer || !layerDone) continue;
+    publishing.from = withLayer(*publishing.from, *set, tensor.layer);
+    publishing.publish(publishing.from);
   }
   if (!set->head) set->head = set->embedding;
   if (!target.activation.empty()) {

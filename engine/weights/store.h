@@ -47,6 +47,8 @@ struct WeightSet {
   const Matrix *embedding = nullptr, *positions = nullptr, *head = nullptr;
   const float *outputNorm = nullptr, *outputNormBias = nullptr;  // [hidden]
   std::string key;                                            // WeightTarget::key
+  std::string partOf;                                         // key of the set of which this one has the first layers alone; "" = it is whole
+  int newLayers = 0;                                          // those it has
   uint64_t serial = 0;                                        // another for every set of a store
   bool anyPacked = false;
   bool takesInt8 = false;  // compute.activations=int8 acts on some matrix
@@ -71,6 +73,13 @@ struct Measurements {
   std::function<Result<std::shared_ptr<const ActivationProfile>>(const WeightTarget&, const WeightSet&, const CalibrationChoice&, const Progress&)> profile = {};
 };
 
+// What a background job makes, handed on layer by layer: the layers that are done, the others from the set before. Old layers are freed as new ones
+// take their place. Only where both have all layers, heads and channels, so that any layer of one fits between those of the other.
+struct LayerPublishing {
+  std::shared_ptr<const WeightSet> from;
+  std::function<void(std::shared_ptr<const WeightSet>)> publish;
+};
+
 class WeightStore {
  public:
   WeightStore(std::shared_ptr<const Model> model, Ledger& ledger) : WeightStore(std::move(model), std::make_unique<HostPlace>(ledger)) {}
@@ -78,7 +87,7 @@ class WeightStore {
 
   // Makes what is missing and returns the set. Thread-safe; the pool is the caller's. Errors: cancelled, no memory, no calibration.
   Result<std::shared_ptr<const WeightSet>> build(const WeightTarget& target, ThreadPool& pool, const Measurements& measurements,
-                                                 const Progress& progress);
+                                                 const Progress& progress, LayerPublishing publishing = {});
   int64_t bytesToMake(const WeightTarget& target);  // of the versions nobody holds yet
   const ChannelScores& channelScores() const { return channelScores_; }
 
@@ -91,6 +100,7 @@ class WeightStore {
   void noteDamping(const WeightTarget& target, WeightSet& set) const;
   void noteMerges(const WeightTarget& target, WeightSet& set) const;
   Result<std::shared_ptr<const SharingFit>> sharingFit(const WeightTarget& target, const LayersLeft& left, const Measurements& measurements, const Progress& progress) const;
+  std::shared_ptr<const WeightSet> withLayer(const WeightSet& before, const WeightSet& made, int layer);
   std::shared_ptr<const WeightVersion> find(size_t tensor, const std::string& recipe);
   std::shared_ptr<const PruneScores> findScores(size_t tensor, const Recipe& recipe);
   Result<std::shared_ptr<const WeightVersion>> make(size_t tensor, const Recipe& recipe, InputPreparer& preparer, GradientsByLayer& gradients,

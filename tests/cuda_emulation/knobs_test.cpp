@@ -52,6 +52,7 @@ const std::map<std::string, Trial>& trials() {
       {"prune.pattern", {}},
       {"prune.scope", {half, {}}},
       {"prune.recovery", {half, {}}},
+      {"prune.storage", {half, {}}},
       {"prune.layers", {{}, {"1"}}},
       {"prune.layers_method", {dropped, {}}},
       {"prune.layers_protect", {dropped, {"0"}}},
@@ -87,6 +88,7 @@ const std::map<std::string, Trial>& trials() {
       {"activation.sparsity", {{{"activation.method", "teal"}}, {"0.3"}}},
       {"compute.activations", {four, {}}},
       {"compute.prefill_twin", {four, {}}},
+      {"compute.publish", {four, {}}},
   };
   return all;
 }

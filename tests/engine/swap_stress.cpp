@@ -19,7 +19,9 @@ const std::vector<Settings>& cycle() {
       {{"kv.policy", "window"}, {"kv.budget", "12"}, {"kv.sinks", "0"}, {"kv.interval", "1"}},
       {{"weights.bits", "2"}, {"share.block", "2"}, {"share.first", "1"}, {"share.last", "0"}},
       {{"prune.ratio", "0.4"}, {"kv.policy", "random"}, {"kv.budget", "0.3"}},
-      {{"weights.bits", "8"}, {"compute.activations", "int8"}},
+      {{"weights.bits", "8"}, {"compute.activations", "int8"}, {"compute.publish", "layers"}},
+      {{"weights.bits", "3"}, {"compute.publish", "layers"}},
+      {{"compute.publish", "layers"}},
       {}};
   return settings;
 }
