@@ -61,7 +61,7 @@ void Products::multiply(std::span<const Target> targets, const Source& source, i
   for (const Target& t : targets) (roadFor(t.w, activations, tokens) == ProductRoad::fp8 ? eights[eight++] : others[other++]) = t;
   if (eight > 0) multiplyFp8({eights.data(), eight}, source, tokens, cols);
   if (other > 0) multiplyModes({others.data(), other}, source, tokens, cols, activations);
-  if (!factors.empty()) addErrors(targets, factors, source, tokens, cols, activationMode(activations, Storage::f16));
+  if (!factors.empty()) addErrors(targets, factors, source, tokens, cols, activations);
 }
 
 ProductRoad Products::roadFor(const MatrixArgs& w, Activations activations, int tokens) const {
