@@ -7,6 +7,10 @@ namespace winnow {
 
 constexpr int kBlockSlots = 16, kFewestBlocks = 3;
 
+// What a segment of a prompt chooses (CritiPrefill, engine/cpu/critical_blocks.h).
+constexpr int kCriticalSlots = 32;         // of a block
+constexpr float kCriticalFromBelow = 0.25f;  // the layer below's part of a block's worth
+
 WINNOW_HOST_DEVICE inline int blocksOf(int slots) { return (slots + kBlockSlots - 1) / kBlockSlots; }
 // Of a head that holds so many slots. budget: up to 1 a share, from 2 on tokens, as kv.budget.
 WINNOW_HOST_DEVICE inline int blocksRead(double budget, int slots) {

@@ -438,7 +438,7 @@ void parallel(Context& context, int64_t items, int64_t work, Body body) {
 void attend(Context& context, const AttendArgs& args) {
   Context::Impl& impl = context.impl();
   if (!context.planning()) check(args);
-  if (args.queries == 1) {
+  if (args.queries == 1 && !args.critical) {
     const Decode decode(impl, context.pool().threads(), args);
     if (context.planning()) return;
     parallel(context, decode.items(), decode.work(), [&](int item, int thread) { decode.chunk(item, thread); });

@@ -6,19 +6,12 @@
 
 #include "engine/core/check.h"
 #include "engine/cpu/backend_step.h"
+#include "engine/sparsify/skipped.h"
 
 namespace winnow::cpu {
 namespace {
 
 constexpr size_t kMostLinears = 3;
-
-int64_t bytesOf(const Matrix& w) { return static_cast<int64_t>(w.bytes()); }
-// Of `kept` channels; scales of columns are in groups, of which all count as read.
-int64_t bytesRead(const Matrix& w, const ChannelMajor* channels, int64_t kept) {
-  if (!channels) return kept * bytesOf(w) / w.rows;
-  const int64_t codes = (static_cast<int64_t>(channels->data.bytes())) / channels->count * kept;
-  return codes + (channels->columns ? (kept > 0 ? channels->scaleBytes() : 0) : channels->scaleBytes() / channels->count * kept);
-}
 
 }  // namespace
 
@@ -28,11 +21,10 @@ void CpuBackend::skipped(const Step& step, const Op& op, int row, size_t place, 
   count.kept += kept;
   count.of += of;
   for (const Linear& l : linears) {
-    // Rows that are decoded together share what is read whole, and read by themselves what is not.
-    const int64_t whole = row == 0 ? bytesOf(*l.w) : 0, bytes = whole - bytesRead(*l.w, l.channels, kept);
-    skippedBytes_ += bytes;
-    use.bytes += bytes;
-    skippedFlops_ += 2 * (of - kept) * (int64_t{l.w->rows} * l.w->cols / of);
+    const Skipped skipped = skippedOf(*l.w, l.channels, kept, of, row > 0);
+    skippedBytes_ += skipped.bytes;
+    use.bytes += skipped.bytes;
+    skippedFlops_ += skipped.flops;
   }
 }
 

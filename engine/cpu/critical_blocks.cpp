@@ -122,7 +122,7 @@ void CriticalBlocks::choose(Context& context, const AttendArgs& args, int budget
       CHECK(args.kv[head].tokens - args.queries == before_, head, args.kv[head].tokens);
       float *fresh = fresh_.as<float>() + int64_t{head} * stride_, *mixed = worth(head);
       judge(context, args, head, fresh);
-      for (int block = 0; block < blocks(); ++block) mixed[block] = mixes ? kFromBelow * mixed[block] + (1 - kFromBelow) * fresh[block] : fresh[block];
+      for (int block = 0; block < blocks(); ++block) mixed[block] = mixes ? kCriticalFromBelow * mixed[block] + (1 - kCriticalFromBelow) * fresh[block] : fresh[block];
       const int oldest = args.slidingWindow > 0 ? args.kv[head].positions[before_] - args.slidingWindow : -1;  // positions up to it nobody sees
       const int firstSeen = oldest < 0 ? 0 : static_cast<int>(std::upper_bound(args.kv[head].positions, args.kv[head].positions + before_, oldest) - args.kv[head].positions);
       take(head, std::max(budget / kBlock, 1), firstSeen);

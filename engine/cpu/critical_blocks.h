@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "engine/cache/blocks_read.h"
 #include "engine/core/memory.h"
 #include "engine/cpu/ops.h"
 
@@ -15,8 +16,7 @@ namespace winnow::cpu {
 
 class CriticalBlocks {
  public:
-  static constexpr int kBlock = 32;             // slots
-  static constexpr float kFromBelow = 0.25f;    // the layer below's part of a block's worth
+  static constexpr int kBlock = kCriticalSlots;
   CriticalBlocks(Ledger& ledger, int kvHeads, int context);
 
   // The first layer of a segment that chooses; the next ones mix with it.

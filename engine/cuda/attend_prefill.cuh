@@ -5,9 +5,11 @@
 // * Keys and values are f16 as they lie. Rows of q are brought by a power of two to the size at which f16 is finest, and split into
 //   `pieces` f16: 1 rounds them to 11 bits, 2 keep 22. Weights are scaled by 2^15 and split in the same way; the sums are f32.
 // * While a tile's scores are made its values are on their way, while its values are weighed the next keys are.
+// * A segment of a prompt may attend to listed blocks of the slots before it (critical.h): tiles are then two pieces of 32 slots each.
 // * Taps are a second kernel that knows the sums and makes the scores again, so they leave the output as it is: a block takes 64 slots and
 //   all rows in turn, and each column is summed in one order.
 #pragma once
+#include "engine/cache/blocks_read.h"
 #include "engine/cuda/pages.cuh"
 #include "engine/cuda/ptx.cuh"
 
@@ -25,6 +27,8 @@ struct PrefillJob {
   Pointer<const float> reuse;    // [heads, queries, stride]
   Pointer<const int32_t> reuseHeads;  // [heads] or null
   Pointer<float> columnSums;     // [kvHeads, columnStride] or null
+  Pointer<const int32_t> blocks, counts, taken;  // CriticalList, where blocks are listed
+  int blockStride = 0, before = 0;
   int64_t stride = 0, columnStride = 0;
   int queries = 0, heads = 0, group = 0, headDim = 0, added = 0, window = 0;
   float scale = 0;
@@ -41,6 +45,32 @@ struct RowPlace {  // of a block of rows
   int kvHead, firstRow, rows, tokens;  // rows: of the whole matrix; tokens: slots of the kv head
   __device__ int own(const PrefillJob& job, int row) const { return tokens - job.queries + row / job.group; }  // slot of the row's query
   __device__ int headOf(const PrefillJob& job, int row) const { return kvHead * job.group + row % job.group; }
+};
+
+// Slots of a tile: all from `begin` on, or two pieces of those that are listed. Blocks of the list end where the segment begins.
+struct NextSlots {
+  int begin;
+  __device__ int slot(int i) const { return begin + i; }
+  __device__ bool holds(int) const { return true; }
+};
+struct ListedSlots {
+  int low, high, before;  // where the pieces begin
+  __device__ int piece(int i) const { return i < kCriticalSlots ? low : high; }
+  __device__ int slot(int i) const { return piece(i) + i % kCriticalSlots; }
+  __device__ bool holds(int i) const { return piece(i) >= before || slot(i) < before; }
+};
+static_assert(kPrefillSlots == 2 * kCriticalSlots);
+
+// The listed blocks of a kv head and then the segment up to `end`, in pieces.
+struct PieceList {
+  Pointer<const int32_t> blocks;
+  int count, before, end;
+  __device__ int pieces() const { return count + (end - before + kCriticalSlots - 1) / kCriticalSlots; }
+  __device__ int start(int i) const {
+    if (i < count) return blocks[i] * kCriticalSlots;
+    return min(before + (i - count) * kCriticalSlots, end);  // beyond the last: nobody sees it
+  }
+  __device__ ListedSlots tile(int i) const { return {start(2 * i), start(2 * i + 1), before}; }
 };
 
 // What the two rows of a lane see.
@@ -62,17 +92,17 @@ __device__ inline bool sees(const PrefillJob& job, const RowPlace& at, const Sig
 }
 
 // Queues a tile of 64 slots; zeros behind the last slot and the last component.
-template <int dim>
-__device__ inline void queueTile(const PrefillJob& job, Pointer<const uint64_t> table, const RowPlace& at, int begin,
+template <int dim, class Slots>
+__device__ inline void queueTile(const PrefillJob& job, Pointer<const uint64_t> table, const RowPlace& at, const Slots& slots,
                                  Pointer<uint16_t> tile) {
   constexpr int kParts = dim / 8;
   const bool whole = job.headDim % 8 == 0;  // else rows begin at 8 bytes
   for (int p = static_cast<int>(threadIdx.x); p < kPrefillSlots * kParts; p += kPrefillThreads) {
-    const int slot = begin + p / kParts, c = p % kParts * 8;
+    const int slot = slots.slot(p / kParts), c = p % kParts * 8;
     Pointer<const uint16_t> from = job.pages.slot<const uint16_t>(table, at.kvHead, min(slot, at.tokens - 1), job.headDim);
     Pointer<uint16_t> to = tile + p / kParts * (dim + 8) + c;
     const auto queue = [&]<int halves>(int at8) {
-      const bool given = slot < at.tokens && c + at8 < job.headDim;
+      const bool given = slot < at.tokens && slots.holds(p / kParts) && c + at8 < job.headDim;
       copyAsync<halves * 2>(to + at8, from + (given ? c + at8 : 0), given);
     };
     if (whole) {
@@ -179,8 +209,8 @@ struct RowState {
 };
 
 // Scores become weights relative to the largest so far, times 2^15; what was summed before is scaled to match.
-template <int dim>
-__device__ inline void softmaxTile(const PrefillJob& job, const RowPlace& at, const Sight& sight, bool masked, int begin,
+template <int dim, class Slots>
+__device__ inline void softmaxTile(const PrefillJob& job, const RowPlace& at, const Sight& sight, bool masked, const Slots& slots,
                                    const float (&factor)[2], TileScores& s, RowState& state, float (&out)[dim / 8][4]) {
   const int t = static_cast<int>(threadIdx.x) % 4;
 #pragma unroll
@@ -192,7 +222,8 @@ __device__ inline void softmaxTile(const PrefillJob& job, const RowPlace& at, co
       for (int e = 0; e < 2; ++e) {
         float& x = s[n][2 * r + e];
         x *= factor[r];
-        if (masked && !sees(job, at, sight, r, begin + n * 8 + 2 * t + e)) x = -INFINITY;
+        const int i = n * 8 + 2 * t + e;
+        if (masked && !(slots.holds(i) && sees(job, at, sight, r, slots.slot(i)))) x = -INFINITY;
         largest = fmaxf(largest, x);
       }
     largest = warpMax<4>(largest);
@@ -213,15 +244,16 @@ __device__ inline void softmaxTile(const PrefillJob& job, const RowPlace& at, co
   }
 }
 
-__device__ inline void takeReused(const PrefillJob& job, const RowPlace& at, const Sight& sight, int row, int begin, TileScores& p) {
+template <class Slots>
+__device__ inline void takeReused(const PrefillJob& job, const RowPlace& at, const Sight& sight, int row, const Slots& slots, TileScores& p) {
   const int t = static_cast<int>(threadIdx.x) % 4;
 #pragma unroll
   for (int n = 0; n < kPrefillSlots / 8; ++n)
 #pragma unroll
     for (int e = 0; e < 4; ++e) {
-      const int r = e / 2, slot = begin + n * 8 + 2 * t + e % 2, mine = row + 8 * r;
+      const int r = e / 2, i = n * 8 + 2 * t + e % 2, slot = slots.slot(i), mine = row + 8 * r;
       p[n][e] = 0.0f;
-      if (slot > sight.own[r] || !sees(job, at, sight, r, slot)) continue;
+      if (slot > sight.own[r] || !slots.holds(i) || !sees(job, at, sight, r, slot)) continue;
       const int own = at.headOf(job, mine), head = job.reuseHeads ? static_cast<int>(job.reuseHeads[own]) : own;
       p[n][e] = job.reuse[(static_cast<int64_t>(head) * job.queries + mine / job.group) * job.stride + slot] * kWeightScale;
     }
@@ -265,7 +297,7 @@ __device__ inline void storeRows(const PrefillJob& job, const RowPlace& at, int 
 }
 
 // blockIdx.x: rows, the last first, as they have the most to do; blockIdx.y: kv head.
-template <int dim, int pieces, bool reuse>
+template <int dim, int pieces, bool reuse, bool listed>
 __global__ void __launch_bounds__(kPrefillThreads) attendRows(const __grid_constant__ PrefillJob job) {
   using T = PrefillTiles<dim, pieces>;
   __shared__ SharedArray<float, kPrefillRows> factors;
@@ -279,11 +311,28 @@ __global__ void __launch_bounds__(kPrefillThreads) attendRows(const __grid_const
   const int local = warp * 16 + lane / 4, row = at.firstRow + local;
   const int end = at.own(job, min(at.firstRow + kPrefillRows, at.rows) - 1) + 1, everyoneSees = at.own(job, at.firstRow) + 1;
   const Sight sight = sightOf(job, at, row);
-  const int first = firstTile(job, at), last = (end + kPrefillSlots - 1) / kPrefillSlots;
+  PieceList list{job.blocks, 0, job.before, end};
+  if constexpr (listed) {
+    list.blocks = job.blocks + static_cast<int64_t>(at.kvHead) * job.blockStride;
+    list.count = job.counts[at.kvHead];
+  }
+  const auto slotsOf = [&](int tile) {
+    if constexpr (listed)
+      return list.tile(tile);
+    else
+      return NextSlots{tile * kPrefillSlots};
+  };
+  // Whether some row of the block does not see some slot of a tile.
+  const auto partly = [&](const auto& slots) {
+    if (job.window > 0) return true;
+    if constexpr (listed) return max(slots.low, slots.high) + kCriticalSlots > min(job.before, everyoneSees);
+    return slots.slot(0) + kPrefillSlots > everyoneSees;
+  };
+  const int first = listed ? 0 : firstTile(job, at), last = listed ? (list.pieces() + 1) / 2 : (end + kPrefillSlots - 1) / kPrefillSlots;
   float factor[2] = {}, out[dim / 8][4] = {};
   RowState state = {{-INFINITY, -INFINITY}, {0, 0}};
   if constexpr (!reuse) {
-    queueTile<dim>(job, job.pages.keys, at, first * kPrefillSlots, keys);
+    queueTile<dim>(job, job.pages.keys, at, slotsOf(first), keys);
     commitCopies();
     takeQueries<dim, pieces>(job, at, shared, factors);
     __syncwarp();
@@ -291,21 +340,21 @@ __global__ void __launch_bounds__(kPrefillThreads) attendRows(const __grid_const
     factor[1] = factors[local + 8];
   }
   for (int tile = first; tile < last; ++tile) {
-    const int begin = tile * kPrefillSlots;
+    const auto slots = slotsOf(tile);
     TileScores s = {};
     waitCopies<0>();
     __syncthreads();  // the keys are here, and all are done with the values before
-    queueTile<dim>(job, job.pages.values, at, begin, values);
+    queueTile<dim>(job, job.pages.values, at, slots, values);
     commitCopies();
     if constexpr (reuse) {
-      takeReused(job, at, sight, row, begin, s);
+      takeReused(job, at, sight, row, slots, s);
       waitCopies<0>();
     } else {
       scoreTile<dim, pieces>(shared, keys, job.headDim, s);
       __syncthreads();  // all are done with the keys
-      if (tile + 1 < last) queueTile<dim>(job, job.pages.keys, at, begin + kPrefillSlots, keys);
+      if (tile + 1 < last) queueTile<dim>(job, job.pages.keys, at, slotsOf(tile + 1), keys);
       commitCopies();
-      softmaxTile<dim>(job, at, sight, job.window > 0 || begin + kPrefillSlots > everyoneSees, begin, factor, s, state, out);
+      softmaxTile<dim>(job, at, sight, partly(slots), slots, factor, s, state, out);
       waitCopies<1>();
     }
     __syncthreads();  // the values are here
@@ -314,9 +363,24 @@ __global__ void __launch_bounds__(kPrefillThreads) attendRows(const __grid_const
   storeRows<dim>(job, at, row, state, reuse, out);
 }
 
+// Which halves of the tile at `begin` are listed, where blocks are; the segment's own slots always are.
+struct ListedHalves {
+  bool low = true, high = true;
+  int before = 0;
+  __device__ bool has(int i, int slot) const { return slot >= before || (i < kCriticalSlots ? low : high); }
+};
+__device__ inline ListedHalves listedHalves(const PrefillJob& job, int kvHead, int begin) {
+  Pointer<const int32_t> taken = job.taken + static_cast<int64_t>(kvHead) * job.blockStride;
+  ListedHalves halves;
+  halves.before = job.before;
+  if (begin < job.before) halves.low = taken[begin / kCriticalSlots] != 0;
+  if (begin + kCriticalSlots < job.before) halves.high = taken[begin / kCriticalSlots + 1] != 0;
+  return halves;
+}
+
 // Probabilities of the two rows of a lane for the tile at `begin`, from scores.
-__device__ inline void probabilitiesOf(const PrefillJob& job, const RowPlace& at, int row, int begin, const float (&factor)[2],
-                                       TileScores& s) {
+__device__ inline void probabilitiesOf(const PrefillJob& job, const RowPlace& at, int row, int begin, const ListedHalves& halves,
+                                       const float (&factor)[2], TileScores& s) {
   const int t = static_cast<int>(threadIdx.x) % 4;
   const Sight sight = sightOf(job, at, row);
 #pragma unroll
@@ -333,7 +397,8 @@ __device__ inline void probabilitiesOf(const PrefillJob& job, const RowPlace& at
 #pragma unroll
       for (int e = 0; e < 2; ++e) {
         float& x = s[n][2 * r + e];
-        x = sees(job, at, sight, r, begin + n * 8 + 2 * t + e) ? expf(x * factor[r] - largest) * share : 0.0f;
+        const int i = n * 8 + 2 * t + e;
+        x = halves.has(i, begin + i) && sees(job, at, sight, r, begin + i) ? expf(x * factor[r] - largest) * share : 0.0f;
       }
   }
 }
@@ -377,7 +442,7 @@ __device__ inline void addColumns(const PrefillJob& job, const RowPlace& at, int
 }
 
 // blockIdx.x: tile of slots; blockIdx.y: kv head.
-template <int dim, int pieces>
+template <int dim, int pieces, bool listed>
 __global__ void __launch_bounds__(kPrefillThreads) attendTaps(const __grid_constant__ PrefillJob job) {
   using T = PrefillTiles<dim, pieces>;
   __shared__ SharedArray<float, kPrefillRows> factors;
@@ -389,8 +454,10 @@ __global__ void __launch_bounds__(kPrefillThreads) attendTaps(const __grid_const
   at.tokens = job.pages.lengths[at.kvHead] + job.added;
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32, local = warp * 16 + lane / 4;
   const int begin = static_cast<int>(blockIdx.x) * kPrefillSlots;
+  ListedHalves halves;
+  if constexpr (listed) halves = listedHalves(job, at.kvHead, begin);
   float columns[kPrefillSlots / 8][2] = {};
-  queueTile<dim>(job, job.pages.keys, at, begin, keys);
+  queueTile<dim>(job, job.pages.keys, at, NextSlots{begin}, keys);
   commitCopies();
   waitCopies<0>();
   __syncthreads();
@@ -403,7 +470,7 @@ __global__ void __launch_bounds__(kPrefillThreads) attendTaps(const __grid_const
       __syncwarp();
       const float factor[2] = {factors[local], factors[local + 8]};
       scoreTile<dim, pieces>(shared, keys, job.headDim, p);
-      probabilitiesOf(job, at, row, begin, factor, p);
+      probabilitiesOf(job, at, row, begin, halves, factor, p);
     }
     if (job.probabilities) storeProbabilities(job, at, row, begin, p);
 #pragma unroll

@@ -4,6 +4,7 @@
 #include <cuda_runtime.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "engine/core/check.h"
 #include "engine/cuda/checked.h"
@@ -12,6 +13,8 @@
 #include "engine/cuda/weights.h"
 #include "engine/run/op_cost.h"
 #include "engine/run/sampler.h"
+#include "engine/sparsify/prompt.h"
+#include "engine/sparsify/skipped.h"
 
 namespace winnow::cuda {
 namespace {
@@ -73,6 +76,8 @@ void CudaBackend::run(const ForwardInput& input) {
   const auto n = static_cast<int>(input.tokens.size());
   CHECK(n > 0 && n <= options_.batch, n, options_.batch);
   useDevice(ordinal_);
+  forward_.leaveOut(std::exchange(sparse_, {}));
+  CHECK(forward_.sparse().empty() || static_cast<int>(forward_.sparse().size()) == n, n);
   forward_.makeRoom(input);
   if (input.sink) reserveSlice();
   Twins& twins = forward_.products().twins();
@@ -88,6 +93,8 @@ void CudaBackend::run(const ForwardInput& input) {
     logitsOnDevice_ = false;
     const bool replayed = n == 1 && input.wantLogits && !input.sink && !input.attention && !input.tap;
     replayed ? step(input) : pass(input);
+    countSkipped(input);
+    if (auto* prompt = dynamic_cast<PromptNeurons*>(input.tap)) forward_.takeSquares(input, *prompt);
   }
   for (const SequenceRows& sequence : input.sequences) cacheOf(sequence).appended(sequence.first, sequence.count);
   if (input.times && !device_.planning()) fillTimes(input);
@@ -127,6 +134,7 @@ void CudaBackend::step(const ForwardInput& input) {
                .remembered = cache.observed().newest, .activations = input.activations, .timed = input.times != nullptr,
                .rotates = cache.format().rotateKeys, .turns = cache.countsWithin(), .selection = cache.selection(),
                .bounds = cache.selection() > 0 ? cache.bounds(KvCache::kDenseLayers) : nullptr, .blockStride = cache.blockStride()};
+  if (!forward_.sparse().empty() && forward_.sparse()[0]) key.sparse = forward_.sparse()[0], key.sparseSerial = key.sparse->serial;
   for (const LayerSharing& share : input.plan.sharing) {
     key.leaders.push_back(share.attnSource);
     key.leaders.push_back(static_cast<int>(share.heads.size()));  // heads_ holds which
@@ -139,16 +147,19 @@ void CudaBackend::step(const ForwardInput& input) {
       forward_.enqueue(input, input.times ? marks_.get() : nullptr);
       lastLogits(input, 0);
     });
+    graphSkips_ = forward_.takeSkips();
     key_ = std::move(key);
     ++captures_;
   }
   graph_->launch(stream_.get());
   fetchLogits();
+  skipping_ = graphSkips_;
 }
 
 void CudaBackend::pass(const ForwardInput& input) {
   if (marks_) marks_->capturing(false);
   forward_.enqueue(input, input.times ? marks_.get() : nullptr);
+  skipping_ = forward_.takeSkips();
   if (input.sink) return sinkLogits(input);
   if (!input.wantLogits) return;
   lastLogits(input, static_cast<int>(input.tokens.size()) - 1);
@@ -177,11 +188,41 @@ void CudaBackend::sinkLogits(const ForwardInput& input) {
   }
 }
 
+// What the rows left out is known when they have passed: the device counted it.
+void CudaBackend::countSkipped(const ForwardInput& input) {
+  skipped_.assign(input.plan.ops.size(), {});
+  if (skipping_.empty()) return;
+  constexpr size_t kPlaces = SparseUse::kNeurons + 1;
+  const std::vector<int32_t> counts = forward_.keptCounts(forward_.sparse().size());
+  for (const Skip& skip : skipping_) {
+    const SparseStep& step = *forward_.sparse()[static_cast<size_t>(skip.row)];
+    const SparseLayer& layer = step.layers[static_cast<size_t>(skip.layer)];
+    const bool chosen = layer.chosen && skip.place == SparseUse::kNeurons;
+    const size_t at = (static_cast<size_t>(skip.row) * static_cast<size_t>(model_.layers) + static_cast<size_t>(skip.layer)) * kPlaces + skip.place;
+    const int64_t kept = chosen ? static_cast<int64_t>(layer.neurons.size()) : counts[at];
+    SparseCount& count = step.use->at(skip.layer, skip.place);
+    count.kept += kept;
+    count.of += skip.of;
+    for (size_t i = 0; i < skip.count; ++i) {
+      const Skipped one = skippedOf(*skip.matrices[i].w, skip.matrices[i].channels, kept, skip.of, skip.row > 0);
+      skipped_[skip.op].bytes += one.bytes;
+      skipped_[skip.op].flops += one.flops;
+      step.use->bytes += one.bytes;
+    }
+  }
+}
+
 void CudaBackend::fillTimes(const ForwardInput& input) {
   wait(stream_.get());
+  const std::vector<int64_t> critical = forward_.criticalSlots();
   input.times->clear();
   for (size_t i = 0; i < markedOps_; ++i) {
-    OpTime time = declaredCost(input, model_, static_cast<int>(i), forward_.materialised());
+    const Op& op = input.plan.ops[i];
+    const bool attends = op.kind == OpKind::attend || (op.kind == OpKind::attendReuse && input.plan.headsOf(op).empty());  // other heads' rows are read whole
+    const int64_t slots = attends ? critical[static_cast<size_t>(op.kind == OpKind::attend ? op.layer : op.leader)] : -1;
+    OpTime time = declaredCost(input, model_, static_cast<int>(i), forward_.materialised(), slots);
+    time.bytes -= skipped_[i].bytes;
+    time.flops -= skipped_[i].flops;
     const bool last = i + 1 == markedOps_;
     time.ns = !last ? marks_->ns(i) : input.sink ? sinkNs_ : input.wantLogits ? marks_->ns(i) : 0;
     input.times->push_back(time);
@@ -290,16 +331,12 @@ std::unique_ptr<Backend> CudaDevice::makeBackend(Ledger& ledger, ThreadPool&, co
 std::unique_ptr<WeightPlace> CudaDevice::makeWeightPlace(Ledger& ledger) { return std::make_unique<DevicePlace>(ledger.planning() ? ledger : ledger_, ordinal_); }
 
 std::optional<std::string> CudaDevice::refuses(std::string_view knob, const KnobValue& value) const {
-  if (knob == "prefill.method" && std::get<std::string>(value) != "dense")
-    return "the attention kernels of the GPU read all tokens before a prompt's, not blocks that these choose: use --device cpu.";
   if (knob == "compute.activations" && std::get<std::string>(value) == "fp8") {
     if (model_.hidden % kFp8Multiple != 0) return "FP8 multiplies matrices whose rows and columns are multiples of 16, and this model's are " + std::to_string(model_.hidden) + " wide.";
     useDevice(ordinal_);
     Ledger counted(true);
     if (const std::string why = Cublas(counted, true).whyNoFp8(); !why.empty()) return why;
   }
-  if (knob == "activation.method" && std::get<std::string>(value) != "none")
-    return "the products of the GPU read whole matrices, not the channels that take part: use --device cpu.";
   return std::nullopt;
 }
 

@@ -10,10 +10,12 @@
 #include "engine/cuda/graph.h"
 #include "engine/model/config.h"
 #include "engine/run/backend.h"
+#include "engine/sparsify/skipped.h"
+#include "engine/sparsify/step.h"
 
 namespace winnow::cuda {
 
-class CudaBackend final : public Backend {
+class CudaBackend final : public Backend, public SparseBackend {
  public:
   // `device` counts what is in the GPU's memory; `caches` numbers them.
   CudaBackend(Ledger& host, Ledger& device, int ordinal, const ModelConfig& model, const BackendOptions& options, std::atomic<uint64_t>& caches);
@@ -23,6 +25,7 @@ class CudaBackend final : public Backend {
   std::unique_ptr<KvCache> makeCache(int context) override;
   void run(const ForwardInput& input) override;
   void observe(KvCache& cache, int window) override;
+  void leaveOut(std::span<const SparseStep* const> sequences) override { sparse_.assign(sequences.begin(), sequences.end()); }
   void releaseProbabilities() override { forward_.releaseProbabilities(); }
   void keepTwins(const WeightSet& weights, PrefillTwin mode) override { forward_.products().twins().follow(weights.serial, mode); }
   std::string whyNoTwins() const override;
@@ -51,6 +54,8 @@ class CudaBackend final : public Backend {
     double selection = 0;
     const uint16_t* bounds = nullptr;
     int blockStride = 0;
+    const SparseStep* sparse = nullptr;
+    uint64_t sparseSerial = 0;
     bool operator==(const GraphKey&) const = default;
   };
   void reserveSlice();
@@ -62,6 +67,7 @@ class CudaBackend final : public Backend {
   void fetchLogits();
   void sinkLogits(const ForwardInput& input);
   void fillTimes(const ForwardInput& input);
+  void countSkipped(const ForwardInput& input);
   // Rows of logits in device memory: where they are already, or copied to `spare`.
   const float* onDevice(const float* host, int rows, DeviceBuffer& spare);
   void sendTargets(std::span<const int32_t> targets, size_t answerBytes);
@@ -82,6 +88,10 @@ class CudaBackend final : public Backend {
   DeviceBuffer baseRows_, otherRows_, targets_, answers_, history_, sampled_;
   GraphKey key_;
   std::unique_ptr<CapturedStep> graph_;
+  std::vector<Skip> graphSkips_;            // of the step that it replays
+  std::vector<const SparseStep*> sparse_;   // of the sequences of the next run
+  std::vector<Skip> skipping_;              // of the pass at hand
+  std::vector<Skipped> skipped_;            // [ops] of it
   std::unique_ptr<EventMarks> marks_;
   size_t markedOps_ = 0;
   int64_t sinkNs_ = 0;

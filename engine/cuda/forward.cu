@@ -9,6 +9,8 @@
 
 #include "engine/core/check.h"
 #include "engine/share/align.h"
+#include "engine/sparsify/profile.h"
+#include "engine/sparsify/prompt.h"
 
 namespace winnow::cuda {
 namespace {
@@ -84,6 +86,12 @@ void Forward::need(DeviceBuffer& buffer, MemoryTag tag, size_t bytes) {
   buffer = DeviceBuffer(device_, tag, bytes);
 }
 
+void Forward::needZeros(DeviceBuffer& buffer, MemoryTag tag, size_t bytes) {
+  if (buffer.bytes() >= bytes) return;
+  need(buffer, tag, bytes);
+  if (!device_.planning()) buffer.clear(stream_);
+}
+
 void Forward::makeRoom(const ForwardInput& input) {
   measure(input);
   const bool single = std::any_of(input.sequences.begin(), input.sequences.end(), [](const auto& s) { return s.count == 1; });
@@ -100,6 +108,8 @@ void Forward::makeRoom(const ForwardInput& input) {
   if (counted && single) need(tapped_, MemoryTag::probabilities, floats(row));
   if (products_.reserveRanks(mostRanks(input.weights), options_.batch)) ++room_;
   if (products_.reserveExpanded(mostExpanded(input.weights))) ++room_;
+  makeSparseRoom(input);
+  makeCriticalRoom(input);
 }
 
 // The head multiplies too few rows at a time.
@@ -135,6 +145,7 @@ void Forward::upload(const ForwardInput& input) {
   CHECK(positions.size() == input.tokens.size(), positions.size(), input.tokens.size());
   positions_.copyFrom(stream_, positions.data(), positions.size() * sizeof(int32_t));
   uploadHeads(input.plan);
+  uploadNeurons();
 }
 
 void Forward::uploadHeads(const Plan& plan) {
@@ -161,6 +172,9 @@ int Forward::alignedQueries(const ForwardInput& input) const {
 
 void Forward::enqueue(const ForwardInput& input, OpMarks* marks) {
   const int n = static_cast<int>(input.tokens.size());
+  critical_.list = {};
+  critical_.before = -1;
+  critical_.chose.assign(static_cast<size_t>(model_.layers), false);
   if (model_.position == PositionKind::rope)
     prepareRotations(stream_, frequencies_.as<float>(), model_.rope.dims, positions_.as<int32_t>(), n, cosines_.as<float>(), sines_.as<float>());
   for (size_t i = 0; i < input.plan.ops.size(); ++i) {
@@ -205,23 +219,18 @@ void Forward::gatherRows(std::span<const int> rows) {
 
 void Forward::project(const ForwardInput& input, const Op& op) {
   const LayerWeights& w = layerOf(input, op);
-  const int n = static_cast<int>(input.tokens.size());
   const bool follower = op.kind == OpKind::vOnly;
   const Source x = normed(0, w.attnNorm, w.attnNormBias);
   tapStream(input, 2 * op.layer);
   tapInput(input, op, LinearInput::attention, x, model_.hidden);
-  const auto target = [](const Matrix* m, const float* bias, const DeviceBuffer& y) {
-    return Target{argsOf(*m), y.as<float>(), m->rows, bias, false};
+  const ChannelMajorLayer& channels = channelsOf(input, op);
+  const auto made = [](const Matrix* m, const float* bias, const ErrorFactors* error, const std::shared_ptr<const ChannelMajor>& of, const DeviceBuffer& y) {
+    return SparseLinear{{argsOf(*m), y.as<float>(), m->rows, bias, false}, factorsOf(error), m, of.get()};
   };
-  std::vector<Target> targets;
-  std::vector<FactorArgs> factors;
-  if (!follower) {
-    targets = {target(w.q, w.qBias, q_), target(w.k, w.kBias, k_)};
-    factors = {factorsOf(w.qError), factorsOf(w.kError)};
-  }
-  targets.push_back(target(w.v, w.vBias, v_));
-  factors.push_back(factorsOf(w.vError));
-  products_.multiply(targets, x, n, model_.hidden, input.activations, factors);
+  std::vector<SparseLinear> linears;
+  if (!follower) linears = {made(w.q, w.qBias, w.qError, channels.q, q_), made(w.k, w.kBias, w.kError, channels.k, k_)};
+  linears.push_back(made(w.v, w.vBias, w.vError, channels.v, v_));
+  linear(input, op, LinearInput::attention, linears, x, model_.hidden);
   store(input, op);
 }
 
@@ -314,16 +323,16 @@ void Forward::attendAligned(const ForwardInput& input, const Op& op, const Seque
     args.states = states_.as<float>();
     args.partial = partial_.as<float>();
     args.out = attended_.as<float>() + (row + first) * model_.qRows();
-    const auto run = [&] { sequence.count > 1 ? attendPrefill(stream_, args) : attendDecode(stream_, args); };
+    const auto run = [&](const CriticalList& critical) { sequence.count > 1 ? attendPrefill(stream_, args, critical) : attendDecode(stream_, args); };
     args.kv = readable(cache, op.leader, op.leader, sequence.count, sequence.count, slots_);
     args.q = q_.as<float>() + (row + first) * model_.qRows();
     args.probabilities = probabilities_.as<float>();
-    run();
+    run(critical_.list);
     args.kv = readable(cache, op.layer, -1, sequence.count, sequence.count, slots_);
     args.q = nullptr;
     args.reuse = std::exchange(args.probabilities, nullptr);
     args.reuseHeads = headsOf(input.plan, op);
-    run();
+    run({});  // its heads want what heads of other groups chose: the rows are zero elsewhere
   }
 }
 
@@ -349,6 +358,7 @@ void Forward::attendSequence(const ForwardInput& input, const Op& op, const Sequ
   args.mostTokens = slots_;
   args.q = given ? nullptr : q_.as<float>() + row * model_.qRows();
   const int keyLayer = given ? -1 : reuse ? op.leader : op.layer;
+  if (!reuse) critical_.list = chooseBlocks(input, op, args.q);
   if (chosen && !reuse) choose(cache, op.layer, args.q);
   if (chosen)
     readChosen(cache, op.layer, keyLayer, args);
@@ -366,7 +376,8 @@ void Forward::attendSequence(const ForwardInput& input, const Op& op, const Sequ
   args.precise = mode == ActivationMode::f32 || mode == ActivationMode::int8;
   args.states = states_.as<float>();
   args.partial = partial_.as<float>();
-  if (sequence.count > 1) return attendPrefill(stream_, args);
+  // Rows of other heads are zero where those chose otherwise.
+  if (sequence.count > 1) return attendPrefill(stream_, args, input.plan.headsOf(op).empty() ? critical_.list : CriticalList());
   if (args.columnSums && !kept) args.probabilities = tapped_.as<float>();
   attendDecode(stream_, args);
 }
@@ -375,6 +386,10 @@ void Forward::attendSequence(const ForwardInput& input, const Op& op, const Sequ
 void Forward::tapInput(const ForwardInput& input, const Op& op, LinearInput which, const Source& source, int cols) {
   if (!input.tap) return;
   const int n = static_cast<int>(input.tokens.size());
+  if (const auto* prompt = dynamic_cast<const PromptNeurons*>(input.tap)) {  // it wants sums, which are made here
+    if (which == LinearInput::down) tapSquares(op, *prompt, source, n, cols);
+    return;
+  }
   const DeviceBuffer seen(device_, MemoryTag::activations, floats(int64_t{n} * cols));
   CHECK(source.kind != Source::Kind::rows || source.stride == cols, source.stride, cols);
   const bool asItLies = source.kind == Source::Kind::rows;
@@ -385,7 +400,7 @@ void Forward::tapInput(const ForwardInput& input, const Op& op, LinearInput whic
 }
 
 void Forward::tapStream(const ForwardInput& input, int point) {
-  if (!input.tap) return;
+  if (!input.tap || dynamic_cast<const PromptNeurons*>(input.tap)) return;
   std::vector<float> host(input.tokens.size() * static_cast<size_t>(model_.hidden));
   residual_.copyTo(stream_, host.data(), host.size() * sizeof(float));
   input.tap->takeStream(point, host.data(), model_.hidden, static_cast<int>(input.tokens.size()));
@@ -406,7 +421,7 @@ void Forward::tapAttention(const ForwardInput& input, const Op& op, const Sequen
 
 void Forward::output(const ForwardInput& input, const Op& op) {
   const LayerWeights& w = layerOf(input, op);
-  const int n = static_cast<int>(input.tokens.size()), cols = op.down ? w.down->cols : model_.qRows();
+  const int cols = op.down ? w.down->cols : model_.qRows();
   Source x{attended_.as<float>(), cols};
   if (op.down) {
     x = {(model_.gatedFfn ? gate_ : up_).as<float>(), cols, Source::Kind::activated};
@@ -414,10 +429,29 @@ void Forward::output(const ForwardInput& input, const Op& op) {
     if (model_.gatedFfn) x.up = up_.as<float>();
   }
   tapInput(input, op, op.down ? LinearInput::down : LinearInput::output, x, cols);
-  const Target target{argsOf(*(op.down ? w.down : w.o)), residual_.as<float>(), model_.hidden, op.down ? w.downBias : w.oBias, true};
-  const FactorArgs factors = factorsOf(op.down ? w.downError : w.oError);
-  products_.multiply({&target, 1}, x, n, cols, input.activations, {&factors, 1});
-  if (op.down && w.downCorrections) correct(stream_, *w.downCorrections, x, n, target.y, target.yStride);
+  const Matrix* m = op.down ? w.down : w.o;
+  const ChannelMajorLayer& channels = channelsOf(input, op);
+  const Target target{argsOf(*m), residual_.as<float>(), model_.hidden, op.down ? w.downBias : w.oBias, true};
+  const SparseLinear one{target, factorsOf(op.down ? w.downError : w.oError), m, (op.down ? channels.down : channels.o).get()};
+  linear(input, op, op.down ? LinearInput::down : LinearInput::output, {&one, 1}, x, cols);
+}
+
+// Matrices that see one input, what they lack and what was corrected.
+void Forward::linear(const ForwardInput& input, const Op& op, LinearInput which, std::span<const SparseLinear> linears, const Source& x, int cols) {
+  const int n = static_cast<int>(input.tokens.size());
+  if (anySparse()) {
+    for (int row = 0; row < n; ++row) linearRow(input, op, row, which, linears, x, cols);
+    return;
+  }
+  std::array<Target, kMostTargets> targets;
+  std::array<FactorArgs, kMostTargets> factors;
+  for (size_t i = 0; i < linears.size(); ++i) {
+    targets[i] = linears[i].target;
+    factors[i] = linears[i].factors;
+  }
+  products_.multiply({targets.data(), linears.size()}, x, n, cols, input.activations, {factors.data(), linears.size()});
+  const LayerWeights& w = layerOf(input, op);
+  if (which == LinearInput::down && w.downCorrections) correct(stream_, *w.downCorrections, x, n, targets[0].y, targets[0].yStride);
 }
 
 // The activation is made on the way into the second matrix.
@@ -426,13 +460,24 @@ void Forward::gateUp(const ForwardInput& input, const Op& op) {
   const Source x = normed(0, w.ffnNorm, w.ffnNormBias);
   tapStream(input, 2 * op.layer + 1);
   tapInput(input, op, LinearInput::ffn, x, model_.hidden);
-  std::vector<Target> targets = {{argsOf(*w.up), up_.as<float>(), w.up->rows, w.upBias, false}};
-  std::vector<FactorArgs> factors = {factorsOf(w.upError)};
-  if (model_.gatedFfn) {
-    targets.push_back({argsOf(*w.gate), gate_.as<float>(), w.gate->rows, w.gateBias, false});
-    factors.push_back(factorsOf(w.gateError));
+  const ChannelMajorLayer& channels = channelsOf(input, op);
+  std::vector<SparseLinear> linears = {{{argsOf(*w.up), up_.as<float>(), w.up->rows, w.upBias, false}, factorsOf(w.upError), w.up, channels.up.get()}};
+  if (model_.gatedFfn)
+    linears.push_back({{argsOf(*w.gate), gate_.as<float>(), w.gate->rows, w.gateBias, false}, factorsOf(w.gateError), w.gate, channels.gate.get()});
+  if (!anySparse()) {
+    linear(input, op, LinearInput::ffn, linears, x, model_.hidden);
+    return tapGate(input, op);
   }
-  products_.multiply(targets, x, static_cast<int>(input.tokens.size()), model_.hidden, input.activations, factors);
+  for (int row = 0; row < static_cast<int>(input.tokens.size()); ++row) gateUpRow(input, op, row, linears, x);
+}
+
+void Forward::tapGate(const ForwardInput& input, const Op& op) const {
+  auto* tap = dynamic_cast<GateTap*>(input.tap);
+  if (!tap || !model_.gatedFfn) return;
+  const int n = static_cast<int>(input.tokens.size()), ffn = layerOf(input, op).gate->rows;
+  std::vector<float> host(input.tokens.size() * static_cast<size_t>(ffn));
+  gate_.copyTo(stream_, host.data(), host.size() * sizeof(float));
+  tap->takeGate(op.layer, host.data(), ffn, n, ffn);
 }
 
 void Forward::logits(const ForwardInput& input, int firstRow, int rows, float* out) {

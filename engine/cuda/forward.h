@@ -5,14 +5,34 @@
 #include <span>
 #include <vector>
 
+#include "engine/cuda/critical.h"
 #include "engine/cuda/kv_cache.h"
 #include "engine/cuda/products.h"
 #include "engine/cuda/selected.h"
+#include "engine/cuda/sparse.h"
 #include "engine/run/backend.h"
+#include "engine/sparsify/step.h"
 #include "engine/weights/calibration.h"
 #include "engine/weights/store.h"
 
+namespace winnow {
+class PromptNeurons;
+}
+
 namespace winnow::cuda {
+
+// A product of a row that reads some channels of its matrices. How many of `of` it reads is known when the row has passed.
+struct Skip {
+  size_t op;
+  int row, layer;
+  size_t place;  // of SparseUse
+  int of;
+  size_t count;
+  struct {
+    const Matrix* w;
+    const ChannelMajor* channels;
+  } matrices[kMostTargets];
+};
 
 // Marks on the stream around ops; times are known when it has passed them.
 class OpMarks {
@@ -37,6 +57,14 @@ class Forward {
   Products& products() { return products_; }
   const Products& products() const { return products_; }
 
+  // What each row of the next pass leaves out (SparseBackend), before makeRoom(); empty: nothing.
+  void leaveOut(std::vector<const SparseStep*> rows) { sparse_ = std::move(rows); }
+  std::span<const SparseStep* const> sparse() const { return sparse_; }
+  std::vector<Skip> takeSkips() { return std::exchange(skips_, {}); }  // of what was queued since the last call
+  std::vector<int32_t> keptCounts(size_t rows) const;                // [rows, layers, places]; and waits
+  void takeSquares(const ForwardInput& input, PromptNeurons& prompt) const;  // of a pass that was tapped for it; and waits
+  std::vector<int64_t> criticalSlots() const;                         // [layers] that were attended to before the segment, over the kv heads; -1: all
+
   void upload(const ForwardInput& input);                     // tokens and positions
   void enqueue(const ForwardInput& input, OpMarks* marks);    // all but the logits, then the caches' lengths
   void gatherRows(std::span<const int> rows);                 // of what the logits are made of, to the front
@@ -46,6 +74,7 @@ class Forward {
  private:
   void measure(const ForwardInput& input);
   void need(DeviceBuffer& buffer, MemoryTag tag, size_t bytes);  // at least so many
+  void needZeros(DeviceBuffer& buffer, MemoryTag tag, size_t bytes);  // zeros when they are new
   AttendArgs attendArgs() const;  // what is the model's
 
   // forward_read.cu: keys and values as attention reads them
@@ -58,6 +87,36 @@ class Forward {
   Selection selection(const DeviceKvCache& cache) const;
   void choose(const DeviceKvCache& cache, int layer, const float* q);
   void readChosen(const DeviceKvCache& cache, int layer, int keyLayer, AttendArgs& args);
+  // forward_critical.cu: blocks of the cache that a segment of a prompt attends to (CritiPrefill)
+  bool mayChooseBlocks(const ForwardInput& input) const;
+  void makeCriticalRoom(const ForwardInput& input);
+  CriticalList chooseBlocks(const ForwardInput& input, const Op& op, const float* q);  // of a layer that attends itself; empty: all are attended to
+
+  // forward_sparse.cu: rows of decoded tokens that leave something out
+  struct SparseLinear {
+    Target target;  // of row 0
+    FactorArgs factors;
+    const Matrix* w = nullptr;
+    const ChannelMajor* channels = nullptr;  // null where there are none, or nothing is skipped
+  };
+  bool anySparse() const;
+  const SparseLayer* sparseLayer(int row, int layer) const;
+  static const ChannelMajorLayer& channelsOf(const ForwardInput& input, const Op& op);
+  void makeSparseRoom(const ForwardInput& input);
+  void uploadNeurons();
+  int32_t* countAt(int row, int layer, size_t place) const;
+  uint32_t* neuronMasks(int row) const;
+  const uint32_t* neuronsOf(int row, int layer) const;
+  KeptRow keep(const Source& x, int cols, float threshold, ActivationMode mode, int32_t* count, const uint32_t* within = nullptr, uint32_t* masks = nullptr);
+  void skips(const ForwardInput& input, const Op& op, int row, size_t place, std::span<const SparseLinear> linears, int of);
+  template <class Body>
+  void eachMode(const ForwardInput& input, std::span<const SparseLinear> linears, Body body);
+  void linear(const ForwardInput& input, const Op& op, LinearInput which, std::span<const SparseLinear> linears, const Source& x, int cols);
+  void linearRow(const ForwardInput& input, const Op& op, int row, LinearInput which, std::span<const SparseLinear> linears, Source x, int cols);
+  void gateUpRow(const ForwardInput& input, const Op& op, int row, std::span<const SparseLinear> linears, const Source& x);
+  void tapSquares(const Op& op, const PromptNeurons& prompt, const Source& source, int tokens, int cols);
+  void tapGate(const ForwardInput& input, const Op& op) const;
+
   void project(const ForwardInput& input, const Op& op);
   void store(const ForwardInput& input, const Op& op);
   void attend(const ForwardInput& input, const Op& op);
@@ -91,6 +150,29 @@ class Forward {
   struct {
     DeviceBuffer scores, blocks, slots, tables, positions, rows;
   } chosen_;                                          // what a query chose (engine/cuda/selected.h), and the layer at hand as pages of that
+  struct {
+    DeviceBuffer centers, fresh, worth, blocks, taken, counts, slots;
+    int before = -1;         // slots in front of the segment when the layer below chose; -1: it did not
+    CriticalList list;       // of the last layer that attended itself
+    std::vector<bool> chose;  // [layers] in this pass
+  } critical_;                                        // engine/cuda/critical.h
+  std::vector<const SparseStep*> sparse_;             // [rows]; empty: all are computed whole
+  std::vector<Skip> skips_;
+  struct {
+    DeviceBuffer masked, rounded, values, list, masks;  // of the row and matrix at hand (KeptRow)
+    DeviceBuffer neurons;                               // [rows, chunks of the feed-forward] bits of those whose gate is open
+    DeviceBuffer counts;                                // int32 [rows, layers, places]
+    DeviceBuffer partial, tickets;
+  } kept_;
+  struct ChosenNeurons {
+    const SparseStep* step = nullptr;
+    uint64_t serial = 0;               // of what is there
+    DeviceBuffer lists, masks, counts;  // int32 [layers, ffn], bits [layers, chunks], int32 [layers]
+  };
+  std::vector<ChosenNeurons> chosenNeurons_;          // [rows]
+  struct {
+    DeviceBuffer sums, weights;                       // [layers, ffn] of the pass at hand; [batch]
+  } squares_;
   DeviceBuffer tapped_;                               // [heads, stride]: what only column sums of one row want
   struct {
     DeviceBuffer q, out, states, partial, probabilities;

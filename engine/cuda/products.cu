@@ -66,7 +66,7 @@ void Products::multiply(std::span<const Target> targets, const Source& source, i
   }
   if (eight > 0) multiplyFp8({eights.data(), eight}, source, tokens, cols);
   if (other > 0) multiplyModes({others.data(), other}, source, tokens, cols, activations);
-  if (!factors.empty()) addErrors(targets, factors, source, tokens, cols, activationMode(activations, Storage::f16));
+  if (!factors.empty()) addErrors(targets, factors, source, tokens, cols, activations);
 }
 
 bool Products::reserveExpanded(int64_t bytes) {

@@ -44,6 +44,10 @@ class Products {
   // Targets with one source, each in the mode that its weights have under `activations`: a file may mix types.
   // Factors hold what their target's matrix lacks; either none or one for each target.
   void multiply(std::span<const Target> targets, const Source& source, int tokens, int cols, Activations activations, std::span<const FactorArgs> factors = {});
+  // What the factors hold alone, for targets that came about otherwise.
+  void addErrors(std::span<const Target> targets, std::span<const FactorArgs> factors, const Source& source, int tokens, int cols, Activations activations) {
+    addErrors(targets, factors, source, tokens, cols, activationMode(activations, Storage::f16));
+  }
   // Memory for the twin of a matrix that so many tokens will have decoded, or encoded.
   void makeTwin(const Matrix& matrix, int tokens, Activations activations, const std::function<int64_t()>& room);
   Twins& twins() { return twins_; }

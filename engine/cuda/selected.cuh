@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // Quest's kernels. A query's choice is one launch: warps score the blocks of a kv head, and the last of its thread blocks finds the best of
-// them, digit by digit of the scores (8 bits) with histograms; of equals the earlier. What varies is read from device memory.
+// them. What varies is read from device memory.
 #pragma once
 #include "engine/cache/blocks_read.h"
 #include "engine/cuda/arrive.cuh"
+#include "engine/cuda/best_of.cuh"
 #include "engine/cuda/sealed_row.cuh"
 
 namespace winnow::cuda {
 
-constexpr int kBoundWarps = 4, kSelectWarps = 8, kSelectThreads = kSelectWarps * 32, kPlaceThreads = 128;
+constexpr int kBoundWarps = 4, kPlaceThreads = 128;
 
 struct BoundJob {
   Pages pages;
@@ -107,102 +108,11 @@ __device__ inline float boundOf(const SelectJob& job, int head, int block, int l
   return best;
 }
 
-struct SelectScratch {
-  SharedArray<unsigned, 256> bins;
-  SharedArray<unsigned, 2> found;
-  SharedArray<int, kSelectWarps> votes;
-};
-
-__device__ inline uint32_t keyOf(float score) {  // orders like scores; zeros of either sign are one
-  const uint32_t bits = __float_as_uint(score + 0.0f);
-  return bits >> 31 ? ~bits : bits | 0x80000000u;
-}
-
-struct Threshold {
-  uint32_t key;    // of the last that is chosen
-  unsigned above;  // that are better
-};
-
-__device__ inline Threshold lastChosen(const Candidates& c, Pointer<const float> scores, SelectScratch& scratch) {
-  Threshold last{0, 0};
-  const int thread = static_cast<int>(threadIdx.x);
-  for (int shift = 24; shift >= 0; shift -= 8) {
-    scratch.bins[thread] = 0;
-    __syncthreads();
-    for (int i = c.first + thread; i < c.newest; i += kSelectThreads) {
-      const uint32_t key = keyOf(scores[i]);
-      if (shift == 24 || key >> (shift + 8) == last.key) atomicAdd(scratch.bins.pointer() + (key >> shift & 255), 1u);
-    }
-    __syncthreads();
-    if (thread < 32) {  // eight bins to a lane, from the top
-      unsigned mine = 0;
-      for (int i = 0; i < 8; ++i) mine += scratch.bins[255 - thread * 8 - i];
-      unsigned upTo = mine;
-#pragma unroll
-      for (unsigned d = 1; d < 32; d *= 2) {
-        const unsigned other = __shfl_up_sync(kAllLanes, upTo, d);
-        if (thread >= static_cast<int>(d)) upTo += other;
-      }
-      unsigned sum = last.above + upTo - mine;
-      const auto wanted = static_cast<unsigned>(c.wanted);
-      if (sum < wanted && sum + mine >= wanted) {
-        int bin = 255 - thread * 8;
-        while (sum + scratch.bins[bin] < wanted) sum += scratch.bins[bin--];
-        scratch.found[0] = static_cast<unsigned>(bin);
-        scratch.found[1] = sum;
-      }
-    }
-    __syncthreads();
-    last = {last.key << 8 | static_cast<uint32_t>(scratch.found[0]), scratch.found[1]};
-    __syncthreads();
-  }
-  return last;
-}
-
-struct Rank {
-  int before, all;  // threads before this one that say yes, and all of them
-};
-__device__ inline Rank rankOf(bool yes, SelectScratch& scratch) {
-  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
-  const uint32_t votes = __ballot_sync(kAllLanes, yes);
-  __syncthreads();  // the last ones have been read
-  if (lane == 0) scratch.votes[warp] = __popc(votes);
-  __syncthreads();
-  Rank rank{__popc(votes & ((1u << lane) - 1)), 0};
-  for (int w = 0; w < kSelectWarps; ++w) {
-    const int count = scratch.votes[w];
-    if (w < warp) rank.before += count;
-    rank.all += count;
-  }
-  return rank;
-}
-
 __device__ inline void chooseBlocks(const SelectJob& job, const Candidates& c, int head) {
   __shared__ SelectScratch scratch;
-  Pointer<const float> scores = job.scores + static_cast<int64_t>(head) * job.scoreStride;
   Pointer<int32_t> out = job.blocks + head * job.most;
-  const int thread = static_cast<int>(threadIdx.x);
-  const bool all = c.wanted == c.newest - c.first;
-  Threshold last{0, 0};
-  if (!all && c.wanted > 0) last = lastChosen(c, scores, scratch);
-  const int equals = c.wanted - static_cast<int>(last.above);
-  int taken = 0, ties = 0;
-  for (int begin = c.first; begin < c.newest && c.wanted > 0; begin += kSelectThreads) {
-    const int block = begin + thread;
-    bool better = block < c.newest, equal = false;
-    if (!all && better) {
-      const uint32_t key = keyOf(scores[block]);
-      better = key > last.key;
-      equal = key == last.key;
-    }
-    const Rank tie = rankOf(equal, scratch);
-    const bool chosen = better || (equal && ties + tie.before < equals);
-    const Rank rank = rankOf(chosen, scratch);
-    if (chosen) out[taken + rank.before] = block;
-    taken += rank.all;
-    ties += tie.all;
-  }
-  if (thread != 0) return;
+  takeBest({c.first, c.newest, c.wanted}, job.scores + static_cast<int64_t>(head) * job.scoreStride, scratch, [&](int block, int rank) { out[rank] = block; });
+  if (threadIdx.x != 0) return;
   out[c.wanted] = c.newest;
   job.slots[head] = c.wanted * kBlockSlots + c.tokens - c.newest * kBlockSlots;
 }

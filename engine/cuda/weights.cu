@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "engine/cuda/weights.h"
 
+#include <cuda_runtime.h>
+
 #include <algorithm>
 #include <vector>
 
 #include "engine/core/check.h"
+#include "engine/cuda/checked.h"
 #include "engine/weights/pruning.h"
 #include "engine/weights/sparse_rows.h"
 
@@ -128,6 +131,52 @@ Converted DevicePlace::make(const WeightWork& work, WeightVersion& out) {
   if (here && prunes(work.tensor, work.recipe)) return prune(work, m, stream.get());
   if (here && work.recipe.prune.empty() && rounds(work.recipe)) return quantize(work, m, stream.get());
   return fromHost(work, *memory, out, stream.get());
+}
+
+void fetchMatrix(const Matrix& m, Matrix& copy) {
+  const bool packed = m.format.storage == Storage::packed;
+  static Ledger uncounted;  // copies live for a moment
+  copy = Matrix::allocate(uncounted, m.format, m.rows, m.cols);
+  const size_t scales = packed ? m.format.scaleBytes(m.rows, m.cols) : 0;
+  const auto fetch = [](const void* to, const void* from, size_t bytes) {
+    if (from && bytes > 0) throwIfFailed(cudaMemcpy(const_cast<void*>(to), from, bytes, cudaMemcpyDeviceToHost), "copy");
+  };
+  fetch(copy.data, m.data, packed ? m.format.codeBytes(m.rows, m.cols) : m.bytes());
+  fetch(copy.scales, m.scales, scales);
+  fetch(copy.mins, m.mins, scales);
+  fetch(copy.steps, m.steps, m.format.stepBytes(m.rows, m.cols));
+}
+
+std::shared_ptr<const ChannelMajor> channelsOnDevice(Ledger& device, const Matrix& matrix, bool columns, ThreadPool& pool, const Progress& progress) {
+  const auto allocator = [&device](size_t bytes) {
+    const auto buffer = std::make_shared<DeviceBuffer>(device, MemoryTag::weights, bytes);
+    return ChannelMajor::Memory(buffer, buffer->as<void>(), bytes);
+  };
+  auto made = std::make_shared<ChannelMajor>(ChannelMajor::allocate(allocator, matrix, columns));
+  if (device.planning()) return made;
+  Matrix copy;
+  fetchMatrix(matrix, copy);
+  Ledger host;  // for a moment
+  ChannelMajor filled = ChannelMajor::allocate(host, copy, columns);
+  if (!filled.fill(copy, pool, progress)) return nullptr;
+  const auto send = [](const ChannelMajor::Memory& to, const ChannelMajor::Memory& from) {
+    if (to.bytes() > 0) throwIfFailed(cudaMemcpy(to.data(), from.data(), to.bytes(), cudaMemcpyHostToDevice), "copy");
+  };
+  send(made->data, filled.data);
+  send(made->scales, filled.scales);
+  send(made->mins, filled.mins);
+  return made;
+}
+
+std::shared_ptr<const ChannelMajor> DevicePlace::makeChannels(const Matrix& matrix, bool columns, ThreadPool& pool, const Progress& progress) {
+  if (!planning()) useDevice(ordinal_);
+  return channelsOnDevice(device_, matrix, columns, pool, progress);
+}
+
+const Matrix& DevicePlace::onHost(const Matrix& matrix, Matrix& copy) const {
+  useDevice(ordinal_);
+  fetchMatrix(matrix, copy);
+  return copy;
 }
 
 Converted DevicePlace::copyFile(const WeightWork& work, const DeviceMatrix& to, Stream stream) {

@@ -17,12 +17,18 @@ struct DeviceMatrix {
   DeviceBuffer codes, scales, mins, steps;
 };
 
+// What WeightPlace says of the two, of matrices in device memory; the caller's thread uses the device. Channels are laid out on the host.
+std::shared_ptr<const ChannelMajor> channelsOnDevice(Ledger& device, const Matrix& matrix, bool columns, ThreadPool& pool, const Progress& progress);
+void fetchMatrix(const Matrix& matrix, Matrix& copy);
+
 class DevicePlace final : public WeightPlace {
  public:
   DevicePlace(Ledger& device, int ordinal) : device_(device), ordinal_(ordinal) {}
   bool planning() const override { return device_.planning(); }
   Converted make(const WeightWork& work, WeightVersion& out) override;
   int64_t bytes(const MasterTensor& tensor, const Recipe& recipe) const override;
+  std::shared_ptr<const ChannelMajor> makeChannels(const Matrix& matrix, bool columns, ThreadPool& pool, const Progress& progress) override;
+  const Matrix& onHost(const Matrix& matrix, Matrix& copy) const override;
   int64_t madeHere() const { return madeHere_; }  // versions converted on the device
 
  private:

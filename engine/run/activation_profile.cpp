@@ -15,13 +15,14 @@ namespace {
 constexpr size_t kMostProfiles = 4;
 
 // ||column j||, of down of each layer; the error factors beside it are left out.
-std::vector<std::vector<float>> downNorms(const WeightSet& set, ThreadPool& pool) {
+std::vector<std::vector<float>> downNorms(const WeightSet& set, const WeightPlace& place, ThreadPool& pool) {
   std::vector<std::vector<float>> out(set.layers.size());
   pool.run([&](int thread, int threads) {
     const auto range = ThreadPool::split(static_cast<int64_t>(out.size()), 1, thread, threads);
     for (int64_t layer = range.begin; layer < range.end; ++layer) {
-      const Matrix* down = set.layers[static_cast<size_t>(layer)].down;
-      if (!down) continue;
+      if (!set.layers[static_cast<size_t>(layer)].down) continue;
+      Matrix copy;
+      const Matrix* down = &place.onHost(*set.layers[static_cast<size_t>(layer)].down, copy);
       std::vector<float>& norms = out[static_cast<size_t>(layer)];
       norms.assign(static_cast<size_t>(down->cols), 0.0f);
       std::vector<float> row(norms.size());
@@ -49,7 +50,7 @@ Result<std::shared_ptr<const ActivationProfile>> EngineCore::profile(const Weigh
   if (!tokens) return tokens.error();
   try {
     ThreadPool pool(threads);
-    auto measured = std::make_shared<ActivationProfile>(model->config(), ledger, static_cast<int64_t>(tokens->ids.size()), downNorms(set, pool));
+    auto measured = std::make_shared<ActivationProfile>(model->config(), ledger, static_cast<int64_t>(tokens->ids.size()), downNorms(set, store.place(), pool));
     const Plan plan = buildPlan(model->config(), set.sharing.empty() ? noSharing(model->config().layers) : set.sharing, set.parts);
     if (Status seen = observe(set, plan, tokens->ids, tokens->window, pool, {measured.get(), nullptr}, progress); !seen) return seen.error();
     if (Status sound = measured->sound(); !sound) return sound.error();

@@ -2,7 +2,6 @@
 #include "engine/run/op_cost.h"
 
 #include "engine/cache/kv_cache.h"
-#include "engine/cpu/critical_blocks.h"
 #include "engine/weights/store.h"
 
 namespace winnow {
@@ -47,7 +46,7 @@ OpTime declaredCost(const ForwardInput& input, const ModelConfig& model, int ind
           out.bytes = static_cast<int64_t>(static_cast<double>(out.bytes) * static_cast<double>(attended) / static_cast<double>(slots));
           if (op.kind == OpKind::attend) {  // what is chosen from: all keys are read once, and each block is held against the queries twice
             out.bytes += read(op.layer, true) - read(op.layer, false);
-            out.flops += 4 * (slots - queries * model.kvHeads) / cpu::CriticalBlocks::kBlock * model.groupSize() * model.headDim;
+            out.flops += 4 * (slots - queries * model.kvHeads) / kCriticalSlots * model.groupSize() * model.headDim;
           }
         }
         out.flops += (scores ? 4 : 2) * seen * model.groupSize() * model.headDim;

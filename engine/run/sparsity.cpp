@@ -18,6 +18,7 @@ void SessionSparsity::configure(const ModelConfig& model, const WeightSet& weigh
   weights_ = weights.sparse;
   step_.layers.assign(static_cast<size_t>(model.layers), {});
   step_.use = &use_;
+  ++step_.serial;
   forget();
   if (method_ && sparsity_ > 0 && !ledger.planning()) readThresholds();
 }
@@ -44,6 +45,7 @@ void SessionSparsity::readThresholds() {
 
 void SessionSparsity::chooseNeurons() {
   chosenAt_ = prompt_->tokens();
+  ++step_.serial;
   for (size_t layer = 0; layer < step_.layers.size(); ++layer) {
     SparseLayer& sparse = step_.layers[layer];
     sparse.chosen = true;

@@ -32,6 +32,17 @@ void PromptNeurons::take(int layer, LinearInput input, const float* x, int64_t s
     const float weight = unitTokens_ ? (all > 0 ? 1 / all : 0) : 1;
     for (int c = 0; c < cols; ++c) sums[c] += row[c] * row[c] * weight;
   }
+  took(layer, tokens);
+}
+
+void PromptNeurons::add(int layer, std::span<const float> squares, int tokens) {
+  CHECK(squares.size() == width(layer), layer, squares.size(), width(layer));
+  float* sums = sums_.as<float>() + static_cast<size_t>(layer) * ffn_;
+  for (size_t c = 0; c < squares.size(); ++c) sums[c] += squares[c];
+  took(layer, tokens);
+}
+
+void PromptNeurons::took(int layer, int tokens) {
   int64_t& taken = taken_[static_cast<size_t>(layer)];
   taken += tokens;
   tokens_ = std::max(tokens_, taken);

@@ -17,11 +17,15 @@ class PromptNeurons final : public LinearInputTap {
   PromptNeurons(const ModelConfig& model, std::vector<Channels> left, Ledger& ledger, bool unitTokens);
   bool sees(const std::vector<Channels>& left) const;  // these neurons and no others
   void take(int layer, LinearInput input, const float* x, int64_t stride, int tokens, int cols) override;
+  // The same of so many tokens whose squares a backend has added up by itself, [neurons left]; scaled where unitTokens().
+  void add(int layer, std::span<const float> squares, int tokens);
+  bool unitTokens() const { return unitTokens_; }
   void clear();
   int64_t tokens() const { return tokens_; }
   std::span<const float> squares(int layer) const { return {sums_.as<float>() + static_cast<size_t>(layer) * ffn_, width(layer)}; }  // [neurons left]
 
  private:
+  void took(int layer, int tokens);
   size_t width(int layer) const {
     const KeptChannels* left = left_.empty() ? nullptr : left_[static_cast<size_t>(layer)].get();
     return left ? left->list.size() : ffn_;

@@ -39,6 +39,7 @@ struct SparseLayer {
 struct SparseStep {
   std::vector<SparseLayer> layers;
   SparseUse* use = nullptr;  // never null in a step
+  uint64_t serial = 0;       // another whenever the layers change
 };
 
 // A backend that can leave things out.

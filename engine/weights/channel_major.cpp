@@ -115,6 +115,14 @@ void writeScale(const ChannelMajor& channels, size_t at, GroupScale s) {
 }  // namespace
 
 ChannelMajor ChannelMajor::allocate(Ledger& ledger, const Matrix& matrix, bool columns) {
+  const auto allocator = [&ledger](size_t bytes) {
+    const auto buffer = std::make_shared<Buffer>(ledger, MemoryTag::weights, bytes);
+    return Memory(buffer, buffer->data(), bytes);
+  };
+  return allocate(allocator, matrix, columns);
+}
+
+ChannelMajor ChannelMajor::allocate(const Allocator& allocator, const Matrix& matrix, bool columns) {
   const WeightFormat& format = matrix.format;
   const bool packed = format.storage == Storage::packed;
   CHECK(columns || packed, "rows of plain matrices lie in one piece");
@@ -124,7 +132,7 @@ ChannelMajor ChannelMajor::allocate(Ledger& ledger, const Matrix& matrix, bool c
   out.count = columns ? matrix.cols : matrix.rows;
   out.length = columns ? matrix.rows : matrix.cols;
   out.stride = (bytesOf(out.code, out.padded()) + 63) / 64 * 64;
-  out.data = Buffer(ledger, MemoryTag::weights, static_cast<size_t>(out.stride) * static_cast<size_t>(out.count));
+  out.data = allocator(static_cast<size_t>(out.stride) * static_cast<size_t>(out.count));
   if (!packed) return out;
   const int groups = format.groups(matrix.cols);
   out.group = format.groupCols(matrix.cols);
@@ -132,8 +140,8 @@ ChannelMajor ChannelMajor::allocate(Ledger& ledger, const Matrix& matrix, bool c
   out.wideScales = format.super > 0 || format.exponents();
   out.asymmetric = !format.symmetric;
   const size_t bytes = static_cast<size_t>(columns ? int64_t{groups} * out.padded() : int64_t{matrix.rows} * groups) * (out.wideScales ? 4 : 2);
-  out.scales = Buffer(ledger, MemoryTag::weights, bytes);
-  if (out.asymmetric) out.mins = Buffer(ledger, MemoryTag::weights, bytes);
+  out.scales = allocator(bytes);
+  if (out.asymmetric) out.mins = allocator(bytes);
   const CodeFormat* named = findCodeFormat(format.code);
   const float offset = format.symmetric ? static_cast<float>(1 << (format.bits - 1)) : 0;
   if (out.code == Code::bytes) out.offset = offset;

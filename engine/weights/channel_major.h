@@ -4,7 +4,8 @@
 #pragma once
 #include <array>
 #include <cstdint>
-#include <optional>
+#include <functional>
+#include <memory>
 
 #include "engine/core/progress.h"
 #include "engine/core/threads.h"
@@ -18,6 +19,25 @@ struct ChannelMajor {
   enum class Code : uint8_t { f32, f16, bf16, nibbles, bytes };
   static constexpr int kUnit = 128;  // values; a channel's are padded to a multiple
 
+  // Of the host or of a device; null under a planning ledger.
+  class Memory {
+   public:
+    Memory() = default;
+    Memory(std::shared_ptr<const void> owner, void* data, size_t bytes) : owner_(std::move(owner)), data_(data), bytes_(bytes) {}
+    void* data() const { return data_; }
+    template <class T>
+    T* as() const {
+      return static_cast<T*>(data_);
+    }
+    size_t bytes() const { return bytes_; }
+
+   private:
+    std::shared_ptr<const void> owner_;
+    void* data_ = nullptr;
+    size_t bytes_ = 0;
+  };
+  using Allocator = std::function<Memory(size_t bytes)>;
+
   Code code{};
   bool columns = false;  // else rows
   int count = 0, length = 0;   // channels; values of each
@@ -28,15 +48,16 @@ struct ChannelMajor {
   bool asymmetric = false;
   std::array<float, 16> table{};  // of nibbles
   float offset = 0;               // of bytes
-  Buffer data, scales, mins;      // columns: scales [groups, scaleStride], a value each; rows: [count, groups]
+  Memory data, scales, mins;      // columns: scales [groups, scaleStride], a value each; rows: [count, groups]
 
   int padded() const { return (length + kUnit - 1) / kUnit * kUnit; }
   int64_t bytes() const { return static_cast<int64_t>(data.bytes() + scales.bytes() + mins.bytes()); }
   int64_t scaleBytes() const { return static_cast<int64_t>(scales.bytes() + mins.bytes()); }
 
   // Takes memory (on a planning ledger it is counted); fill() gives it values.
+  static ChannelMajor allocate(const Allocator& allocator, const Matrix& matrix, bool columns);
   static ChannelMajor allocate(Ledger& ledger, const Matrix& matrix, bool columns);
-  // False when it was stopped.
+  // Both in the host's memory. False when it was stopped.
   bool fill(const Matrix& matrix, ThreadPool& pool, const Progress& progress);
 };
 

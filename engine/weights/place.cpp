@@ -20,6 +20,11 @@ int64_t HostPlace::bytes(const MasterTensor& tensor, const Recipe& recipe) const
   return usableInPlace(tensor, recipe) ? 0 : static_cast<int64_t>(recipe.format.bytes(rows, cols)) + errorBytes(recipe, rows, cols);
 }
 
+std::shared_ptr<const ChannelMajor> HostPlace::makeChannels(const Matrix& matrix, bool columns, ThreadPool& pool, const Progress& progress) {
+  auto made = std::make_shared<ChannelMajor>(ChannelMajor::allocate(ledger_, matrix, columns));
+  return planning() || made->fill(matrix, pool, progress) ? made : nullptr;
+}
+
 Converted HostPlace::make(const WeightWork& work, WeightVersion& out) {
   const MasterTensor& tensor = work.tensor;
   const auto rows = static_cast<int>(tensor.rows), cols = static_cast<int>(tensor.cols);

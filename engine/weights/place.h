@@ -9,6 +9,7 @@
 #include "engine/core/memory.h"
 #include "engine/core/threads.h"
 #include "engine/model/model.h"
+#include "engine/weights/channel_major.h"
 #include "engine/weights/convert.h"
 #include "engine/weights/error_factors.h"
 #include "engine/weights/matrix.h"
@@ -65,8 +66,10 @@ class WeightPlace {
   // Throws std::bad_alloc when memory is out. On a planning ledger memory is counted only.
   virtual Converted make(const WeightWork& work, WeightVersion& out) = 0;
   virtual int64_t bytes(const MasterTensor& tensor, const Recipe& recipe) const = 0;  // that make() allocates
-  // Where channels of its matrices are counted; null where it makes none.
-  virtual Ledger* channelLedger() { return nullptr; }
+  // Channels of a matrix of this place, beside it; null when it was stopped. Throws std::bad_alloc when memory is out.
+  virtual std::shared_ptr<const ChannelMajor> makeChannels(const Matrix& matrix, bool columns, ThreadPool& pool, const Progress& progress) = 0;
+  // A matrix of this place where the host can read it: itself, or `copy`, which becomes one. [any thread]
+  virtual const Matrix& onHost(const Matrix& matrix, Matrix& copy) const = 0;
 };
 
 // Plain values of the right type are read in the file, everything else is made in memory.
@@ -76,7 +79,8 @@ class HostPlace final : public WeightPlace {
   bool planning() const override { return ledger_.planning(); }
   Converted make(const WeightWork& work, WeightVersion& out) override;
   int64_t bytes(const MasterTensor& tensor, const Recipe& recipe) const override;
-  Ledger* channelLedger() override { return &ledger_; }
+  std::shared_ptr<const ChannelMajor> makeChannels(const Matrix& matrix, bool columns, ThreadPool& pool, const Progress& progress) override;
+  const Matrix& onHost(const Matrix& matrix, Matrix&) const override { return matrix; }
 
  private:
   Ledger& ledger_;

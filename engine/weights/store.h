@@ -90,6 +90,7 @@ class WeightStore {
                                                  const Progress& progress, LayerPublishing publishing = {});
   int64_t bytesToMake(const WeightTarget& target);  // of the versions nobody holds yet
   const ChannelScores& channelScores() const { return channelScores_; }
+  const WeightPlace& place() const { return *place_; }
 
  private:
   Result<LayersLeft> layersLeft(const WeightTarget& target, const Calibration* statistics, const Measurements& measurements, const Progress& progress) const;

@@ -44,8 +44,6 @@ Result<std::shared_ptr<const SparseWeights>> WeightStore::makeSparse(const Weigh
   auto sparse = std::make_shared<SparseWeights>();
   sparse->method = method->name;
   sparse->layers.resize(set.layers.size());
-  Ledger* ledger = place_->channelLedger();
-  if (!ledger) return std::shared_ptr<const SparseWeights>();  // the device was said to do without
   try {
     for (size_t i = 0; i < set.versions.size(); ++i) {
       const MasterTensor& tensor = model_->tensors()[i];
@@ -61,11 +59,10 @@ Result<std::shared_ptr<const SparseWeights>> WeightStore::makeSparse(const Weigh
         if (const auto found = channelMajor_.find(id); found != channelMajor_.end()) *slot = found->second.lock();
       }
       if (!*slot) {
-        auto made = std::make_shared<ChannelMajor>(ChannelMajor::allocate(*ledger, matrix, layout == Layout::columns));
-        if (!place_->planning() && !made->fill(matrix, pool, progress)) return cancelled();
-        *slot = made;
+        *slot = place_->makeChannels(matrix, layout == Layout::columns, pool, progress);
+        if (!*slot) return cancelled();
         std::scoped_lock lock(mutex_);
-        channelMajor_[id] = made;
+        channelMajor_[id] = *slot;
       }
       sparse->bytes += (*slot)->bytes();
     }

@@ -37,6 +37,13 @@ class RandomPlace final : public WeightPlace {
   int64_t bytes(const MasterTensor& tensor, const Recipe& recipe) const override {
     return static_cast<int64_t>(recipe.format.bytes(static_cast<int>(tensor.rows), static_cast<int>(tensor.cols)));
   }
+  std::shared_ptr<const ChannelMajor> makeChannels(const Matrix& matrix, bool columns, ThreadPool& pool, const Progress& progress) override {
+    return cuda::channelsOnDevice(ledger_, matrix, columns, pool, progress);
+  }
+  const Matrix& onHost(const Matrix& matrix, Matrix& copy) const override {
+    cuda::fetchMatrix(matrix, copy);
+    return copy;
+  }
 
  private:
   Ledger& ledger_;

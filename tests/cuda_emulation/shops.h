@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "engine/cuda/weights.h"
+#include "engine/sparsify/step.h"
 #include "engine/weights/store.h"
 #include "tests/cuda_emulation/harness.h"
 #include "tests/cuda_emulation/sessions.h"
@@ -37,6 +38,15 @@ inline void expectSameBytes(const void* host, const void* device, size_t bytes, 
   EXPECT(std::memcmp(found.data(), host, bytes) == 0, what);
 }
 
+inline void expectSameChannels(const ChannelMajor* host, const ChannelMajor* device, const std::string& what) {
+  EXPECT(!host == !device, what);
+  if (!host || !device) return;
+  EXPECT(host->columns == device->columns && host->stride == device->stride && host->scaleStride == device->scaleStride && host->bytes() == device->bytes(), what);
+  expectSameBytes(host->data.data(), device->data.data(), host->data.bytes(), what);
+  expectSameBytes(host->scales.data(), device->scales.data(), host->scales.bytes(), what + ": scales");
+  expectSameBytes(host->mins.data(), device->mins.data(), host->mins.bytes(), what + ": minimums");
+}
+
 inline void expectSameSet(const Model& model, const WeightSet& host, const WeightSet& device) {
   EXPECT(host.parts == device.parts);
   for (size_t i = 0; i < host.versions.size(); ++i) {
@@ -50,6 +60,12 @@ inline void expectSameSet(const Model& model, const WeightSet& host, const Weigh
     expectSameBytes(a.mins, b.mins, scales, name + ": minimums");
     expectSameBytes(a.steps, b.steps, a.format.stepBytes(a.rows, a.cols), name + ": steps");
     EXPECT(host.versions[i]->corrections == device.versions[i]->corrections, name + ": corrections");
+  }
+  EXPECT(!host.sparse == !device.sparse);
+  for (size_t layer = 0; host.sparse && layer < host.sparse->layers.size(); ++layer) {
+    const ChannelMajorLayer &a = host.sparse->layers[layer], &b = device.sparse->layers[layer];
+    for (const auto channels : {&ChannelMajorLayer::q, &ChannelMajorLayer::k, &ChannelMajorLayer::v, &ChannelMajorLayer::o, &ChannelMajorLayer::gate, &ChannelMajorLayer::up, &ChannelMajorLayer::down})
+      expectSameChannels((a.*channels).get(), (b.*channels).get(), "channels of layer " + std::to_string(layer));
   }
 }
 
