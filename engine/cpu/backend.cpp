@@ -38,8 +38,8 @@ ActivationBuffers::ActivationBuffers(Ledger& ledger, const ModelConfig& model, i
 }
 
 CpuBackend::CpuBackend(Ledger& ledger, const ModelConfig& model, ThreadPool& pool, Isa isa, const BackendOptions& options)
-    : ledger_(ledger), model_(model), context_(pool, isa, &ledger), options_(options), buffers_(ledger, model, options.batch) {
-  if (model.position == PositionKind::rope) frequencies_ = cpu::ropeFrequencies(model.rope);
+    : ledger_(ledger), options_(options), model_(options_.shape ? *options_.shape : model), context_(pool, isa, &ledger), buffers_(ledger, model_, options.batch) {
+  if (model_.position == PositionKind::rope) frequencies_ = cpu::ropeFrequencies(model_.rope);
   positions_.resize(static_cast<size_t>(options.batch));
 }
 

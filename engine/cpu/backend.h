@@ -79,9 +79,9 @@ class CpuBackend final : public Backend, public SparseBackend {
   AttendArgs attendArgs(const HostKvCache& cache) const;  // what is the model's and the cache's
 
   Ledger& ledger_;
+  BackendOptions options_;
   const ModelConfig& model_;
   Context context_;
-  BackendOptions options_;
   ActivationBuffers buffers_;
   Buffer sinkLogits_;                 // [slice, vocab], made when first asked for
   Buffer probabilities_;              // [heads, queries, stride] of the leader, of each sequence in turn

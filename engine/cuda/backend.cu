@@ -31,8 +31,8 @@ void need(DeviceBuffer& buffer, Ledger& ledger, MemoryTag tag, size_t bytes) {
 }  // namespace
 
 CudaBackend::CudaBackend(Ledger& host, Ledger& device, int ordinal, const ModelConfig& model, const BackendOptions& options, std::atomic<uint64_t>& caches)
-    : ordinal_(ordinal), model_(model), options_(options), host_(host), device_(host.planning(), host.planning() ? nullptr : &device), whole_(device), caches_(caches),
-      forward_(host, device_, model, options, stream_.get()) {
+    : ordinal_(ordinal), options_(options), model_(options_.shape ? *options_.shape : model), host_(host), device_(host.planning(), host.planning() ? nullptr : &device), whole_(device), caches_(caches),
+      forward_(host, device_, model_, options_, stream_.get()) {
   logits_ = DeviceBuffer(device_, MemoryTag::activations, floats(model.vocab));
   hostLogits_ = PinnedBuffer(host, MemoryTag::activations, floats(model.vocab));
   // Slices of about 16 MiB: enough rows to read the head once for many tokens.

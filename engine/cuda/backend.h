@@ -73,8 +73,8 @@ class CudaBackend final : public Backend, public SparseBackend {
   void sendTargets(std::span<const int32_t> targets, size_t answerBytes);
 
   const int ordinal_;
-  const ModelConfig& model_;
   BackendOptions options_;
+  const ModelConfig& model_;           // options_.shape where that is given
   Ledger& host_;
   Ledger device_;
   const Ledger& whole_;                // all that is in the GPU's memory

@@ -5,6 +5,7 @@
 #include <fstream>
 #include <string_view>
 
+#include "engine/prune/heads.h"
 #include "engine/prune/method.h"
 #include "engine/prune/width.h"
 #include "engine/quantize/method.h"
@@ -20,8 +21,9 @@ bool calibrated(const Config& config) {
   const PruneMethod* prune = config.real("prune.ratio") > 0 || !config.text("prune.ratios").empty() ? findPruneMethod(config.text("prune.method")) : nullptr;
   const QuantizeMethod* method = findQuantizeMethod(config.text("weights.method"));
   const WidthMethod* width = config.real("prune.width") > 0 ? findWidthMethod(config.text("prune.width_method")) : nullptr;
-  const RecoveryMethod* recovery = prune || width ? findRecoveryMethod(config.text("prune.recovery")) : nullptr;
-  return config.integer("prune.layers") > 0 || recovery || (prune && prune->needs.any()) || (width && (width->needs.any() || width->shares)) || (method && (method->needs.any() || config.integer("weights.error_rank") > 0));
+  const HeadMethod* heads = config.real("prune.heads") > 0 ? findHeadMethod(config.text("prune.heads_method")) : nullptr;
+  const RecoveryMethod* recovery = prune || width || heads ? findRecoveryMethod(config.text("prune.recovery")) : nullptr;
+  return config.integer("prune.layers") > 0 || recovery || (heads && heads->measures()) || (prune && prune->needs.any()) || (width && (width->needs.any() || width->shares)) || (method && (method->needs.any() || config.integer("weights.error_rank") > 0));
 }
 
 }  // namespace

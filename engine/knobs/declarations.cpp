@@ -5,6 +5,7 @@
 #include "engine/knobs/declare.h"
 #include "engine/prune/layer_drop.h"
 #include "engine/prune/method.h"
+#include "engine/prune/heads.h"
 #include "engine/prune/width.h"
 #include "engine/quantize/code_format.h"
 #include "engine/quantize/method.h"
@@ -47,10 +48,17 @@ InputNeeds methodNeeds(const Config& config) {
   const QuantizeMethod* chosen = findQuantizeMethod(config.text("weights.method"));
   return chosen ? chosen->needs | InputNeeds{.moments = chosen->usualRank > 0} : InputNeeds{};
 }
+bool narrowsHeads(const Config& config) { return config.real("prune.heads") > 0; }
+const HeadMethod* headMethodOf(const Config& config) {  // alone it means the first
+  const std::string& chosen = config.text("prune.heads_method");
+  return !narrowsHeads(config) ? nullptr : chosen == "none" ? &headMethods().front() : findHeadMethod(chosen);
+}
+bool refitsHeads(const Config& config) { return narrowsHeads(config) && config.text("prune.recovery") != "none"; }
 bool measuresInputs(const Config& config) {
   const WidthMethod* width = widthMethodOf(config);
   const ActivationMethod* sparse = findActivationMethod(config.text("activation.method"));
-  return (sparse && sparse->calibrates) || config.integer("prune.layers") > 0 || (width && width->shares) || widthNeeds(config).any() || pruneNeeds(config).any() ||
+  const HeadMethod* heads = headMethodOf(config);
+  return (sparse && sparse->calibrates) || (heads && heads->measures()) || refitsHeads(config) || config.integer("prune.layers") > 0 || (width && width->shares) || widthNeeds(config).any() || pruneNeeds(config).any() ||
          methodNeeds(config).any() || config.integer("weights.error_rank") > 0;
 }
 bool fitsSharing(const Config& config) { return config.boolean("share.align") || config.boolean("share.refit"); }
@@ -221,6 +229,27 @@ std::vector<Knob> widthKnobs() {
   return {width, method};
 }
 
+std::vector<Knob> headKnobs() {
+  Knob heads = text("prune.heads", "Heads removed", "Pruning", KnobType::real, "", Apply::prepareWeights);
+  heads.defaultValue = 0.0;
+  heads.maximum = 0.9;
+  heads.step = 0.05;
+  heads.help = "Share of the heads of keys and values that is left out, each with all query heads that read it: Q, K, V, O and the cache shrink by as much. Every layer loses "
+               "equally many, ranked within the layer, so that what is left is a model of one shape. Alone it means lrp. Another choice of heads needs the cache recomputed.";
+  heads.refuses = [](const ModelConfig& model, const KnobValue& value) -> std::optional<std::string> {
+    if (std::get<double>(value) == 0 || model.kvHeads > 1) return std::nullopt;
+    return "all query heads of this model read one head of keys and values: there is none to leave out.";
+  };
+
+  Knob method = enumeration("prune.heads_method", "Heads removed by", "Pruning", names("none", headMethods()), Apply::prepareWeights);
+  method.help = "lrp: by how much of the logits of the next tokens passes through a head, found by layer-wise relevance propagation back through the model over the first 4096 "
+                "tokens of the calibration text. minitron: by the norm of its output. random: what the others are compared with. prune.recovery fits o anew.";
+  method.paper = papers(headMethods());
+  method.enabledIf = "prune.heads is above 0";
+  method.enabled = narrowsHeads;
+  return {heads, method};
+}
+
 }  // namespace
 
 std::vector<Knob> pruneKnobs() {
@@ -277,10 +306,10 @@ std::vector<Knob> pruneKnobs() {
   Knob recovery = enumeration("prune.recovery", "Recovery", group, names("none", recoveryMethods()), Apply::prepareWeights);
   recovery.help = "What the weights that stay become, so that a layer makes of the calibration text what it made of it before: nothing to compute at run time. "
                   "scale: one factor per row. least-squares: every weight, exactly; slow above some thousand inputs. admm: nearly the same by steps that rows "
-                  "share. Channels that prune.width removes leave the last two one exact fit. calibration.damping holds the weights where pruning left them.";
+                  "share. Channels that prune.width or prune.heads removes leave the last two one exact fit. calibration.damping holds the weights where pruning left them.";
   recovery.paper = papers(recoveryMethods());
-  recovery.enabledIf = "prune.method is not none, or prune.width is above 0";
-  recovery.enabled = [](const Config& config) { return prunes(config) || narrowsWidth(config); };
+  recovery.enabledIf = "prune.method is not none, or prune.width or prune.heads is above 0";
+  recovery.enabled = [](const Config& config) { return prunes(config) || narrowsWidth(config) || narrowsHeads(config); };
   knobs.push_back(recovery);
 
   Knob storage = enumeration("prune.storage", "Zeros", group, {"dense", "sparse"}, Apply::prepareWeights);
@@ -292,10 +321,11 @@ std::vector<Knob> pruneKnobs() {
 
   for (Knob& knob : layerKnobs()) knobs.push_back(std::move(knob));
   for (Knob& knob : widthKnobs()) knobs.push_back(std::move(knob));
+  for (Knob& knob : headKnobs()) knobs.push_back(std::move(knob));
 
   Knob calibration = text("calibration.text", "Calibration text", "Calibration", KnobType::path, "", Apply::prepareWeights);
   calibration.help = "Text file the statistics are measured on; empty takes the sample that comes with Winnow. Never use the evaluation text.";
-  calibration.enabledIf = "prune.method, prune.recovery, weights.method or weights.error_rank looks at the inputs of layers, layers are dropped or feed-forwards narrowed, "
+  calibration.enabledIf = "prune.method, prune.recovery, weights.method or weights.error_rank looks at the inputs of layers, layers are dropped, feed-forwards narrowed or heads left out, "
                           "share.align or share.refit is on, or activation.method goes by thresholds";
   calibration.enabled = [](const Config& config) { return measuresInputs(config) || fitsSharing(config); };
   Knob tokens = integer("calibration.tokens", "Calibration tokens", "Calibration", 4096, 256, 262144, Apply::prepareWeights);
@@ -313,7 +343,7 @@ std::vector<Knob> pruneKnobs() {
   damping.help = "Share of the mean second moment that is added to each before they are inverted: more keeps corrections smaller.";
   damping.enabledIf = "prune.method, prune.recovery or weights.method corrects what is left for its errors, prune.width_method is modegpt, or share.refit is on";
   damping.enabled = [](const Config& config) {
-    return pruneNeeds(config).gram() || widthNeeds(config).gram() || methodNeeds(config).factor || config.boolean("share.refit");
+    return pruneNeeds(config).gram() || widthNeeds(config).gram() || refitsHeads(config) || methodNeeds(config).factor || config.boolean("share.refit");
   };
   knobs.push_back(calibration);
   knobs.push_back(tokens);

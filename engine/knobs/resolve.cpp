@@ -8,6 +8,7 @@
 #include "engine/knobs/knobs.h"
 #include "engine/quantize/code_format.h"
 #include "engine/quantize/method.h"
+#include "engine/prune/heads.h"
 #include "engine/prune/layer_drop.h"
 #include "engine/prune/method.h"
 #include "engine/prune/width.h"
@@ -48,6 +49,7 @@ Config spelledOut(Config config, const ModelConfig& model) {
     config = config.with("prune.method", std::string("magnitude"));
   if (config.integer("prune.layers") > 0 && config.text("prune.layers_method") == "none") config = config.with("prune.layers_method", std::string("shortgpt"));
   if (config.real("prune.width") > 0 && config.text("prune.width_method") == "none") config = config.with("prune.width_method", widthMethods().front().name);
+  if (config.real("prune.heads") > 0 && config.text("prune.heads_method") == "none") config = config.with("prune.heads_method", headMethods().front().name);
   if (config.real("kv.budget") != 1.0 && config.text("kv.policy") == "full") config = config.with("kv.policy", std::string("streaming"));
   if (!config.text("share.spans").empty() && config.text("share.method") == "none") config = config.with("share.method", std::string("spans"));
   if (config.integer("share.block") > 1 && config.text("share.method") == "none") config = config.with("share.method", std::string("echoatt"));
@@ -71,6 +73,7 @@ class Resolver {
       if (const auto reason = knob.refuses(model_, effective_.config.get(knob.name))) adjust(knob.name, knob.defaultValue, *reason);
     }
     quantization();
+    heads();
     pattern();
     layers();
     sharing();
@@ -115,14 +118,24 @@ class Resolver {
       adjust("weights.group", std::to_string(format.group), has + "blocks of " + std::to_string(format.group) + " weights.");
   }
 
+  // Heads are judged and found in the layers of the file.
+  void heads() {
+    const Config& config = effective_.config;
+    if (config.real("prune.heads") == 0) return;
+    if (config.integer("prune.layers") > 0 && mergesLayers(config.text("prune.layers_method")))
+      return adjust("prune.heads", 0.0, config.text("prune.layers_method") + " makes layers whose heads are sums of other layers' heads: none of those was judged. Choose another prune.layers_method.");
+    if (sharesAny(sharingOf(model_, config)))
+      adjust("prune.heads", 0.0, "each layer loses other heads, so that attention of one layer does not fit the values of another: choose prune.heads or layers that share attention.");
+  }
+
   void pattern() {
     const Config& config = effective_.config;
-    const bool narrowed = config.real("prune.width") > 0;
+    const bool narrowed = config.real("prune.width") > 0 || config.real("prune.heads") > 0;
     if (config.text("prune.recovery") != "none" && !narrowed && (config.text("prune.method") == "none" || (config.real("prune.ratio") == 0 && config.text("prune.ratios").empty())))
-      adjust("prune.recovery", std::string("none"), "nothing is pruned: choose prune.ratio, prune.ratios, prune.pattern or prune.width to have something to recover from.");
+      adjust("prune.recovery", std::string("none"), "nothing is pruned: choose prune.ratio, prune.ratios, prune.pattern, prune.width or prune.heads to have something to recover from.");
     const PruneMethod* prune = findPruneMethod(config.text("prune.method"));
     if (prune && prune->needs.gradients && narrowed)
-      adjust("prune.method", config.get("prune.initial"), prune->name + " judges masks by feed-forwards of full width, and prune.width narrows them.");
+      adjust("prune.method", config.get("prune.initial"), prune->name + " judges masks by blocks of full width, and prune.width and prune.heads narrow them.");
     prune = findPruneMethod(effective_.config.text("prune.method"));
     if (prune && prune->changesRest && config.text("prune.scope") != "auto")
       adjust("prune.scope", std::string("auto"), prune->name + " compares weights as it works through them.");

@@ -23,6 +23,7 @@ struct RopeConfig {
   int originalContext = 0;                    // llama3
   // Divisors of the frequencies, dims / 2 of them, as a file gives them (the form llama3 scaling has in GGUF); empty = none.
   std::vector<float> frequencyFactors{};
+  bool operator==(const RopeConfig&) const = default;
 };
 // Radians per position of each rotated pair [dims / 2], with all of the above applied. The one place that knows the formulas.
 std::vector<float> ropeFrequencies(const RopeConfig& rope);
@@ -50,6 +51,7 @@ struct ModelConfig {
   int64_t parameters = 0; // counted from the tensors, tied head once
 
   int groupSize() const { return heads / kvHeads; }
+  bool operator==(const ModelConfig&) const = default;
   int qRows() const { return heads * headDim; }
   int kvRows() const { return kvHeads * headDim; }
 };

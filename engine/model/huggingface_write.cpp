@@ -146,7 +146,7 @@ std::string safetensorsHeader(std::span<const SafetensorsEntry> entries, const s
   return out + text;
 }
 
-Result<std::vector<NamedText>> huggingFaceFiles(const Model& model, int ffn, DType type, std::vector<std::string>& notes) {
+Result<std::vector<NamedText>> huggingFaceFiles(const Model& model, const ModelConfig& shape, DType type, std::vector<std::string>& notes) {
   std::vector<NamedText> files;
   Result<Json> config = Json::object();
   if (model.format() == "safetensors") {
@@ -164,7 +164,9 @@ Result<std::vector<NamedText>> huggingFaceFiles(const Model& model, int ffn, DTy
       files = std::move(*tokenizer);
     }
   }
-  if (ffn != model.config().ffn) (*config)[model.config().architecture == "gpt2" ? "n_inner" : "intermediate_size"] = ffn;
+  const ModelConfig& whole = model.config();
+  if (shape.ffn != whole.ffn) (*config)[whole.architecture == "gpt2" ? "n_inner" : "intermediate_size"] = shape.ffn;
+  if (shape.heads != whole.heads) (*config)["num_attention_heads"] = shape.heads, (*config)["num_key_value_heads"] = shape.kvHeads, (*config)["head_dim"] = shape.headDim;
   for (const char* key : {"torch_dtype", "dtype"})  // older and newer versions of the library
     if (config->contains(key) || std::strcmp(key, "torch_dtype") == 0) (*config)[key] = typeName(type, true);
   files.insert(files.begin(), {"config.json", config->dump(2, ' ', false, Json::error_handler_t::replace) + "\n"});

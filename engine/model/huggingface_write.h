@@ -30,9 +30,9 @@ std::string safetensorsHeader(std::span<const SafetensorsEntry> entries, const s
 struct NamedText {
   std::string name, text;
 };
-// Everything beside the weights: config.json, which says that they are of `type` and feed-forwards `ffn` wide, and the tokenizer. Of a folder its own files, of a GGUF what they
+// Everything beside the weights: config.json, which says that they are of `type` and have the extents of `shape`, and the tokenizer. Of a folder its own files, of a GGUF what they
 // would say. Notes: what a person should know. Errors: a configuration or a tokenizer that these files can't say.
-Result<std::vector<NamedText>> huggingFaceFiles(const Model& model, int ffn, DType type, std::vector<std::string>& notes);
+Result<std::vector<NamedText>> huggingFaceFiles(const Model& model, const ModelConfig& shape, DType type, std::vector<std::string>& notes);
 
 // A part of it: tokenizer.json, tokenizer_config.json and generation_config.json of a vocabulary.
 Result<std::vector<NamedText>> huggingFaceTokenizer(const VocabData& vocab, const std::string& path);

@@ -42,7 +42,7 @@ Result<std::shared_ptr<const ActivationProfile>> EngineCore::profile(const Weigh
                                                                      const Progress& progress) {
   std::string key;  // the target's but for the method: all read the same distributions
   for (const Recipe& recipe : target.recipes) key += recipe.key() + "\n";
-  key += layerDropKey(target.layers) + (target.sharing ? " sharing " + target.sharing->key() : "") + (target.width ? " without " + widthKey(*target.width) : "") + " [" + choice.identity() + "]";
+  key += layerDropKey(target.layers) + (target.sharing ? " sharing " + target.sharing->key() : "") + (target.width ? " without " + widthKey(*target.width) : "") + (target.attentionKey.empty() ? "" : " without " + target.attentionKey) + " [" + choice.identity() + "]";
   const std::scoped_lock lock(profileMutex);
   const auto known = std::ranges::find_if(profiles, [&](const auto& each) { return each.first == key; });
   if (known != profiles.end()) return known->second;
@@ -50,7 +50,7 @@ Result<std::shared_ptr<const ActivationProfile>> EngineCore::profile(const Weigh
   if (!tokens) return tokens.error();
   try {
     ThreadPool pool(threads);
-    auto measured = std::make_shared<ActivationProfile>(model->config(), ledger, static_cast<int64_t>(tokens->ids.size()), downNorms(set, store.place(), pool));
+    auto measured = std::make_shared<ActivationProfile>(set.shape(), ledger, static_cast<int64_t>(tokens->ids.size()), downNorms(set, store.place(), pool));
     const Plan plan = buildPlan(model->config(), set.sharing.empty() ? noSharing(model->config().layers) : set.sharing, set.parts);
     if (Status seen = observe(set, plan, tokens->ids, tokens->window, pool, {measured.get(), nullptr}, progress); !seen) return seen.error();
     if (Status sound = measured->sound(); !sound) return sound.error();

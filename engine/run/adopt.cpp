@@ -53,6 +53,7 @@ void Session::Impl::request(const Config& config, const std::string& cause) {
 
 void Session::Impl::start(Request first, Weights set) {
   current = std::move(first);
+  fitBackend(*set);
   weights = std::move(set);
   newest = weights;
   plan = buildPlan(model, noSharing(model.layers), weights->parts);
@@ -116,8 +117,9 @@ void Session::Impl::adopt() {
 
 void Session::Impl::apply(const Weights& prepared, const std::optional<Error>& failure) {
   Effective next = current.wanted;
+  const Backend* const made = backend.get();
   takeWeights(prepared, failure, next);
-  sparsity.configure(model, *weights, next.config, ledger);
+  sparsity.configure(weights->shape(), *weights, next.config, ledger);
   takeSharing(next);
   takeActivations(next);
   takeTwins(next);
@@ -136,10 +138,12 @@ void Session::Impl::apply(const Weights& prepared, const std::optional<Error>& f
   beginEpoch(next);
   refreshCosts();
   updateMixed();
+  if (backend.get() != made) reserveScratch();
 }
 
 // Weights that were fitted to a way of sharing attention come with it, and take it with them.
-std::string Session::Impl::restored(const WeightSet& set, const Config& next) const {
+std::string Session::Impl::whyNotYet(const WeightSet& set, const Config& next) const {
+  if (set.attentionKey != weights->attentionKey) return "the cache holds keys and values of other heads than the new weights have: recompute the cache.";
   std::string layers;
   const bool fitted = !set.sharing.empty() || !weights->sharing.empty();
   const std::vector<LayerSharing> sharing = sharingWithout(sharingOf(model, fitted ? next : effective.get()->config), set.parts);
@@ -148,7 +152,20 @@ std::string Session::Impl::restored(const WeightSet& set, const Config& next) co
     const bool leads = sharing[at].attnSource == layer;  // a dropped leader's heir has kept no keys
     if (set.parts[at].attention && (!cache->holds(layer) || (leads && !cache->ownsKeys(layer)))) layers += (layers.empty() ? "" : ", ") + std::to_string(layer);
   }
-  return layers;
+  return layers.empty() ? "" : "layers " + layers + " kept no keys and values while the cache was written: recompute the cache.";
+}
+
+void Session::Impl::fitBackend(const WeightSet& set) {
+  const ModelConfig& shape = backendOptions.shape ? *backendOptions.shape : model;
+  if (set.shape() == shape) return;
+  BackendOptions fitting = backendOptions;
+  fitting.shape = set.narrowShape;
+  std::unique_ptr<Backend> made = core->device->makeBackend(ledger, pool, fitting);
+  cache = made->makeCache(context);  // before its backend goes the old one does
+  backend.swap(made);
+  if (rebuilding) replaced = std::move(made);
+  backendOptions = fitting;
+  evictor.configure(evictor.settings(), *cache);
 }
 
 namespace {
@@ -169,8 +186,10 @@ std::string partsGone(const std::vector<LayerParts>& parts) {
 void Session::Impl::takeWeights(const Weights& prepared, const std::optional<Error>& failure, Effective& next) {
   if (prepared) waiting = prepared;
   if (waiting && waiting->key != current.weights.key && waiting->partOf != current.weights.key) waiting = nullptr;  // asked for before something else was
-  const std::string missing = waiting && fed > 0 ? restored(*waiting, next.config) : "";
-  if (waiting && missing.empty()) {
+  const std::string reason = waiting && fed > 0 ? whyNotYet(*waiting, next.config) : "";
+  if (waiting && reason.empty()) {
+    fitBackend(*waiting);
+    fitCache();
     weights = std::exchange(waiting, nullptr);
     current.weightsFailure.clear();
     const std::string gone = partsGone(weights->parts);
@@ -180,7 +199,7 @@ void Session::Impl::takeWeights(const Weights& prepared, const std::optional<Err
       emit(EngineEvent::Kind::published, "weights.published",
            "New weights: " + std::to_string((*weights).versions.size()) + " tensors" + (gone.empty() ? "." : ", without layers " + gone + "."));
   } else if (waiting) {
-    current.weightsFailure = "layers " + missing + " kept no keys and values while the cache was written: recompute the cache.";
+    current.weightsFailure = reason;
   }
   if (failure && failure->code != ErrorCode::cancelled) {
     current.weightsFailure = failure->message;

@@ -51,7 +51,7 @@ Result<AttentionMaps> measureAttentionMaps(Session& session, std::span<const int
   if (EngineCore::inside(session).evictor.evicts())
     return Error{ErrorCode::badInput, "The cache evicts (kv.policy), so the attention over the whole text is not there to read.", "Set kv.policy=full."};
   AttentionMaps maps;
-  const ModelConfig& model = EngineCore::inside(session).model;
+  const ModelConfig& model = EngineCore::inside(session).weights->shape();
   maps.layers = model.layers;
   maps.heads = model.heads;
   maps.of.resize(static_cast<size_t>(maps.layers) * static_cast<size_t>(maps.heads));

@@ -112,6 +112,7 @@ struct BackendOptions {
   int batch = 512;  // rows
   int context = 0;  // tokens
   int64_t probabilityBytes = 0;  // of attention sharing, per batch; above that followers recompute them
+  std::shared_ptr<const ModelConfig> shape{};  // WeightSet::narrowShape of what it will run; null: the model's
 };
 
 struct DeviceMemory {

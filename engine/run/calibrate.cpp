@@ -13,7 +13,7 @@ namespace winnow {
 namespace {
 
 constexpr int kWindow = 512, kShortestWindow = 32;
-constexpr size_t kMostTextBytes = size_t{16} << 20;
+constexpr size_t kMostTextBytes = size_t{16} << 20, kExplained = 4096;  // the last in tokens
 
 Result<std::string> readText(const std::string& path) {
   if (path.empty())
@@ -84,6 +84,30 @@ Result<std::shared_ptr<const BlockGradients>> EngineCore::gradients(const Weight
   }
 }
 
+// A pass back through every block is slower than a pass of the model: it sees the first windows of the text.
+Result<std::shared_ptr<const HeadRelevance>> EngineCore::relevance(const CalibrationChoice& choice, const Progress& progress) {
+  std::scoped_lock lock(relevanceMutex);
+  if (headRelevance && relevanceOf == choice.identity()) return headRelevance;
+  auto tokens = calibrationTokens(choice);
+  if (!tokens) return tokens.error();
+  if (tokens->ids.size() > kExplained) tokens->ids.resize(kExplained);
+  try {
+    ThreadPool pool(threads);
+    auto found = std::make_shared<HeadRelevance>(*model, tokens->ids, tokens->window, pool, progress);
+    if (Status seen = observe(targetOf(Config()), {}, tokens->ids, tokens->window, pool, *found, progress); !seen) return seen.error();
+    if (progress.stopped()) return Error{ErrorCode::cancelled, "Measuring the calibration text was cancelled.", ""};
+    found->finish();
+    if (!found->sound()) return Error{ErrorCode::badInput, "On the calibration text the relevance of some head is NaN or infinite.", "Choose another calibration text, or prune.heads_method=minitron."};
+    headRelevance = std::move(found);
+    relevanceOf = choice.identity();
+    return headRelevance;
+  } catch (const std::bad_alloc&) {
+    return notEnoughMemory();
+  } catch (const DeviceFailure& failure) {
+    return Error{ErrorCode::failed, failure.what(), "Use --device cpu."};
+  }
+}
+
 Result<std::shared_ptr<const Calibration>> EngineCore::measured(std::span<const int32_t> ids, int window, bool moments, const Progress& progress) {
   ThreadPool pool(threads);
   auto statistics = std::make_shared<Calibration>(model->config(), ledger, moments ? &pool : nullptr);
@@ -103,7 +127,7 @@ Status EngineCore::observe(const WeightTarget& target, const Measurements& sourc
 
 Status EngineCore::observe(const WeightSet& weights, const Plan& plan, std::span<const int32_t> ids, int window, ThreadPool& pool, const PassTaps& taps,
                            const Progress& progress) {
-  const auto backend = device->makeBackend(ledger, pool, {window, window, SessionOptions().probabilityBytes});
+  const auto backend = device->makeBackend(ledger, pool, {window, window, SessionOptions().probabilityBytes, weights.narrowShape});
   const auto cache = backend->makeCache(window);
   for (size_t at = 0; at < ids.size(); at += static_cast<size_t>(window)) {
     if (progress.stopped()) return Error{ErrorCode::cancelled, "Measuring the calibration text was cancelled.", ""};

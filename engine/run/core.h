@@ -45,6 +45,8 @@ struct EngineCore : std::enable_shared_from_this<EngineCore> {
   Result<std::shared_ptr<const Calibration>> calibrate(const CalibrationChoice& choice, const Progress& progress);
   // Of the dense weights of some layers, in the model the target describes. [any thread]
   Result<std::shared_ptr<const BlockGradients>> gradients(const WeightTarget& target, const CalibrationChoice& choice, LayerRange layers, const Progress& progress);
+  // What passes through the heads of the dense model over a text; the last one is kept. [any thread]
+  Result<std::shared_ptr<const HeadRelevance>> relevance(const CalibrationChoice& choice, const Progress& progress);
   // What merging leaves of the layers; kept, so that each way of merging is tried once. [any thread]
   Result<LayersLeft> merged(const LayerDrop& drop, const CalibrationChoice& choice, const Progress& progress);
   Result<std::shared_ptr<const Calibration>> measured(std::span<const int32_t> ids, int window, bool moments, const Progress& progress);
@@ -66,6 +68,7 @@ struct EngineCore : std::enable_shared_from_this<EngineCore> {
             },
             [this](const LayerDrop& drop, const CalibrationChoice& choice, const Progress& progress) { return merged(drop, choice, progress); },
             [this](const SharingFitChoice& choice, const LayersLeft& left, const Progress& progress) { return fitSharing(choice, left, progress); },
+            [this](const CalibrationChoice& choice, const Progress& progress) { return relevance(choice, progress); },
             [this](const WeightTarget& target, const WeightSet& set, const CalibrationChoice& choice, const Progress& progress) {
               return profile(target, set, choice, progress);
             }};
@@ -89,6 +92,9 @@ struct EngineCore : std::enable_shared_from_this<EngineCore> {
   std::map<std::string, std::shared_ptr<const Calibration>> calibrations;
   std::mutex superMutex;  // held while searching
   std::shared_ptr<const std::vector<SuperWeight>> superFound;
+  std::mutex relevanceMutex;  // held while measuring
+  std::string relevanceOf;
+  std::shared_ptr<const HeadRelevance> headRelevance;
   std::mutex mergeMutex;  // held while trying
   std::map<std::string, LayersLeft> merges;
   std::mutex sharingMutex;  // held while fitting

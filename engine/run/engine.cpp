@@ -143,13 +143,15 @@ Result<Rehearsal> EngineCore::rehearsed(const Config& config, const SessionOptio
   std::optional<Calibration> statistics;
   if (target.calibration) statistics.emplace(shape, counted, target.calibration->moments ? &pool : nullptr);
   std::optional<ActivationProfile> profile;
-  if (target.profiled) profile.emplace(shape, counted, target.profiled->tokens, std::vector<std::vector<float>>(static_cast<size_t>(shape.layers)));
+  if (target.profiled) profile.emplace((*weights)->shape(), counted, target.profiled->tokens, std::vector<std::vector<float>>(static_cast<size_t>(shape.layers)));
   SessionSparsity sparsity;
-  sparsity.configure(shape, **weights, effective.config, counted);
+  sparsity.configure((*weights)->shape(), **weights, effective.config, counted);
 
   const std::vector<LayerSharing>& fitted = (*weights)->sharing;
   const Plan plan = buildPlan(shape, fitted.empty() ? sharingWithout(sharingOf(shape, effective.config), (*weights)->parts) : fitted, (*weights)->parts);
-  const auto backend = device->makeBackend(counted, pool, backendOptions(wanted, context));
+  BackendOptions fitting = backendOptions(wanted, context);
+  fitting.shape = (*weights)->narrowShape;
+  const auto backend = device->makeBackend(counted, pool, fitting);
   const RehearsedSession session{shape, plan, **weights, effective.config, context};
   rehearseBatch(*backend, counted, session);
   Rehearsal out = rehearse(*backend, counted, session, tokens);

@@ -234,19 +234,24 @@ Status Session::Impl::rebuild(const Progress& progress) {
   const auto oldWritten = std::tuple(writtenUnder, writtenMixed, evictedUnder);
   evictor.configure(evictor.settings(), *cache);
   std::unique_ptr<PromptNeurons> oldPrompt = sparsity.exchange(sparsity.fresh(model, ledger));
+  const BackendOptions oldOptions = backendOptions;
   clear();
-  apply(nullptr, std::nullopt);  // sharing and layers that waited for this
   rebuilding = true;
+  apply(nullptr, std::nullopt);  // sharing, layers and heads that waited for this
   const Status result = prefill(tokens, progress, nullptr);
   rebuilding = false;
   if (result) {
     emit(EngineEvent::Kind::published, "cache.rebuilt", "The cache was recomputed from " + std::to_string(fed) + " tokens.");
+    old.reset();  // before its backend
+    replaced.reset();
     return result;
   }
-  old.swap(cache);
+  cache = std::move(old);
+  if (replaced) backend = std::move(replaced);
+  backendOptions = oldOptions;
   sparsity.exchange(std::move(oldPrompt));
   plan = oldPlan;
-  if (weights != oldWeights && (weights->parts != oldWeights->parts || weights->sharing != oldWeights->sharing)) waiting = std::exchange(weights, oldWeights);
+  if (weights != oldWeights && (weights->parts != oldWeights->parts || weights->sharing != oldWeights->sharing || weights->attentionKey != oldWeights->attentionKey)) waiting = std::exchange(weights, oldWeights);
   effective.set(std::make_shared<Effective>(oldEffective));
   std::tie(writtenUnder, writtenMixed, evictedUnder) = oldWritten;
   fed = oldFed;

@@ -101,9 +101,10 @@ struct Session::Impl {
   void start(Request first, Weights set);  // of a new session
   void reserveScratch();
   void apply(const Weights& prepared, const std::optional<Error>& failure);
+  void fitBackend(const WeightSet& set);  // one made for other heads gives way, with its cache, which is empty
   void takeWeights(const Weights& prepared, const std::optional<Error>& failure, Effective& next);
   void takeSharing(Effective& next);
-  std::string restored(const WeightSet& set, const Config& next) const;  // layers it brings back whose keys the cache lacks
+  std::string whyNotYet(const WeightSet& set, const Config& next) const;  // what the cache lacks for it; "" when nothing
   std::vector<LayerSharing> sharingFor(Effective& next) const;
   void takeActivations(Effective& next);
   void takeTwins(Effective& next);
@@ -125,6 +126,7 @@ struct Session::Impl {
   std::optional<BackgroundThread> background;
   BackendOptions backendOptions;
   std::unique_ptr<Backend> backend;
+  std::unique_ptr<Backend> replaced;  // while a cache of it may come back
   std::unique_ptr<KvCache> cache;  // never null
   Evictor evictor;
 
@@ -136,7 +138,7 @@ struct Session::Impl {
   Request current;                     // taken
   Published<Effective> effective;
   Weights weights;
-  Weights waiting;                     // bring back layers that the cache has nothing of: for when it is empty
+  Weights waiting;                     // bring back layers or heads that the cache has nothing of: for when it is empty
   Plan plan;
   Activations activations{};
   SessionSparsity sparsity;

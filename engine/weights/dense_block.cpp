@@ -254,4 +254,94 @@ std::map<TensorRole, PaddedRows> DenseBlock::ffnGradients(const PaddedRows& dy) 
   return out;
 }
 
+// --- relevance -----------------------------------------------------------------------------------------------------------
+
+double DenseBlock::takenBy(TensorRole bias, const PaddedRows& dy) const {
+  double sum = 0;
+  if (const std::vector<float>* add = vector(bias))
+    for (int t = 0; t < dy.rows; ++t)
+      for (int c = 0; c < dy.cols; ++c) sum += static_cast<double>((*add)[static_cast<size_t>(c)]) * dy.row(t)[c];
+  return sum;
+}
+
+void DenseBlock::normRelevance(PaddedRows& dx, int heads, const std::vector<float>& weight, const PaddedRows& before) const {
+  const int n = config_.headDim;
+  for (int t = 0; t < dx.rows; ++t)
+    for (int h = 0; h < heads; ++h) {
+      float* d = dx.row(t) + h * n;
+      const float* x = before.row(t) + h * n;
+      double sum = 0;
+      for (int c = 0; c < n; ++c) sum += static_cast<double>(x[c]) * x[c];
+      const auto factor = static_cast<float>(1 / std::sqrt(sum / n + static_cast<double>(config_.normEps)));
+      for (int c = 0; c < n; ++c) d[c] *= factor * weight[static_cast<size_t>(c)];
+    }
+}
+
+// z = A v and s = scale q k: each factor has half. A = softmax(s) has its true derivative, which passes on less or more than it gets.
+void DenseBlock::headRelevance(int head, const PaddedRows& dz, PaddedRows& dq, PaddedRows& dk, PaddedRows& dv, double* taken) const {
+  const int n = config_.headDim, group = head / config_.groupSize();
+  const float scale = 1 / std::sqrt(static_cast<float>(n));
+  const PaddedRows a = probabilities(head), q = headOf(q_, head, n);
+  PaddedRows half = headOf(dz, head, n);
+  for (float& value : half.values) value /= 2;
+  addHead(times(transposed(a), half), group, dv);
+  PaddedRows ds = times(half, transposed(headOf(v_, group, n)));
+  for (int t = 0; t < ds.rows; ++t) {
+    float* row = ds.row(t);
+    double along = 0;
+    for (int s = 0; s <= t; ++s) along += static_cast<double>(row[s]) * a.row(t)[s];
+    for (int s = 0; s < ds.cols; ++s) row[s] = scale * a.row(t)[s] * (row[s] - static_cast<float>(along));
+    *taken += along;
+  }
+  PaddedRows byQ = times(ds, headOf(k_, group, n)), byK = times(transposed(ds), q);
+  for (int t = 0; t < q.rows; ++t)
+    for (int c = 0; c < n; ++c) *taken -= static_cast<double>(q.row(t)[c]) * byQ.row(t)[c];
+  for (PaddedRows* each : {&byQ, &byK})
+    for (float& value : each->values) value /= 2;
+  addHead(byQ, head, dq);
+  addHead(byK, group, dk);
+}
+
+PaddedRows DenseBlock::relevance(const PaddedRows& dy, double* taken, double* heads) const {
+  return part_ == BlockPart::attention ? attentionRelevance(dy, taken, heads) : ffnRelevance(dy, taken);
+}
+
+PaddedRows DenseBlock::attentionRelevance(const PaddedRows& dy, double* taken, double* heads) const {
+  *taken += takenBy(TensorRole::oBias, dy);
+  const PaddedRows dz = times(dy, weights_.at(TensorRole::o));
+  PaddedRows dq(x_.rows, config_.qRows()), dk(x_.rows, config_.kvRows()), dv(x_.rows, config_.kvRows());
+  for (int h = 0; h < config_.heads; ++h) {
+    for (int t = 0; t < dz.rows; ++t)
+      for (int c = h * config_.headDim; c < (h + 1) * config_.headDim; ++c) heads[h] += static_cast<double>(inner_.row(t)[c]) * dz.row(t)[c];
+    headRelevance(h, dz, dq, dk, dv, taken);
+  }
+  rotate(dq, config_.heads, -1);
+  rotate(dk, config_.kvHeads, -1);
+  if (const auto* weight = vector(TensorRole::qNorm)) normRelevance(dq, config_.heads, *weight, qBefore_);
+  if (const auto* weight = vector(TensorRole::kNorm)) normRelevance(dk, config_.kvHeads, *weight, kBefore_);
+  *taken += takenBy(TensorRole::qBias, dq) + takenBy(TensorRole::kBias, dk) + takenBy(TensorRole::vBias, dv);
+  PaddedRows dx = times(dq, weights_.at(TensorRole::q));
+  for (const PaddedRows& more : {times(dk, weights_.at(TensorRole::k)), times(dv, weights_.at(TensorRole::v))})
+    for (size_t i = 0; i < dx.values.size(); ++i) dx.values[i] += more.values[i];
+  return dx;
+}
+
+PaddedRows DenseBlock::ffnRelevance(const PaddedRows& dy, double* taken) const {
+  *taken += takenBy(TensorRole::downBias, dy);
+  PaddedRows du = times(dy, weights_.at(TensorRole::down)), dg(x_.rows, du.cols);
+  for (size_t i = 0; i < du.values.size(); ++i) {
+    const float g = config_.gatedFfn ? gate_.values[i] : up_.values[i], value = activate(config_.activation, g).value;
+    const float factor = std::fabs(g) > 1e-6f ? value / g : 0.5f;  // of silu and gelu at 0
+    dg.values[i] = config_.gatedFfn ? du.values[i] * up_.values[i] * factor / 2 : 0;
+    du.values[i] *= config_.gatedFfn ? value / 2 : factor;
+  }
+  *taken += takenBy(TensorRole::upBias, du);
+  PaddedRows dx = times(du, weights_.at(TensorRole::up));
+  if (!config_.gatedFfn) return dx;
+  *taken += takenBy(TensorRole::gateBias, dg);
+  const PaddedRows more = times(dg, weights_.at(TensorRole::gate));
+  for (size_t i = 0; i < dx.values.size(); ++i) dx.values[i] += more.values[i];
+  return dx;
+}
+
 }  // namespace winnow

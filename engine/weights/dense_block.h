@@ -31,6 +31,13 @@ class DenseBlock {
   // Of the last forward: the gradients, by each matrix, of a sum whose gradient by the output is dy [tokens, hidden].
   std::map<TensorRole, PaddedRows> gradients(const PaddedRows& dy) const;
 
+  // Of the last forward, with rules of layer-wise relevance propagation in the place of some derivatives (AttnLRP, Achtibat et al., ICML 2024
+  // (arXiv 2402.05602), as gradients; pruning_sharing_attribution.md, D7): denominators of norms are constants, act(g) is g times a constant,
+  // each factor of a product has half. dy is the modified gradient by the output, the result that by x. The relevance of an output, the sum of
+  // y dy, is that of its input, up to what biases and softmaxes take: added to *taken. Of an attention the share of each head, the sum of z dz
+  // over what o reads of it, is added to heads [heads].
+  PaddedRows relevance(const PaddedRows& dy, double* taken, double* heads) const;
+
  private:
   void load(TensorRole role, TensorRole bias);
   void loadVector(TensorRole role);
@@ -43,6 +50,11 @@ class DenseBlock {
   PaddedRows probabilities(int head) const;
   PaddedRows attend() const;
   void attendBack(const PaddedRows& dz, PaddedRows& dq, PaddedRows& dk, PaddedRows& dv) const;
+  PaddedRows attentionRelevance(const PaddedRows& dy, double* taken, double* heads) const;
+  PaddedRows ffnRelevance(const PaddedRows& dy, double* taken) const;
+  void headRelevance(int head, const PaddedRows& dz, PaddedRows& dq, PaddedRows& dk, PaddedRows& dv, double* taken) const;
+  double takenBy(TensorRole bias, const PaddedRows& dy) const;
+  void normRelevance(PaddedRows& dx, int heads, const std::vector<float>& weight, const PaddedRows& before) const;
   std::map<TensorRole, PaddedRows> attentionGradients(const PaddedRows& dy) const;
   std::map<TensorRole, PaddedRows> ffnGradients(const PaddedRows& dy) const;
 

@@ -122,16 +122,37 @@ class Exporter {
     GgufHeader header;
     std::vector<std::string_view> keys = source.keys();
     std::ranges::sort(keys, {}, [](std::string_view key) { return std::pair(key != "general.architecture", key); });
+    std::map<std::string, int, std::less<>> extents = narrowExtents(source);
     for (const std::string_view key : keys)
-      if (key.ends_with(".feed_forward_length") && set_.channels.front())
-        header.add(key, static_cast<uint32_t>(*commonWidth(set_)));
-      else if (key != "general.alignment" && key != "general.file_type" && key != "general.quantization_version" && key != "winnow.settings") header.add(key, *source.value(key));
+      if (const auto extent = extents.find(key); extent != extents.end()) {
+        header.add(key, static_cast<uint32_t>(extent->second));
+        extents.erase(extent);
+      } else if (key != "general.alignment" && key != "general.file_type" && key != "general.quantization_version" && key != "winnow.settings") {
+        header.add(key, *source.value(key));
+      }
+    for (const auto& [key, extent] : extents) header.add(key, static_cast<uint32_t>(extent));  // what the source left unsaid
     header.add("general.file_type", fileType());
     header.add("general.quantization_version", uint32_t{2});
     header.add("winnow.settings", std::string_view(settings_));
     for (const Planned& each : planned_) header.addTensor(each.source->name, each.shape, each.type);
     dataBytes_ = header.dataBytes();
     return header.bytes();
+  }
+
+  // Keys of what is narrower than in the source. Where heads are left out their size is no longer what the hidden size and their number say.
+  std::map<std::string, int, std::less<>> narrowExtents(const GgufFile& source) const {
+    const ModelConfig shape = *exportedShape(set_), &whole = set_.model->config();
+    std::string prefix;
+    for (const std::string_view key : source.keys())
+      if (key.ends_with(".block_count")) prefix = key.substr(0, key.size() - std::strlen("block_count"));
+    std::map<std::string, int, std::less<>> out;
+    if (shape.ffn != whole.ffn) out[prefix + "feed_forward_length"] = shape.ffn;
+    if (!set_.narrowShape) return out;
+    out[prefix + "attention.head_count"] = shape.heads;
+    out[prefix + "attention.head_count_kv"] = shape.kvHeads;
+    out[prefix + "attention.key_length"] = out[prefix + "attention.value_length"] = shape.headDim;
+    if (shape.rope.dims > 0) out[prefix + "rope.dimension_count"] = shape.rope.dims;
+    return out;
   }
 
   // What most bytes are in, as llama.cpp numbers it.
@@ -199,7 +220,9 @@ class Exporter {
     return pad(file, static_cast<int64_t>(rowBytes) * each.rows);
   }
 
-  void encodeRows(const MasterTensor& t, const Matrix& m, DType type, int first, int count, size_t rowBytes, std::byte* out) {
+  void encodeRows(const MasterTensor& whole, const Matrix& m, DType type, int first, int count, size_t rowBytes, std::byte* out) {
+    MasterTensor t = whole;  // where rows of heads go when there are fewer of them
+    if (t.unpermuteHeads > 0) t.unpermuteHeads = static_cast<int>(t.unpermuteHeads * m.rows / t.rows), t.rows = m.rows;
     pool_.run([&](int thread, int threads) {
       const auto range = ThreadPool::split(count, kTile, thread, threads);
       std::vector<std::byte> rows(rowBytes * kTile);
@@ -245,6 +268,16 @@ Result<int> commonWidth(const WeightSet& set) {
                "Set prune.width=0, or prune.width_method=minitron, which leaves all layers alike, to export."};
 }
 
+Result<ModelConfig> exportedShape(const WeightSet& set) {
+  const auto width = commonWidth(set);
+  if (!width) return width.error();
+  ModelConfig shape = set.shape();
+  shape.ffn = *width;
+  if (set.narrowShape && shape.architecture == "gpt2")
+    return Error{ErrorCode::badInput, "The heads of a GPT-2 file fill its hidden size, and this model has lost some.", "Set prune.heads=0 to export."};
+  return shape;
+}
+
 Result<ExportSummary> exportGguf(const WeightSet& set, const WeightTarget& target, const std::string& settings, const std::string& path, ThreadPool& pool, const Progress& progress) {
   const std::string& source = set.model->path();
   CHECK(set.versions.size() == target.recipes.size(), set.versions.size(), target.recipes.size());
@@ -260,7 +293,7 @@ Result<ExportSummary> exportGguf(const WeightSet& set, const WeightTarget& targe
   if (set.parts != allParts(set.model->config().layers))
     return Error{ErrorCode::badInput, "Layers or parts of layers that are dropped or merged would stay in the file: its tensors keep their names and places.",
                  "Set prune.layers=0 to export."};
-  if (const auto width = commonWidth(set); !width) return width.error();
+  if (const auto shape = exportedShape(set); !shape) return shape.error();
   for (const auto& version : set.versions)
     if (version->error)
       return Error{ErrorCode::badInput, "Low-rank factors that make up for rounding lie beside the packed weights, and a GGUF file has no place for them.",

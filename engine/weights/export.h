@@ -29,6 +29,9 @@ struct ExportSummary {
 // The channels that every feed-forward has; an error where they differ, as a model file has one width for all of them.
 Result<int> commonWidth(const WeightSet& set);
 
+// The shape that a file would say the model has; an error where its attentions or feed-forwards have one that no file can say.
+Result<ModelConfig> exportedShape(const WeightSet& set);
+
 // `target` is what the set was made by. Writes beside the file and renames when it is whole. `settings` is kept in the file's metadata. Errors: a model that is no GGUF, a
 // changed tensor that can't be put back, the disk, cancelled. [any thread; the set lies in host memory]
 Result<ExportSummary> exportGguf(const WeightSet& set, const WeightTarget& target, const std::string& settings, const std::string& path, ThreadPool& pool,

@@ -90,7 +90,7 @@ class Exporter {
     if (Status made = staged.create(); !made) return made.error();
     plan();
     if (Status chosen = chooseTypes(); !chosen) return chosen.error();
-    const auto files = huggingFaceFiles(*set_.model, *commonWidth(set_), widest(), summary_.notes);
+    const auto files = huggingFaceFiles(*set_.model, *exportedShape(set_), widest(), summary_.notes);
     if (!files) return files.error();
     for (const NamedText& file : *files)
       if (Status s = writeText(staged.file(file.name), file.text); !s) return s.error();
@@ -317,7 +317,7 @@ Result<ExportSummary> exportSafetensors(const WeightSet& set, const WeightTarget
   if (set.parts != allParts(set.model->config().layers))
     return Error{ErrorCode::badInput, "Layers or parts of layers that are dropped or merged would leave gaps that a configuration of Hugging Face can't say.",
                  "Set prune.layers=0 to export."};
-  if (const auto width = commonWidth(set); !width) return width.error();
+  if (const auto shape = exportedShape(set); !shape) return shape.error();
   return Exporter(set, target, settings, path, pool, progress).run();
 }
 

@@ -62,8 +62,9 @@ Result<std::span<const float>> InputPreparer::scales(int layer, LinearInput inpu
   std::deque<NarrowedTensor> narrowed;
   for (const MasterTensor& master : model_.tensors()) {
     if (master.layer != layer || !isMatrix(master.role) || linearInputOf(master.role) != input) continue;
-    const bool narrow = narrowable(master.role) && keptOf(layer, LinearInput::down);
-    const MasterTensor& tensor = narrow ? narrowed.emplace_back(master, *keptOf(layer, LinearInput::down), pool_).tensor() : master;
+    const auto at = static_cast<size_t>(layer);
+    const Channels kept = at < kept_.size() ? winnow::keptOf(kept_[at], master.role) : nullptr;
+    const MasterTensor& tensor = kept ? narrowed.emplace_back(master, kept->list, pool_).tensor() : master;
     search.matrices.push_back({static_cast<int>(tensor.rows), [&tensor](int row, int count, float* out) { Model::decodeRows(tensor, row, count, out); }});
   }
   const QuantizeMethod* method = findQuantizeMethod(choice.method);
@@ -81,13 +82,15 @@ const SecondMoments& InputPreparer::wholeMoments(int layer, LinearInput input) c
 const SecondMoments& InputPreparer::moments(int layer, LinearInput input) {
   const std::vector<int>* kept = keptOf(layer, input);
   if (!kept) return wholeMoments(layer, input);
-  if (narrowedLayer_ != layer) narrowed_ = SecondMoments();  // before the next ones take their memory
-  if (narrowedLayer_ != layer) narrowed_ = wholeMoments(layer, input).of(calibration_->ledger(), *kept);
+  if (narrowedLayer_ == layer && narrowedInput_ == input) return narrowed_;
+  narrowed_ = SecondMoments();  // before the next ones take their memory
+  narrowed_ = wholeMoments(layer, input).of(calibration_->ledger(), *kept);
   narrowedLayer_ = layer;
+  narrowedInput_ = input;
   return narrowed_;
 }
 
-void InputPreparer::narrow(std::vector<Channels> kept) {
+void InputPreparer::narrow(std::vector<KeptOfLayer> kept) {
   kept_ = std::move(kept);
   layer_ = narrowedLayer_ = -1;
   factors_.clear();
@@ -96,7 +99,9 @@ void InputPreparer::narrow(std::vector<Channels> kept) {
 
 const std::vector<int>* InputPreparer::keptOf(int layer, LinearInput input) const {
   const auto at = static_cast<size_t>(layer);
-  return input == LinearInput::down && at < kept_.size() && kept_[at] ? &kept_[at]->list : nullptr;
+  if (at >= kept_.size() || (input != LinearInput::down && input != LinearInput::output)) return nullptr;
+  const Channels& kept = input == LinearInput::down ? kept_[at].ffn : kept_[at].attention.outputs;
+  return kept ? &kept->list : nullptr;
 }
 
 std::vector<float> InputPreparer::gathered(int layer, LinearInput input, std::vector<float> values) const {

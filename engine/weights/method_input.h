@@ -68,8 +68,8 @@ class InputPreparer {
   InputPreparer(const Model& model, const Calibration* calibration, ThreadPool& pool, const Progress& progress)
       : model_(model), calibration_(calibration), pool_(pool), progress_(progress) {}
 
-  // From here on down projections read the channels `kept` alone, [layers]. What was handed out is gone.
-  void narrow(std::vector<Channels> kept);
+  // From here on projections read and make the channels `kept` alone, [layers]. What was handed out is gone.
+  void narrow(std::vector<KeptOfLayer> kept);
   // Errors: cancelled, moments that can't be factored. Throws std::bad_alloc. Good until the next layer or input.
   Result<MethodInput> prepare(int layer, LinearInput input, const InputNeeds& needs, const FactorOptions& options, std::span<const float> scales = {});
   // [cols] of the input. Errors: cancelled. Kept as long as the preparer.
@@ -90,9 +90,10 @@ class InputPreparer {
   const std::vector<int>* keptOf(int layer, LinearInput input) const;
   std::vector<float> gathered(int layer, LinearInput input, std::vector<float> values) const;
 
-  std::vector<Channels> kept_;
-  SecondMoments narrowed_;  // of what down reads in narrowedLayer_
+  std::vector<KeptOfLayer> kept_;
+  SecondMoments narrowed_;  // of the input narrowedInput_ of narrowedLayer_
   int narrowedLayer_ = -1;
+  LinearInput narrowedInput_ = LinearInput::count;
   int layer_ = -1;
   LinearInput input_ = LinearInput::count;
   std::vector<float> norms_, squares_;

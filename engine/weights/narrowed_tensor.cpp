@@ -18,9 +18,27 @@ Channels keptChannels(std::vector<int> list) {
   return std::make_shared<const KeptChannels>(KeptChannels{std::move(list), std::move(key)});
 }
 
-bool narrowsRows(TensorRole role) { return role == TensorRole::gate || role == TensorRole::up; }
+bool narrowsRows(TensorRole role) {
+  return role == TensorRole::gate || role == TensorRole::up || role == TensorRole::q || role == TensorRole::k || role == TensorRole::v;
+}
 
-bool narrowable(TensorRole role) { return narrowsRows(role) || role == TensorRole::down || role == TensorRole::gateBias || role == TensorRole::upBias; }
+bool narrowable(TensorRole role) {
+  return narrowsRows(role) || role == TensorRole::down || role == TensorRole::o || role == TensorRole::gateBias || role == TensorRole::upBias || role == TensorRole::qBias ||
+         role == TensorRole::kBias || role == TensorRole::vBias;
+}
+
+const Channels& keptOf(const KeptOfLayer& layer, TensorRole role) {
+  switch (role) {
+    case TensorRole::q:
+    case TensorRole::qBias: return layer.attention.queries;
+    case TensorRole::k:
+    case TensorRole::kBias: return layer.attention.keys;
+    case TensorRole::v:
+    case TensorRole::vBias: return layer.attention.values;
+    case TensorRole::o: return layer.attention.outputs;
+    default: CHECK(narrowable(role), "no channels of", tensorRoleName(role)); return layer.ffn;
+  }
+}
 
 MasterTensor narrowedShape(MasterTensor whole, int channels) {
   CHECK(narrowable(whole.role), whole.fileName);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// A tensor of a feed-forward with the channels alone that stay: a master of its own, from which pruning and quantization go on as from any other.
+// A tensor of a block with the channels alone that stay: a master of its own, from which pruning and quantization go on as from any other.
 #pragma once
 #include <cstddef>
 #include <span>
@@ -7,11 +7,13 @@
 
 #include "engine/core/threads.h"
 #include "engine/model/model.h"
+#include "engine/weights/kept_channels.h"
 
 namespace winnow {
 
-bool narrowable(TensorRole role);        // gate, up, down and the biases of the first two
-bool narrowsRows(TensorRole role);       // gate and up; the others lose columns
+bool narrowable(TensorRole role);        // matrices of blocks, and the biases of those that lose rows
+bool narrowsRows(TensorRole role);       // all matrices but o and down; those and biases lose columns
+const Channels& keptOf(const KeptOfLayer& layer, TensorRole role);  // of a narrowable one
 MasterTensor narrowedShape(MasterTensor whole, int channels);  // its extents alone: nothing to decode
 
 class NarrowedTensor {

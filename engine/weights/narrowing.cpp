@@ -43,11 +43,12 @@ void narrowColumns(std::vector<SuperWeight>& weights, std::span<const int> kept)
 Result<double> refitColumns(const MasterTensor& whole, const Recipe& recipe, InputPreparer& preparer, ThreadPool& pool, const Progress& progress,
                             NarrowedTensor& narrow) {
   const RecoveryMethod* method = findRecoveryMethod(recipe.refit);
-  CHECK(method && recipe.kept && whole.role == TensorRole::down, recipe.refit, whole.fileName);
+  CHECK(method && recipe.kept && !narrowsRows(whole.role), recipe.refit, whole.fileName);
+  const LinearInput input = linearInputOf(whole.role);
   const std::vector<int>& kept = recipe.kept->list;
-  const SecondMoments& moments = preparer.wholeMoments(whole.layer, LinearInput::down);
+  const SecondMoments& moments = preparer.wholeMoments(whole.layer, input);
   if (method->refits) {
-    auto left = preparer.prepare(whole.layer, LinearInput::down, {.moments = true, .factor = true}, {recipe.refitDamping, false});
+    auto left = preparer.prepare(whole.layer, input, {.moments = true, .factor = true}, {recipe.refitDamping, false});
     if (!left) return left.error();
     const ChannelRefit refit(moments, kept, *left->moments, *left->factor, pool);
     if (!eachRows(whole, narrow, pool, progress, [&](const float* all, float* rows, int count) { refit.apply(all, rows, count); })) return cancelled();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// What else changes where channels of a feed-forward go.
+// What else changes where channels of a block go.
 #pragma once
 #include <span>
 #include <vector>
@@ -13,7 +13,7 @@ namespace winnow {
 // Super weights of a down projection in the columns that are left of it; those whose column went are gone.
 void narrowColumns(std::vector<SuperWeight>& weights, std::span<const int> kept);
 
-// Fits the columns of `narrow`, which are those of the down projection `whole` that stay, as recipe.refit says. The damping it took, which is more
+// Fits the columns of `narrow`, which are those of the o or down projection `whole` that stay, as recipe.refit says. The damping it took, which is more
 // than recipe.refitDamping where the moments had no inverse with that. Errors: cancelled, moments that can't be factored. Throws std::bad_alloc.
 Result<double> refitColumns(const MasterTensor& whole, const Recipe& recipe, InputPreparer& preparer, ThreadPool& pool, const Progress& progress,
                             NarrowedTensor& narrow);

@@ -236,6 +236,18 @@ InputNeeds widthNeeds(const std::optional<WidthChoice>& choice) {
   return findWidthMethod(choice->method)->needs | InputNeeds{.moments = !choice->recovery.empty()};
 }
 
+// Whether and how heads are left out.
+std::optional<HeadChoice> headChoice(const Config& config) {
+  const HeadMethod* method = config.real("prune.heads") > 0 ? findHeadMethod(config.text("prune.heads_method")) : nullptr;
+  if (!method) return std::nullopt;
+  const RecoveryMethod* recovery = findRecoveryMethod(config.text("prune.recovery"));
+  return HeadChoice{method->name, config.real("prune.heads"), recovery ? recovery->name : "", config.real("calibration.damping")};
+}
+InputNeeds headNeeds(const std::optional<HeadChoice>& choice) {
+  if (!choice) return {};
+  return {.norms = findHeadMethod(choice->method)->norms, .moments = !choice->recovery.empty()};
+}
+
 // What activation sparsity needs beside the weights.
 void addActivation(const Config& config, const std::string& sampleText, WeightTarget& target) {
   const ActivationMethod* method = findActivationMethod(config.text("activation.method"));
@@ -324,11 +336,11 @@ std::string SharingFitChoice::key() const {
   return out;
 }
 
-Recipe narrowed(Recipe recipe, TensorRole role, Channels kept, const WidthChoice& choice) {
+Recipe narrowed(Recipe recipe, TensorRole role, Channels kept, const std::string& recovery, double damping) {
   recipe.kept = std::move(kept);
-  if (role != TensorRole::down) return recipe;
-  recipe.refit = choice.recovery;
-  recipe.refitDamping = choice.recovery.empty() ? 0 : choice.damping;
+  if (role != TensorRole::down && role != TensorRole::o) return recipe;
+  recipe.refit = recovery;
+  recipe.refitDamping = recovery.empty() ? 0 : damping;
   if (!recipe.method.empty() || recipe.format.storage != Storage::packed) return recipe;
   recipe.format = {Storage::packed, 8, 32, true};
   recipe.method = "rtn";
@@ -372,15 +384,16 @@ WeightTarget weightTarget(const Model& model, const Config& config, const std::s
   }
   const int errorRank = method ? static_cast<int>(config.integer("weights.error_rank")) : 0;
   target.width = widthChoice(config);
+  target.heads = headChoice(config);
   const InputNeeds methodNeeds = method ? method->needs : InputNeeds{},
-                   needs = pruning.needs() | pruning.recoveryNeeds() | methodNeeds | widthNeeds(target.width) | InputNeeds{.moments = errorRank > 0};
+                   needs = pruning.needs() | pruning.recoveryNeeds() | methodNeeds | widthNeeds(target.width) | headNeeds(target.heads) | InputNeeds{.moments = errorRank > 0};
   std::string statistics;
   if (const int64_t count = config.integer("prune.layers"); count > 0 && config.text("prune.layers_method") != "none")
     target.layers = {config.text("prune.layers_method"), static_cast<int>(count), protectedLayers(config.integer("prune.layers_protect"), model.config().layers),
                      static_cast<int>(config.integer("prune.merge")), config.real("prune.merge_similarity")};
   const std::string& chosen = config.text("calibration.text");
   const CalibrationChoice calibration{chosen.empty() ? sampleText : chosen, static_cast<int>(config.integer("calibration.tokens")), needs.gram()};
-  if (needs.any() || target.layers.count > 0 || (target.width && findWidthMethod(target.width->method)->shares)) {
+  if (needs.any() || target.layers.count > 0 || (target.width && findWidthMethod(target.width->method)->shares) || (target.heads && findHeadMethod(target.heads->method)->relevance)) {
     target.calibration = calibration;
     statistics = calibration.identity();
   }
@@ -390,6 +403,10 @@ WeightTarget weightTarget(const Model& model, const Config& config, const std::s
     target.key = "without " + layerDropKey(target.layers) + " [" + statistics + "]\n";
   if (target.sharing) target.key += "sharing " + target.sharing->key() + "\n";
   if (target.width) target.key += "without " + widthKey(*target.width) + " [" + statistics + "]\n";
+  if (target.heads) {
+    target.attentionKey = std::to_string(target.heads->removed) + " of the heads by " + target.heads->method + " [" + calibration.identity() + "]";
+    target.key += "without " + headKey(*target.heads) + " [" + statistics + "]\n";
+  }
   if (pruning.initial) target.masked = std::make_shared<const WeightTarget>(weightTarget(model, maskedAlone(config), sampleText));
   const std::string masked = target.masked ? sha256Hex(target.masked->key) : "";
   const Scalable scalings = method && method->searchScales ? scalable(model, config, *method, wanted, roles) : Scalable();

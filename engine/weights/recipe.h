@@ -8,6 +8,7 @@
 
 #include "engine/knobs/knobs.h"
 #include "engine/model/model.h"
+#include "engine/prune/heads.h"
 #include "engine/prune/layer_drop.h"
 #include "engine/prune/width.h"
 #include "engine/weights/matrix.h"
@@ -42,8 +43,8 @@ struct Recipe {
   int superCount = kMostSuperWeights;           // the first so many that were found
   std::vector<LayerShare> sum;         // the layers whose tensors of this role make it; empty: its own
   std::string outputFit;               // identity of the fit of an output projection to attention that is another layer's; "" = its own values
-  Channels kept;                       // of the feed-forward, where the tensor has those alone; null: all
-  std::string refit;                   // the recovery that fits the columns left of a down projection to those that went; "" = none
+  Channels kept;                       // of the block, where the tensor has those alone; null: all
+  std::string refit;                   // the recovery that fits the columns left of an o or down projection to those that went; "" = none
   double refitDamping = 0;             // of the second moments, for that
   int errorRank = 0;                   // of the factors that hold what the stored matrix lacks (error_factors.h); 0 = none
   Scaling multiplied;                  // the input whose scales multiply the columns
@@ -80,6 +81,8 @@ struct WeightTarget {
   std::optional<LayersLeft> left;       // or it is given
   std::optional<SharingFitChoice> sharing;  // none: whatever attention is shared, weights and heads stay as they are
   std::optional<WidthChoice> width;     // which channels of feed-forwards go is known then, too
+  std::optional<HeadChoice> heads;      // and which heads
+  std::string attentionKey;             // identity of what of the attentions is left: caches hold other keys and values under another; "": all
   std::vector<Adjustment> adjustments;  // what of the configuration can't be done, and why
   std::string activation;       // method of activation sparsity; "" = none
   std::optional<CalibrationChoice> profiled;  // where it reads the distributions of a text
@@ -98,9 +101,9 @@ bool isWeightKnob(std::string_view name);  // weights.*, prune.*, calibration.*
 Recipe summed(Recipe recipe, std::vector<LayerShare> sum);
 Recipe refitted(Recipe recipe, std::string fit);
 
-// A recipe whose tensor has some channels alone. The columns of a quantized file's down projection lie in other blocks than before: they are
-// rounded anew, to 8 bits.
-Recipe narrowed(Recipe recipe, TensorRole role, Channels kept, const WidthChoice& choice);
+// A recipe whose tensor has some channels alone, columns fitted anew by a recovery where one is named. The columns of a quantized file's o and down
+// projections lie in other blocks than before: they are rounded anew, to 8 bits.
+Recipe narrowed(Recipe recipe, TensorRole role, Channels kept, const std::string& recovery, double damping);
 
 // `config` is one that resolve() made. `sampleText` is the calibration text when the configuration names none.
 WeightTarget weightTarget(const Model& model, const Config& config, const std::string& sampleText);

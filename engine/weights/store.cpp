@@ -128,20 +128,32 @@ bool dropped(const MasterTensor& tensor, const std::vector<LayerParts>& parts) {
 
 bool fits(const SharingFit* fit, const MasterTensor& tensor) { return fit && tensor.role == TensorRole::o && fit->refits(tensor.layer); }
 
+Recipe narrowedFor(const WeightTarget& target, Recipe recipe, const MasterTensor& tensor, const KeptOfLayer& kept) {
+  const Channels channels = narrowable(tensor.role) ? keptOf(kept, tensor.role) : nullptr;
+  if (!channels) return recipe;
+  return ofAttention(tensor.role) ? narrowed(std::move(recipe), tensor.role, channels, target.heads->recovery, target.heads->damping)
+                                  : narrowed(std::move(recipe), tensor.role, channels, target.width->recovery, target.width->damping);
+}
+
+std::vector<KeptOfLayer> keptOfLayers(const std::vector<Channels>& channels, const std::vector<KeptAttention>& attention) {
+  std::vector<KeptOfLayer> out;
+  for (size_t layer = 0; layer < channels.size(); ++layer) out.push_back({channels[layer], attention[layer]});
+  return out;
+}
+
 // The target's recipe of tensor i, of what is left of the layer it belongs to.
-Recipe recipeFor(const WeightTarget& target, size_t i, const MasterTensor& tensor, const LayersLeft& left, const SharingFit* fit, const std::vector<Channels>& channels) {
+Recipe recipeFor(const WeightTarget& target, size_t i, const MasterTensor& tensor, const LayersLeft& left, const SharingFit* fit, const std::vector<KeptOfLayer>& kept) {
   if (tensor.layer < 0) return target.recipes[i];
   const auto layer = static_cast<size_t>(tensor.layer);
   Recipe recipe = !left.sums.empty() && !left.sums[layer].empty() ? summed(target.recipes[i], left.sums[layer]) : target.recipes[i];
   if (fits(fit, tensor)) recipe = refitted(std::move(recipe), fit->key);
-  if (narrowable(tensor.role) && channels[layer]) recipe = narrowed(std::move(recipe), tensor.role, channels[layer], *target.width);
-  return recipe;
+  return narrowedFor(target, std::move(recipe), tensor, kept[layer]);
 }
 
 // Whether a layer of one set fits between those of another.
-bool wholeLayers(const WeightTarget& target) { return target.layers.count == 0 && !target.left && !target.sharing && !target.width && target.activation.empty(); }
+bool wholeLayers(const WeightTarget& target) { return target.layers.count == 0 && !target.left && !target.sharing && !target.width && target.attentionKey.empty() && target.activation.empty(); }
 bool wholeLayers(const WeightSet& set) {
-  return set.parts == allParts(static_cast<int>(set.layers.size())) && set.sharing.empty() && !set.sparse &&
+  return set.parts == allParts(static_cast<int>(set.layers.size())) && set.sharing.empty() && set.attentionKey.empty() && !set.sparse &&
          std::ranges::all_of(set.channels, [](const Channels& kept) { return kept == nullptr; });
 }
 
@@ -181,15 +193,18 @@ int64_t WeightStore::bytesToMake(const WeightTarget& target) {
   int64_t sum = 0;
   for (size_t i = 0; i < target.recipes.size(); ++i)
     if (!find(i, target.recipes[i].key())) sum += place_->bytes(model_->tensors()[i], target.recipes[i]);
-  if (!target.width) return sum;
-  // Of narrowed feed-forwards nobody holds any, as far as a plan can know.
-  const std::vector<Channels> channels = ChannelScores::planned(*model_, *target.width, {allParts(model_->config().layers), {}});
+  if (!target.width && !target.heads) return sum;
+  // Of narrowed blocks nobody holds any, as far as a plan can know.
+  const LayersLeft all{allParts(model_->config().layers), {}};
+  const std::vector<Channels> channels = target.width ? ChannelScores::planned(*model_, *target.width, all) : std::vector<Channels>(all.parts.size());
+  const std::vector<KeptOfLayer> kept = keptOfLayers(channels, plannedAttention(model_->config(), target));
   for (size_t i = 0; i < target.recipes.size(); ++i) {
     const MasterTensor& tensor = model_->tensors()[i];
-    if (!narrowable(tensor.role) || !channels[static_cast<size_t>(tensor.layer)]) continue;
-    const Channels& kept = channels[static_cast<size_t>(tensor.layer)];
+    if (tensor.layer < 0) continue;
+    const Recipe recipe = narrowedFor(target, target.recipes[i], tensor, kept[static_cast<size_t>(tensor.layer)]);
+    if (!recipe.kept) continue;
     if (!find(i, target.recipes[i].key())) sum -= place_->bytes(tensor, target.recipes[i]);
-    sum += place_->bytes(narrowedShape(tensor, static_cast<int>(kept->list.size())), narrowed(target.recipes[i], tensor.role, kept, *target.width));
+    sum += place_->bytes(narrowedShape(tensor, static_cast<int>(recipe.kept->list.size())), recipe);
   }
   return sum;
 }
@@ -270,13 +285,25 @@ Result<std::vector<Channels>> WeightStore::channelsLeft(const WeightTarget& targ
   }
 }
 
+Result<std::vector<KeptAttention>> WeightStore::attentionLeft(const WeightTarget& target, const Calibration* statistics, const Measurements& measurements,
+                                                              const Progress& progress) const {
+  if (place_->planning()) return plannedAttention(model_->config(), target);
+  std::shared_ptr<const HeadRelevance> relevance;
+  if (target.heads && findHeadMethod(target.heads->method)->relevance) {
+    auto measured = measurements.relevance(*target.calibration, progress);
+    if (!measured) return measured.error();
+    relevance = *measured;
+  }
+  return attentionLeftBy(model_->config(), target, statistics, relevance.get());
+}
+
 void WeightStore::noteDamping(const WeightTarget& target, WeightSet& set) const {
   double most = 0, asked = 0;
   int count = 0;
   for (size_t i = 0; i < set.versions.size(); ++i) {
     if (set.versions[i]->damping == 0) continue;
     most = std::max(most, set.versions[i]->damping);
-    asked = std::max(target.recipes[i].damping, target.width ? target.width->damping : 0);
+    asked = std::max({target.recipes[i].damping, target.width ? target.width->damping : 0, target.heads ? target.heads->damping : 0});
     ++count;
   }
   if (count > 0)
@@ -362,7 +389,13 @@ Result<std::shared_ptr<const WeightSet>> WeightStore::build(const WeightTarget& 
   auto channels = channelsLeft(target, *left, statistics.get(), preparer, pool, progress);
   if (!channels) return channels.error();
   set->channels = std::move(*channels);
-  preparer.narrow(set->channels);
+  auto attention = attentionLeft(target, statistics.get(), measurements, progress);
+  if (!attention) return attention.error();
+  set->attention = std::move(*attention);
+  set->narrowShape = narrowShape(model_->config(), target);
+  set->attentionKey = target.attentionKey;
+  const std::vector<KeptOfLayer> kept = keptOfLayers(set->channels, set->attention);
+  preparer.narrow(kept);
   std::vector<std::string> keys(target.recipes.size());
   const bool byLayer = publishing.from && wholeLayers(*publishing.from) && wholeLayers(target);
   for (size_t i = 0; i < target.recipes.size(); ++i) {
@@ -373,7 +406,7 @@ Result<std::shared_ptr<const WeightSet>> WeightStore::build(const WeightTarget& 
       converted.advance(tensor.rows * tensor.cols);
       continue;
     }
-    const Recipe recipe = recipeFor(target, i, tensor, *left, fit->get(), set->channels);
+    const Recipe recipe = recipeFor(target, i, tensor, *left, fit->get(), kept);
     keys[i] = recipe.key();
     std::shared_ptr<const WeightVersion> version = find(i, keys[i]);
     if (version) {

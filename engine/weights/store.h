@@ -16,6 +16,7 @@
 #include "engine/model/model.h"
 #include "engine/plan/plan.h"
 #include "engine/share/fit.h"
+#include "engine/weights/attention_left.h"
 #include "engine/weights/block_gradients.h"
 #include "engine/weights/channel_major.h"
 #include "engine/weights/channels.h"
@@ -44,6 +45,9 @@ struct WeightSet {
   std::vector<LayerSharing> sharing;                          // [layers] what heads and output projections were fitted for; empty: any sharing will do
   std::vector<LayerParts> parts;                              // [layers] what the recipes left of each; the rest has empty versions
   std::vector<Channels> channels;                             // [layers] of the feed-forwards; null where all stay
+  std::vector<KeptAttention> attention;                       // [layers] of the attentions
+  std::shared_ptr<const ModelConfig> narrowShape;             // of the attentions, where it is not the model's: what a backend is to be made for
+  std::string attentionKey;                                   // WeightTarget::attentionKey
   const Matrix *embedding = nullptr, *positions = nullptr, *head = nullptr;
   const float *outputNorm = nullptr, *outputNormBias = nullptr;  // [hidden]
   std::string key;                                            // WeightTarget::key
@@ -55,6 +59,7 @@ struct WeightSet {
   std::shared_ptr<const SparseWeights> sparse;  // null without a method of activation sparsity
   std::vector<Adjustment> adjustments;  // what had to be done in another way than the target says, and why
 
+  const ModelConfig& shape() const { return narrowShape ? *narrowShape : model->config(); }
   // By tag, of what a plan reads: file-backed followers' Q and K aren't, allocated ones are memory all the same.
   MemoryByTag memory(const Plan& plan) const;
 };
@@ -69,6 +74,8 @@ struct Measurements {
   std::function<Result<LayersLeft>(const LayerDrop&, const CalibrationChoice&, const Progress&)> merged = {};
   // What a calibration text says of layers that share attention, in a model whose layers are left so.
   std::function<Result<std::shared_ptr<const SharingFit>>(const SharingFitChoice&, const LayersLeft&, const Progress&)> sharing = {};
+  // What passes through the heads of the dense model.
+  std::function<Result<std::shared_ptr<const HeadRelevance>>(const CalibrationChoice&, const Progress&)> relevance = {};
   // Of the activations of a set, which the target without a method of activation sparsity describes.
   std::function<Result<std::shared_ptr<const ActivationProfile>>(const WeightTarget&, const WeightSet&, const CalibrationChoice&, const Progress&)> profile = {};
 };
@@ -96,6 +103,8 @@ class WeightStore {
   Result<LayersLeft> layersLeft(const WeightTarget& target, const Calibration* statistics, const Measurements& measurements, const Progress& progress) const;
   Result<std::vector<Channels>> channelsLeft(const WeightTarget& target, const LayersLeft& left, const Calibration* statistics, InputPreparer& preparer,
                                              ThreadPool& pool, const Progress& progress);
+  Result<std::vector<KeptAttention>> attentionLeft(const WeightTarget& target, const Calibration* statistics, const Measurements& measurements,
+                                                   const Progress& progress) const;
   Result<std::shared_ptr<const SparseWeights>> makeSparse(const WeightTarget& target, const WeightSet& set, const std::vector<std::string>& keys, ThreadPool& pool,
                                                           const Measurements& measurements, const Progress& progress);
   void noteDamping(const WeightTarget& target, WeightSet& set) const;

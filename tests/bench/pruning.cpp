@@ -7,6 +7,7 @@
 //   bench_pruning layers MODEL --text F ...       the same for dropped layers, with time per token, memory and the influence of each layer.
 //   bench_pruning width MODEL --text F ...        the same for narrowed feed-forwards, by every method, with recoveries, time per token and memory; takes
 //     --method and --recovery as well.
+//   bench_pruning heads MODEL --text F ...        the same for heads left out of attentions.
 //   bench_pruning ratio MODEL [--rounds N] ...    seconds from asking for another ratio to the moment a token may use it.
 #include <algorithm>
 #include <cstdio>
@@ -18,6 +19,7 @@
 #include <vector>
 
 #include "engine/evaluate/perplexity.h"
+#include "engine/prune/heads.h"
 #include "engine/prune/layer_drop.h"
 #include "engine/prune/method.h"
 #include "engine/prune/width.h"
@@ -30,7 +32,7 @@ namespace {
 
 struct Options {
   std::string part, model, text, calibration;
-  std::vector<std::string> methods, recoveries;  // of parts recovery and width; empty: all
+  std::vector<std::string> methods, recoveries;  // of parts recovery, width and heads; empty: all
   int context = 256, chunks = 0, rounds = 7, threads = 2;
   Config config;
 };
@@ -57,7 +59,7 @@ Options parse(int argc, char** argv) {
       options.config = need(options.config.parsed(value.substr(0, value.find('=')), value.substr(value.find('=') + 1)));
     else stop("unknown option " + arg);
   }
-  if (plain.size() != 2) stop("usage: bench_pruning quality|recovery|layers|width|ratio MODEL [--text F] [--calibration F] [--context N] [--chunks N] [--rounds N] [--set knob=value]...");
+  if (plain.size() != 2) stop("usage: bench_pruning quality|recovery|layers|width|heads|ratio MODEL [--text F] [--calibration F] [--context N] [--chunks N] [--rounds N] [--set knob=value]...");
   options.part = plain[0];
   options.model = plain[1];
   if (!options.calibration.empty()) options.config = need(options.config.parsed("calibration.text", options.calibration));
@@ -78,6 +80,7 @@ class Meter {
   }
   PerplexityResult operator()(const Config& config) {
     const auto start = Clock::now();
+    session_->reset();  // heads come and go with an empty cache
     session_->request(config);
     need(session_->finishPending({}));
     prepared_ = secondsSince(start);
@@ -199,13 +202,14 @@ double bestMs(Session& session) {
   return best;
 }
 
-void benchWidth(const std::shared_ptr<Engine>& engine, const Options& options) {
+// Every share of what `knob` removes, by every method.
+template <class Method>
+void benchShares(const std::shared_ptr<Engine>& engine, const Options& options, const std::string& knob, std::span<const Method> all, const std::vector<std::string>& shares) {
   Meter meter(engine, options);
-  const std::vector<std::string> shares = {"0.1", "0.2", "0.3", "0.4", "0.5"};
   std::vector<std::string> methods = options.methods, recoveries = options.recoveries;
   if (recoveries.empty()) recoveries = {"none", "scale", "least-squares"};
   if (methods.empty())
-    for (const WidthMethod& method : widthMethods()) methods.push_back(method.name);
+    for (const Method& method : all) methods.push_back(method.name);
   const auto measured = [&](const Config& config) {
     const PerplexityResult result = meter(config);
     std::printf(" %.2f (%.4f) |", result.perplexity, result.kld->mean);
@@ -214,8 +218,9 @@ void benchWidth(const std::shared_ptr<Engine>& engine, const Options& options) {
   const auto cost = [&] {
     const double ms = bestMs(meter.session());
     const MemoryByTag memory = meter.session().memory();
-    std::printf(" %.1f s to prepare, %.3f ms per token at best, weights %.2f MB, widths", meter.prepared(), ms,
-                1e-6 * static_cast<double>(memory[static_cast<size_t>(MemoryTag::weights)] + memory[static_cast<size_t>(MemoryTag::weightsMapped)]));
+    std::printf(" %.1f s to prepare, %.3f ms per token at best, weights %.2f MB, cache %.3f MB, widths", meter.prepared(), ms,
+                1e-6 * static_cast<double>(memory[static_cast<size_t>(MemoryTag::weights)] + memory[static_cast<size_t>(MemoryTag::weightsMapped)]),
+                1e-6 * static_cast<double>(memory[static_cast<size_t>(MemoryTag::kv)]));
     for (int layer = 0; layer < engine->model().config().layers; ++layer) std::printf(" %d", meter.session().ffnWidth(layer));
     std::printf("\n");
   };
@@ -226,7 +231,7 @@ void benchWidth(const std::shared_ptr<Engine>& engine, const Options& options) {
     for (const std::string& recovery : recoveries) {
       std::printf("| %s | %s |", method.c_str(), recovery.c_str());
       for (const std::string& share : shares)
-        measured(need(need(need(options.config.parsed("prune.width", share)).parsed("prune.width_method", method)).parsed("prune.recovery", recovery)));
+        measured(need(need(need(options.config.parsed(knob, share)).parsed(knob + "_method", method)).parsed("prune.recovery", recovery)));
       cost();
     }
 }
@@ -277,7 +282,9 @@ int main(int argc, char** argv) {
   else if (options.part == "layers")
     benchLayers(engine, options);
   else if (options.part == "width")
-    benchWidth(engine, options);
+    benchShares(engine, options, "prune.width", widthMethods(), {"0.1", "0.2", "0.3", "0.4", "0.5"});
+  else if (options.part == "heads")
+    benchShares(engine, options, "prune.heads", headMethods(), {"0.125", "0.25", "0.375", "0.5"});
   else if (options.part == "ratio")
     benchRatio(engine, options);
   else

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+// Heads that are left out of attentions, on the device: caches, weights and rows of fewer heads, live and in a plan.
+#include "tests/cuda_emulation/calibration_text.h"
+#include "tests/cuda_emulation/sessions.h"
+
+using namespace winnow;
+using namespace winnow::test;
+
+namespace {
+
+Settings measured(Settings settings) {
+  settings.emplace_back("calibration.text", calibrationText());
+  settings.emplace_back("calibration.tokens", "256");
+  return settings;
+}
+
+}  // namespace
+
+TEST(fewer_heads_compute_as_on_the_cpu) {
+  for (const Settings& settings : {Settings{{"prune.heads", "0.5"}}, Settings{{"prune.heads", "0.5"}, {"prune.heads_method", "minitron"}, {"weights.bits", "4"}},
+                                   Settings{{"prune.heads", "0.5"}, {"prune.heads_method", "random"}, {"prune.recovery", "least-squares"}, {"kv.policy", "h2o"}, {"kv.budget", "12"}}}) {
+    Both both("llama3", measured({}));
+    EXPECT(std::max(both.prompt(14), both.steps(3)) <= kBound);
+    const MemoryByTag whole = both.gpu->memory();
+    for (Session* session : {both.cpu.get(), both.gpu.get()}) {
+      session->request(configure(measured(settings)));
+      ok(session->finishPending({}));
+      EXPECT(session->effective()->config.real("prune.heads") == 0, settings[0].second);  // until the cache is recomputed
+      ok(session->rebuildCache({}));
+      EXPECT(session->effective()->asRequested(), settings[0].second);
+    }
+    const MemoryByTag narrow = both.gpu->memory();
+    EXPECT(narrow[static_cast<size_t>(MemoryTag::weights)] < whole[static_cast<size_t>(MemoryTag::weights)]);
+    EXPECT(narrow[static_cast<size_t>(MemoryTag::kv)] * 2 <= whole[static_cast<size_t>(MemoryTag::kv)]);
+    const double worst = std::max(both.steps(4), both.prompt(13));
+    EXPECT(worst <= kBound + kPromptRounding, settings[0].second, worst);
+    both.request(measured({}));
+    for (Session* session : {both.cpu.get(), both.gpu.get()}) ok(session->rebuildCache({}));
+    EXPECT(both.steps(2) <= kBound + kPromptRounding);
+  }
+}
+
+TEST(a_plan_knows_the_heads_that_are_left) {
+  const auto engine = engineOn("cuda", openFamily("llama3"));
+  SessionOptions options;
+  options.context = 96;
+  options.maxBatch = 8;
+  const Config config = configure(measured({{"prune.heads", "0.5"}, {"prune.heads_method", "minitron"}}));
+  const MemoryByTag planned = value(engine->plan(config, options, 41));
+  const auto session = value(engine->createSession(config, options, {}));
+  ok(session->prefill(someTokens(40, 64), {}));
+  ok(session->step(1));
+  for (const MemoryTag tag : {MemoryTag::weights, MemoryTag::kv, MemoryTag::activations})
+    EXPECT(session->memory()[static_cast<size_t>(tag)] == planned[static_cast<size_t>(tag)], static_cast<int>(tag));
+}
