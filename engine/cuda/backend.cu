@@ -129,6 +129,7 @@ void CudaBackend::step(const ForwardInput& input) {
                .bounds = cache.selection() > 0 ? cache.bounds(KvCache::kDenseLayers) : nullptr, .blockStride = cache.blockStride()};
   for (const LayerSharing& share : input.plan.sharing) {
     key.leaders.push_back(share.attnSource);
+    key.leaders.push_back(share.source);
     key.leaders.push_back(static_cast<int>(share.heads.size()));  // heads_ holds which
   }
   for (const LayerParts& parts : input.plan.parts) key.leaders.push_back(parts.attention + 2 * parts.ffn);

@@ -53,7 +53,7 @@ struct WeightSet {
   std::shared_ptr<const SparseWeights> sparse;  // null without a method of activation sparsity
   std::vector<Adjustment> adjustments;  // what had to be done in another way than the target says, and why
 
-  // By tag, of what a plan reads: file-backed followers' Q and K aren't, allocated ones are memory all the same.
+  // By tag, of what a plan reads: file-backed matrices that followers and borrowers of a cache skip aren't, allocated ones are memory all the same.
   MemoryByTag memory(const Plan& plan) const;
 };
 
