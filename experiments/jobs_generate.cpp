@@ -36,6 +36,7 @@ QString opCategory(OpKind kind) {
     case OpKind::attendReuse:
       return QStringLiteral("attention");
     case OpKind::qkv:
+    case OpKind::qOnly:
     case OpKind::vOnly:
       return QStringLiteral("qkv");
     case OpKind::linear:

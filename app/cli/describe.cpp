@@ -89,9 +89,10 @@ int runPlan(const Invocation& invocation) {
   SessionOptions options;
   options.context = static_cast<int>(*context);
   const int tokens = *context > 0 ? options.context : std::min((*engine)->model().config().context, 4096);
-  const auto memory = (*engine)->plan(effective->requested, options, tokens);
+  int64_t promptCache = 0;
+  const auto memory = (*engine)->plan(effective->requested, options, tokens, &promptCache);
   if (!memory) return invocation.fail(memory.error());
-  if (invocation.json()) return invocation.print({{"context", tokens}, {"memory", memoryJson(*memory)}});
+  if (invocation.json()) return invocation.print({{"context", tokens}, {"memory", memoryJson(*memory)}, {"prompt_cache", static_cast<qint64>(promptCache)}});
   std::vector<std::vector<std::string>> rows{{"Memory with a full cache of " + std::to_string(tokens) + " tokens", ""}};
   int64_t total = 0;
   for (size_t i = 0; i < memory->size(); ++i) {
@@ -99,6 +100,7 @@ int runPlan(const Invocation& invocation) {
     if ((*memory)[i] > 0) rows.push_back({std::string(memoryTagName(static_cast<MemoryTag>(i))), bytesText((*memory)[i])});
   }
   rows.push_back({"total", bytesText(total)});
+  if (promptCache > (*memory)[static_cast<size_t>(MemoryTag::kv)]) rows.push_back({"kv, at most, while they are read as one prompt", bytesText(promptCache)});
   printTable(rows);
   return 0;
 }

@@ -66,10 +66,14 @@ int Evictor::window(int64_t fed) const {
   return static_cast<int>(std::min<int64_t>(info_->observes.newest, std::max<int64_t>(1, kept(fed) / 2)));
 }
 
-bool Evictor::wouldHold(const KvCache& cache, int64_t fed) const {
-  int64_t held = 0;
-  for (int layer = 0; layer < cache.layers(); ++layer) held += cache.slotsSeen(layer);
-  return held < kept(fed) * cache.heldLayers() * cache.kvHeads();
+bool Evictor::wouldHold(const KvCache& cache, std::span<const LayerSharing> sharing, int64_t fed) const {
+  int64_t held = 0, wanted = 0;
+  for (int layer = 0; layer < cache.layers(); ++layer) {
+    if (!cache.holds(layer)) continue;
+    held += cache.slotsSeen(layer);
+    wanted += (sharing[static_cast<size_t>(layer)].keepsAll ? fed : kept(fed)) * cache.kvHeads();
+  }
+  return held < wanted;
 }
 
 struct Evictor::LayerWork {
@@ -152,7 +156,7 @@ int64_t Evictor::apply(KvCache& cache, std::span<const LayerSharing> sharing, in
   ran(fed);
   std::vector<int> leaders;
   for (int layer = 0; layer < cache.layers(); ++layer)
-    if (cache.holds(layer) && follows(sharing, layer, layer)) leaders.push_back(layer);
+    if (cache.holds(layer) && follows(sharing, layer, layer) && !sharing[static_cast<size_t>(layer)].keepsAll) leaders.push_back(layer);
   const int window = info_->recentShare > 0 ? recent(fed) : this->window(fed);
   const KvRequest request{static_cast<int>(kept(fed)), settings_.sinks, std::max(1, window), settings_.seed, began_};
   std::vector<int> budgets(leaders.size(), request.keep);
@@ -191,6 +195,11 @@ int64_t Evictor::apply(KvCache& cache, std::span<const LayerSharing> sharing, in
   if (info_->reads.carries) cache.writeSums();
   cache.settle();
   return evicted.load();
+}
+
+bool promptWaits(const KvCache& cache, const Evictor& evictor, int64_t tokens, int batch, int64_t most) {
+  const bool narrows = evictor.evicts() && !evictor.once();  // after each batch
+  return most == 0 || cache.unsealedBytesOf(narrows ? std::min(tokens, evictor.kept(tokens) + batch) : tokens) <= most;
 }
 
 int64_t unifyGroups(KvCache& cache, std::span<const LayerSharing> sharing) {

@@ -45,7 +45,7 @@ class Evictor {
   // Newest queries whose attention the policy has to be shown before it evicts, at most half of what stays; 0 for one that needs none.
   int window(int64_t fed) const;
   // Whether it would hold more slots than the cache has: what is gone under another budget.
-  bool wouldHold(const KvCache& cache, int64_t fed) const;
+  bool wouldHold(const KvCache& cache, std::span<const LayerSharing> sharing, int64_t fed) const;
 
   // Tokens between two evictions. An eviction reads and moves what stays: unless it is told, it waits for a thirty-second of that, at least 16
   // tokens, so that its cost per token does not grow with the cache.
@@ -53,8 +53,7 @@ class Evictor {
   // A policy that chooses once does so at the end of a prompt, and in the middle of a text when it comes.
   bool due(int64_t fed, Fed as = Fed::token) const;
   bool once() const { return info_->once; }
-  bool canSeal(Fed as) const { return !once() || as != Fed::promptPart; }  // pages wait for the choice before they are quantized
-  // Evicts down to kept(fed), dealt as settings().allocation says. Returns how many slots left, summed over heads and layers.
+  // Evicts down to kept(fed), dealt as settings().allocation says among the layers that do not keep all. Returns how many slots left, summed over heads and layers.
   int64_t apply(KvCache& cache, std::span<const LayerSharing> sharing, int64_t fed, ThreadPool& pool);
   void ran(int64_t fed);  // apply() did; or a rehearsal, which evicts nothing
   void restart() { last_ = 0, began_ = -1; }  // the cache was emptied
@@ -72,6 +71,9 @@ class Evictor {
   int64_t last_ = 0;    // tokens fed when the policy last ran
   int64_t began_ = -1;  // and when it first ran; -1: it did not
 };
+
+// Whether the pages of a prompt wait for its end in 16 bits: where they take no more than `most` bytes (0: any).
+bool promptWaits(const KvCache& cache, const Evictor& evictor, int64_t tokens, int batch, int64_t most);
 
 // Layers that share attention hold the same slots: keeps what every layer of a group still has. Followers lose their keys.
 // Returns the slots that left, summed over heads and layers.

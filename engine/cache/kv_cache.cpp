@@ -69,13 +69,12 @@ void KvCache::beginAs(const KvCache& other, int tokens) {
   lengthsChanged();
 }
 
-void KvCache::keepForPlan(int count) {
+void KvCache::keepForPlan(int layer, int count) {
   CHECK(ledger_.planning());
-  for (int layer = 0; layer < layers(); ++layer)
-    for (int head = 0; head < kvHeads_; ++head) {
-      at(layer, head).tokens = std::min(at(layer, head).tokens, count);
-      freePages(layer, head);
-    }
+  for (int head = 0; head < kvHeads_; ++head) {
+    at(layer, head).tokens = std::min(at(layer, head).tokens, count);
+    freePages(layer, head);
+  }
 }
 
 int KvCache::longest(int layer) const {
@@ -142,6 +141,15 @@ int64_t KvCache::heldBytes(int layer, bool keys) const {
     if (keys && ownsKeys(layer)) sum += sideBytes(layer, head, true);
   }
   return sum;
+}
+
+int64_t KvCache::unsealedBytesOf(int64_t tokens) const {
+  int64_t sides = 0;
+  for (int layer = 0; layer < layers(); ++layer) {
+    if (!holds(layer)) continue;
+    sides += (ownsKeys(layer) && format_.bits(true, layer) < 16) + (format_.bits(false, layer) < 16);
+  }
+  return sides * kvHeads_ * static_cast<int64_t>(pagesFor(static_cast<int>(tokens)) * pageBytes());
 }
 
 int64_t KvCache::slotsRead(int layer, int queries) const {

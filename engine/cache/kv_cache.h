@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // Keys and values in pages per (layer, kv head), each head with its own length and original positions. Eviction gathers the kept slots
-// and frees the pages behind them. Followers (attention sharing) own no keys. Pages lie where the backend computes
+// and frees the pages behind them. Followers (attention sharing) own no keys, layers that read another's (CLA) nothing. Pages lie where the backend computes
 // (engine/cpu/kv_cache.h, engine/cuda/kv_cache.h), f16 [pageTokens, headDim] or, but for the newest of a head, sealed in the cache's
 // format; lengths and positions are known here.
 #pragma once
@@ -54,7 +54,7 @@ class KvCache {
   // stay as they are. Without column sums only.
   virtual void beginAs(const KvCache& other, int tokens);
   virtual void dropKeys(int layer);
-  // The layer is in no plan: it holds nothing and gets nothing, until clear().
+  // The layer does not attend, or reads another's: it holds nothing and gets nothing, until clear().
   virtual void dropLayer(int layer);
   bool holds(int layer) const { return layers_[static_cast<size_t>(layer)].held; }
   int heldLayers() const;
@@ -84,14 +84,17 @@ class KvCache {
   virtual void readSums() {}
   void keep(int layer, int head, std::span<const int32_t> slots);  // ascending
   virtual void settle() {}
-  void keepForPlan(int count);  // under a planning ledger, where nothing says which
+  void keepForPlan(int layer, int count);  // under a planning ledger, where nothing says which
 
   // How pages are sealed from now on; sealed ones of more bits are sealed again in fewer, those of fewer stay as they are.
   const KvFormat& format() const { return format_; }
   virtual void setFormat(const KvFormat& format, ThreadPool& pool);
   virtual void seal(ThreadPool& pool);  // pages that are full and not the newest, after each step; only the memory under a planning ledger
+  // While a prompt is read its attention sees 16 bits: what came since stays so, through evictions and setFormat(), until seal().
+  void holdSealing(bool on) { sealingHeld_ = on; }
   virtual bool asFormatted() const { return true; }      // no page lost more, or otherwise, than the present format would have it
   virtual int64_t unsealedBytes() const { return 0; }    // of allocatedBytes(): f16 pages beside sealed ones
+  int64_t unsealedBytesOf(int64_t tokens) const;         // of so many slots in each head, were none of their pages sealed; of those that are to be
   virtual int64_t takeRegrouped() { return 0; }          // slots that evictions rounded once more, since the last call
 
   // Attention mass per slot: a policy's eyes. Zero at first.
@@ -143,7 +146,7 @@ class KvCache {
   KvFormat format_;
   ObservedQueries observed_;
   int queriesKept_ = 0;
-  bool countsWithin_ = false;
+  bool countsWithin_ = false, sealingHeld_ = false;
   double budget_ = 0;  // of a query; 0: it reads everything
   std::vector<Layer> layers_;
 

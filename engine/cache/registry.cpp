@@ -13,7 +13,7 @@ std::span<const KvPolicyInfo> kvPolicies() {
   using enum KvAllocation;
   static const std::array<KvPolicyInfo, 16> policies = {{
       {.name = "full", .title = "Keep everything", .make = &makeFull},
-      {.name = "window", .title = "Sliding window", .usesSinks = true, .keepsRuns = true, .make = &makeWindow},
+      {.name = "window", .title = "Sliding window", .keepsRuns = true, .make = &makeWindow},
       {.name = "streaming", .title = "StreamingLLM: sinks and a window", .paper = "Xiao et al., ICLR 2024, arXiv 2309.17453",
        .usesSinks = true, .keepsRuns = true, .make = &makeWindow},
       {.name = "h2o", .title = "H2O: heavy hitters and recent tokens", .paper = "Zhang et al., NeurIPS 2023, arXiv 2306.14048",

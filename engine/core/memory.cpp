@@ -9,7 +9,10 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
+#include <limits>
 #include <new>
+#include <string>
 #include <utility>
 
 #include "engine/core/check.h"
@@ -76,6 +79,14 @@ void returnFreedMemory() {
 #ifdef __GLIBC__
   malloc_trim(0);
 #endif
+}
+
+int64_t availableMemory() {
+  std::ifstream file("/proc/meminfo");
+  std::string word;
+  while (file >> word)
+    if (int64_t kib = 0; word == "MemAvailable:" && file >> kib) return kib << 10;
+  return std::numeric_limits<int64_t>::max();  // nobody says
 }
 
 void Buffer::swap(Buffer& other) noexcept {

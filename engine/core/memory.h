@@ -76,4 +76,7 @@ class Buffer {
 // Small buffers come from the heap, which keeps what is freed between what is not. Gives it back; milliseconds.
 void returnFreedMemory();
 
+// Bytes the host has left for programs, as the kernel estimates it (MemAvailable).
+int64_t availableMemory();
+
 }  // namespace winnow

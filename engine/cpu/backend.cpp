@@ -62,6 +62,7 @@ void CpuBackend::run(const ForwardInput& input) {
     switch (op.kind) {
       case OpKind::embed: embed(step); break;
       case OpKind::qkv:
+      case OpKind::qOnly:
       case OpKind::vOnly: project(step, op); break;
       case OpKind::attend:
       case OpKind::attendReuse: attend(step, op); break;
@@ -153,10 +154,10 @@ void CpuBackend::linear(const Step& step, const Op& op, LinearInput input, std::
 
 void CpuBackend::project(const Step& step, const Op& op) {
   const LayerWeights& w = step.layer(op);
-  const int n = step.n, hidden = model_.hidden, qRows = model_.qRows(), kvRows = model_.kvRows();
+  const int hidden = model_.hidden;
   float *q = buffers_.q.as<float>(), *k = buffers_.k.as<float>(), *v = buffers_.v.as<float>(), *x = buffers_.normed.as<float>();
   step.tapStream(2 * op.layer, buffers_.residual.as<float>(), hidden);
-  normalize(0, n, w.attnNorm, w.attnNormBias);
+  normalize(0, step.n, w.attnNorm, w.attnNormBias);
   step.tap(op, LinearInput::attention, x, hidden);
   const ChannelMajorLayer& channels = step.channels(op.layer);
   const Linear value{w.v, w.vError, channels.v.get(), v, w.vBias};
@@ -164,19 +165,26 @@ void CpuBackend::project(const Step& step, const Op& op) {
     linear(step, op, LinearInput::attention, {&value, 1}, x, hidden);
     return append(step, op, nullptr, v);
   }
-  const std::array<Linear, 3> linears = {{{w.q, w.qError, channels.q.get(), q, w.qBias},
-                                          {w.k, w.kError, channels.k.get(), k, w.kBias}, value}};
+  const Linear query{w.q, w.qError, channels.q.get(), q, w.qBias};
+  if (op.kind == OpKind::qOnly) {
+    linear(step, op, LinearInput::attention, {&query, 1}, x, hidden);
+    return turn(step, w, q, nullptr);
+  }
+  const std::array<Linear, 3> linears = {{query, {w.k, w.kError, channels.k.get(), k, w.kBias}, value}};
   linear(step, op, LinearInput::attention, linears, x, hidden);
-  if (model_.qkNorm && !ledger_.planning()) {
-    cpu::headNorm(context_, q, qRows, w.qNorm, model_.normEps, n, model_.heads, model_.headDim);
-    cpu::headNorm(context_, k, kvRows, w.kNorm, model_.normEps, n, model_.kvHeads, model_.headDim);
-  }
-  if (model_.position == PositionKind::rope) {
-    cpu::rope(context_, q, qRows, frequencies_.data(), model_.rope.dims, positions_.data(), n, model_.heads, model_.headDim);
-    cpu::rope(context_, k, kvRows, frequencies_.data(), model_.rope.dims, positions_.data(), n, model_.kvHeads, model_.headDim);
-  }
-  rotate(step, q, k);
+  turn(step, w, q, k);
   append(step, op, k, v);
+}
+
+void CpuBackend::turn(const Step& step, const LayerWeights& w, float* q, float* k) {
+  const auto each = [&](float* x, int heads, const float* norm) {
+    const int64_t stride = int64_t{heads} * model_.headDim;
+    if (model_.qkNorm && !ledger_.planning()) cpu::headNorm(context_, x, stride, norm, model_.normEps, step.n, heads, model_.headDim);
+    if (model_.position == PositionKind::rope) cpu::rope(context_, x, stride, frequencies_.data(), model_.rope.dims, positions_.data(), step.n, heads, model_.headDim);
+  };
+  each(q, model_.heads, w.qNorm);
+  if (k) each(k, model_.kvHeads, w.kNorm);
+  rotate(step, q, k);
 }
 
 void CpuBackend::rotate(const Step& step, float* q, float* k) {
@@ -190,7 +198,7 @@ void CpuBackend::rotate(const Step& step, float* q, float* k) {
       const auto range = ThreadPool::split(sequence.count, 1, thread, threads);
       for (int64_t t = first + range.begin; t < first + range.end; ++t) {
         for (int c = 0; c < model_.qRows(); c += model_.headDim) rotateHadamard(q + t * model_.qRows() + c, model_.headDim);
-        for (int c = 0; c < model_.kvRows(); c += model_.headDim) rotateHadamard(k + t * model_.kvRows() + c, model_.headDim);
+        for (int c = 0; k && c < model_.kvRows(); c += model_.headDim) rotateHadamard(k + t * model_.kvRows() + c, model_.headDim);
       }
     });
   }
@@ -208,7 +216,7 @@ void CpuBackend::append(const Step& step, const Op& op, const float* k, const fl
 // Followers use the leader's probabilities when they fit, else its queries (still in the q buffer) and keys again.
 void CpuBackend::keepProbabilities(const Step& step, const Op& op) {
   int slots = 0;
-  for (const SequenceRows& sequence : step.in.sequences) slots = std::max(slots, sequence.cache->longest(op.layer));
+  for (const SequenceRows& sequence : step.in.sequences) slots = std::max(slots, sequence.cache->longest(op.source));
   probabilityStride_ = roundUp(slots, 256);
   const size_t bytes = static_cast<size_t>(step.n) * floats(model_.heads, probabilityStride_);
   materialised_ = step.in.attention || static_cast<int64_t>(bytes) <= options_.probabilityBytes;
@@ -301,27 +309,27 @@ void CpuBackend::attend(const Step& step, const Op& op) {
     float* probabilities = keeps || fromBuffer ? probabilities_.as<float>() + row * model_.heads * probabilityStride_ : nullptr;
     args.queries = sequence.count;
     args.probabilityStride = probabilityStride_;
-    const int keyLayer = fromBuffer ? -1 : reuse ? op.leader : op.layer;
+    const int own = reuse ? op.layer : op.source, keyLayer = fromBuffer ? -1 : reuse ? op.leader : own;
     args.q = fromBuffer ? nullptr : buffers_.q.as<float>() + row * args.qStride;
     std::span<const KvHead> read;
     if (sequence.count == 1 && !step.in.attention)  // a tap is told of every slot
-      read = reuse ? cache.selectedAlike(context_, op.layer, keyLayer) : cache.selected(context_, op.layer, args.q);
+      read = reuse ? cache.selectedAlike(context_, own, keyLayer) : cache.selected(context_, own, args.q);
     if (!read.empty()) args.pageTokens = HostKvCache::kBlock;
-    args.kv = read.empty() ? cache.view(op.layer, keyLayer).data() : read.data();
+    args.kv = read.empty() ? cache.view(own, keyLayer).data() : read.data();
     args.out = buffers_.attended.as<float>() + row * args.outStride;
     args.reuse = fromBuffer ? probabilities : nullptr;
     args.reuseHeads = fromBuffer && !heads.empty() ? heads.data() : nullptr;
     args.probabilities = keeps ? probabilities : nullptr;
-    args.columnSums = counted ? cache.columnSums(op.layer) : nullptr;
+    args.columnSums = counted ? cache.columnSums(own) : nullptr;
     args.columnStride = counted ? cache.columnStride() : 0;
     if (!reuse) critical_ = chooseBlocks(step, op, args);
     if (heads.empty()) args.critical = critical_;  // rows of other heads are zero where those chose otherwise
     cpu::attend(context_, args);
-    if (!reuse && cache.observed().newest > 0 && !ledger_.planning()) cache.keepQueries(op.layer, args.q, args.qStride, sequence.count, sequence.first);
+    if (own == op.layer && !reuse && cache.observed().newest > 0 && !ledger_.planning()) cache.keepQueries(op.layer, args.q, args.qStride, sequence.count, sequence.first);
     if (step.in.attention) {
-      std::vector<float> own;
-      if (reuse && !heads.empty()) own = rowsOfHeads(probabilities, probabilityStride_, sequence.count, heads);
-      step.in.attention->take(op.layer, {own.empty() ? probabilities : own.data(), probabilityStride_, model_.heads, sequence.count, cache.longest(op.layer), sequence.first});
+      std::vector<float> chosen;
+      if (reuse && !heads.empty()) chosen = rowsOfHeads(probabilities, probabilityStride_, sequence.count, heads);
+      step.in.attention->take(op.layer, {chosen.empty() ? probabilities : chosen.data(), probabilityStride_, model_.heads, sequence.count, cache.longest(own), sequence.first});
     }
     row += sequence.count;
   }

@@ -54,9 +54,10 @@ class CpuBackend final : public Backend, public SparseBackend {
   struct Step;
   struct Linear;
   void embed(const Step& step);
-  void project(const Step& step, const Op& op);   // qkv and vOnly
+  void project(const Step& step, const Op& op);   // qkv, qOnly and vOnly
   void append(const Step& step, const Op& op, const float* k, const float* v);
-  void rotate(const Step& step, float* q, float* k);  // for the caches that keep rotated keys
+  void turn(const Step& step, const LayerWeights& w, float* q, float* k /* or null */);  // norms of heads, RoPE
+  void rotate(const Step& step, float* q, float* k /* or null */);  // for the caches that keep rotated keys
   void attend(const Step& step, const Op& op);    // attend and attendReuse
   void output(const Step& step, const Op& op);    // o or down, added to the residual
   void gateUp(const Step& step, const Op& op);

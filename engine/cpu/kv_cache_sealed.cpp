@@ -64,7 +64,8 @@ void HostKvCache::openPage(Side& side, size_t page, std::span<const int32_t> slo
 
 void HostKvCache::gatherSealed(Side& side, const PageForm& wanted, std::span<const int32_t> slots) {
   const auto tokens = static_cast<size_t>(pageTokens_);
-  const size_t toSeal = wanted.sealed() ? sealable(static_cast<int>(slots.size())) : 0;
+  size_t toSeal = wanted.sealed() ? sealable(static_cast<int>(slots.size())) : 0;
+  while (sealingHeld_ && toSeal > 0 && !side.forms[static_cast<size_t>(slots[toSeal * tokens - 1]) / tokens].sealed()) --toSeal;
   for (size_t page = 0; page * tokens < slots.size(); ++page) {
     const auto own = slots.subspan(page * tokens, std::min(tokens, slots.size() - page * tokens));
     const bool moves = own.back() != static_cast<int32_t>(page * tokens + own.size() - 1);  // ascending: then all are where they were
@@ -168,7 +169,7 @@ void HostKvCache::setFormat(const KvFormat& format, ThreadPool& pool) {
       rotateKeys(pagesAt(layer, head).keys);
     }
   eachSide([&](Side& side, const PageForm& wanted, int) { reseal(side, wanted); });
-  seal(pool);
+  if (!sealingHeld_) seal(pool);
 }
 
 int64_t HostKvCache::sideBytes(int layer, int head, bool keys) const {

@@ -137,6 +137,7 @@ void CudaBackend::step(const ForwardInput& input) {
   if (!forward_.sparse().empty() && forward_.sparse()[0]) key.sparse = forward_.sparse()[0], key.sparseSerial = key.sparse->serial;
   for (const LayerSharing& share : input.plan.sharing) {
     key.leaders.push_back(share.attnSource);
+    key.leaders.push_back(share.source);
     key.leaders.push_back(static_cast<int>(share.heads.size()));  // heads_ holds which
   }
   for (const LayerParts& parts : input.plan.parts) key.leaders.push_back(parts.attention + 2 * parts.ffn);

@@ -36,7 +36,7 @@ void storeWith(Stream stream, const StoreArgs& args, float hadamard) {
   job.kvHeads = args.kvHeads;
   job.headDim = args.headDim;
   job.half = args.ropeDims / 2;
-  job.items = (args.q ? args.heads : 0) + (args.k ? args.kvHeads : 0) + args.kvHeads;
+  job.items = (args.q ? args.heads : 0) + (args.k ? args.kvHeads : 0) + (args.v ? args.kvHeads : 0);
   launch("store", stream, {dim3(blocksFor(job.items, kStoreWarps), static_cast<unsigned>(args.tokens)), dim3(kStoreWarps * 32)}, storeHeads,
          job);
 }

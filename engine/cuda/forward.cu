@@ -119,13 +119,14 @@ void Forward::makeTwins(const ForwardInput& input, const std::function<int64_t()
     const LayerWeights& w = layerOf(input, op);
     switch (op.kind) {
       case OpKind::qkv: return {w.q, w.k, w.v};
+      case OpKind::qOnly: return {w.q};
       case OpKind::vOnly: return {w.v};
       case OpKind::linear: return {op.down ? w.down : w.o};
       default: return {w.up, w.gate};
     }
   };
   for (const Op& op : input.plan.ops) {
-    if (op.kind != OpKind::qkv && op.kind != OpKind::vOnly && op.kind != OpKind::linear && op.kind != OpKind::gateUp) continue;
+    if (op.kind != OpKind::qkv && op.kind != OpKind::qOnly && op.kind != OpKind::vOnly && op.kind != OpKind::linear && op.kind != OpKind::gateUp) continue;
     for (const Matrix* matrix : matricesOf(op))
       if (matrix) products_.makeTwin(*matrix, static_cast<int>(input.tokens.size()), input.activations, room);
   }
@@ -189,6 +190,7 @@ void Forward::enqueue(const ForwardInput& input, OpMarks* marks) {
         break;
       }
       case OpKind::qkv:
+      case OpKind::qOnly:
       case OpKind::vOnly: project(input, op); break;
       case OpKind::attend:
       case OpKind::attendReuse: attend(input, op); break;
@@ -219,7 +221,6 @@ void Forward::gatherRows(std::span<const int> rows) {
 
 void Forward::project(const ForwardInput& input, const Op& op) {
   const LayerWeights& w = layerOf(input, op);
-  const bool follower = op.kind == OpKind::vOnly;
   const Source x = normed(0, w.attnNorm, w.attnNormBias);
   tapStream(input, 2 * op.layer);
   tapInput(input, op, LinearInput::attention, x, model_.hidden);
@@ -228,25 +229,27 @@ void Forward::project(const ForwardInput& input, const Op& op) {
     return SparseLinear{{argsOf(*m), y.as<float>(), m->rows, bias, false}, factorsOf(error), m, of.get()};
   };
   std::vector<SparseLinear> linears;
-  if (!follower) linears = {made(w.q, w.qBias, w.qError, channels.q, q_), made(w.k, w.kBias, w.kError, channels.k, k_)};
-  linears.push_back(made(w.v, w.vBias, w.vError, channels.v, v_));
+  if (op.kind != OpKind::vOnly) linears.push_back(made(w.q, w.qBias, w.qError, channels.q, q_));
+  if (op.kind == OpKind::qkv) linears.push_back(made(w.k, w.kBias, w.kError, channels.k, k_));
+  if (op.kind != OpKind::qOnly) linears.push_back(made(w.v, w.vBias, w.vError, channels.v, v_));
   linear(input, op, LinearInput::attention, linears, x, model_.hidden);
   store(input, op);
 }
 
 void Forward::store(const ForwardInput& input, const Op& op) {
   const LayerWeights& w = layerOf(input, op);
-  const bool follower = op.kind == OpKind::vOnly;
+  const bool queries = op.kind != OpKind::vOnly, keys = op.kind == OpKind::qkv;
   int64_t row = 0;
   for (const SequenceRows& sequence : input.sequences) {
     StoreArgs args;
-    if (!follower) args.q = q_.as<float>() + row * model_.qRows(), args.k = k_.as<float>() + row * model_.kvRows();
-    args.v = v_.as<float>() + row * model_.kvRows();
+    if (queries) args.q = q_.as<float>() + row * model_.qRows();
+    if (keys) args.k = k_.as<float>() + row * model_.kvRows();
+    if (op.kind != OpKind::qOnly) args.v = v_.as<float>() + row * model_.kvRows();
     args.tokens = sequence.count;
     args.heads = model_.heads;
     args.kvHeads = model_.kvHeads;
     args.headDim = model_.headDim;
-    if (model_.qkNorm && !follower) args.qNorm = w.qNorm, args.kNorm = w.kNorm;
+    if (model_.qkNorm && queries) args.qNorm = w.qNorm, args.kNorm = w.kNorm;
     args.eps = model_.normEps;
     if (model_.position == PositionKind::rope) {
       args.cosines = cosines_.as<float>() + row * (model_.rope.dims / 2);
@@ -254,8 +257,8 @@ void Forward::store(const ForwardInput& input, const Op& op) {
       args.ropeDims = model_.rope.dims;
     }
     args.positionIds = positions_.as<int32_t>() + row;
-    args.kv = cacheOf(sequence).tables(op.layer, follower ? -1 : op.layer);
-    if (!follower) args.recent = cacheOf(sequence).deviceQueries(op.layer), args.recentRows = sequence.cache->observed().newest;
+    args.kv = cacheOf(sequence).tables(op.layer, keys ? op.layer : -1);
+    if (keys) args.recent = cacheOf(sequence).deviceQueries(op.layer), args.recentRows = sequence.cache->observed().newest;
     (sequence.cache->format().rotateKeys ? rotateAndStoreHadamard : rotateAndStore)(stream_, args);
     row += sequence.count;
   }
@@ -351,25 +354,26 @@ void Forward::attendSequence(const ForwardInput& input, const Op& op, const Sequ
   const bool kept = materialised_ && (op.keepProbabilities || input.attention) && !reuse;
   const DeviceKvCache& cache = cacheOf(sequence);
   // A tap is told of every slot. A follower reads what its leader chose.
-  const bool chosen = chooses(cache, sequence.count, slots_) && cache.selects(reuse ? op.leader : op.layer) && !input.attention;
+  const int own = reuse ? op.layer : op.source;  // whose values
+  const bool chosen = chooses(cache, sequence.count, slots_) && cache.selects(reuse ? op.leader : own) && !input.attention;
   float* probabilities = probabilities_.as<float>() + row * model_.heads * stride_;
   AttendArgs args = attendArgs();
   args.queries = args.added = sequence.count;
   args.mostTokens = slots_;
   args.q = given ? nullptr : q_.as<float>() + row * model_.qRows();
-  const int keyLayer = given ? -1 : reuse ? op.leader : op.layer;
+  const int keyLayer = given ? -1 : reuse ? op.leader : own;
   if (!reuse) critical_.list = chooseBlocks(input, op, args.q);
-  if (chosen && !reuse) choose(cache, op.layer, args.q);
+  if (chosen && !reuse) choose(cache, own, args.q);
   if (chosen)
-    readChosen(cache, op.layer, keyLayer, args);
+    readChosen(cache, own, keyLayer, args);
   else
-    args.kv = readable(cache, op.layer, keyLayer, sequence.count, sequence.count, slots_);
+    args.kv = readable(cache, own, keyLayer, sequence.count, sequence.count, slots_);
   args.out = attended_.as<float>() + row * model_.qRows();
   args.reuse = given ? probabilities : nullptr;
   args.reuseHeads = given ? headsOf(input.plan, op) : nullptr;
   args.probabilities = kept ? probabilities : nullptr;
   args.probabilityStride = stride_;
-  args.columnSums = reuse || !cache.observed().all ? nullptr : cache.deviceSums(op.layer);
+  args.columnSums = reuse || !cache.observed().all ? nullptr : cache.deviceSums(own);
   args.columnStride = cache.columnStride();
   // The products that follow round to 16 bits what attention gives them, or they do not.
   const ActivationMode mode = activationMode(input.activations, layerOf(input, op).v->format);
@@ -413,7 +417,7 @@ void Forward::tapAttention(const ForwardInput& input, const Op& op, const Sequen
     hostProbabilities_ = Buffer(host_, MemoryTag::probabilities, bytes);
   }
   probabilities_.copyTo(stream_, hostProbabilities_.data(), bytes, floats(row * model_.heads * stride_));
-  const int columns = sequence.cache->longest(op.layer) + sequence.count;
+  const int columns = sequence.cache->longest(op.kind == OpKind::attend ? op.source : op.layer) + sequence.count;
   std::vector<float> own;
   if (!input.plan.headsOf(op).empty()) own = rowsOfHeads(hostProbabilities_.as<float>(), stride_, sequence.count, input.plan.headsOf(op));
   input.attention->take(op.layer, {own.empty() ? hostProbabilities_.as<float>() : own.data(), stride_, model_.heads, sequence.count, columns, sequence.first});

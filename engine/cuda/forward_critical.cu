@@ -40,14 +40,14 @@ CriticalList Forward::chooseBlocks(const ForwardInput& input, const Op& op, cons
   const DeviceKvCache& cache = cacheOf(sequence);
   const int before = static_cast<int>(sequence.first);
   for (int head = 0; head < model_.kvHeads; ++head)
-    if (cache.slots(op.layer, head) != before) return {};
+    if (cache.slots(op.source, head) != before) return {};
   CriticalArgs args;
   args.q = q;
   args.queries = sequence.count;
   args.heads = model_.heads;
   args.kvHeads = model_.kvHeads;
   args.headDim = model_.headDim;
-  args.kv = cache.tables(op.layer, op.layer);
+  args.kv = cache.tables(op.source, op.source);
   args.before = before;
   args.count = std::max(input.criticalBudget / kCriticalSlots, 1);
   args.scale = attendArgs().scale;

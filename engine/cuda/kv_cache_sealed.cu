@@ -162,7 +162,9 @@ void DeviceKvCache::planGather(PageWork& work, size_t head, Side side) {
   const std::vector<int32_t>& kept = pages_[head].slots;
   const auto tokens = static_cast<size_t>(pageTokens_);
   const PageForm wanted = formOf(head, side);
-  const size_t full = sealable(static_cast<int>(kept.size())), toSeal = wanted.sealed() ? full : 0;
+  const size_t full = sealable(static_cast<int>(kept.size()));
+  size_t toSeal = wanted.sealed() ? full : 0;
+  while (sealingHeld_ && toSeal > 0 && !pages_[head].sides[side].forms[static_cast<size_t>(kept[toSeal * tokens - 1]) / tokens].sealed()) --toSeal;
   for (size_t p = 0; p * tokens < kept.size(); ++p) {
     const auto own = std::span(kept).subspan(p * tokens, std::min(tokens, kept.size() - p * tokens));
     const bool moves = own.back() != static_cast<int32_t>(p * tokens + own.size() - 1);  // ascending: then all are where they were
@@ -264,7 +266,7 @@ void DeviceKvCache::setFormat(const KvFormat& format, ThreadPool& pool) {
   });
   uploadTables();
   carryOut(work);
-  seal(pool);
+  if (!sealingHeld_) seal(pool);
 }
 
 // --- figures -------------------------------------------------------------------------------------------------------------

@@ -125,7 +125,7 @@ void prepareRotations(Stream stream, const float* frequencies, int dims, const i
 // After the projections: q/k norm and RoPE in place on q and k, then k, v into the slots behind `lengths`.
 struct StoreArgs {
   float *q = nullptr, *k = nullptr;  // [tokens, heads, headDim], [tokens, kvHeads, headDim]; null for a follower
-  const float* v = nullptr;          // [tokens, kvHeads, headDim]
+  const float* v = nullptr;          // [tokens, kvHeads, headDim]; null for a layer that reads another's
   int tokens = 0, heads = 0, kvHeads = 0, headDim = 0;
   const float *qNorm = nullptr, *kNorm = nullptr;  // [headDim] or null
   float eps = 0;

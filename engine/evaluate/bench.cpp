@@ -63,9 +63,10 @@ double prefillFlops(const ModelConfig& model, const Session& session, int tokens
     perToken += 2.0 * model.hidden * session.ffnWidth(layer) * (model.gatedFfn ? 3 : 2);
     if (!plan.attends(layer)) continue;
     const bool follower = plan.follower(layer);
-    double weights = static_cast<double>(model.hidden) * model.kvRows();  // v
-    if (!follower) weights += static_cast<double>(model.hidden) * (model.qRows() + model.kvRows());
-    weights += static_cast<double>(model.hidden) * model.qRows();
+    double rows = model.qRows();  // of the output projection, then of those that run of q, k and v
+    for (const auto& [role, own] : {std::pair(TensorRole::q, model.qRows()), std::pair(TensorRole::k, model.kvRows()), std::pair(TensorRole::v, model.kvRows())})
+      if (!plan.skips(role, layer)) rows += own;
+    const double weights = model.hidden * rows;
     perToken += 2 * weights + 2.0 * (follower ? 1 : 2) * model.qRows() * seen;
   }
   return n * perToken + 2.0 * model.hidden * model.vocab;

@@ -35,11 +35,13 @@ Knob bitsPerLayer(const std::string& group) {
   return layers;
 }
 bool sharesBlocks(const Config& config) {
-  return config.text("share.method") == "echoatt" || (config.text("share.method") == "none" && config.integer("share.block") > 1);
+  const std::string& method = config.text("share.method");
+  return method == "echoatt" || method == "cla" || method == "mix" || (method == "none" && config.integer("share.block") > 1);
 }
 
-bool sharesAttention(const Config& config) {
-  return sharesBlocks(config) || config.text("share.method") == "spans" || (config.text("share.method") == "none" && !config.text("share.spans").empty());
+bool copiesAttention(const Config& config) {
+  const std::string& method = config.text("share.method");
+  return method == "echoatt" || (method == "none" && config.integer("share.block") > 1) || config.text("share.method") == "spans" || (config.text("share.method") == "none" && !config.text("share.spans").empty());
 }
 
 }  // namespace
@@ -107,7 +109,7 @@ std::vector<Knob> cacheKnobs() {
     Knob bits = integer(keys ? "kv.k_bits" : "kv.v_bits", keys ? "Bits per key" : "Bits per value", group, 16, 2, 16, Apply::rebuildCache);
     bits.choices = {"16", "8", "4", "3", "2"};
     bits.unit = "bit";
-    bits.help = std::string(keys ? "Keys" : "Values") + " of full pages, packed in memory; the newest page and what attends within a prompt chunk stay 16 bit. "
+    bits.help = std::string(keys ? "Keys" : "Values") + " of full pages, packed in memory; the newest page stays 16 bit, and a prompt's pages do until it has been read, so that it attends to what it says exactly. "
                 "Scales add one bit per value in groups of 32.";
     knobs.push_back(bits);
   }
@@ -145,30 +147,41 @@ std::vector<Knob> sharingKnobs() {
   std::vector<Knob> knobs;
   Knob block = integer("share.block", "Block size", group, 1, 1, 16, Apply::rebuildCache);
   block.unit = "layers";
-  block.help = "Consecutive layers that use the attention of the first of them; the others own no keys and project no queries. 1 shares nothing.";
+  block.help = "Consecutive layers that share with the first of them. Of echoatt: its attention, and the others own no keys and project no queries. Of cla and mix: its keys "
+               "and values, and the others own no cache. 1 shares nothing.";
   knobs.push_back(block);
 
   Knob method = enumeration("share.method", "Sharing", group, names("none", shareMethods()), Apply::rebuildCache);
-  method.help = "How layers share attention.";
+  method.help = "echoatt, spans: layers use the attention of another on values of their own. cla: layers read the keys and values of another with queries of their own, so a "
+                "group takes the cache of one layer; share.spans may name the groups. mix: that, and most layers keep a window of the text alone (kv.policy and kv.budget; streaming "
+                "over 1024 tokens by itself). Models are trained for cla and mix: one that was not loses most of what it knows.";
   method.paper = papers(shareMethods());
   knobs.push_back(method);
 
   Knob first = integer("share.first", "First layers left alone", group, -1, -1, 1024, Apply::rebuildCache);
   first.unit = "layers";
   first.help = "Their attention is distinctive. -1 takes max(2, layers / 8).";
-  first.enabledIf = "share.block is above 1";
+  first.enabledIf = "share.block is above 1, or share.method is echoatt, cla or mix";
   first.enabled = sharesBlocks;
   knobs.push_back(first);
 
   Knob last = integer("share.last", "Last layers left alone", group, -1, -1, 1024, Apply::rebuildCache);
   last.unit = "layers";
   last.help = "-1 takes max(1, layers / 16).";
-  last.enabledIf = "share.block is above 1";
+  last.enabledIf = first.enabledIf;
   last.enabled = sharesBlocks;
   knobs.push_back(last);
 
+  Knob full = integer("share.full", "Layers of full attention", group, -1, -1, 1024, Apply::rebuildCache);
+  full.unit = "layers";
+  full.help = "Layers of mix that keep the whole text, spread evenly and rather deep. -1 takes one in six of those that own a cache.";
+  full.paper = "MixAttention, arXiv 2409.15012";
+  full.enabledIf = "share.method is mix";
+  full.enabled = [](const Config& config) { return config.text("share.method") == "mix"; };
+  knobs.push_back(full);
+
   Knob spans = text("share.spans", "Spans", group, KnobType::text, "", Apply::rebuildCache);
-  spans.help = "Layers that use the attention of the first of them, such as 4-6, 9-10. winnow-cli similarity finds those that are alike.";
+  spans.help = "Layers that share with the first of them, such as 4-6, 9-10: attention, or with cla and mix keys and values. winnow-cli similarity finds those that attend alike.";
   spans.paper = "Shared Attention, arXiv 2407.12866";
   spans.malformed = [](const std::string& value) -> std::optional<std::string> {
     const auto parsed = parseSpans(value);
@@ -185,7 +198,7 @@ std::vector<Knob> sharingKnobs() {
                "of the one of its own number. Nothing to compute when the model runs.";
   align.paper = "LISA, arXiv 2408.01890: heads shared in the order they come do not match";
   align.enabledIf = "layers share attention";
-  align.enabled = sharesAttention;
+  align.enabled = copiesAttention;
   knobs.push_back(align);
 
   Knob refit = boolean("share.refit", "Fit outputs anew", group, false);
@@ -193,7 +206,7 @@ std::vector<Knob> sharingKnobs() {
                "the layers' own attention gave. One pass over the text for each such layer; nothing when the model runs. calibration.damping holds them to the file's.";
   refit.paper = "in place of EchoAtt's distillation (arXiv 2409.14595): closed form, no training";
   refit.enabledIf = align.enabledIf;
-  refit.enabled = sharesAttention;
+  refit.enabled = copiesAttention;
   knobs.push_back(refit);
   return knobs;
 }

@@ -18,6 +18,9 @@
 namespace winnow {
 namespace {
 
+bool sharesCaches(const Config& config) { return config.text("share.method") == "cla" || config.text("share.method") == "mix"; }
+bool makesBlocks(const Config& config) { return config.text("share.method") == "echoatt" || sharesCaches(config); }
+
 // weights.bits=4 alone is round-to-nearest, and so on (DESIGN §3). Defaults that depend on the model become numbers.
 Config spelledOut(Config config, const ModelConfig& model) {
   const bool perLayer = !config.text("weights.layers").empty();
@@ -50,12 +53,19 @@ Config spelledOut(Config config, const ModelConfig& model) {
   if (config.integer("prune.layers") > 0 && config.text("prune.layers_method") == "none") config = config.with("prune.layers_method", std::string("shortgpt"));
   if (config.real("prune.width") > 0 && config.text("prune.width_method") == "none") config = config.with("prune.width_method", widthMethods().front().name);
   if (config.real("prune.heads") > 0 && config.text("prune.heads_method") == "none") config = config.with("prune.heads_method", headMethods().front().name);
+  if (config.text("share.method") == "mix" && config.real("kv.budget") == 1.0) config = config.with("kv.budget", 1024.0);
   if (config.real("kv.budget") != 1.0 && config.text("kv.policy") == "full") config = config.with("kv.policy", std::string("streaming"));
   if (!config.text("share.spans").empty() && config.text("share.method") == "none") config = config.with("share.method", std::string("spans"));
   if (config.integer("share.block") > 1 && config.text("share.method") == "none") config = config.with("share.method", std::string("echoatt"));
-  if (config.text("share.method") == "echoatt") {
+  if (makesBlocks(config) && !(sharesCaches(config) && !config.text("share.spans").empty())) {
     if (config.integer("share.first") < 0) config = config.with("share.first", int64_t{firstLayersAlone(model.layers)});
     if (config.integer("share.last") < 0) config = config.with("share.last", int64_t{lastLayersAlone(model.layers)});
+  }
+  if (config.text("share.method") == "mix" && config.integer("share.full") < 0) {
+    const auto map = claSharing(model, config);
+    int owners = 0;
+    for (size_t layer = 0; layer < map.size(); ++layer) owners += map[layer].source == static_cast<int>(layer);
+    config = config.with("share.full", int64_t{fullAttentionLayers(owners)});
   }
   return config;
 }
@@ -163,10 +173,13 @@ class Resolver {
   void sharing() {
     const Config& config = effective_.config;
     const bool spans = config.text("share.method") == "spans";
-    if (spans && config.integer("share.block") > 1) adjust("share.block", int64_t{1}, "share.method=spans takes its layers from share.spans.");
+    const bool either = sharesCaches(config) && !config.text("share.spans").empty();
+    if ((spans || either) && config.integer("share.block") > 1) adjust("share.block", int64_t{1}, "share.spans says which layers share.");
     if (spans && config.text("share.spans").empty()) adjust("share.method", std::string("none"), "share.spans names no layers.");
-    if (!spans && !config.text("share.spans").empty()) adjust("share.spans", std::string(), "share.method=" + config.text("share.method") + " makes its own blocks.");
-    if (config.text("share.method") != "echoatt" || config.integer("share.block") <= 1) return;
+    if (!spans && !either && !config.text("share.spans").empty()) adjust("share.spans", std::string(), "share.method=" + config.text("share.method") + " makes its own blocks.");
+    if (const std::string& policy = config.text("kv.policy"); config.text("share.method") == "mix" && kvPolicy(policy).selects)
+      adjust("kv.policy", std::string("streaming"), policy + " frees nothing, and share.method=mix keeps a window of the text in most layers.");
+    if (!makesBlocks(config) || config.integer("share.block") <= 1) return;
     const int64_t inner = model_.layers - config.integer("share.first") - config.integer("share.last");
     if (inner < 2)
       adjust("share.block", int64_t{1},
@@ -176,9 +189,11 @@ class Resolver {
 
   void sharingFit() {
     const Config& config = effective_.config;
-    const bool shares = sharesAny(sharingOf(model_, config));
+    const bool shares = sharesAttention(sharingOf(model_, config));
     for (const char* knob : {"share.align", "share.refit"})
-      if (config.boolean(knob) && !shares) adjust(knob, false, "no layers share attention: choose share.block or share.spans.");
+      if (config.boolean(knob) && !shares)
+        adjust(knob, false, sharesCaches(config) ? "share.method=" + config.text("share.method") + " leaves every layer its own attention: what it takes are keys and values, and those this does not fit."
+                                                 : "no layers share attention: choose share.block or share.spans.");
     const std::string& policy = effective_.config.text("kv.policy");
     const bool adaptive = policy != "full" && kvAllocation(effective_.config.text("kv.allocation"), kvPolicy(policy).allocation) == KvAllocation::adaptive;
     if (effective_.config.boolean("share.align") && policy != "full" && (adaptive || !kvPolicy(policy).keepsRuns))

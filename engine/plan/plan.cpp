@@ -5,39 +5,53 @@
 #include <cstdio>
 
 #include "engine/core/check.h"
+#include "engine/model/model.h"
 
 namespace winnow {
 
 std::string_view opKindName(OpKind kind) {
-  constexpr std::array<std::string_view, 8> names = {"embed", "qkv", "v_only", "attend", "attend_reuse", "linear", "gate_up", "logits"};
+  constexpr std::array<std::string_view, 9> names = {"embed", "qkv", "v_only", "q_only", "attend", "attend_reuse", "linear", "gate_up", "logits"};
   return names[static_cast<size_t>(kind)];
 }
 
 std::vector<LayerSharing> noSharing(int layers) {
   std::vector<LayerSharing> map(static_cast<size_t>(layers));
-  for (int layer = 0; layer < layers; ++layer) map[static_cast<size_t>(layer)] = {layer, layer, {}};
+  for (int layer = 0; layer < layers; ++layer) map[static_cast<size_t>(layer)] = {.source = layer, .attnSource = layer};
   return map;
 }
 
-bool sharesAny(const std::vector<LayerSharing>& sharing) {
+namespace {
+
+bool anyShares(const std::vector<LayerSharing>& sharing, int LayerSharing::*whose) {
   for (size_t layer = 0; layer < sharing.size(); ++layer)
-    if (sharing[layer].attnSource != static_cast<int>(layer)) return true;
+    if (sharing[layer].*whose != static_cast<int>(layer)) return true;
   return false;
 }
+
+void inherit(std::vector<LayerSharing>& sharing, int LayerSharing::*whose, const std::vector<LayerParts>& parts) {
+  std::vector<int> heir(sharing.size(), -1);  // of a leader or owner: who is in its place
+  for (size_t layer = 0; layer < sharing.size(); ++layer) {
+    int& own = sharing[layer].*whose;
+    if (!parts[layer].attention) {
+      own = static_cast<int>(layer);
+      continue;
+    }
+    int& first = heir[static_cast<size_t>(own)];
+    if (first < 0) first = static_cast<int>(layer);
+    own = first;
+  }
+}
+
+}  // namespace
+
+bool sharesAttention(const std::vector<LayerSharing>& sharing) { return anyShares(sharing, &LayerSharing::attnSource); }
+bool sharesCache(const std::vector<LayerSharing>& sharing) { return anyShares(sharing, &LayerSharing::source); }
 
 std::vector<LayerParts> allParts(int layers) { return std::vector<LayerParts>(static_cast<size_t>(layers)); }
 
 std::vector<LayerSharing> sharingWithout(std::vector<LayerSharing> sharing, const std::vector<LayerParts>& parts) {
-  std::vector<int> heir(sharing.size(), -1);  // of a leader: who leads now
-  for (size_t layer = 0; layer < sharing.size(); ++layer) {
-    const auto leader = static_cast<size_t>(sharing[layer].attnSource);
-    if (!parts[layer].attention) {
-      sharing[layer].attnSource = static_cast<int>(layer);
-      continue;
-    }
-    if (heir[leader] < 0) heir[leader] = static_cast<int>(layer);
-    sharing[layer].attnSource = heir[leader];
-  }
+  inherit(sharing, &LayerSharing::attnSource, parts);
+  inherit(sharing, &LayerSharing::source, parts);
   return sharing;
 }
 
@@ -47,7 +61,10 @@ Plan buildPlan(const ModelConfig& model, const std::vector<LayerSharing>& sharin
   std::vector<char> followed(sharing.size(), 0);
   for (int layer = 0; layer < model.layers; ++layer) {
     const LayerSharing& share = sharing[static_cast<size_t>(layer)];
-    CHECK(share.source == layer, "keys and values of another layer", layer, share.source);
+    CHECK(share.source >= 0 && share.source <= layer, layer, share.source);
+    CHECK(sharing[static_cast<size_t>(share.source)].source == share.source, "the owner borrows from another layer", layer);
+    CHECK(share.source == layer || (share.attnSource == layer && sharing[static_cast<size_t>(share.source)].attnSource == share.source),
+          "attention and its keys are both another layer's", layer);
     CHECK(share.attnSource >= 0 && share.attnSource <= layer, layer, share.attnSource);
     CHECK(sharing[static_cast<size_t>(share.attnSource)].attnSource == share.attnSource, "the leader follows another layer", layer);
     CHECK(share.heads.empty() || (share.attnSource != layer && static_cast<int>(share.heads.size()) == model.heads), "heads of no leader", layer);
@@ -67,16 +84,26 @@ Plan buildPlan(const ModelConfig& model, const std::vector<LayerSharing>& sharin
       plan.ops.push_back({OpKind::vOnly, layer, leader});
       plan.ops.push_back({OpKind::attendReuse, layer, leader});
     } else if (plan.attends(i)) {
-      plan.ops.push_back({OpKind::qkv, layer});
-      plan.ops.push_back({OpKind::attend, layer, -1, followed[static_cast<size_t>(i)] != 0});
+      const auto source = static_cast<int16_t>(plan.sourceOf(i));
+      CHECK(plan.attends(source), "a layer without attention is read", i, int{source});
+      plan.ops.push_back({.kind = source == layer ? OpKind::qkv : OpKind::qOnly, .layer = layer});
+      plan.ops.push_back({.kind = OpKind::attend, .layer = layer, .source = source, .keepProbabilities = followed[static_cast<size_t>(i)] != 0});
     }
     if (plan.attends(i)) plan.ops.push_back({OpKind::linear, layer});
     if (!plan.hasFfn(i)) continue;
     plan.ops.push_back({OpKind::gateUp, layer});
-    plan.ops.push_back({OpKind::linear, layer, -1, false, true});
+    plan.ops.push_back({.kind = OpKind::linear, .layer = layer, .down = true});
   }
   plan.ops.push_back({OpKind::logits});
   return plan;
+}
+
+bool Plan::skips(TensorRole role, int layer) const {
+  if (layer < 0) return false;
+  const bool query = role == TensorRole::q || role == TensorRole::qBias || role == TensorRole::qNorm;
+  const bool key = role == TensorRole::k || role == TensorRole::kBias || role == TensorRole::kNorm;
+  const bool value = role == TensorRole::v || role == TensorRole::vBias;
+  return (follower(layer) && (query || key)) || (borrows(layer) && (key || value));
 }
 
 std::string Plan::print() const {
@@ -91,6 +118,7 @@ std::string Plan::print() const {
     if (op.kind == OpKind::linear) out += op.down ? " down" : " o";
     if (op.keepProbabilities) out += ", keeps its probabilities";
     if (op.leader >= 0) out += ", attention of layer " + std::to_string(op.leader);
+    if (op.source >= 0 && op.source != op.layer) out += ", keys and values of layer " + std::to_string(op.source);
     out += '\n';
   }
   return out;

@@ -10,11 +10,14 @@
 
 namespace winnow {
 
+enum class TensorRole : uint8_t;  // engine/model/model.h
+
 enum class OpKind : uint8_t {
   embed,        // tokens (+ learned positions) -> residual
   qkv,          // norm, q k v (+bias, q/k norm, RoPE), store k and v into the cache
   vOnly,        // norm, v, store v: EchoAtt followers own no K and project no Q, K
-  attend,       // softmax(q k) v over the cache
+  qOnly,        // norm, q (+bias, q norm, RoPE): layers that read the keys and values of another (CLA)
+  attend,       // softmax(q k) v over the cache of a layer
   attendReuse,  // the leader's probabilities times own v
   linear,       // o or down projection, added to the residual
   gateUp,       // norm, gate and up (or up alone), activation
@@ -26,15 +29,17 @@ struct Op {
   OpKind kind{};
   int16_t layer = -1;
   int16_t leader = -1;   // attendReuse: whose probabilities
+  int16_t source = -1;   // attend: whose keys and values
   bool keepProbabilities = false;  // attend: followers need them
   bool down = false;     // linear: the ffn's second matrix (else o)
 };
 
-// Sharing as two integers per layer (DESIGN §2).
+// Who reads what of whom. A layer that shares keys and values attends by itself, one that shares attention has values of its own.
 struct LayerSharing {
-  int source = -1;      // whose K/V: itself, or another layer (CLA; no method yet)
+  int source = -1;      // whose keys and values: its own, or the owner's (CLA)
   int attnSource = -1;  // whose probabilities: itself, or the leader
   std::vector<int> heads{};  // [heads] which of the leader's heads each takes them of; empty: that of its own number
+  bool keepsAll = false;     // eviction leaves its cache alone (MixAttention)
   bool operator==(const LayerSharing&) const = default;
 };
 
@@ -50,15 +55,21 @@ struct Plan {
   std::vector<LayerSharing> sharing;  // [layers]
   std::vector<LayerParts> parts;      // [layers]
   const std::vector<int>& headsOf(const Op& op) const { return sharing[static_cast<size_t>(op.layer)].heads; }
-  bool follower(int layer) const { return sharing[static_cast<size_t>(layer)].attnSource != layer; }
+  bool follower(int layer) const { return sharing[static_cast<size_t>(layer)].attnSource != layer; }  // of attention
+  int sourceOf(int layer) const { return sharing[static_cast<size_t>(layer)].source; }
+  bool borrows(int layer) const { return sourceOf(layer) != layer; }  // keys and values, and owns no cache
+  bool caches(int layer) const { return attends(layer) && !borrows(layer); }
+  // A tensor that belongs to no op: of a follower's queries and keys, of a borrower's keys and values. Layers below 0 have none.
+  bool skips(TensorRole role, int layer) const;
   bool attends(int layer) const { return parts[static_cast<size_t>(layer)].attention; }
   bool hasFfn(int layer) const { return parts[static_cast<size_t>(layer)].ffn; }
   std::string print() const;  // one op per line
 };
 Plan buildPlan(const ModelConfig& model, const std::vector<LayerSharing>& sharing, const std::vector<LayerParts>& parts = {} /* empty: all */);
 std::vector<LayerSharing> noSharing(int layers);
-bool sharesAny(const std::vector<LayerSharing>& sharing);
-// Layers without attention neither lead nor follow; the first follower of a leader that went leads in its place.
+bool sharesAttention(const std::vector<LayerSharing>& sharing);  // of any layer
+bool sharesCache(const std::vector<LayerSharing>& sharing);      // keys and values
+// Layers without attention neither lead nor follow; the first follower of a leader or owner that went takes its place.
 std::vector<LayerSharing> sharingWithout(std::vector<LayerSharing> sharing, const std::vector<LayerParts>& parts);
 
 }  // namespace winnow

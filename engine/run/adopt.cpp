@@ -141,6 +141,16 @@ void Session::Impl::apply(const Weights& prepared, const std::optional<Error>& f
   if (backend.get() != made) reserveScratch();
 }
 
+namespace {
+
+// What the layer would attend to and the cache never kept.
+bool lacks(const KvCache& cache, const LayerSharing& share, int layer) {
+  if (share.source != layer) return false;
+  return !cache.holds(layer) || (share.attnSource == layer && !cache.ownsKeys(layer));
+}
+
+}  // namespace
+
 // Weights that were fitted to a way of sharing attention come with it, and take it with them.
 std::string Session::Impl::whyNotYet(const WeightSet& set, const Config& next) const {
   if (set.attentionKey != weights->attentionKey) return "the cache holds keys and values of other heads than the new weights have: recompute the cache.";
@@ -149,8 +159,8 @@ std::string Session::Impl::whyNotYet(const WeightSet& set, const Config& next) c
   const std::vector<LayerSharing> sharing = sharingWithout(sharingOf(model, fitted ? next : effective.get()->config), set.parts);
   for (int layer = 0; layer < model.layers; ++layer) {
     const auto at = static_cast<size_t>(layer);
-    const bool leads = sharing[at].attnSource == layer;  // a dropped leader's heir has kept no keys
-    if (set.parts[at].attention && (!cache->holds(layer) || (leads && !cache->ownsKeys(layer)))) layers += (layers.empty() ? "" : ", ") + std::to_string(layer);
+    // A dropped leader's heir has kept no keys, a dropped owner's nothing.
+    if (set.parts[at].attention && lacks(*cache, sharing[at], layer)) layers += (layers.empty() ? "" : ", ") + std::to_string(layer);
   }
   return layers.empty() ? "" : "layers " + layers + " kept no keys and values while the cache was written: recompute the cache.";
 }
@@ -229,7 +239,7 @@ bool evictsAlike(const EvictionSettings& settings) {
 // The sharing that was measured, where it is the one that is wanted; heads of other layers where heads hold the same tokens.
 std::vector<LayerSharing> Session::Impl::sharingFor(Effective& next) const {
   std::vector<LayerSharing> wanted = sharingWithout(sharingOf(model, next.config), weights->parts);
-  const auto leader = [](const LayerSharing& a, const LayerSharing& b) { return a.attnSource == b.attnSource; };
+  const auto leader = [](const LayerSharing& a, const LayerSharing& b) { return a.attnSource == b.attnSource && a.source == b.source; };
   if (!std::ranges::equal(wanted, weights->sharing, leader)) return wanted;
   const bool alike = evictsAlike(EvictionSettings::of(next.config)) && (!evictedUnder || evictsAlike(*evictedUnder));
   if (alike) return weights->sharing;
@@ -243,13 +253,13 @@ std::vector<LayerSharing> Session::Impl::sharingFor(Effective& next) const {
 
 void Session::Impl::takeSharing(Effective& next) {
   std::vector<LayerSharing> wanted = sharingFor(next);
-  std::string missing;  // layers that would need keys they never kept
+  std::string missing;
   for (int layer = 0; layer < model.layers; ++layer) {
-    const bool attends = weights->parts[static_cast<size_t>(layer)].attention;
-    if (attends && wanted[static_cast<size_t>(layer)].attnSource == layer && !cache->ownsKeys(layer)) missing += (missing.empty() ? "" : ", ") + std::to_string(layer);
+    const auto at = static_cast<size_t>(layer);
+    if (weights->parts[at].attention && lacks(*cache, wanted[at], layer)) missing += (missing.empty() ? "" : ", ") + std::to_string(layer);
   }
   if (!missing.empty() && fed > 0) {
-    holdBack(next, effective.get()->config, isSharingKnob, "layers " + missing + " kept no keys while they shared attention: recompute the cache.");
+    holdBack(next, effective.get()->config, isSharingKnob, "layers " + missing + " kept no keys or values of their own while they shared: recompute the cache.");
     wanted = sharingFor(next);
   }
   if (wanted == plan.sharing && plan.parts == weights->parts) return;
@@ -334,7 +344,7 @@ void Session::Impl::updateMixed() {
     if (evictedUnder) {
       const EvictionSettings& settings = evictor.settings();
       now |= settings.policy != evictedUnder->policy || settings.allocation != evictedUnder->allocation ||
-             settings.positionsInCache != evictedUnder->positionsInCache || settings.sinks > evictedUnder->sinks || evictor.wouldHold(*cache, fed);
+             settings.positionsInCache != evictedUnder->positionsInCache || settings.sinks > evictedUnder->sinks || evictor.wouldHold(*cache, plan.sharing, fed);
     }
   }
   if (now && !mixed.exchange(now))

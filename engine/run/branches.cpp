@@ -83,7 +83,6 @@ class BranchFeeder {
     if (!tokens_.empty())
       session_.backend->run({.plan = session_.plan, .weights = *session_.weights, .sequences = sequences_, .tokens = tokens_, .activations = session_.activations,
                             .wantLogits = false, .sink = rows.empty() ? nullptr : &deal, .sinkRows = rows});
-    for (const SequenceRows& sequence : sequences_) sequence.cache->seal(session_.pool);
     while (first_ < branches_.size() && fed_[first_] == branches_[first_].tokens.size()) caches_[first_++].reset();
     return told;
   }

@@ -9,7 +9,7 @@ namespace winnow {
 namespace {
 
 CacheMapRow rowOf(const KvCache& cache, int layer, int head, int keysOf, const CacheMap& map) {
-  CacheMapRow row{layer, head, keysOf, cache.slots(layer, head), {}, {}, {}};
+  CacheMapRow row{layer, head, keysOf, cache.slots(layer, head), {}, {}, {}, false};
   const auto columns = static_cast<size_t>(map.columns());
   row.held.resize(columns);
   row.keyBits.resize(columns);
@@ -35,9 +35,14 @@ CacheMap cacheMapOf(const Session& session, int mostColumns) {
   map.position = in.fed;
   while (map.columns() > std::max(mostColumns, 1)) map.perColumn *= 2;
   map.stats = session.cache();
-  for (int layer = 0; layer < cache.layers(); ++layer)
-    for (int head = 0; head < cache.kvHeads() && cache.holds(layer); ++head)
-      map.rows.push_back(rowOf(cache, layer, head, in.plan.sharing[static_cast<size_t>(layer)].attnSource, map));
+  for (int layer = 0; layer < cache.layers(); ++layer) {
+    const int source = in.plan.sourceOf(layer);
+    for (int head = 0; head < cache.kvHeads() && cache.holds(source); ++head) {
+      map.rows.push_back(rowOf(cache, source, head, in.plan.borrows(layer) ? source : in.plan.sharing[static_cast<size_t>(layer)].attnSource, map));
+      map.rows.back().layer = layer;
+      map.rows.back().borrowed = in.plan.borrows(layer);
+    }
+  }
   return map;
 }
 

@@ -9,10 +9,11 @@ namespace winnow {
 
 struct CacheMapRow {
   int layer = 0, kvHead = 0;
-  int keysOf = 0;      // the layer whose keys it reads: its own, but where attention is shared
+  int keysOf = 0;      // the layer whose keys it reads: its own, but where attention or a cache is shared
   int64_t kept = 0;    // positions held in all
   std::vector<uint32_t> held;               // [columns] positions
   std::vector<uint8_t> keyBits, valueBits;  // [columns] of the newest position held there, 16 where it is not quantized; 0: nothing there
+  bool borrowed = false;  // what it says is of the layer keysOf, which owns keys and values
 };
 
 struct CacheMap {

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <thread>
 
+#include "engine/cache/registry.h"
 #include "engine/core/check.h"
 #include "engine/run/core.h"
 #include "engine/run/devices.h"
@@ -117,13 +118,14 @@ Result<std::vector<LayerInfluence>> Engine::layerInfluence(const Config& config,
   return out;
 }
 
-Result<MemoryByTag> Engine::plan(const Config& config, const SessionOptions& options, int tokens) const {
+Result<MemoryByTag> Engine::plan(const Config& config, const SessionOptions& options, int tokens, int64_t* promptCache) const {
   const auto contextTokens = core_->contextFor(options);
   if (!contextTokens) return contextTokens.error();
   if (tokens < 0 || tokens > *contextTokens)
     return Error{ErrorCode::usage, "A run of " + std::to_string(tokens) + " tokens does not fit a context of " + std::to_string(*contextTokens) + ".", ""};
   const auto planned = core_->rehearsed(config, options, *contextTokens, tokens);
   if (!planned) return planned.error();
+  if (promptCache) *promptCache = planned->promptCache;
   return planned->all;
 }
 
@@ -152,7 +154,7 @@ Result<Rehearsal> EngineCore::rehearsed(const Config& config, const SessionOptio
   BackendOptions fitting = backendOptions(wanted, context);
   fitting.shape = (*weights)->narrowShape;
   const auto backend = device->makeBackend(counted, pool, fitting);
-  const RehearsedSession session{shape, plan, **weights, effective.config, context};
+  const RehearsedSession session{shape, plan, **weights, effective.config, context, wanted.promptCacheBytes};
   rehearseBatch(*backend, counted, session);
   Rehearsal out = rehearse(*backend, counted, session, tokens);
   const MemoryByTag read = (*weights)->memory(plan);
@@ -166,7 +168,9 @@ Status EngineCore::fits(const Config& config, const SessionOptions& wanted, int 
   const auto planned = rehearsed(config, wanted, context, context);
   if (!planned) return planned.error();
   const int64_t weights = store.bytesToMake(targetOf(resolved(config).config));
-  const int64_t held = planned->onDevice[static_cast<size_t>(MemoryTag::kv)], cache = std::max(held, planned->wholePrompt);
+  // A cache that chooses once needs its whole prompt; one that only waits to be quantized does without where there is no room.
+  const int64_t held = planned->onDevice[static_cast<size_t>(MemoryTag::kv)];
+  const int64_t cache = kvPolicy(resolved(config).config.text("kv.policy")).once ? std::max(held, planned->promptCache) : held;
   int64_t rest = 0;
   for (const int64_t bytes : planned->onDevice) rest += bytes;
   rest -= held + planned->onDevice[static_cast<size_t>(MemoryTag::prefillTwin)];  // twins take what is left

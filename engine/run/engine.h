@@ -38,6 +38,7 @@ struct SessionOptions {
   bool background = false;  // low priority, on a thread of its own (calls wait for it): for quality probes beside generation
   int maxBatch = 512;   // prefill micro-batch, tokens
   int64_t probabilityBytes = int64_t{256} << 20;  // of attention sharing, per micro-batch; above that followers recompute them
+  int64_t promptCacheBytes = 0;  // of a prompt's keys and values in 16 bits, which wait for its end to be quantized; above that they don't. 0: what is free
 };
 
 // A condition a person should see, with the token index where it happened.
@@ -90,7 +91,8 @@ class Engine {
   Result<std::vector<LayerInfluence>> layerInfluence(const Config& config, const Progress& progress);
 
   // What createSession plus a run of `tokens` tokens would use, by the allocating code on a planning ledger.
-  Result<MemoryByTag> plan(const Config& config, const SessionOptions& options, int tokens) const;
+  // promptCache, where it is asked for: the most that the cache takes while the tokens but the last are read as one prompt.
+  Result<MemoryByTag> plan(const Config& config, const SessionOptions& options, int tokens, int64_t* promptCache = nullptr) const;
 
  private:
   friend struct EngineCore;

@@ -13,10 +13,7 @@ void Session::Impl::refreshCosts() {
   for (size_t i = 0; i < weights->versions.size(); ++i) {
     const MasterTensor& tensor = core->model->tensors()[i];
     const Matrix& matrix = weights->versions[i]->matrix;
-    const bool skipped = tensor.layer >= 0 && plan.follower(tensor.layer) &&
-                         (tensor.role == TensorRole::q || tensor.role == TensorRole::k || tensor.role == TensorRole::qBias ||
-                          tensor.role == TensorRole::kBias || tensor.role == TensorRole::qNorm || tensor.role == TensorRole::kNorm);
-    if (skipped) continue;
+    if (plan.skips(tensor.role, tensor.layer)) continue;
     // One row is looked up in the embeddings; a tied head reads the whole of the matrix besides.
     const bool looked = tensor.role == TensorRole::tokenEmbedding || tensor.role == TensorRole::positionEmbedding;
     const auto bytes = static_cast<int64_t>(matrix.bytes()) + weights->versions[i]->error.bytes();
@@ -90,7 +87,7 @@ int64_t Session::weightBytesPerToken() const { return impl_->weightBytes - impl_
 
 int64_t Session::kvBytesPerToken() const {
   int64_t bytes = 0;
-  for (int layer = 0; layer < impl_->model.layers; ++layer) bytes += impl_->cache->readBytes(layer, true, 1);
+  for (int layer = 0; layer < impl_->model.layers; ++layer) bytes += impl_->cache->readBytes(impl_->plan.sourceOf(layer), true, 1);
   return bytes;
 }
 

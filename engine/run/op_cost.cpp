@@ -30,22 +30,24 @@ OpTime declaredCost(const ForwardInput& input, const ModelConfig& model, int ind
       add(layer().k, layer().kError);
       add(layer().v, layer().vError);
       break;
+    case OpKind::qOnly: add(layer().q, layer().qError); break;
     case OpKind::vOnly: add(layer().v, layer().vError); break;
     case OpKind::attend:
     case OpKind::attendReuse: {
       const bool scores = op.kind == OpKind::attend || !materialised;
+      const int own = op.kind == OpKind::attend ? op.source : op.layer;
       for (const SequenceRows& sequence : input.sequences) {
         const KvCache& cache = *sequence.cache;
         const int64_t queries = sequence.count;
         const auto read = [&](int of, bool keys) { return cache.readBytes(of, keys, sequence.count); };
-        out.bytes += read(op.layer, true);
+        out.bytes += read(own, true);
         if (scores && op.leader >= 0) out.bytes += read(op.leader, true) - read(op.leader, false);
-        const int64_t slots = cache.slotsRead(op.layer, sequence.count), attended = critical < 0 ? slots : critical + queries * model.kvHeads;
+        const int64_t slots = cache.slotsRead(own, sequence.count), attended = critical < 0 ? slots : critical + queries * model.kvHeads;
         const int64_t seen = queries * attended - queries * (queries - 1) / 2 * model.kvHeads;  // query-slot pairs
         if (critical >= 0) {
           out.bytes = static_cast<int64_t>(static_cast<double>(out.bytes) * static_cast<double>(attended) / static_cast<double>(slots));
           if (op.kind == OpKind::attend) {  // what is chosen from: all keys are read once, and each block is held against the queries twice
-            out.bytes += read(op.layer, true) - read(op.layer, false);
+            out.bytes += read(own, true) - read(own, false);
             out.flops += 4 * (slots - queries * model.kvHeads) / kCriticalSlots * model.groupSize() * model.headDim;
           }
         }

@@ -19,7 +19,7 @@ Rehearsal rehearse(Backend& backend, Ledger& ledger, const RehearsedSession& ses
   cache->setFormat(KvFormat::of(session.config, session.model.layers), alone);
   for (int layer = 0; layer < session.model.layers; ++layer) {
     if (session.plan.follower(layer)) cache->dropKeys(layer);
-    if (!session.plan.attends(layer)) cache->dropLayer(layer);
+    if (!session.plan.caches(layer)) cache->dropLayer(layer);
   }
   const bool critical = session.config.text("prefill.method") == "critiprefill";
   const int budget = critical ? static_cast<int>(session.config.integer("prefill.budget")) : 0;
@@ -27,6 +27,7 @@ Rehearsal rehearse(Backend& backend, Ledger& ledger, const RehearsedSession& ses
   backend.keepTwins(session.weights, prefillTwinOf(session.config.text("compute.prefill_twin")));
   const std::vector<int32_t> ids(static_cast<size_t>(batch));
   Rehearsal out;
+  const bool waits = promptWaits(*cache, evictor, tokens - 1, batch, session.promptCacheBytes);
   for (int fed = 0; fed < tokens;) {
     const int most = critical ? std::min(batch, static_cast<int>(session.config.integer("prefill.segment"))) : batch;
     const int count = fed == tokens - 1 ? 1 : std::min(most, tokens - 1 - fed);
@@ -37,13 +38,15 @@ Rehearsal rehearse(Backend& backend, Ledger& ledger, const RehearsedSession& ses
                  .activations = activations, .criticalBudget = budget});
     fed += count;
     const Fed as = fed < tokens - 1 ? Fed::promptPart : fed < tokens ? Fed::promptEnd : Fed::token;
-    if (evictor.once()) out.wholePrompt = std::max(out.wholePrompt, backend.memory()[static_cast<size_t>(MemoryTag::kv)]);
+    constexpr auto kKv = static_cast<size_t>(MemoryTag::kv);
+    out.promptCache = std::max(out.promptCache, ledger.snapshot()[kKv] + backend.memory()[kKv]);
     if (evictor.due(fed, as)) {
       if (const int window = evictor.window(fed); window > 0) backend.observe(*cache, window);
-      cache->keepForPlan(static_cast<int>(evictor.kept(fed)));
+      for (int layer = 0; layer < session.model.layers; ++layer)
+        if (!session.plan.sharing[static_cast<size_t>(layer)].keepsAll) cache->keepForPlan(layer, static_cast<int>(evictor.kept(fed)));
       evictor.ran(fed);
     }
-    if (evictor.canSeal(as)) cache->seal(alone);
+    if (as != Fed::promptPart || !waits) cache->seal(alone);
   }
   out.all = ledger.snapshot();
   out.onDevice = backend.memory();

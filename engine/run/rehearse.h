@@ -14,11 +14,12 @@ struct RehearsedSession {
   const WeightSet& weights;
   const Config& config;  // effective
   int context;           // tokens
+  int64_t promptCacheBytes = 0;  // as SessionOptions
 };
 
 struct Rehearsal {
   MemoryByTag all{}, onDevice{};  // bytes; the second of a device's own memory, part of the first
-  int64_t wholePrompt = 0;        // bytes of its own that the cache takes before a policy chooses once, where it does
+  int64_t promptCache = 0;        // the most bytes that the cache takes while the prompt is read
 };
 
 // Memory in use when `tokens` are in the cache: a prompt by batches with an eviction after each, then a decoded token, as a session does

@@ -104,8 +104,10 @@ void Session::Impl::took(std::span<const int32_t> fedNow, Fed as) {
   if (!rebuilding) tokens.insert(tokens.end(), fedNow.begin(), fedNow.end());
   fed += static_cast<int64_t>(fedNow.size());
   fedPublished.store(fed, std::memory_order_relaxed);
+  const bool waits = as == Fed::promptPart && promptHeld;
+  cache->holdSealing(waits);
   if (evictor.due(fed, as)) evict();
-  if (evictor.canSeal(as)) cache->seal(pool);
+  if (!waits) cache->seal(pool);
   updateMixed();
 }
 
@@ -147,6 +149,17 @@ Status Session::Impl::foldLogits() {
                "The model's weights may be damaged, or too large for 16-bit activations: try compute.activations=f32."};
 }
 
+void Session::Impl::holdPrompt(int64_t count) {
+  const std::optional<DeviceMemory> memory = core->device->memory();
+  const int64_t free = memory ? memory->freeBytes + memory->spareBytes : availableMemory();
+  const int64_t most = std::max<int64_t>(options.promptCacheBytes > 0 ? std::min(options.promptCacheBytes, free) : free, 1);
+  promptHeld = promptWaits(*cache, evictor, count, backend->batch(), most);
+  if (promptHeld || count <= backend->batch()) return;
+  emit(EngineEvent::Kind::fallback, "kv.sealed_early",
+       "The keys and values of a prompt of " + std::to_string(count) + " tokens take " + std::to_string(cache->unsealedBytesOf(count)) + " bytes in 16 bits, and there are " +
+           std::to_string(most) + " for them: they are quantized as they come, and what follows in the prompt attends to that.");
+}
+
 Status Session::Impl::prefill(std::span<const int32_t> wanted, const Progress& progress, const LogitsSink* sink, size_t sinkFrom) {
   if (wanted.empty()) return Done{};
   if (Status fits = checkTokens(wanted); !fits) return fits;
@@ -155,6 +168,7 @@ Status Session::Impl::prefill(std::span<const int32_t> wanted, const Progress& p
   Status result = Done{};
   for (size_t at = 0; at < total && result.ok();) {
     adopt();
+    if (at == 0) holdPrompt(static_cast<int64_t>(total));
     if (progress.stopped()) {
       result = Error{ErrorCode::cancelled, "The prompt was cancelled after " + std::to_string(at) + " of " + std::to_string(total) + " tokens.", ""};
       break;
@@ -170,6 +184,10 @@ Status Session::Impl::prefill(std::span<const int32_t> wanted, const Progress& p
                   {as, false, silent < count ? sink : nullptr, static_cast<int>(at), static_cast<int>(silent), ends ? 0 : criticalBudget});
     at += count;
     progress(static_cast<double>(at) / static_cast<double>(total), "prompt");
+  }
+  if (!result) {  // what was read of it stays
+    cache->holdSealing(false);
+    cache->seal(pool);
   }
   backend->releaseProbabilities();
   if (const std::string note = backend->takeTwinNote(); !note.empty() && effective.get()->config.text("compute.prefill_twin") == "on")
@@ -219,7 +237,7 @@ void Session::Impl::clear() {
 
 void Session::Impl::fitCache() {
   for (int layer = 0; layer < model.layers; ++layer) {
-    if (!plan.attends(layer) && cache->holds(layer)) cache->dropLayer(layer);
+    if (!plan.caches(layer) && cache->holds(layer)) cache->dropLayer(layer);
     if (plan.follower(layer) && cache->ownsKeys(layer)) cache->dropKeys(layer);
   }
 }

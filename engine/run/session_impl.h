@@ -66,10 +66,11 @@ struct Session::Impl {
   void took(std::span<const int32_t> fedNow, Fed as);
   Status canStepWith(const Impl& first) const;
   Status foldLogits();
+  void holdPrompt(int64_t count);  // decides whether a prompt of so many tokens is quantized at its end
   size_t tappedRows() const;
   void evict();
   void clear();
-  void fitCache();  // followers keep no keys, dropped layers nothing
+  void fitCache();  // followers keep no keys, dropped layers and those that read another's cache nothing
   Status rebuild(const Progress& progress);
   // What a device refuses ends the call with a sentence, not the program.
   template <class Call>
@@ -149,6 +150,7 @@ struct Session::Impl {
   int64_t fed = 0;
   uint64_t hash = 0;
   bool rebuilding = false;
+  bool promptHeld = false;             // pages of the prompt wait for its end to be quantized
   std::string writtenUnder;            // weights the cache was written with
   bool writtenMixed = false;
   std::optional<EvictionSettings> evictedUnder;

@@ -9,9 +9,11 @@
 namespace winnow {
 
 std::span<const ShareMethodInfo> shareMethods() {
-  static const std::array<ShareMethodInfo, 2> methods = {{
+  static const std::array<ShareMethodInfo, 4> methods = {{
       {"echoatt", "EchoAtt, uniform blocks", "Rajabzadeh et al., ENLSP-IV 2024, arXiv 2409.14595", &echoAttSharing},
-      {"spans", "Shared Attention, chosen spans", "Liao and Vargas 2024, arXiv 2407.12866", &spanSharing},
+      {"spans", "Shared Attention, chosen spans", "Liao and Vargas 2024, arXiv 2407.12866", &sharedAttentionSharing},
+      {"cla", "Cross-Layer Attention: one cache for several layers", "Brandon et al. 2024, arXiv 2405.12981", &claSharing},
+      {"mix", "MixAttention: that, and a window in most layers", "Rajput et al. 2024, arXiv 2409.15012", &mixSharing},
   }};
   return methods;
 }

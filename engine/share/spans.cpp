@@ -52,13 +52,15 @@ std::optional<std::string> outOfModel(std::span<const LayerSpan> spans, int laye
          std::to_string(layers - 1) + ".";
 }
 
-std::vector<LayerSharing> spanSharing(const ModelConfig& model, const Config& config) {
+std::vector<LayerSharing> spanSharing(const ModelConfig& model, const Config& config, Shared what) {
   std::vector<LayerSharing> map = noSharing(model.layers);
   const auto spans = parseSpans(config.text("share.spans"));
   if (!spans || outOfModel(*spans, model.layers)) return map;  // refused with the reason where the knob is set
   for (const LayerSpan& span : *spans)
-    for (int layer = span.first; layer <= span.last; ++layer) map[static_cast<size_t>(layer)].attnSource = span.first;
+    for (int layer = span.first; layer <= span.last; ++layer) map[static_cast<size_t>(layer)].*what = span.first;
   return map;
 }
+
+std::vector<LayerSharing> sharedAttentionSharing(const ModelConfig& model, const Config& config) { return spanSharing(model, config, &LayerSharing::attnSource); }
 
 }  // namespace winnow

@@ -398,7 +398,7 @@ WeightTarget weightTarget(const Model& model, const Config& config, const std::s
     statistics = calibration.identity();
   }
   SharingFitChoice sharing{sharingOf(model.config(), config), model.config().heads, config.boolean("share.align"), config.boolean("share.refit"), config.real("calibration.damping"), calibration};
-  if ((sharing.align || sharing.refit) && sharesAny(sharing.sharing)) target.sharing = std::move(sharing);
+  if ((sharing.align || sharing.refit) && sharesAttention(sharing.sharing)) target.sharing = std::move(sharing);
   if (target.layers.count > 0)
     target.key = "without " + layerDropKey(target.layers) + " [" + statistics + "]\n";
   if (target.sharing) target.key += "sharing " + target.sharing->key() + "\n";

@@ -166,9 +166,8 @@ MemoryByTag WeightSet::memory(const Plan& plan) const {
   for (size_t i = 0; i < versions.size(); ++i) {
     const MasterTensor& tensor = model->tensors()[i];
     const Matrix& matrix = versions[i]->matrix;
-    const bool queryOrKey = tensor.role == TensorRole::q || tensor.role == TensorRole::k;
     const bool mapped = versions[i]->mapped.bytes() > 0;
-    if (mapped && queryOrKey && plan.follower(tensor.layer)) continue;
+    if (mapped && isMatrix(tensor.role) && plan.skips(tensor.role, tensor.layer)) continue;
     out[static_cast<size_t>(mapped ? MemoryTag::weightsMapped : MemoryTag::weights)] += static_cast<int64_t>(matrix.bytes());
     out[static_cast<size_t>(MemoryTag::weights)] += versions[i]->error.bytes();
   }

@@ -60,7 +60,7 @@ struct WeightSet {
   std::vector<Adjustment> adjustments;  // what had to be done in another way than the target says, and why
 
   const ModelConfig& shape() const { return narrowShape ? *narrowShape : model->config(); }
-  // By tag, of what a plan reads: file-backed followers' Q and K aren't, allocated ones are memory all the same.
+  // By tag, of what a plan reads: file-backed matrices that followers and borrowers of a cache skip aren't, allocated ones are memory all the same.
   MemoryByTag memory(const Plan& plan) const;
 };
 

@@ -17,9 +17,9 @@ namespace {
 constexpr int kTallest = 64, kLowest = 5, kTop = 6;  // px
 constexpr double kFullBits = 16;
 
-// Of both keys and values; a row that reads another layer's keys has values alone.
+// Of both keys and values; a row that reads another layer's keys to values of its own has these alone.
 double meanBits(const CacheMapRow& row, size_t column) {
-  return row.keysOf == row.layer ? (row.keyBits[column] + row.valueBits[column]) / 2.0 : row.valueBits[column];
+  return row.keysOf == row.layer || row.borrowed ? (row.keyBits[column] + row.valueBits[column]) / 2.0 : row.valueBits[column];
 }
 
 void addRow(OccupancyLine& line, const CacheMap& map, const CacheMapRow& row, double weight) {
@@ -42,7 +42,7 @@ std::vector<OccupancyLine> occupancyLines(const CacheMap& map, bool byHead) {
   for (const CacheMapRow& row : map.rows) {
     const auto heads = std::ranges::count(map.rows, row.layer, &CacheMapRow::layer);
     if (byHead || lines.empty() || lines.back().layer != row.layer) {
-      lines.push_back({row.layer, byHead ? row.kvHead : -1, row.keysOf, 0, {}, {}, {}, {}});
+      lines.push_back({row.layer, byHead ? row.kvHead : -1, row.keysOf, 0, {}, {}, {}, {}, row.borrowed});
       OccupancyLine& line = lines.back();
       line.share.resize(columns);
       line.bits.resize(columns);
@@ -239,9 +239,10 @@ QString OccupancyMap::describe(int line, int column) const {
                     first == last ? tr("position %1").arg(first) : tr("positions %1 to %2").arg(first).arg(last)};
   const double share = static_cast<double>(row.share[c]);
   parts << (share <= 0 ? tr("evicted") : share >= 1 ? tr("held") : tr("%1 held").arg(Format().percent(share)));
-  if (share > 0 && row.shared()) parts << tr("values of %1 bits").arg(row.valueBits[c]);
-  if (share > 0 && !row.shared()) parts << tr("keys of %1 bits, values of %2").arg(row.keyBits[c]).arg(row.valueBits[c]);
-  if (row.shared()) parts << tr("keys of layer %1").arg(row.keysOf);
+  const bool values = row.shared() && !row.borrowed;
+  if (share > 0 && values) parts << tr("values of %1 bits").arg(row.valueBits[c]);
+  if (share > 0 && !values) parts << tr("keys of %1 bits, values of %2").arg(row.keyBits[c]).arg(row.valueBits[c]);
+  if (row.shared()) parts << (row.borrowed ? tr("shared with layer %1") : tr("keys of layer %1")).arg(row.keysOf);
   return parts.join(QStringLiteral(" · "));
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // Layers, or their heads, against positions: how many bits a value of the cache still has there. Evicted positions are empty, rows that
-// read another layer's keys are hatched.
+// read another layer's keys, or its whole cache, are hatched.
 #pragma once
 #include <QAbstractScrollArea>
 #include <QImage>
@@ -20,6 +20,7 @@ struct OccupancyLine {
   std::vector<float> share;    // [columns] of the positions, 0..1
   std::vector<float> bits;     // [columns] mean over all positions and both keys and values, evicted ones counted as 0
   std::vector<uint8_t> keyBits, valueBits;  // [columns] of what is held; of the first head that holds something
+  bool borrowed = false;  // keys and values are of the layer keysOf
   bool shared() const { return keysOf != layer; }
 };
 std::vector<OccupancyLine> occupancyLines(const CacheMap& map, bool byHead);

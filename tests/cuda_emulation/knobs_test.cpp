@@ -78,6 +78,7 @@ const std::map<std::string, Trial>& trials() {
       {"share.method", {blocks, {}}},
       {"share.first", {{{"share.block", "2"}, {"share.last", "0"}}, {"1"}}},
       {"share.last", {{{"share.block", "2"}, {"share.first", "0"}}, {"1"}}},
+      {"share.full", {{{"share.method", "mix"}, {"kv.budget", "12"}, {"kv.interval", "1"}}, {"0", "1"}}},
       {"share.spans", {{}, {"0-1"}}},
       {"share.align", {blocks, {}}},
       {"share.refit", {blocks, {}}},
