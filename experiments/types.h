@@ -69,7 +69,7 @@ struct QualityPoint {
 };
 
 struct JobState {
-  enum class Kind { none, load, generate, evaluate, bench, attribute, plan, rebuild, exportModel, similarity, attention, retrieve } kind = Kind::none;
+  enum class Kind { none, load, generate, evaluate, bench, attribute, plan, rebuild, exportModel, similarity, attention, keptMass, retrieve } kind = Kind::none;
   bool running = false;
   double fraction = -1;          // < 0 = unknown
   double secondsLeft = -1;

@@ -282,6 +282,17 @@ void Workbench::measureAttention(const AttentionSpec& spec) {
   });
 }
 
+void Workbench::measureKeptMass(const KeptMassSpec& spec) {
+  impl_->startJob(JobState::Kind::keptMass, tr("Reading attention"), [this, d = impl_.get(), spec, config = impl_->requested](const Progress& progress) -> Status {
+    const auto engine = d->engine();
+    if (!engine) return Error{ErrorCode::failed, "the model was closed.", ""};
+    const auto kept = keptMassRun(*engine, config, spec, progress);
+    if (!kept) return kept.error();
+    d->onGui([this, k = *kept, config] { Q_EMIT keptMassMeasured(k, config); });
+    return Done{};
+  });
+}
+
 void Workbench::measureSimilarity(const SimilaritySpec& spec) {
   impl_->startJob(JobState::Kind::similarity, tr("Comparing attention"), [this, d = impl_.get(), spec, config = impl_->requested](const Progress& progress) -> Status {
     const auto engine = d->engine();

@@ -17,6 +17,7 @@
 #include "engine/weights/report.h"
 #include "experiments/attention.h"
 #include "experiments/jobs.h"
+#include "experiments/kept_mass.h"
 #include "experiments/plan_file.h"
 #include "experiments/sensitivity.h"
 #include "experiments/similarity.h"
@@ -76,6 +77,7 @@ class Workbench : public QObject {
   void attributeDifference(const AttributionDifferenceSpec& spec);
   std::vector<Source> tokenWindows(const std::string& text, int tokens) const;  // as the unit window cuts; none without a model
   void measureAttention(const AttentionSpec& spec);        // of every head, under what is asked of weights now
+  void measureKeptMass(const KeptMassSpec& spec);          // by the cache setting that is asked for now
   void measureSimilarity(const SimilaritySpec& spec);      // of the attention of layers, under what is asked of weights now
   void runPlan(const PlanFile& plan, bool resume);
   void stop();                    // within one token or window; keeps partial results
@@ -107,6 +109,7 @@ class Workbench : public QObject {
   void weightHistogramChanged(const winnow::WeightHistogram& histogram);
   void superWeightsFound(const std::vector<winnow::SuperWeight>& found);  // answers findSuperWeights()
   void attentionMeasured(const winnow::AttentionMaps& maps);
+  void keptMassMeasured(const winnow::KeptMass& kept, const winnow::Config& config);
   void similarityMeasured(const winnow::SimilarityMap& map);
   void comparingWeights(double fraction, const QString& what);         // < 0: not any more; `what` then says what failed, or nothing
   void modelExported(const QString& path, const winnow::ExportSummary& summary);

@@ -87,6 +87,7 @@ int runExport(const Invocation&);
 int runExportModel(const Invocation&);
 int runRetrieve(const Invocation&);
 int runSimilarity(const Invocation&);
+int runKept(const Invocation&);
 int runSynthesize(const Invocation&);
 
 }  // namespace winnow::cli

@@ -17,6 +17,7 @@
 #include "app/gui/attention_dialog.h"
 #include "app/gui/banner.h"
 #include "app/gui/icons.h"
+#include "app/gui/kept_mass_dialog.h"
 #include "app/gui/measure_dialog.h"
 #include "app/gui/similarity_dialog.h"
 #include "app/gui/status_chips.h"
@@ -249,6 +250,7 @@ void MainWindow::applyTheme(const Theme& theme) {
   cache_->setTheme(theme);
   if (similarity_) similarity_->setTheme(theme);
   if (attention_) attention_->setTheme(theme);
+  if (keptMass_) keptMass_->setTheme(theme);
   for (QAction* action : actions_->all()) {
     const QString name = action->property("iconName").toString();
     if (!name.isEmpty()) action->setIcon(lineIcon(name, theme.text, theme.textDisabled));

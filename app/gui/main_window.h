@@ -27,6 +27,7 @@ namespace winnow {
 
 class ActionRegistry;
 class AttentionDialog;
+class KeptMassDialog;
 class AttributionView;
 class Banner;
 class BenchDialog;
@@ -133,6 +134,7 @@ class MainWindow : public QMainWindow {
   void showSuperWeights(const std::vector<SuperWeight>& found);
   void showSimilarity();
   void showAttention();
+  void showKeptMass();
   void modelChanged();
   void jobChanged(const JobState& job);
   void effectiveChanged();
@@ -173,6 +175,7 @@ class MainWindow : public QMainWindow {
   QPointer<BenchDialog> bench_;
   QPointer<SimilarityDialog> similarity_;
   QPointer<AttentionDialog> attention_;
+  QPointer<KeptMassDialog> keptMass_;
   QPointer<PlanDialog> plan_;
   QTimer runsTimer_;
   QByteArray layoutBeforeStart_;

@@ -133,6 +133,8 @@ void MainWindow::buildRunActions() {
                   measureSensitivity();
                 });
   actions_->add({QStringLiteral("run.attention"), tr("&Where heads look…"), menu, {}, tr("The attention of every head over a text")}, [this] { showAttention(); });
+  actions_->add({QStringLiteral("run.keptMass"), tr("Attention &kept…"), menu, {}, tr("How much of the whole cache's attention falls on what the cache setting keeps")},
+                [this] { showKeptMass(); });
   actions_->add({QStringLiteral("run.similarity"), tr("Compare &attention of layers…"), menu, {}, tr("Which layers attend alike and could share it")},
                 [this] { showSimilarity(); });
   actions_->add({QStringLiteral("run.superWeights"), tr("Find super &weights"), menu, {}, tr("Look for single weights that the whole model relies on")},
@@ -273,6 +275,7 @@ void MainWindow::updateActions() {
   enable("run.sensitivity", model && !busy);
   enable("run.superWeights", model);
   enable("run.attention", model);
+  enable("run.keptMass", model);
   enable("run.similarity", model);
   enable("run.generate", model && !busy && !start);
   enable("run.stop", busy);

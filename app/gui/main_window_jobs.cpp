@@ -7,6 +7,7 @@
 
 #include "app/gui/action_registry.h"
 #include "app/gui/banner.h"
+#include "app/gui/kept_mass_dialog.h"
 #include "app/gui/main_window.h"
 #include "app/gui/attention_dialog.h"
 #include "app/gui/measure_dialog.h"
@@ -193,6 +194,13 @@ void MainWindow::showAttention() {
   attention_->show();
   attention_->raise();
   attention_->activateWindow();
+}
+
+void MainWindow::showKeptMass() {
+  if (!keptMass_) keptMass_ = new KeptMassDialog(workbench_, themes_->theme(), this);
+  keptMass_->show();
+  keptMass_->raise();
+  keptMass_->activateWindow();
 }
 
 void MainWindow::showSimilarity() {

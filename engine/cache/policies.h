@@ -21,6 +21,7 @@ struct KeyformerSettings {
   double temperature = 1, rise = 0.01;  // of the softmax: at first, and by how much it rises with each token after the policy first ran
   double recentShare = 0.3;             // of the budget, for the newest tokens
   bool noise = true;
+  int mostQueries = 32;                 // that are added each time the policy runs
 };
 std::unique_ptr<KvPolicy> makeKeyformerWith(const KeyformerSettings& settings);
 std::unique_ptr<KvPolicy> makeKeyformer();

@@ -20,7 +20,7 @@ namespace winnow {
 namespace {
 
 constexpr int kMostFuture = 512, kFutureShare = 8;
-constexpr size_t kTile = 128;  // slots whose keys stay in a processor's first cache
+constexpr double kSingular = 1e-12;  // of the largest variance: what is left of one that others explain
 
 class Expected final : public KvPolicy {
  public:
@@ -83,40 +83,52 @@ class Expected final : public KvPolicy {
     return rows;
   }
 
-  // What k' S k is a sum over: the deviations, of (deviation . k)^2 / count, or where there are fewer dimensions the rows of S, of k_row (row . k).
-  static std::vector<float> covariance(const std::vector<float>& rows /* mean and deviations */, size_t dim) {
+  // The mean, and rows whose products with k, squared, add up to k' S k: for S = L L' the columns of L, so that the i-th begins at channel i.
+  static std::vector<float> factored(const std::vector<float>& rows /* mean and deviations */, size_t dim) {
     const size_t count = rows.size() / dim - 1;
-    std::vector<double> sums(dim * dim);
-    for (size_t i = 1; i <= count; ++i)
+    std::vector<double> s(dim * dim), row(dim);  // the lower triangle; then L, column by column
+    for (size_t i = 1; i <= count; ++i) {
+      std::copy_n(rows.begin() + static_cast<std::ptrdiff_t>(i * dim), dim, row.begin());
       for (size_t r = 0; r < dim; ++r)
-        for (size_t c = 0; c < dim; ++c) sums[r * dim + c] += double{rows[i * dim + r]} * rows[i * dim + c];
+        for (size_t c = 0; c <= r; ++c) s[r * dim + c] += row[r] * row[c];
+    }
+    double largest = 0;
+    for (size_t c = 0; c < dim; ++c) largest = std::max(largest, s[c * dim + c]);
     std::vector<float> out(rows.begin(), rows.begin() + static_cast<std::ptrdiff_t>(dim));
-    for (const double sum : sums) out.push_back(static_cast<float>(sum / static_cast<double>(count)));
+    out.resize((dim + 1) * dim);
+    for (size_t c = 0; c < dim; ++c) {
+      if (s[c * dim + c] <= largest * kSingular) continue;  // a direction without queries: a row of zeros
+      const double factor = 1 / std::sqrt(s[c * dim + c]), share = 1 / std::sqrt(static_cast<double>(count));
+      for (size_t r = c; r < dim; ++r) out[(c + 1) * dim + r] = static_cast<float>((row[r] = s[r * dim + c] * factor) * share);
+      for (size_t r = c + 1; r < dim; ++r)
+        for (size_t i = c + 1; i <= r; ++i) s[r * dim + i] -= row[r] * row[i];
+    }
     return out;
   }
 
-  // m k / sqrt(d) + k' S k / (2 d) of each slot, S being the mean of what the deviations' products are.
+  // m k / sqrt(d) + k' S k / (2 d) of each slot. The last part is a sum of squares: of the products with the deviations, or where there are
+  // fewer channels with the factor of S, whose rows begin later and later.
   std::vector<double> exponents(const KvSlots& slots, const KvRequest& request, int head) const {
     std::vector<float> rows = statistics(slots, request, head);
     const auto dim = static_cast<size_t>(slots.geometry.headDim);
     const size_t held = slots.positions.size(), count = rows.size() / dim - 1;
     const bool dense = count > dim;
-    if (dense) rows = covariance(rows, dim);
+    if (dense) rows = factored(rows, dim);
     const size_t all = rows.size() / dim;
     std::vector<double> out(held);
     std::vector<float> block(kProductRows * held), sums(held);  // of a block: the sum over blocks is in double
-    const double factor = dense ? 0.5 / std::sqrt(static_cast<double>(dim)) : 0.5 / static_cast<double>(std::max<size_t>(count, 1));
+    const double factor = dense ? 0.5 : 0.5 / static_cast<double>(std::max<size_t>(count, 1));
     for (size_t first = 0; first < all; first += kProductRows) {
       std::vector<const float*> some;
       for (size_t row = first; row < std::min(all, first + kProductRows); ++row) some.push_back(rows.data() + row * dim);
-      products(slots.keys, slots.geometry.headDim, some, 1.0f / std::sqrt(static_cast<float>(dim)), block.data());
+      const int from = dense && first > 0 ? static_cast<int>(first) - 1 : 0;
+      products(slots.keys, slots.geometry.headDim, from, some, 1.0f / std::sqrt(static_cast<float>(dim)), block.data());
       if (first == 0) std::copy_n(block.begin(), held, out.begin());
       std::ranges::fill(sums, 0.0f);
-      for (size_t begin = 0; begin < held; begin += kTile)
-        for (size_t i = first == 0 ? 1 : 0; i < some.size(); ++i) {
-          const float *x = block.data() + i * held, *keys = slots.keys.data() + first + i - 1;  // of the channel that the row is of
-          for (size_t slot = begin; slot < std::min(held, begin + kTile); ++slot) sums[slot] += x[slot] * (dense ? keys[slot * dim] : x[slot]);
-        }
+      for (size_t i = first == 0 ? 1 : 0; i < some.size(); ++i) {
+        const float* x = block.data() + i * held;
+        for (size_t slot = 0; slot < held; ++slot) sums[slot] += x[slot] * x[slot];
+      }
       for (size_t slot = 0; slot < held; ++slot) out[slot] += sums[slot] * factor;
     }
     return out;

@@ -19,7 +19,7 @@ class Scissorhands final : public KvPolicy {
   void score(const KvSlots& slots, const KvRequest&, std::span<float> scores) const override {
     std::ranges::fill(scores, 0.0f);
     std::vector<float> shares(scores.size());
-    eachQuery(slots, slots.queries.count, [&](const QueryScores& query) {
+    eachQuery(slots, slots.queries.count, 1, [&](const QueryScores& query) {
       const auto seen = query.scores.subspan(static_cast<size_t>(query.begin), static_cast<size_t>(query.end - query.begin));
       if (seen.empty()) return;
       std::ranges::copy(seen, shares.begin());

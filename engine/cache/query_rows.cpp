@@ -9,12 +9,13 @@
 
 namespace winnow {
 
-void eachQuery(const KvSlots& slots, int count, const std::function<void(const QueryScores&)>& visit) {
+void eachQuery(const KvSlots& slots, int count, int every, const std::function<void(const QueryScores&)>& visit) {
   const KvQueries& queries = slots.queries;
   const HeadGeometry& geometry = slots.geometry;
-  CHECK(count <= queries.count, count, queries.count);
+  CHECK(count <= queries.count && every >= 1, count, queries.count, every);
   const size_t held = slots.positions.size();
-  const int group = geometry.group, rows = count * group;
+  const int group = geometry.group, visited = (count + every - 1) / every, rows = visited * group;
+  const auto queryOf = [&](int row) { return queries.count - 1 - (visited - 1 - row / group) * every; };
   const float scale = 1.0f / std::sqrt(static_cast<float>(geometry.headDim));
   std::vector<float> scores(kProductRows * held);
   const auto firstAfter = [&](int64_t position) {
@@ -23,11 +24,11 @@ void eachQuery(const KvSlots& slots, int count, const std::function<void(const Q
   for (int first = 0; first < rows; first += kProductRows) {
     std::vector<const float*> block;
     for (int row = first; row < std::min(rows, first + kProductRows); ++row)
-      block.push_back(queries.rows + (queries.count - count + row / group) * queries.stride + int64_t{row % group} * geometry.headDim);
-    products(slots.keys, geometry.headDim, block, scale, scores.data());
+      block.push_back(queries.rows + queryOf(row) * queries.stride + int64_t{row % group} * geometry.headDim);
+    products(slots.keys, geometry.headDim, 0, block, scale, scores.data());
     for (size_t i = 0; i < block.size(); ++i) {
       const int row = first + static_cast<int>(i);
-      const int64_t position = queries.first + queries.count - count + row / group;
+      const int64_t position = queries.first + queryOf(row);
       const int begin = geometry.slidingWindow > 0 ? firstAfter(position - geometry.slidingWindow) : 0;
       visit({row % group, position, begin, firstAfter(position), std::span(scores).subspan(i * held, held)});
     }

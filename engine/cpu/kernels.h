@@ -114,6 +114,11 @@ struct KernelTable {
   // c[m][cols] (+)= a[m][k] b[k][cols]; cols a multiple of 16. Strides in floats.
   void (*smallProduct)(const float* a, int64_t aStride, const float* b, int64_t bStride, int m, int k, int cols, float* c, int64_t cStride,
                        bool accumulate);
+  // What policies compute of scores (engine/cache/query_rows.h). out[column][row] = scale * in[row][column] of 16 columns; strides in floats.
+  void (*turnScaled)(const float* in /* [rows, 16] */, int rows, int columns, float scale, float* out, int64_t stride);
+  // x = (x + z) * factor, z = -ln(-ln u) of u drawn by (key, position): of the 2^23 midpoints in (0, 1).
+  void (*perturb)(float* x, const int32_t* positions, int count, const uint32_t key[2], float factor);
+  void (*logarithms)(const float* x, int64_t count, float* out);  // for the test of the bound
   // Slots [begin, end) of a sealed page as f16 rows.
   void (*unpackPage)(const PageShape&, const PageForm&, const void* page, int begin, int end, uint16_t* out);
   void (*scaleRow)(float* x, int n, float factor);

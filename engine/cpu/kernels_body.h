@@ -4,6 +4,7 @@
 #include "engine/cpu/attention.h"
 #include "engine/cpu/packed.h"
 #include "engine/cpu/peak.h"
+#include "engine/cpu/perturb.h"
 #include "engine/cpu/plain.h"
 #include "engine/cpu/pointwise.h"
 #include "engine/cpu/prune_rows.h"
@@ -41,6 +42,9 @@ constexpr KernelTable kTable = {
     .transposeKeys = transposeKeys,
     .widenValues = widenValues,
     .smallProduct = smallProduct,
+    .turnScaled = turnScaled,
+    .perturb = perturb,
+    .logarithms = logarithms,
     .unpackPage = unpackPage,
     .scaleRow = scaleRow,
     .addScaled = addScaled,

@@ -12,21 +12,32 @@
 namespace winnow {
 
 // Rows side by side: a key's value meets all of them at once.
-void products(std::span<const float> keys, int headDim, std::span<const float* const> rows, float scale, float* out) {
-  CHECK(rows.size() <= kProductRows && headDim > 0 && keys.size() % static_cast<size_t>(headDim) == 0, rows.size(), headDim, keys.size());
-  const size_t dim = static_cast<size_t>(headDim), slots = keys.size() / dim;
-  std::vector<float> turned(dim * kProductRows);  // [headDim, kProductRows]
+void products(std::span<const float> keys, int headDim, int from, std::span<const float* const> rows, float scale, float* out) {
+  CHECK(rows.size() <= kProductRows && headDim > 0 && from >= 0 && from < headDim && keys.size() % static_cast<size_t>(headDim) == 0, rows.size(), headDim, from, keys.size());
+  const size_t dim = static_cast<size_t>(headDim), begin = static_cast<size_t>(from), slots = keys.size() / dim;
+  std::vector<float> turned((dim - begin) * kProductRows);  // [headDim - from, kProductRows]
   for (size_t row = 0; row < rows.size(); ++row)
-    for (size_t c = 0; c < dim; ++c) turned[c * kProductRows + row] = rows[row][c];
+    for (size_t c = begin; c < dim; ++c) turned[(c - begin) * kProductRows + row] = rows[row][c];
   constexpr size_t kAtOnce = 96;
   float sums[kAtOnce * kProductRows];
+  const cpu::KernelTable& kernels = cpu::bestKernels();
   for (size_t first = 0; first < slots; first += kAtOnce) {
-    const size_t count = std::min(kAtOnce, slots - first);
-    cpu::bestKernels().smallProduct(keys.data() + first * dim, headDim, turned.data(), kProductRows, static_cast<int>(count), headDim, kProductRows, sums,
-                                    kProductRows, false);
-    for (size_t row = 0; row < rows.size(); ++row)
-      for (size_t slot = 0; slot < count; ++slot) out[row * slots + first + slot] = sums[slot * kProductRows + row] * scale;
+    const int count = static_cast<int>(std::min(kAtOnce, slots - first));
+    kernels.smallProduct(keys.data() + first * dim + begin, headDim, turned.data(), kProductRows, count, headDim - from, kProductRows, sums, kProductRows, false);
+    kernels.turnScaled(sums, count, static_cast<int>(rows.size()), scale, out + first, static_cast<int64_t>(slots));
   }
+}
+
+void perturb(std::span<float> x, std::span<const int32_t> positions, const std::array<uint32_t, 2>& key, float factor) {
+  CHECK(x.size() == positions.size(), x.size(), positions.size());
+  cpu::bestKernels().perturb(x.data(), positions.data(), static_cast<int>(x.size()), key.data(), factor);
+}
+
+void scale(std::span<float> x, float factor) { cpu::bestKernels().scaleRow(x.data(), static_cast<int>(x.size()), factor); }
+
+void addScaled(std::span<float> out, std::span<const float> x, float factor) {
+  CHECK(out.size() == x.size(), out.size(), x.size());
+  cpu::bestKernels().addScaled(out.data(), x.data(), static_cast<int>(x.size()), factor);
 }
 
 float exponentials(std::span<float> x) {

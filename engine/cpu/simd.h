@@ -191,5 +191,23 @@ INLINE Vf exponential(Vf x) {
   return zeroWhereLess(x, low, scaleByPowerOf2(add(p, set1(1.0f)), n));
 }
 
+// ln x of normal x > 0: x = 2^e (1 + f), 1 + f in [sqrt 1/2, sqrt 2), and ln(1 + f) = f P(f), P interpolating at Chebyshev nodes with P(0) = 1.
+// Error <= 2^-21 of the result (tests/engine/ops); ln 1 is exactly 0.
+INLINE Vf logarithm(Vf x) {
+  const Vi root = setInt(0x3f3504f3);  // sqrt 1/2
+  const Vi e = sra<23>(sub(asInt(x), root));
+  const Vf f = sub(asFloat(sub(asInt(x), shl<23>(e))), set1(1));
+  Vf p = set1(0.0878726542f);
+  p = fma(p, f, set1(-0.141596466f));
+  p = fma(p, f, set1(0.14834787f));
+  p = fma(p, f, set1(-0.165884882f));
+  p = fma(p, f, set1(0.199720502f));
+  p = fma(p, f, set1(-0.250011474f));
+  p = fma(p, f, set1(0.333336711f));
+  p = fma(p, f, set1(-0.49999997f));
+  p = fma(p, f, set1(1.0f));
+  return fma(toFloat(e), set1(0.693147181f), mul(f, p));
+}
+
 }  // namespace
 }  // namespace winnow::cpu

@@ -107,6 +107,11 @@ template <int n>
 INLINE Vi sra(Vi a) {
   return {_mm256_srai_epi32(a.v, n)};
 }
+INLINE Vi add(Vi a, Vi b) { return {_mm256_add_epi32(a.v, b.v)}; }
+INLINE Vi sub(Vi a, Vi b) { return {_mm256_sub_epi32(a.v, b.v)}; }
+INLINE Vi mul(Vi a, Vi b) { return {_mm256_mullo_epi32(a.v, b.v)}; }  // the low half
+INLINE Vi bxor(Vi a, Vi b) { return {_mm256_xor_si256(a.v, b.v)}; }
+INLINE Vi asInt(Vf a) { return {_mm256_castps_si256(a.v)}; }
 INLINE Vf asFloat(Vi a) { return {_mm256_castsi256_ps(a.v)}; }
 // Tables of 16: values picked by the low four bits of each dword, and bytes by each byte below 16.
 struct ValueTable {

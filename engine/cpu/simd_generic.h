@@ -151,6 +151,11 @@ template <int n>
 INLINE Vi sra(Vi a) {
   return {bits<Word4>(bits<Int4>(a.v) >> n)};
 }
+INLINE Vi add(Vi a, Vi b) { return {a.v + b.v}; }
+INLINE Vi sub(Vi a, Vi b) { return {a.v - b.v}; }
+INLINE Vi mul(Vi a, Vi b) { return {a.v * b.v}; }  // the low half
+INLINE Vi bxor(Vi a, Vi b) { return {a.v ^ b.v}; }
+INLINE Vi asInt(Vf a) { return {bits<Word4>(a.v)}; }
 INLINE Vf asFloat(Vi a) { return {bits<Float4>(a.v)}; }
 // Tables of 16: values picked by the low four bits of each dword, and bytes by each byte below 16.
 struct ValueTable {

@@ -51,7 +51,8 @@ std::vector<Knob> cacheKnobs() {
   std::vector<Knob> knobs;
   Knob policy = enumeration("kv.policy", "Eviction", group, names("full", kvPolicies()), Apply::rebuildCache);
   policy.help = "Which cached tokens stay when the budget is reached. quest keeps all and reads, at each step, those the query needs; minikv "
-                "chooses once, at the end of a prompt.";
+                "chooses once, at the end of a prompt. keyformer adds up at most 32 of the queries that came since it last chose, evenly spread, each "
+                "for its neighbours; its paper adds all.";
   policy.paper = papers(kvPolicies());
   knobs.push_back(policy);
 

@@ -22,7 +22,7 @@ class CliTest : public QObject {
   void helpAndVersion() {
     const Answer help = run({"--help"});
     QCOMPARE(help.code, 0);
-    for (const char* command : {"doctor", "knobs", "info", "plan", "tokenize", "generate", "perplexity", "retrieve", "similarity", "bench", "attribute", "run", "sessions", "export", "export-model", "synthesize"}) {
+    for (const char* command : {"doctor", "knobs", "info", "plan", "tokenize", "generate", "perplexity", "retrieve", "similarity", "kept", "bench", "attribute", "run", "sessions", "export", "export-model", "synthesize"}) {
       QVERIFY2(help.out.contains(command), command);
       const Answer own = run({command, "--help"});
       QCOMPARE(own.code, 0);
@@ -312,6 +312,33 @@ class CliTest : public QObject {
     QCOMPARE(shared["config"].toObject()["effective"].toObject()["share.method"].toString(), QStringLiteral("spans"));
     QCOMPARE(runJson(asked + QStringList{"--set", "kv.budget=32", "--set", "share.spans=1-2"}).json()["similarity"], found["similarity"]);
     QVERIFY(refused(asked + QStringList{"--set", "prune.layers=1", "--set", "prune.layers_method=attention"}, 3, "computes no attention"));
+  }
+
+  void keptAttention() {
+    const QStringList asked{"kept", "starter", "--text", QStringLiteral(WINNOW_TESTS_DIR "/../resources/texts/sample.txt"), "--tokens", "120"};
+    const QJsonObject whole = runJson(asked).json();
+    QCOMPARE(whole["mass"].toDouble(), 1.0);
+    QCOMPARE(whole["held"].toDouble(), 1.0);
+    QCOMPARE(whole["queries"].toInt(), 60);
+    const QStringList some = asked + QStringList{"--prompt", "100", "--set", "kv.policy=window", "--set", "kv.budget=20", "--set", "kv.sinks=0", "--set", "kv.interval=1"};
+    const QJsonObject kept = runJson(some).json();
+    QCOMPARE(kept["queries"].toInt(), 20);
+    double held = 0;  // the newest 20 and the query's own
+    for (int position = 100; position < 120; ++position) held += 21.0 / (position + 1) / 20;
+    QVERIFY(std::abs(kept["held"].toDouble() - held) < 1e-9);
+    const QJsonArray layers = kept["layers"].toArray();
+    double mass = 0;
+    for (const QJsonValue& each : layers) {
+      const QJsonObject layer = each.toObject();
+      double mean = 0;
+      for (const QJsonValue& head : layer["heads"].toArray()) mean += head.toDouble() / static_cast<double>(layer["heads"].toArray().size());
+      QVERIFY(mean > 0 && mean < 1 && std::abs(mean - layer["mass"].toDouble()) < 1e-12);
+      mass += mean / static_cast<double>(layers.size());
+    }
+    QVERIFY(std::abs(mass - kept["mass"].toDouble()) < 1e-12);
+    const QByteArray table = run(some).out;
+    for (const char* part : {"Attention kept", "Least head", "20 queries after a prompt of 100 tokens"}) QVERIFY2(table.contains(part), table.constData());
+    QVERIFY(refused(asked + QStringList{"--prompt", "120"}, 1, "shorter prompt") || refused(asked + QStringList{"--prompt", "120"}, 2, "shorter prompt"));
   }
 
   void exportModel() {

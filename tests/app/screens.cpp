@@ -24,6 +24,7 @@
 #include "app/gui/attention_dialog.h"
 #include "app/gui/banner.h"
 #include "app/gui/command_palette.h"
+#include "app/gui/kept_mass_dialog.h"
 #include "app/gui/main_window.h"
 #include "app/gui/evaluate_dialog.h"
 #include "app/gui/measure_dialog.h"
@@ -278,6 +279,30 @@ class ScreensTest : public QObject {
     take(QStringLiteral("attention"), dialog);
     QCOMPARE(winnow::testing::unnamedFocusable(dialog).join(QLatin1Char(10)), QString());
     dialog->close();
+  }
+
+  void attentionKept() {
+    workbench_->setConfig(Config().with("kv.policy", std::string("snapkv")).with("kv.budget", 0.25), QStringLiteral("test"));
+    trigger("run.keptMass");
+    auto* dialog = window_->findChild<KeptMassDialog*>();
+    QVERIFY(dialog);
+    take(QStringLiteral("keptEmpty"), dialog);
+    child<QSpinBox>(dialog, "kept.tokens")->setValue(96);
+    child<QAbstractButton>(dialog, "kept.measure")->click();
+    auto* all = child<QLabel>(dialog, "kept.all");
+    QVERIFY2(QTest::qWaitFor([&] { return !all->text().isEmpty(); }, kLong), qPrintable(child<QLabel>(dialog, "kept.said")->text()));
+    QVERIFY(all->text().contains(QStringLiteral("48 queries")) && all->text().contains(QStringLiteral("snapkv")));
+    auto* map = child<QWidget>(dialog, "kept.map");
+    map->setFocus(Qt::TabFocusReason);
+    QVERIFY(child<QLabel>(dialog, "kept.said")->text().startsWith(QStringLiteral("Layer 0:")));
+    QTest::keyClick(map, Qt::Key_Down);
+    QTest::keyClick(map, Qt::Key_Right);
+    QVERIFY(map->accessibleDescription().startsWith(QStringLiteral("Layer 1, head 0:")));
+    take(QStringLiteral("kept"), dialog);
+    QCOMPARE(winnow::testing::unnamedFocusable(dialog).join(QLatin1Char(10)), QString());
+    dialog->close();
+    workbench_->setConfig(Config(), QStringLiteral("test"));
+    QVERIFY(idle());
   }
 
   void retrieval() {

@@ -42,6 +42,62 @@ TEST(exponential_keeps_its_bound) {
   }
 }
 
+// Documented in simd.h: within 2^-21 of the result for normal numbers.
+TEST(logarithm_keeps_its_bound) {
+  for (Isa isa : availableIsas()) {
+    const KernelTable k = kernelsFor(isa);
+    std::vector<float> x, y;
+    for (uint32_t b = 0x00800000; b < 0x7f800000; b += 4099) x.push_back(std::bit_cast<float>(b));
+    for (uint32_t b = 0x3f700000; b < 0x3f900000; b += 13) x.push_back(std::bit_cast<float>(b));  // around 1
+    x.push_back(1);
+    y.resize(x.size());
+    k.logarithms(x.data(), static_cast<int64_t>(x.size()), y.data());
+    double worst = 0;
+    for (size_t i = 0; i < x.size(); ++i)
+      if (x[i] != 1) worst = std::max(worst, std::fabs(static_cast<double>(y[i]) / std::log(static_cast<double>(x[i])) - 1));
+    EXPECT(worst <= 0x1p-21, isaName(isa), worst * 0x1p24, "ulp / 2");
+    EXPECT_EQ(y.back(), 0.0f);
+  }
+}
+
+// The same draws on every machine, of the lanes beyond the last whole vector too: -ln(-ln u) to 2^-20 of it, or of 1 where it is smaller.
+TEST(noise_is_the_double_logarithm_of_its_draw) {
+  const auto hashed = [](uint32_t position, uint32_t first, uint32_t second) {
+    uint32_t h = position * 0x9e3779b9u + first;
+    h = (h ^ h >> 16) * 0x85ebca6bu;
+    h = (h ^ h >> 13) + second;
+    h = (h ^ h >> 16) * 0xc2b2ae35u;
+    return h ^ h >> 16;
+  };
+  const uint32_t key[] = {0x12345678u, 0x9abcdef0u};
+  for (Isa isa : availableIsas())
+    for (const int count : {1, 5, 30, 20011}) {
+      std::vector<int32_t> positions;
+      for (int i = 0; i < count; ++i) positions.push_back(3 * i + i % 7);
+      std::vector<float> x(positions.size() + 1, 0.25f);
+      kernelsFor(isa).perturb(x.data(), positions.data(), count, key, 0.5f);
+      for (size_t i = 0; i < positions.size(); ++i) {
+        const double u = ((hashed(static_cast<uint32_t>(positions[i]), key[0], key[1]) >> 9) + 0.5) * 0x1p-23, z = -std::log(-std::log(u));
+        EXPECT_NEAR(x[i], (z + 0.25) * 0.5, 0x1p-21 * std::max(1.0, std::fabs(z)));
+      }
+      EXPECT_EQ(x.back(), 0.25f);
+    }
+}
+
+// What a product leaves by slots, by rows: all shapes around whole vectors.
+TEST(scaled_rows_turn_exactly) {
+  for (Isa isa : availableIsas())
+    for (const int rows : {1, 3, 16, 37})
+      for (const int columns : {1, 5, 16}) {
+        std::vector<float> in(static_cast<size_t>(rows) * 16), out(static_cast<size_t>(columns * (rows + 3)), -1.0f);
+        fillNormal(in.data(), in.size(), 1);
+        kernelsFor(isa).turnScaled(in.data(), rows, columns, 0.5f, out.data(), rows + 3);
+        for (int c = 0; c < columns; ++c)
+          for (int r = 0; r < rows + 3; ++r)
+            EXPECT_EQ(out[static_cast<size_t>(c * (rows + 3) + r)], r < rows ? in[static_cast<size_t>(r * 16 + c)] * 0.5f : -1.0f);
+      }
+}
+
 // A sum of n squares in at least 4 lanes: relative error (n/4 + 8) u, halved by the root; three more roundings.
 TEST(norms_within_the_bound) {
   for (auto& machine : machines(2))

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // Policies that read keys, values and queries: their formulas against double, and the rows a cache gives them.
 #include <complex>
+#include <numbers>
 #include <numeric>
 #include <random>
 
 #include "engine/cache/allocation.h"
 #include "engine/cache/kv_format.h"
 #include "engine/cache/policies.h"
+#include "engine/cache/query_rows.h"
 #include "engine/cache/registry.h"
 #include "engine/core/dtype.h"
 #include "engine/cpu/kv_cache.h"
@@ -178,7 +180,7 @@ TEST(scissorhands_drops_the_oldest_of_equals) {
 TEST(keyformer_without_noise_is_h2o) {
   Head head(8, 2, 50, 50);
   head.slidingWindow = 30;
-  const auto plain = makeKeyformerWith({.rise = 0, .recentShare = 0.5, .noise = false});
+  const auto plain = makeKeyformerWith({.rise = 0, .recentShare = 0.5, .noise = false, .mostQueries = 50});
   const KvRequest request{.keep = 20};
   const auto kept = head.kept(*plain, request);
   std::vector<float> sums(50);
@@ -203,7 +205,7 @@ TEST(keyformer_without_noise_is_h2o) {
 
 TEST(keyformer_adds_each_query_once) {
   Head whole(8, 2, 50, 40), parts = whole;
-  const auto policy = makeKeyformer();
+  const auto policy = makeKeyformerWith({.mostQueries = 40});
   const KvRequest request{.keep = 20, .seed = 7, .began = 30};
   whole.scores(*policy, request);
   std::vector<float> rows = parts.rows;
@@ -225,6 +227,45 @@ TEST(keyformer_adds_each_query_once) {
   other.scores(*policy, {.keep = 20, .seed = 8, .began = 30});
   EXPECT(again.carried == whole.carried);
   EXPECT(other.carried != whole.carried);
+}
+
+// Of 30 new queries among 40, ten at even distances, the newest one of them, each counted for three.
+TEST(keyformer_adds_some_queries_for_all) {
+  Head head(8, 2, 50, 40);
+  head.fresh = 30;
+  head.scores(*makeKeyformerWith({.rise = 0, .noise = false, .mostQueries = 10}), {.keep = 20});
+  std::vector<double> exact(50);
+  for (int i = 39; i >= 10; i -= 3)
+    for (int g = 0; g < 2; ++g) {
+      const auto p = head.attention(i, g);
+      for (size_t slot = 0; slot < 50; ++slot) exact[slot] += 3 * p[slot];
+    }
+  for (size_t slot = 0; slot < 50; ++slot) EXPECT_NEAR(head.carried[slot], exact[slot], 60 * 2e-6);
+  Head few(8, 2, 50, 40);  // of 31, every fourth: eight, which stand for 31
+  few.fresh = 31;
+  few.scores(*makeKeyformerWith({.mostQueries = 10}), {.keep = 20});
+  EXPECT_NEAR(std::accumulate(few.carried.begin(), few.carried.end(), 0.0), 62.0, 1e-3);
+}
+
+// Moments of Gumbel(0, 1), neighbours and queries apart: within six standard deviations of what a million draws leave.
+TEST(noise_has_the_moments_of_gumbel) {
+  const size_t draws = 1 << 20;
+  std::vector<int32_t> positions(draws);
+  std::iota(positions.begin(), positions.end(), 0);
+  std::vector<float> one(draws), other(draws);
+  perturb(one, positions, {3, 4}, 1);
+  perturb(other, positions, {5, 4}, 1);
+  const double n = draws, mean = std::accumulate(one.begin(), one.end(), 0.0) / n, variance = std::numbers::pi * std::numbers::pi / 6;
+  double squares = 0, neighbours = 0, queries = 0;
+  for (size_t i = 0; i < draws; ++i) {
+    squares += (one[i] - mean) * (one[i] - mean) / n;
+    neighbours += (one[i] - mean) * (one[(i + 1) % draws] - mean) / n / variance;
+    queries += (one[i] - mean) * (other[i] - mean) / n / variance;
+  }
+  EXPECT_NEAR(mean, std::numbers::egamma, 6 * std::sqrt(variance / n));
+  EXPECT_NEAR(squares, variance, 6 * variance * std::sqrt((5.4 - 1) / n));  // of a kurtosis of 5.4
+  EXPECT_NEAR(neighbours, 0.0, 6 / std::sqrt(n));
+  EXPECT_NEAR(queries, 0.0, 6 / std::sqrt(n));
 }
 
 // The largest of x + Gumbel noise is at j with probability softmax(x)_j, and a cold softmax picks the largest. Six standard deviations.
