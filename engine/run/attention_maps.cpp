@@ -49,7 +49,7 @@ Result<AttentionMaps> measureAttentionMaps(Session& session, std::span<const int
   if (ids.size() < 2)
     return Error{ErrorCode::badInput, "The text has " + std::to_string(ids.size()) + " tokens; attention takes at least 2.", "Choose a longer text."};
   if (EngineCore::inside(session).evictor.evicts())
-    return Error{ErrorCode::badInput, "The cache evicts (kv.policy), so the attention over the whole text is not there to read.", "Set kv.policy=full."};
+    return Error{ErrorCode::badInput, "The cache evicts (kv.policy), so the attention over the whole text is not there to read.", "Set kv.policy=full, and another share.method than mix."};
   AttentionMaps maps;
   const ModelConfig& model = EngineCore::inside(session).weights->shape();
   maps.layers = model.layers;

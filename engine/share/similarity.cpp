@@ -124,7 +124,7 @@ Result<SimilarityMap> measureSimilarity(Session& session, std::span<const int32_
     }
   } observed{session};
   if (const std::string policy = session.effective()->config.text("kv.policy"); policy != "full" && !kvPolicy(policy).selects)
-    return Error{ErrorCode::badInput, "The cache evicts (kv.policy), so the attention over the whole text is not there to compare.", "Set kv.policy=full."};
+    return Error{ErrorCode::badInput, "The cache evicts (kv.policy), so the attention over the whole text is not there to compare.", "Set kv.policy=full, and another share.method than mix."};
   AttentionSimilarity similarity(layers);
   session.observeAttention(&similarity);
   for (size_t first = 0; first < ids.size(); first += static_cast<size_t>(window)) {

@@ -4,6 +4,10 @@
 //     perplexity and KL divergence of blocks of 2 and 4 layers, as they are, with heads aligned, with outputs fitted anew, with both.
 //   bench_attention prompts MODEL TEXT [--context N] [--chunks N] [--segment N] [--set knob=value]...
 //     the same of what follows prompts read with several budgets, token by token.
+//   bench_attention caches MODEL TEXT [--context N] [--chunks N] [--budget N] [--set knob=value]...
+//     the same, token by token, of layers that read the cache of another, with and without windows of `budget` tokens, beside shared attention.
+//   bench_attention masked [--lengths 2048,8192] [--budget N] [--rounds N] [--threads N]
+//     processor time of the attention of 512 queries at the end of a prompt: dense, with a window of `budget` tokens, and with one that masks nothing.
 //   bench_attention speed SHAPE|MODEL [--lengths 2048,8192] [--budget N] [--rounds N] [--threads N] [--set knob=value]...
 //     processor time of a prompt, dense and chosen in turn (ABBA), and what attention declares to compute.
 #include <cstdio>
@@ -16,6 +20,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/cpu/ops.h"
 #include "engine/evaluate/perplexity.h"
 #include "engine/model/synthesize.h"
 #include "engine/run/engine.h"
@@ -60,8 +65,9 @@ Options parse(int argc, char** argv) {
       for (size_t at = 0; at < value.size(); at = std::min(value.find(',', at), value.size() - 1) + 1) out.lengths.push_back(std::atoi(value.c_str() + at));
     } else stop("unknown option " + word + ".");
   }
-  const size_t wanted = out.part == "sharing" ? 3 : out.part == "prompts" ? 2 : out.part == "speed" ? 1 : 0;
-  if (wanted == 0 || out.files.size() != wanted) stop("usage: bench_attention sharing MODEL TEXT CALIBRATION | prompts MODEL TEXT | speed SHAPE|MODEL");
+  const size_t wanted = out.part == "sharing" ? 3 : out.part == "prompts" || out.part == "caches" ? 2 : out.part == "speed" ? 1 : 0;
+  if ((wanted == 0 && out.part != "masked") || out.files.size() != wanted)
+    stop("usage: bench_attention sharing MODEL TEXT CALIBRATION | caches MODEL TEXT | prompts MODEL TEXT | masked | speed SHAPE|MODEL");
   return out;
 }
 
@@ -119,6 +125,78 @@ void prompts(const Options& options) {
   for (int budget = options.context / 16; budget <= options.context / 4; budget *= 2)
     quality.row("budget " + std::to_string(budget),
                 {{"prefill.method", "critiprefill"}, {"prefill.budget", std::to_string(budget)}, {"prefill.segment", std::to_string(options.segment)}});
+}
+
+void caches(const Options& options) {
+  Quality quality(options, true);
+  const std::string window = std::to_string(options.budget);
+  quality.row("StreamingLLM, " + window + " tokens in all layers", {{"kv.policy", "streaming"}, {"kv.budget", window}});
+  quality.row("mix, no sharing, " + window + " tokens in most layers", {{"share.method", "mix"}, {"kv.budget", window}});
+  for (const char* block : {"2", "4"})
+    for (const char* method : {"echoatt", "cla", "mix"}) {
+      Settings settings = {{"share.method", method}, {"share.block", block}};
+      if (method == std::string_view("mix")) settings.emplace_back("kv.budget", window);
+      quality.row(std::string(method) + ", blocks of " + block, settings);
+    }
+}
+
+// One layer of 16 heads of 64 on 4 kv heads, whose pages hold any values.
+class MaskedPrompt {
+ public:
+  MaskedPrompt(const Options& options, int length) : pool_(options.threads), context_(pool_, cpu::bestIsa()), rows_(static_cast<size_t>(kKvHeads) * length * kDim), positions_(length) {
+    for (size_t i = 0; i < rows_.size(); ++i) rows_[i] = static_cast<uint16_t>(0x2c00 + i * 7919 % 4096 + (i % 3 == 0 ? 0x8000 : 0));  // +-0.06 to +-1
+    for (int slot = 0; slot < length; ++slot) positions_[static_cast<size_t>(slot)] = slot;
+    for (int head = 0; head < kKvHeads; ++head)
+      for (int page = 0; page < length / kPage; ++page) pages_.push_back(rows_.data() + (static_cast<size_t>(head) * length + page * kPage) * kDim);
+    for (int head = 0; head < kKvHeads; ++head) heads_.push_back({pages_.data() + head * (length / kPage), pages_.data() + head * (length / kPage), length, positions_.data()});
+    for (float& q : q_) q = static_cast<float>(&q - q_.data()) * 1e-5f - 1;
+  }
+  double seconds(int window) {
+    cpu::AttendArgs args;
+    args.heads = kHeads;
+    args.kvHeads = kKvHeads;
+    args.headDim = kDim;
+    args.queries = kQueries;
+    args.pageTokens = kPage;
+    args.q = q_.data();
+    args.qStride = args.outStride = kHeads * kDim;
+    args.kv = heads_.data();
+    args.scale = 0.125f;
+    args.slidingWindow = window;
+    args.out = out_.data();
+    const std::clock_t start = std::clock();
+    cpu::attend(context_, args);
+    return static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
+  }
+
+ private:
+  static constexpr int kHeads = 16, kKvHeads = 4, kDim = 64, kPage = 64, kQueries = 512;
+  ThreadPool pool_;
+  cpu::Context context_;
+  std::vector<uint16_t> rows_;  // f16 [kvHeads, slots, dim], keys and values alike
+  std::vector<int32_t> positions_;
+  std::vector<const uint16_t*> pages_;
+  std::vector<cpu::KvHead> heads_;
+  std::vector<float> q_ = std::vector<float>(static_cast<size_t>(kQueries) * kHeads * kDim), out_ = q_;
+};
+
+void masked(const Options& options) {
+  std::printf("512 queries, window %d, %d threads, %d rounds\n\n| slots | dense ms | window ms | dense / window | a window that masks nothing / dense |\n|---|---|---|---|---|\n",
+              options.budget, options.threads, options.rounds);
+  for (const int length : options.lengths) {
+    MaskedPrompt prompt(options, length);
+    std::vector<double> dense, window, gain, cost;
+    for (int round = -1; round < options.rounds; ++round) {  // the first warms up
+      const double a = prompt.seconds(0), b = prompt.seconds(options.budget), ones = prompt.seconds(length), again = prompt.seconds(0);
+      if (round < 0) continue;
+      dense.push_back(1e3 * (a + again) / 2);
+      window.push_back(1e3 * b);
+      gain.push_back((a + again) / (2 * b));
+      cost.push_back(2 * ones / (a + again));
+    }
+    std::printf("| %d | %.2f | %.2f | %.2f | %.3f |\n", length, median(dense), median(window), median(gain), median(cost));
+    std::fflush(stdout);
+  }
 }
 
 struct Read {
@@ -181,6 +259,8 @@ void speed(const Options& options) {
 int main(int argc, char** argv) {
   const Options options = parse(argc, argv);
   if (options.part == "sharing") sharing(options);
+  else if (options.part == "caches") caches(options);
+  else if (options.part == "masked") masked(options);
   else if (options.part == "prompts") prompts(options);
   else speed(options);
 }

@@ -115,7 +115,7 @@ TEST(what_a_model_can_not_do_is_adjusted_with_a_reason) {
     const char *knob, *effective;
   };
   for (const Case& c : {Case{{{"kv.budget", "16"}, {"kv.sinks", "256"}}, "kv.sinks", "15"},
-                        Case{{{"kv.policy", "window"}, {"kv.budget", "2"}}, "kv.sinks", "1"},
+                        Case{{{"kv.policy", "streaming"}, {"kv.budget", "2"}}, "kv.sinks", "1"},
                         Case{{{"share.block", "2"}}, "share.block", "1"},
                         Case{{{"compute.activations", "int8"}}, "compute.activations", "auto"},
                         Case{{{"weights.method", "rtn"}}, "weights.method", "none"}}) {
