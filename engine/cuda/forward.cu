@@ -77,6 +77,8 @@ void Forward::need(DeviceBuffer& buffer, MemoryTag tag, size_t bytes) {
 
 void Forward::makeRoom(const ForwardInput& input) {
   measure(input);
+  CHECK(input.plan.shortcuts == (input.weights.sliceWidth > 0), input.weights.sliceWidth);
+  if (input.plan.shortcuts) need(aside_, MemoryTag::activations, residual_.bytes());
   const bool single = std::any_of(input.sequences.begin(), input.sequences.end(), [](const auto& s) { return s.count == 1; });
   if (single) need(partial_, MemoryTag::activations, floats(static_cast<int64_t>(decodeScratchFloats(model_.heads, model_.headDim, slots_))));
   for (const SequenceRows& sequence : input.sequences) makeReadable(cacheOf(sequence), sequence.count, slots_);
@@ -169,6 +171,7 @@ void Forward::enqueue(const ForwardInput& input, OpMarks* marks) {
       case OpKind::attend:
       case OpKind::attendReuse: attend(input, op); break;
       case OpKind::linear: output(input, op); break;
+      case OpKind::shortcut: shortcut(input, op); break;
       default: gateUp(input, op);
     }
     if (marks) marks->end();
@@ -177,29 +180,30 @@ void Forward::enqueue(const ForwardInput& input, OpMarks* marks) {
   for (const SequenceRows& sequence : input.sequences) advance(stream_, cacheOf(sequence).lengths(), cacheOf(sequence).heads(), sequence.count);
 }
 
-Source Forward::normed(int firstRow, const float* weight, const float* bias) const {
-  Source source{residual_.as<float>() + int64_t{firstRow} * model_.hidden, model_.hidden,
+Source Forward::normed(const ForwardInput& input, int firstRow, const float* weight, const float* bias) const {
+  Source source{residual_.as<float>() + int64_t{firstRow} * width(input), width(input),
                 model_.norm == NormKind::rms ? Source::Kind::rms : Source::Kind::layer};
   source.weight = weight;
   source.bias = bias;
-  source.eps = model_.normEps;
+  source.eps = input.weights.normEps(model_);
   return source;
 }
 
 // In place: a row never moves behind one that is still to move.
-void Forward::gatherRows(std::span<const int> rows) {
-  const size_t bytes = floats(model_.hidden);
+void Forward::gatherRows(const ForwardInput& input) {
+  const std::span<const int> rows = input.sinkRows;
+  const size_t bytes = floats(width(input));
   for (size_t i = 0; i < rows.size(); ++i)
-    if (static_cast<size_t>(rows[i]) != i) residual_.copyFromDevice(stream_, residual_.as<float>() + int64_t{rows[i]} * model_.hidden, bytes, i * bytes);
+    if (static_cast<size_t>(rows[i]) != i) residual_.copyFromDevice(stream_, residual_.as<float>() + int64_t{rows[i]} * width(input), bytes, i * bytes);
 }
 
 void Forward::project(const ForwardInput& input, const Op& op) {
   const LayerWeights& w = layerOf(input, op);
   const int n = static_cast<int>(input.tokens.size());
   const bool follower = op.kind == OpKind::vOnly;
-  const Source x = normed(0, w.attnNorm, w.attnNormBias);
+  const Source x = normed(input, 0, w.attnNorm, w.attnNormBias);
   tapStream(input, 2 * op.layer);
-  tapInput(input, op, LinearInput::attention, x, model_.hidden);
+  tapInput(input, op, LinearInput::attention, x, width(input));
   const auto target = [](const Matrix* m, const float* bias, const DeviceBuffer& y) {
     return Target{argsOf(*m), y.as<float>(), m->rows, bias, false};
   };
@@ -211,7 +215,7 @@ void Forward::project(const ForwardInput& input, const Op& op) {
   }
   targets.push_back(target(w.v, w.vBias, v_));
   factors.push_back(factorsOf(w.vError));
-  products_.multiply(targets, x, n, model_.hidden, input.activations, factors);
+  products_.multiply(targets, x, n, width(input), input.activations, factors);
   store(input, op);
 }
 
@@ -376,9 +380,9 @@ void Forward::tapInput(const ForwardInput& input, const Op& op, LinearInput whic
 
 void Forward::tapStream(const ForwardInput& input, int point) {
   if (!input.tap) return;
-  std::vector<float> host(input.tokens.size() * static_cast<size_t>(model_.hidden));
+  std::vector<float> host(input.tokens.size() * static_cast<size_t>(width(input)));
   residual_.copyTo(stream_, host.data(), host.size() * sizeof(float));
-  input.tap->takeStream(point, host.data(), model_.hidden, static_cast<int>(input.tokens.size()));
+  input.tap->takeStream(point, host.data(), width(input), static_cast<int>(input.tokens.size()));
 }
 
 void Forward::tapAttention(const ForwardInput& input, const Op& op, const SequenceRows& sequence, int64_t row) {
@@ -404,30 +408,38 @@ void Forward::output(const ForwardInput& input, const Op& op) {
     if (model_.gatedFfn) x.up = up_.as<float>();
   }
   tapInput(input, op, op.down ? LinearInput::down : LinearInput::output, x, cols);
-  const Target target{argsOf(*(op.down ? w.down : w.o)), residual_.as<float>(), model_.hidden, op.down ? w.downBias : w.oBias, true};
+  const Target target{argsOf(*(op.down ? w.down : w.o)), residual_.as<float>(), width(input), op.down ? w.downBias : w.oBias, true};
   const FactorArgs factors = factorsOf(op.down ? w.downError : w.oError);
   products_.multiply({&target, 1}, x, n, cols, input.activations, {&factors, 1});
   if (op.down && w.downCorrections) correct(stream_, *w.downCorrections, x, n, target.y, target.yStride);
 }
 
+// The residual is not rounded, whatever activations are.
+void Forward::shortcut(const ForwardInput& input, const Op& op) {
+  const Matrix& w = *(op.down ? layerOf(input, op).ffnShortcut : layerOf(input, op).attnShortcut);
+  const Target target{argsOf(w), aside_.as<float>(), w.rows, nullptr, false};
+  products_.multiply({&target, 1}, {residual_.as<float>(), w.cols}, static_cast<int>(input.tokens.size()), w.cols, Activations::f32);
+  std::swap(residual_, aside_);
+}
+
 // The activation is made on the way into the second matrix.
 void Forward::gateUp(const ForwardInput& input, const Op& op) {
   const LayerWeights& w = layerOf(input, op);
-  const Source x = normed(0, w.ffnNorm, w.ffnNormBias);
+  const Source x = normed(input, 0, w.ffnNorm, w.ffnNormBias);
   tapStream(input, 2 * op.layer + 1);
-  tapInput(input, op, LinearInput::ffn, x, model_.hidden);
+  tapInput(input, op, LinearInput::ffn, x, width(input));
   std::vector<Target> targets = {{argsOf(*w.up), up_.as<float>(), w.up->rows, w.upBias, false}};
   std::vector<FactorArgs> factors = {factorsOf(w.upError)};
   if (model_.gatedFfn) {
     targets.push_back({argsOf(*w.gate), gate_.as<float>(), w.gate->rows, w.gateBias, false});
     factors.push_back(factorsOf(w.gateError));
   }
-  products_.multiply(targets, x, static_cast<int>(input.tokens.size()), model_.hidden, input.activations, factors);
+  products_.multiply(targets, x, static_cast<int>(input.tokens.size()), width(input), input.activations, factors);
 }
 
 void Forward::logits(const ForwardInput& input, int firstRow, int rows, float* out) {
   const Target target{argsOf(*input.weights.head), out, model_.vocab, nullptr, false};
-  products_.multiply({&target, 1}, normed(firstRow, input.weights.outputNorm, input.weights.outputNormBias), rows, model_.hidden,
+  products_.multiply({&target, 1}, normed(input, firstRow, input.weights.outputNorm, input.weights.outputNormBias), rows, width(input),
                      input.activations);
 }
 

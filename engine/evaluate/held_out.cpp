@@ -21,7 +21,7 @@ bool calibrated(const Config& config) {
   const QuantizeMethod* method = findQuantizeMethod(config.text("weights.method"));
   const WidthMethod* width = config.real("prune.width") > 0 ? findWidthMethod(config.text("prune.width_method")) : nullptr;
   const RecoveryMethod* recovery = prune || width ? findRecoveryMethod(config.text("prune.recovery")) : nullptr;
-  return config.integer("prune.layers") > 0 || recovery || (prune && prune->needs.any()) || (width && (width->needs.any() || width->shares)) || (method && (method->needs.any() || config.integer("weights.error_rank") > 0));
+  return config.real("prune.slice") > 0 || config.integer("prune.layers") > 0 || recovery || (prune && prune->needs.any()) || (width && (width->needs.any() || width->shares)) || (method && (method->needs.any() || config.integer("weights.error_rank") > 0));
 }
 
 }  // namespace

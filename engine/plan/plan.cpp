@@ -9,7 +9,7 @@
 namespace winnow {
 
 std::string_view opKindName(OpKind kind) {
-  constexpr std::array<std::string_view, 8> names = {"embed", "qkv", "v_only", "attend", "attend_reuse", "linear", "gate_up", "logits"};
+  constexpr std::array<std::string_view, 9> names = {"embed", "qkv", "v_only", "attend", "attend_reuse", "linear", "shortcut", "gate_up", "logits"};
   return names[static_cast<size_t>(kind)];
 }
 
@@ -41,7 +41,7 @@ std::vector<LayerSharing> sharingWithout(std::vector<LayerSharing> sharing, cons
   return sharing;
 }
 
-Plan buildPlan(const ModelConfig& model, const std::vector<LayerSharing>& sharing, const std::vector<LayerParts>& parts) {
+Plan buildPlan(const ModelConfig& model, const std::vector<LayerSharing>& sharing, const std::vector<LayerParts>& parts, bool shortcuts) {
   CHECK(static_cast<int>(sharing.size()) == model.layers, sharing.size(), model.layers);
   CHECK(parts.empty() || parts.size() == sharing.size(), parts.size(), model.layers);
   std::vector<char> followed(sharing.size(), 0);
@@ -58,7 +58,12 @@ Plan buildPlan(const ModelConfig& model, const std::vector<LayerSharing>& sharin
   Plan plan;
   plan.sharing = sharing;
   plan.parts = parts.empty() ? allParts(model.layers) : parts;
+  plan.shortcuts = shortcuts;
   plan.ops.push_back({OpKind::embed});
+  const auto add = [&](int16_t layer, bool down) {
+    if (shortcuts) plan.ops.push_back({OpKind::shortcut, layer, -1, false, down});
+    plan.ops.push_back({OpKind::linear, layer, -1, false, down});
+  };
   for (int i = 0; i < model.layers; ++i) {
     const auto layer = static_cast<int16_t>(i);
     const auto leader = static_cast<int16_t>(sharing[static_cast<size_t>(i)].attnSource);
@@ -70,10 +75,10 @@ Plan buildPlan(const ModelConfig& model, const std::vector<LayerSharing>& sharin
       plan.ops.push_back({OpKind::qkv, layer});
       plan.ops.push_back({OpKind::attend, layer, -1, followed[static_cast<size_t>(i)] != 0});
     }
-    if (plan.attends(i)) plan.ops.push_back({OpKind::linear, layer});
+    if (plan.attends(i)) add(layer, false);
     if (!plan.hasFfn(i)) continue;
     plan.ops.push_back({OpKind::gateUp, layer});
-    plan.ops.push_back({OpKind::linear, layer, -1, false, true});
+    add(layer, true);
   }
   plan.ops.push_back({OpKind::logits});
   return plan;
@@ -88,7 +93,7 @@ std::string Plan::print() const {
     out += line;
     if (op.layer >= 0) out += "layer " + std::to_string(op.layer) + "  ";
     out += opKindName(op.kind);
-    if (op.kind == OpKind::linear) out += op.down ? " down" : " o";
+    if (op.kind == OpKind::linear || op.kind == OpKind::shortcut) out += op.down ? " down" : " o";
     if (op.keepProbabilities) out += ", keeps its probabilities";
     if (op.leader >= 0) out += ", attention of layer " + std::to_string(op.leader);
     out += '\n';

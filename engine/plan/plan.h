@@ -17,6 +17,7 @@ enum class OpKind : uint8_t {
   attend,       // softmax(q k) v over the cache
   attendReuse,  // the leader's probabilities times own v
   linear,       // o or down projection, added to the residual
+  shortcut,     // residual -> residual in the directions that the next norm reads (SliceGPT)
   gateUp,       // norm, gate and up (or up alone), activation
   logits,       // final norm and head
 };
@@ -27,7 +28,7 @@ struct Op {
   int16_t layer = -1;
   int16_t leader = -1;   // attendReuse: whose probabilities
   bool keepProbabilities = false;  // attend: followers need them
-  bool down = false;     // linear: the ffn's second matrix (else o)
+  bool down = false;     // linear: the ffn's second matrix (else o); shortcut: the one before that
 };
 
 // Sharing as two integers per layer (DESIGN §2).
@@ -49,13 +50,15 @@ struct Plan {
   std::vector<Op> ops;
   std::vector<LayerSharing> sharing;  // [layers]
   std::vector<LayerParts> parts;      // [layers]
+  bool shortcuts = false;             // every linear op has one before it
   const std::vector<int>& headsOf(const Op& op) const { return sharing[static_cast<size_t>(op.layer)].heads; }
   bool follower(int layer) const { return sharing[static_cast<size_t>(layer)].attnSource != layer; }
   bool attends(int layer) const { return parts[static_cast<size_t>(layer)].attention; }
   bool hasFfn(int layer) const { return parts[static_cast<size_t>(layer)].ffn; }
   std::string print() const;  // one op per line
 };
-Plan buildPlan(const ModelConfig& model, const std::vector<LayerSharing>& sharing, const std::vector<LayerParts>& parts = {} /* empty: all */);
+Plan buildPlan(const ModelConfig& model, const std::vector<LayerSharing>& sharing, const std::vector<LayerParts>& parts = {} /* empty: all */,
+               bool shortcuts = false);
 std::vector<LayerSharing> noSharing(int layers);
 bool sharesAny(const std::vector<LayerSharing>& sharing);
 // Layers without attention neither lead nor follow; the first follower of a leader that went leads in its place.

@@ -69,6 +69,7 @@ std::vector<HeadPositions> Session::occupancy() const {
 }
 
 const Plan& Session::plan() const { return impl_->plan; }
+int Session::streamWidth() const { return impl_->weights->streamWidth(impl_->model); }
 int Session::ffnWidth(int layer) const {
   const Matrix* up = impl_->weights->layers[static_cast<size_t>(layer)].up;
   return up ? up->rows : 0;

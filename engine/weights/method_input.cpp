@@ -60,10 +60,12 @@ Result<std::span<const float>> InputPreparer::scales(int layer, LinearInput inpu
   const std::vector<float> largest = gathered(layer, input, calibration_->largestMagnitudes(layer, input));
   ScaleSearch search{{}, magnitudes, squares, largest, choice.format, choice.strength};
   std::deque<NarrowedTensor> narrowed;
+  std::deque<SlicedTensor> turned;
   for (const MasterTensor& master : model_.tensors()) {
     if (master.layer != layer || !isMatrix(master.role) || linearInputOf(master.role) != input) continue;
     const bool narrow = narrowable(master.role) && keptOf(layer, LinearInput::down);
-    const MasterTensor& tensor = narrow ? narrowed.emplace_back(master, *keptOf(layer, LinearInput::down), pool_).tensor() : master;
+    const MasterTensor& wide = narrow ? narrowed.emplace_back(master, *keptOf(layer, LinearInput::down), pool_).tensor() : master;
+    const MasterTensor& tensor = bases_ ? turned.emplace_back(model_, wide, *bases_, pool_).tensor() : wide;
     search.matrices.push_back({static_cast<int>(tensor.rows), [&tensor](int row, int count, float* out) { Model::decodeRows(tensor, row, count, out); }});
   }
   const QuantizeMethod* method = findQuantizeMethod(choice.method);

@@ -9,6 +9,7 @@
 #include "engine/knobs/knobs.h"
 #include "engine/model/model.h"
 #include "engine/prune/layer_drop.h"
+#include "engine/prune/slice.h"
 #include "engine/prune/width.h"
 #include "engine/weights/matrix.h"
 #include "engine/weights/method_input.h"
@@ -45,6 +46,7 @@ struct Recipe {
   Channels kept;                       // of the feed-forward, where the tensor has those alone; null: all
   std::string refit;                   // the recovery that fits the columns left of a down projection to those that went; "" = none
   double refitDamping = 0;             // of the second moments, for that
+  Bases slice;                         // whose directions of the residual stream the tensor reads or makes; null: the file's
   int errorRank = 0;                   // of the factors that hold what the stored matrix lacks (error_factors.h); 0 = none
   Scaling multiplied;                  // the input whose scales multiply the columns
   Scaling divided;                     // the input this tensor makes, divided by its scales
@@ -59,7 +61,8 @@ struct CalibrationChoice {
   std::string path;  // text file
   int tokens = 0;
   bool moments = false;          // second moments too
-  std::string identity() const;  // path, size, time of change, tokens; the same with and without moments
+  double sliced = 0;             // share of the stream's directions that the measured model lacks; 0: the model as it is
+  std::string identity() const;  // path, size, time of change, tokens, share; the same with and without moments
 };
 
 // What a calibration text is asked of layers that share attention (engine/share/fit.h).
@@ -72,6 +75,13 @@ struct SharingFitChoice {
   std::string key() const;
 };
 
+// What SliceGPT removes of the residual stream.
+struct SliceChoice {
+  double removed = 0;  // share of the directions; 0 turns the stream and removes nothing
+  CalibrationChoice calibration;
+  std::string key() const;
+};
+
 struct WeightTarget {
   std::vector<Recipe> recipes;  // one per tensor of Model::tensors()
   std::string key;              // identity of the whole
@@ -80,6 +90,7 @@ struct WeightTarget {
   std::optional<LayersLeft> left;       // or it is given
   std::optional<SharingFitChoice> sharing;  // none: whatever attention is shared, weights and heads stay as they are
   std::optional<WidthChoice> width;     // which channels of feed-forwards go is known then, too
+  std::optional<SliceChoice> slice;     // the directions, too
   std::vector<Adjustment> adjustments;  // what of the configuration can't be done, and why
   std::string activation;       // method of activation sparsity; "" = none
   std::optional<CalibrationChoice> profiled;  // where it reads the distributions of a text
@@ -101,6 +112,9 @@ Recipe refitted(Recipe recipe, std::string fit);
 // A recipe whose tensor has some channels alone. The columns of a quantized file's down projection lie in other blocks than before: they are
 // rounded anew, to 8 bits.
 Recipe narrowed(Recipe recipe, TensorRole role, Channels kept, const WidthChoice& choice);
+
+// A recipe whose tensor reads or makes the directions of a sliced stream; codes of the file hold its own values alone.
+Recipe sliced(Recipe recipe, Bases bases);
 
 // `config` is one that resolve() made. `sampleText` is the calibration text when the configuration names none.
 WeightTarget weightTarget(const Model& model, const Config& config, const std::string& sampleText);

@@ -129,13 +129,14 @@ bool dropped(const MasterTensor& tensor, const std::vector<LayerParts>& parts) {
 bool fits(const SharingFit* fit, const MasterTensor& tensor) { return fit && tensor.role == TensorRole::o && fit->refits(tensor.layer); }
 
 // The target's recipe of tensor i, of what is left of the layer it belongs to.
-Recipe recipeFor(const WeightTarget& target, size_t i, const MasterTensor& tensor, const LayersLeft& left, const SharingFit* fit, const std::vector<Channels>& channels) {
-  if (tensor.layer < 0) return target.recipes[i];
+Recipe recipeFor(const WeightTarget& target, size_t i, const MasterTensor& tensor, const LayersLeft& left, const SharingFit* fit, const std::vector<Channels>& channels, const Bases& bases) {
+  const auto turned = [&](Recipe recipe) { return bases && slices(tensor.role) ? sliced(std::move(recipe), bases) : recipe; };
+  if (tensor.layer < 0) return turned(target.recipes[i]);
   const auto layer = static_cast<size_t>(tensor.layer);
   Recipe recipe = !left.sums.empty() && !left.sums[layer].empty() ? summed(target.recipes[i], left.sums[layer]) : target.recipes[i];
   if (fits(fit, tensor)) recipe = refitted(std::move(recipe), fit->key);
   if (narrowable(tensor.role) && channels[layer]) recipe = narrowed(std::move(recipe), tensor.role, channels[layer], *target.width);
-  return recipe;
+  return turned(std::move(recipe));
 }
 
 Error cancelled() { return {ErrorCode::cancelled, "Preparing the weights was cancelled.", ""}; }
@@ -153,6 +154,7 @@ MemoryByTag WeightSet::memory(const Plan& plan) const {
     out[static_cast<size_t>(mapped ? MemoryTag::weightsMapped : MemoryTag::weights)] += static_cast<int64_t>(matrix.bytes());
     out[static_cast<size_t>(MemoryTag::weights)] += versions[i]->error.bytes();
   }
+  for (const auto& version : added) out[static_cast<size_t>(MemoryTag::weights)] += static_cast<int64_t>(version->matrix.bytes());
   if (sparse) out[static_cast<size_t>(MemoryTag::weights)] += sparse->bytes;
   return out;
 }
@@ -171,6 +173,7 @@ std::shared_ptr<const PruneScores> WeightStore::findScores(size_t tensor, const 
 }
 
 int64_t WeightStore::bytesToMake(const WeightTarget& target) {
+  if (target.slice) return bytesOfSliced(target);  // nobody holds any, as far as a plan can know
   int64_t sum = 0;
   for (size_t i = 0; i < target.recipes.size(); ++i)
     if (!find(i, target.recipes[i].key())) sum += place_->bytes(model_->tensors()[i], target.recipes[i]);
@@ -208,34 +211,49 @@ Result<std::shared_ptr<const WeightVersion>> WeightStore::make(size_t tensor, co
       }
     }
     const MasterTensor shape = recipe.kept ? narrowedShape(whole, static_cast<int>(recipe.kept->list.size())) : MasterTensor();
-    const MasterTensor& master = narrow ? narrow->tensor() : recipe.kept ? shape : whole;
+    const MasterTensor& wide = narrow ? narrow->tensor() : recipe.kept ? shape : whole;
+    std::optional<SlicedTensor> turned;
+    if (recipe.slice && !place_->planning()) turned.emplace(*model_, wide, *recipe.slice, pool);
+    const MasterTensor slicedExtents = recipe.slice ? slicedShape(wide, recipe.slice->width()) : MasterTensor();
+    const MasterTensor& master = turned ? turned->tensor() : recipe.slice ? slicedExtents : wide;
     const Result<MethodInputs> inputs = place_->planning() ? MethodInputs() : inputsOf(master, recipe, preparer, gradients, super);
     if (!inputs) return inputs.error();
     version->damping = std::max({raised(inputs->prune, recipe.damping, 0), raised(inputs->recovery, recipe.damping, recoveryPenalty(recipe)),
                                  raised(inputs->quantize, recipe.damping, 0), refitDamping});
     version->kept = recipe.kept;
+    version->slice = recipe.slice;
     version->columns.assign(inputs->scaling.columns.begin(), inputs->scaling.columns.end());
     version->divisors.assign(inputs->scaling.divisors.begin(), inputs->scaling.divisors.end());
-    const WeightWork work{master, recipe, *inputs, pool, progress, findScores(tensor, recipe)};
-    switch (place_->make(work, *version)) {
-      case Converted::done: break;
-      case Converted::cancelled: return cancelled();
-      case Converted::damaged:
-        if (Status sound = model_->validateValues(); !sound) return sound.error();
-        return Error{ErrorCode::badInput, model_->path() + ": tensor " + own.fileName + " decodes to a value that is not finite.", ""};
-    }
+    if (Status made = convertInto(*version, {master, recipe, *inputs, pool, progress, findScores(tensor, recipe)}); !made) return made.error();
   } catch (const std::bad_alloc&) {
     return Error{ErrorCode::resources, "Not enough memory for the weights: tensor " + own.fileName + " as " + recipe.format.describe() +
                                            " did not fit.", "Choose fewer bits, or a smaller model."};
   } catch (const DeviceFailure& failure) {
     return Error{ErrorCode::failed, failure.what(), ""};
   }
+  auto kept = keep(tensor, recipe.key(), version);
   std::scoped_lock lock(mutex_);
-  auto& place = versions_[{tensor, recipe.key()}];
+  if (kept == version && version->scores) scores_[{tensor, recipe.scoresKey()}] = version->scores;
+  return kept;
+}
+
+Status WeightStore::convertInto(WeightVersion& version, const WeightWork& work) const {
+  switch (place_->make(work, version)) {
+    case Converted::done: break;
+    case Converted::cancelled: return cancelled();
+    case Converted::damaged:
+      if (Status sound = model_->validateValues(); !sound) return sound.error();
+      return Error{ErrorCode::badInput, model_->path() + ": tensor " + work.tensor.fileName + " decodes to a value that is not finite.", ""};
+  }
+  return Done{};
+}
+
+std::shared_ptr<const WeightVersion> WeightStore::keep(size_t tensor, const std::string& recipe, std::shared_ptr<const WeightVersion> version) {
+  std::scoped_lock lock(mutex_);
+  auto& place = versions_[{tensor, recipe}];
   if (auto other = place.lock()) return other;  // another session was faster
   place = version;
-  if (version->scores) scores_[{tensor, recipe.scoresKey()}] = version->scores;
-  return std::shared_ptr<const WeightVersion>(std::move(version));
+  return version;
 }
 
 // A plan knows how many layers go, not which: it takes those that go where nothing was measured, and all of them.
@@ -339,6 +357,10 @@ Result<std::shared_ptr<const WeightSet>> WeightStore::build(const WeightTarget& 
   if (!channels) return channels.error();
   set->channels = std::move(*channels);
   preparer.narrow(set->channels);
+  auto bases = streamBases(target, measurements, progress);
+  if (!bases) return bases.error();
+  if (*bases) set->sliceWidth = (*bases)->width();
+  preparer.slice(*bases);
   std::vector<std::string> keys(target.recipes.size());
   for (size_t i = 0; i < target.recipes.size(); ++i) {
     const MasterTensor& tensor = model_->tensors()[i];
@@ -348,7 +370,7 @@ Result<std::shared_ptr<const WeightSet>> WeightStore::build(const WeightTarget& 
       converted.advance(tensor.rows * tensor.cols);
       continue;
     }
-    const Recipe recipe = recipeFor(target, i, tensor, *left, fit->get(), set->channels);
+    const Recipe recipe = recipeFor(target, i, tensor, *left, fit->get(), set->channels, *bases);
     keys[i] = recipe.key();
     std::shared_ptr<const WeightVersion> version = find(i, keys[i]);
     if (version) {
@@ -366,6 +388,8 @@ Result<std::shared_ptr<const WeightSet>> WeightStore::build(const WeightTarget& 
     if (!version->corrections.empty()) set->layers[static_cast<size_t>(tensor.layer)].downCorrections = &version->corrections;
     set->versions.push_back(std::move(version));
   }
+  if (*bases)
+    if (Status shortcuts = addShortcuts(target, *bases, *set, pool, converted); !shortcuts) return shortcuts.error();
   if (!set->head) set->head = set->embedding;
   if (!target.activation.empty()) {
     auto sparse = makeSparse(target, *set, keys, pool, measurements, progress);

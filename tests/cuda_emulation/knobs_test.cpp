@@ -57,6 +57,7 @@ const std::map<std::string, Trial>& trials() {
       {"prune.layers_protect", {dropped, {"0"}}},
       {"prune.width", {{}, {"0.3", "0.9"}}},
       {"prune.width_method", {narrow, {}}},
+      {"prune.slice", {{}, {"0.25", "0.5"}}},
       {"calibration.text", {wanda, {calibrationText("other.txt", "The quick brown fox jumps over the lazy dog while nobody looks.\n")}}},
       {"calibration.tokens", {wanda, {"300"}}},
       {"calibration.damping", {gptq, {"0.1"}}},
