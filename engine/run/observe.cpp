@@ -23,6 +23,7 @@ void Session::Impl::refreshCosts() {
     weightBytes += looked ? bytes / matrix.rows : bytes;
     if (&matrix == weights->head && looked) weightBytes += bytes;
   }
+  for (const auto& version : weights->added) weightBytes += static_cast<int64_t>(version->matrix.bytes());
 }
 
 void Session::observeOps(bool on) {

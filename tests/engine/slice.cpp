@@ -202,7 +202,7 @@ TEST(a_sliced_model_costs_what_the_plan_says) {
     const auto prefilled = logitsAfter(*session, tokens);
     EXPECT(std::isfinite(prefilled[0]));
     const MemoryByTag planned = value(meter.engine()->plan(config, {.context = 256}, 100)), used = session->memory();
-    for (const MemoryTag tag : {MemoryTag::weights, MemoryTag::weightsMapped, MemoryTag::kv, MemoryTag::activations})
+    for (const MemoryTag tag : {MemoryTag::weights, MemoryTag::weightsMapped, MemoryTag::kv, MemoryTag::activations, MemoryTag::calibration})
       EXPECT(std::fabs(static_cast<double>(bytes(planned, tag) - bytes(used, tag))) <= (tag == MemoryTag::activations ? 65536 : 0), bits, memoryTagName(tag), bytes(planned, tag), bytes(used, tag));
     session->reset();
     for (const int32_t id : tokens) ok(session->step(id));
