@@ -41,6 +41,8 @@ QString opCategory(OpKind kind) {
       return QStringLiteral("qkv");
     case OpKind::linear:
       return QStringLiteral("projections");
+    case OpKind::shortcut:
+      return QStringLiteral("shortcuts");
     case OpKind::gateUp:
       return QStringLiteral("feed-forward");
     case OpKind::logits:

@@ -45,7 +45,8 @@ CpuBackend::CpuBackend(Ledger& ledger, const ModelConfig& model, ThreadPool& poo
 
 void CpuBackend::run(const ForwardInput& input) {
   const std::vector<const SparseStep*> sparse = std::exchange(sparse_, {});
-  const Step step{input, static_cast<int>(input.tokens.size()), sparse};
+  const Step step{input, static_cast<int>(input.tokens.size()), input.weights.streamWidth(model_), sparse};
+  CHECK(input.plan.shortcuts == (input.weights.sliceWidth > 0), input.weights.sliceWidth);
   CHECK(sparse.empty() || static_cast<int>(sparse.size()) == step.n, sparse.size(), step.n);
   CHECK(step.n > 0 && step.n <= options_.batch, step.n, options_.batch);
   int row = 0;
@@ -67,6 +68,7 @@ void CpuBackend::run(const ForwardInput& input) {
       case OpKind::attend:
       case OpKind::attendReuse: attend(step, op); break;
       case OpKind::linear: output(step, op); break;
+      case OpKind::shortcut: shortcut(step, op); break;
       case OpKind::gateUp: gateUp(step, op); break;
       case OpKind::logits: ns = logitsOf(step); break;
     }
@@ -78,7 +80,7 @@ void CpuBackend::run(const ForwardInput& input) {
     time.flops -= skippedFlops_;
     input.times->push_back(time);
   }
-  step.tapStream(2 * model_.layers, buffers_.residual.as<float>(), model_.hidden);
+  step.tapStream(2 * model_.layers, buffers_.residual.as<float>(), step.width);
 }
 
 void CpuBackend::embed(const Step& step) {
@@ -89,12 +91,12 @@ void CpuBackend::embed(const Step& step) {
   const auto look = [&](int thread, int threads) {
     const auto range = ThreadPool::split(step.n, 1, thread, threads);
     for (int64_t t = range.begin; t < range.end; ++t) {
-      float* row = residual + t * model_.hidden;
+      float* row = residual + t * step.width;
       dequantizeRow(*weights.embedding, step.in.tokens[static_cast<size_t>(t)], row);
       if (!weights.positions) continue;
-      float* position = added + t * model_.hidden;
+      float* position = added + t * step.width;
       dequantizeRow(*weights.positions, positions_[static_cast<size_t>(t)], position);
-      for (int i = 0; i < model_.hidden; ++i) row[i] += position[i];
+      for (int i = 0; i < step.width; ++i) row[i] += position[i];
     }
   };
   if (step.n == 1)
@@ -103,14 +105,14 @@ void CpuBackend::embed(const Step& step) {
     context_.pool().run(look);
 }
 
-void CpuBackend::normalize(int firstRow, int rows, const float* weight, const float* bias) {
+void CpuBackend::normalize(const Step& step, int firstRow, int rows, const float* weight, const float* bias) {
   if (ledger_.planning()) return;
-  const float* x = buffers_.residual.as<float>() + int64_t{firstRow} * model_.hidden;
+  const float* x = buffers_.residual.as<float>() + int64_t{firstRow} * step.width;
   float* out = buffers_.normed.as<float>();
   if (model_.norm == NormKind::rms)
-    cpu::rmsNorm(context_, x, weight, model_.normEps, rows, model_.hidden, out);
+    cpu::rmsNorm(context_, x, weight, step.in.weights.normEps(model_), rows, step.width, out);
   else
-    cpu::layerNorm(context_, x, weight, bias, model_.normEps, rows, model_.hidden, out);
+    cpu::layerNorm(context_, x, weight, bias, model_.normEps, rows, step.width, out);
 }
 
 // Targets of one call share how the input is rounded; a file may mix types (Q, K in one, V in another).
@@ -154,10 +156,10 @@ void CpuBackend::linear(const Step& step, const Op& op, LinearInput input, std::
 
 void CpuBackend::project(const Step& step, const Op& op) {
   const LayerWeights& w = step.layer(op);
-  const int hidden = model_.hidden;
+  const int hidden = step.width;
   float *q = buffers_.q.as<float>(), *k = buffers_.k.as<float>(), *v = buffers_.v.as<float>(), *x = buffers_.normed.as<float>();
   step.tapStream(2 * op.layer, buffers_.residual.as<float>(), hidden);
-  normalize(0, step.n, w.attnNorm, w.attnNormBias);
+  normalize(step, 0, step.n, w.attnNorm, w.attnNormBias);
   step.tap(op, LinearInput::attention, x, hidden);
   const ChannelMajorLayer& channels = step.channels(op.layer);
   const Linear value{w.v, w.vError, channels.v.get(), v, w.vBias};
@@ -367,16 +369,24 @@ void CpuBackend::output(const Step& step, const Op& op) {
   linear(step, op, input, {&target, 1}, x, cols);
   if (!op.down || !w.downCorrections || ledger_.planning()) return;
   for (const WeightCorrection& weight : *w.downCorrections)
-    for (int t = 0; t < step.n; ++t) target.y[int64_t{t} * model_.hidden + weight.row] += weight.delta * x[int64_t{t} * cols + weight.column];
+    for (int t = 0; t < step.n; ++t) target.y[int64_t{t} * step.width + weight.row] += weight.delta * x[int64_t{t} * cols + weight.column];
+}
+
+// Norms have been read: their rows are free until the next one. The residual is not rounded, whatever activations are.
+void CpuBackend::shortcut(const Step& step, const Op& op) {
+  const Matrix* w = op.down ? step.layer(op).ffnShortcut : step.layer(op).attnShortcut;
+  const MatmulTarget target{w, buffers_.normed.as<float>(), w->rows, nullptr, false};
+  cpu::matmul(context_, {&target, 1}, buffers_.residual.as<float>(), step.width, step.n, ActivationMode::f32);
+  std::swap(buffers_.residual, buffers_.normed);
 }
 
 void CpuBackend::gateUp(const Step& step, const Op& op) {
   const LayerWeights& w = step.layer(op);
   const int n = step.n, ffn = w.up->rows;
   float *gate = buffers_.gate.as<float>(), *up = buffers_.up.as<float>(), *x = buffers_.normed.as<float>();
-  step.tapStream(2 * op.layer + 1, buffers_.residual.as<float>(), model_.hidden);
-  normalize(0, n, w.ffnNorm, w.ffnNormBias);
-  step.tap(op, LinearInput::ffn, x, model_.hidden);
+  step.tapStream(2 * op.layer + 1, buffers_.residual.as<float>(), step.width);
+  normalize(step, 0, n, w.ffnNorm, w.ffnNormBias);
+  step.tap(op, LinearInput::ffn, x, step.width);
   if (step.anySparse()) {
     for (int row = 0; row < n; ++row) gateUpRow(step, op, row);
     return;
@@ -384,22 +394,22 @@ void CpuBackend::gateUp(const Step& step, const Op& op) {
   const ChannelMajorLayer& channels = step.channels(op.layer);
   const Linear upLinear{w.up, w.upError, channels.up.get(), up, w.upBias};
   if (!model_.gatedFfn) {
-    linear(step, op, LinearInput::ffn, {&upLinear, 1}, x, model_.hidden);
+    linear(step, op, LinearInput::ffn, {&upLinear, 1}, x, step.width);
     if (!ledger_.planning()) cpu::activate(context_, model_.activation, up, nullptr, int64_t{n} * ffn);
     return;
   }
   const std::array<Linear, 2> linears = {{{w.gate, w.gateError, channels.gate.get(), gate, w.gateBias}, upLinear}};
-  linear(step, op, LinearInput::ffn, linears, x, model_.hidden);
+  linear(step, op, LinearInput::ffn, linears, x, step.width);
   if (auto* tap = dynamic_cast<GateTap*>(step.in.tap)) tap->takeGate(op.layer, gate, ffn, n, ffn);
   if (!ledger_.planning()) cpu::activate(context_, model_.activation, gate, up, int64_t{n} * ffn);
 }
 
 int64_t CpuBackend::logitsOf(const Step& step) {
   const WeightSet& weights = step.in.weights;
-  const int vocab = model_.vocab, hidden = model_.hidden;
+  const int vocab = model_.vocab, hidden = step.width;
   const auto compute = [&](int first, int count, float* out) {
     const auto start = Clock::now();
-    normalize(first, count, weights.outputNorm, weights.outputNormBias);
+    normalize(step, first, count, weights.outputNorm, weights.outputNormBias);
     const MatmulTarget target{weights.head, out, vocab, nullptr, false};
     matmul({&target, 1}, buffers_.normed.as<float>(), hidden, count, step.in.activations);
     return nsSince(start);

@@ -21,7 +21,7 @@ struct ErrorTarget;  // engine/cpu/errors.h
 // Rows of a batch. Under a planning ledger they are counted only.
 struct ActivationBuffers {
   ActivationBuffers(Ledger& ledger, const ModelConfig& model, int batch);
-  Buffer residual, normed;  // f32 [batch, hidden]
+  Buffer residual, normed;  // f32 [batch, hidden], of which a sliced stream uses rows of its own width
   Buffer q, attended;       // [batch, heads * headDim]
   Buffer k, v;              // [batch, kvHeads * headDim]
   Buffer gate, up;          // [batch, ffn], of which a layer uses its own width; gate is empty for an ungated ffn
@@ -60,9 +60,10 @@ class CpuBackend final : public Backend, public SparseBackend {
   void rotate(const Step& step, float* q, float* k /* or null */);  // for the caches that keep rotated keys
   void attend(const Step& step, const Op& op);    // attend and attendReuse
   void output(const Step& step, const Op& op);    // o or down, added to the residual
+  void shortcut(const Step& step, const Op& op);  // the residual, in the directions of the next point
   void gateUp(const Step& step, const Op& op);
   int64_t logitsOf(const Step& step);             // ns spent in the op alone
-  void normalize(int firstRow, int rows, const float* weight, const float* bias);  // of the residual
+  void normalize(const Step& step, int firstRow, int rows, const float* weight, const float* bias);  // of the residual
   void matmul(std::span<const MatmulTarget> targets, const float* x, int64_t stride, int tokens, Activations activations);
   void addErrors(std::span<const ErrorTarget> targets, const float* x, int64_t stride, const Step& step);
   // Matrices that see one input, and what they lack.

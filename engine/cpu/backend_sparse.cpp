@@ -78,7 +78,7 @@ void CpuBackend::gateUpRow(const Step& step, const Op& op, int row) {
   const SparseLayer* sparse = step.sparseLayer(row, op.layer);
   if (Step::choosesNeurons(sparse)) return chosenNeurons(step, op, row, *sparse);
   const int ffn = w.up->rows;
-  float *x = buffers_.normed.as<float>() + int64_t{row} * model_.hidden, *gate = buffers_.gate.as<float>(), *up = buffers_.up.as<float>();
+  float *x = buffers_.normed.as<float>() + int64_t{row} * step.width, *gate = buffers_.gate.as<float>(), *up = buffers_.up.as<float>();
   const Linear upLinear{w.up, w.upError, channels.up.get(), up, w.upBias};
   if (!model_.gatedFfn) {
     linearRow(step, op, row, LinearInput::ffn, {&upLinear, 1}, x);
@@ -94,7 +94,7 @@ void CpuBackend::chosenNeurons(const Step& step, const Op& op, int row, const Sp
   const LayerWeights& w = step.layer(op);
   const ChannelMajorLayer& channels = step.channels(op.layer);
   const int64_t ffn = w.up->rows;
-  const float* x = buffers_.normed.as<float>() + int64_t{row} * model_.hidden;
+  const float* x = buffers_.normed.as<float>() + int64_t{row} * step.width;
   float* up = buffers_.up.as<float>() + row * ffn;
   float* gate = model_.gatedFfn ? buffers_.gate.as<float>() + row * ffn : nullptr;
   const Linear upLinear{w.up, w.upError, channels.up.get(), up, w.upBias}, gateLinear{w.gate, w.gateError, channels.gate.get(), gate, w.gateBias};

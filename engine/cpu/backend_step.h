@@ -14,6 +14,7 @@ struct CpuBackend::Step {
   const ForwardInput& in;
   int n;  // rows
   const LayerWeights& layer(const Op& op) const { return in.weights.layers[static_cast<size_t>(op.layer)]; }
+  int width;  // of the residual stream
   std::span<const SparseStep* const> sparse;  // of each row, which then is the one of its sequence; empty: all are computed whole
   bool anySparse() const {
     return std::ranges::any_of(sparse, [](const SparseStep* each) { return each != nullptr; });

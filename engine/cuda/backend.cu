@@ -168,7 +168,7 @@ void CudaBackend::pass(const ForwardInput& input) {
 }
 
 void CudaBackend::sinkLogits(const ForwardInput& input) {
-  forward_.gatherRows(input.sinkRows);
+  forward_.gatherRows(input);
   const auto n = static_cast<int>(input.sinkRows.empty() ? input.tokens.size() : input.sinkRows.size());
   auto* rows = hostSlice_.as<float>();
   sinkNs_ = 0;

@@ -94,6 +94,8 @@ void Forward::needZeros(DeviceBuffer& buffer, MemoryTag tag, size_t bytes) {
 
 void Forward::makeRoom(const ForwardInput& input) {
   measure(input);
+  CHECK(input.plan.shortcuts == (input.weights.sliceWidth > 0), input.weights.sliceWidth);
+  if (input.plan.shortcuts) need(aside_, MemoryTag::activations, residual_.bytes());
   const bool single = std::any_of(input.sequences.begin(), input.sequences.end(), [](const auto& s) { return s.count == 1; });
   if (single) need(partial_, MemoryTag::activations, floats(static_cast<int64_t>(decodeScratchFloats(model_.heads, model_.headDim, slots_))));
   for (const SequenceRows& sequence : input.sequences) makeReadable(cacheOf(sequence), sequence.count, slots_);
@@ -195,6 +197,7 @@ void Forward::enqueue(const ForwardInput& input, OpMarks* marks) {
       case OpKind::attend:
       case OpKind::attendReuse: attend(input, op); break;
       case OpKind::linear: output(input, op); break;
+      case OpKind::shortcut: shortcut(input, op); break;
       default: gateUp(input, op);
     }
     if (marks) marks->end();
@@ -203,27 +206,28 @@ void Forward::enqueue(const ForwardInput& input, OpMarks* marks) {
   for (const SequenceRows& sequence : input.sequences) advance(stream_, cacheOf(sequence).lengths(), cacheOf(sequence).heads(), sequence.count);
 }
 
-Source Forward::normed(int firstRow, const float* weight, const float* bias) const {
-  Source source{residual_.as<float>() + int64_t{firstRow} * model_.hidden, model_.hidden,
+Source Forward::normed(const ForwardInput& input, int firstRow, const float* weight, const float* bias) const {
+  Source source{residual_.as<float>() + int64_t{firstRow} * width(input), width(input),
                 model_.norm == NormKind::rms ? Source::Kind::rms : Source::Kind::layer};
   source.weight = weight;
   source.bias = bias;
-  source.eps = model_.normEps;
+  source.eps = input.weights.normEps(model_);
   return source;
 }
 
 // In place: a row never moves behind one that is still to move.
-void Forward::gatherRows(std::span<const int> rows) {
-  const size_t bytes = floats(model_.hidden);
+void Forward::gatherRows(const ForwardInput& input) {
+  const std::span<const int> rows = input.sinkRows;
+  const size_t bytes = floats(width(input));
   for (size_t i = 0; i < rows.size(); ++i)
-    if (static_cast<size_t>(rows[i]) != i) residual_.copyFromDevice(stream_, residual_.as<float>() + int64_t{rows[i]} * model_.hidden, bytes, i * bytes);
+    if (static_cast<size_t>(rows[i]) != i) residual_.copyFromDevice(stream_, residual_.as<float>() + int64_t{rows[i]} * width(input), bytes, i * bytes);
 }
 
 void Forward::project(const ForwardInput& input, const Op& op) {
   const LayerWeights& w = layerOf(input, op);
-  const Source x = normed(0, w.attnNorm, w.attnNormBias);
+  const Source x = normed(input, 0, w.attnNorm, w.attnNormBias);
   tapStream(input, 2 * op.layer);
-  tapInput(input, op, LinearInput::attention, x, model_.hidden);
+  tapInput(input, op, LinearInput::attention, x, width(input));
   const ChannelMajorLayer& channels = channelsOf(input, op);
   const auto made = [](const Matrix* m, const float* bias, const ErrorFactors* error, const std::shared_ptr<const ChannelMajor>& of, const DeviceBuffer& y) {
     return SparseLinear{{argsOf(*m), y.as<float>(), m->rows, bias, false}, factorsOf(error), m, of.get()};
@@ -232,7 +236,7 @@ void Forward::project(const ForwardInput& input, const Op& op) {
   if (op.kind != OpKind::vOnly) linears.push_back(made(w.q, w.qBias, w.qError, channels.q, q_));
   if (op.kind == OpKind::qkv) linears.push_back(made(w.k, w.kBias, w.kError, channels.k, k_));
   if (op.kind != OpKind::qOnly) linears.push_back(made(w.v, w.vBias, w.vError, channels.v, v_));
-  linear(input, op, LinearInput::attention, linears, x, model_.hidden);
+  linear(input, op, LinearInput::attention, linears, x, width(input));
   store(input, op);
 }
 
@@ -405,9 +409,9 @@ void Forward::tapInput(const ForwardInput& input, const Op& op, LinearInput whic
 
 void Forward::tapStream(const ForwardInput& input, int point) {
   if (!input.tap || dynamic_cast<const PromptNeurons*>(input.tap)) return;
-  std::vector<float> host(input.tokens.size() * static_cast<size_t>(model_.hidden));
+  std::vector<float> host(input.tokens.size() * static_cast<size_t>(width(input)));
   residual_.copyTo(stream_, host.data(), host.size() * sizeof(float));
-  input.tap->takeStream(point, host.data(), model_.hidden, static_cast<int>(input.tokens.size()));
+  input.tap->takeStream(point, host.data(), width(input), static_cast<int>(input.tokens.size()));
 }
 
 void Forward::tapAttention(const ForwardInput& input, const Op& op, const SequenceRows& sequence, int64_t row) {
@@ -435,7 +439,7 @@ void Forward::output(const ForwardInput& input, const Op& op) {
   tapInput(input, op, op.down ? LinearInput::down : LinearInput::output, x, cols);
   const Matrix* m = op.down ? w.down : w.o;
   const ChannelMajorLayer& channels = channelsOf(input, op);
-  const Target target{argsOf(*m), residual_.as<float>(), model_.hidden, op.down ? w.downBias : w.oBias, true};
+  const Target target{argsOf(*m), residual_.as<float>(), width(input), op.down ? w.downBias : w.oBias, true};
   const SparseLinear one{target, factorsOf(op.down ? w.downError : w.oError), m, (op.down ? channels.down : channels.o).get()};
   linear(input, op, op.down ? LinearInput::down : LinearInput::output, {&one, 1}, x, cols);
 }
@@ -458,18 +462,26 @@ void Forward::linear(const ForwardInput& input, const Op& op, LinearInput which,
   if (which == LinearInput::down && w.downCorrections) correct(stream_, *w.downCorrections, x, n, targets[0].y, targets[0].yStride);
 }
 
+// The residual is not rounded, whatever activations are.
+void Forward::shortcut(const ForwardInput& input, const Op& op) {
+  const Matrix& w = *(op.down ? layerOf(input, op).ffnShortcut : layerOf(input, op).attnShortcut);
+  const Target target{argsOf(w), aside_.as<float>(), w.rows, nullptr, false};
+  products_.multiply({&target, 1}, {residual_.as<float>(), w.cols}, static_cast<int>(input.tokens.size()), w.cols, Activations::f32);
+  std::swap(residual_, aside_);
+}
+
 // The activation is made on the way into the second matrix.
 void Forward::gateUp(const ForwardInput& input, const Op& op) {
   const LayerWeights& w = layerOf(input, op);
-  const Source x = normed(0, w.ffnNorm, w.ffnNormBias);
+  const Source x = normed(input, 0, w.ffnNorm, w.ffnNormBias);
   tapStream(input, 2 * op.layer + 1);
-  tapInput(input, op, LinearInput::ffn, x, model_.hidden);
+  tapInput(input, op, LinearInput::ffn, x, width(input));
   const ChannelMajorLayer& channels = channelsOf(input, op);
   std::vector<SparseLinear> linears = {{{argsOf(*w.up), up_.as<float>(), w.up->rows, w.upBias, false}, factorsOf(w.upError), w.up, channels.up.get()}};
   if (model_.gatedFfn)
     linears.push_back({{argsOf(*w.gate), gate_.as<float>(), w.gate->rows, w.gateBias, false}, factorsOf(w.gateError), w.gate, channels.gate.get()});
   if (!anySparse()) {
-    linear(input, op, LinearInput::ffn, linears, x, model_.hidden);
+    linear(input, op, LinearInput::ffn, linears, x, width(input));
     return tapGate(input, op);
   }
   for (int row = 0; row < static_cast<int>(input.tokens.size()); ++row) gateUpRow(input, op, row, linears, x);
@@ -486,7 +498,7 @@ void Forward::tapGate(const ForwardInput& input, const Op& op) const {
 
 void Forward::logits(const ForwardInput& input, int firstRow, int rows, float* out) {
   const Target target{argsOf(*input.weights.head), out, model_.vocab, nullptr, false};
-  products_.multiply({&target, 1}, normed(firstRow, input.weights.outputNorm, input.weights.outputNormBias), rows, model_.hidden,
+  products_.multiply({&target, 1}, normed(input, firstRow, input.weights.outputNorm, input.weights.outputNormBias), rows, width(input),
                      input.activations);
 }
 

@@ -67,7 +67,7 @@ class Forward {
 
   void upload(const ForwardInput& input);                     // tokens and positions
   void enqueue(const ForwardInput& input, OpMarks* marks);    // all but the logits, then the caches' lengths
-  void gatherRows(std::span<const int> rows);                 // of what the logits are made of, to the front
+  void gatherRows(const ForwardInput& input);                 // sinkRows of what the logits are made of, to the front
   void observe(DeviceKvCache& cache, int queries);            // Backend::observe, of as many as the cache has
   void logits(const ForwardInput& input, int firstRow, int rows, float* out /* [rows, vocab] */);
 
@@ -130,13 +130,16 @@ class Forward {
   void tapInput(const ForwardInput& input, const Op& op, LinearInput which, const Source& source, int cols);
   void output(const ForwardInput& input, const Op& op);
   void gateUp(const ForwardInput& input, const Op& op);
-  Source normed(int firstRow, const float* weight, const float* bias) const;  // the residual's norm, made where it is read
+  void shortcut(const ForwardInput& input, const Op& op);
+  int width(const ForwardInput& input) const { return input.weights.streamWidth(model_); }  // of the residual stream
+  Source normed(const ForwardInput& input, int firstRow, const float* weight, const float* bias) const;  // the residual's norm, made where it is read
 
   Ledger& host_;
   Ledger& device_;
   const ModelConfig& model_;
   BackendOptions options_;
   Stream stream_;
+  DeviceBuffer aside_;                                // as large as residual_, where shortcuts make the next one
   DeviceBuffer residual_, q_, k_, v_, attended_, gate_, up_;  // f32 [batch, ...]
   Products products_;
   DeviceBuffer states_;                               // of attention with taps, [batch, heads, 2]

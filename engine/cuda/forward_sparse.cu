@@ -176,7 +176,7 @@ const uint32_t* Forward::neuronsOf(int row, int layer) const {
 
 void Forward::gateUpRow(const ForwardInput& input, const Op& op, int row, std::span<const SparseLinear> linears /* up, then gate */, const Source& x) {
   const SparseLayer* sparse = sparseLayer(row, op.layer);
-  if (!neuronsOf(row, op.layer)) return linearRow(input, op, row, LinearInput::ffn, linears, x, model_.hidden);
+  if (!neuronsOf(row, op.layer)) return linearRow(input, op, row, LinearInput::ffn, linears, x, width(input));
   std::array<SparseLinear, kMostTargets> own;
   std::array<Target, kMostTargets> targets;
   std::array<FactorArgs, kMostTargets> factors;
@@ -196,7 +196,7 @@ void Forward::gateUpRow(const ForwardInput& input, const Op& op, int row, std::s
     list = chosen.lists.as<int32_t>() + int64_t{op.layer} * model_.ffn;
     count = chosen.counts.as<int32_t>() + op.layer;
   } else {  // the gate says which
-    products_.multiply({&targets[1], 1}, mine, 1, model_.hidden, input.activations, {&factors[1], 1});
+    products_.multiply({&targets[1], 1}, mine, 1, width(input), input.activations, {&factors[1], 1});
     Source gate{targets[1].y, ffn, Source::Kind::activated};
     gate.activation = model_.activation;
     const KeptRow kept = keep(gate, ffn, sparse->gate, ActivationMode::f32, countAt(row, op.layer, place), nullptr, neuronMasks(row));
@@ -206,10 +206,10 @@ void Forward::gateUpRow(const ForwardInput& input, const Op& op, int row, std::s
   }
   const std::span<const SparseLinear> some(own.data(), read);
   eachMode(input, some, [&](ActivationMode mode, std::span<const ChannelTarget> same) {
-    const KeptRow whole = keep(mine, model_.hidden, -1, mode, nullptr);
+    const KeptRow whole = keep(mine, width(input), -1, mode, nullptr);
     multiplyRows(stream_, same, list, count, sparse->chosen ? static_cast<int>(sparse->neurons.size()) : ffn, whole.rounded);
   });
-  products_.addErrors({targets.data(), read}, {factors.data(), read}, mine, 1, model_.hidden, input.activations);
+  products_.addErrors({targets.data(), read}, {factors.data(), read}, mine, 1, width(input), input.activations);
   skips(input, op, row, place, some, ffn);
 }
 

@@ -58,18 +58,20 @@ class TokenSource {
 double prefillFlops(const ModelConfig& model, const Session& session, int tokens, int depth) {
   const Plan& plan = session.plan();
   const double n = tokens, seen = depth + (n + 1) / 2;
+  const double width = session.streamWidth();
   double perToken = 0;
   for (int layer = 0; layer < model.layers; ++layer) {
-    perToken += 2.0 * model.hidden * session.ffnWidth(layer) * (model.gatedFfn ? 3 : 2);
+    perToken += 2.0 * width * session.ffnWidth(layer) * (model.gatedFfn ? 3 : 2);
+    if (plan.shortcuts) perToken += 2 * width * width * ((plan.attends(layer) ? 1 : 0) + (plan.hasFfn(layer) ? 1 : 0));
     if (!plan.attends(layer)) continue;
     const bool follower = plan.follower(layer);
     double rows = model.qRows();  // of the output projection, then of those that run of q, k and v
     for (const auto& [role, own] : {std::pair(TensorRole::q, model.qRows()), std::pair(TensorRole::k, model.kvRows()), std::pair(TensorRole::v, model.kvRows())})
       if (!plan.skips(role, layer)) rows += own;
-    const double weights = model.hidden * rows;
+    const double weights = width * rows;
     perToken += 2 * weights + 2.0 * (follower ? 1 : 2) * model.qRows() * seen;
   }
-  return n * perToken + 2.0 * model.hidden * model.vocab;
+  return n * perToken + 2 * width * model.vocab;
 }
 
 // What the matrix products of a configuration run at their best on this machine.

@@ -82,6 +82,7 @@ class Resolver {
       if (!knob.refuses) continue;
       if (const auto reason = knob.refuses(model_, effective_.config.get(knob.name))) adjust(knob.name, knob.defaultValue, *reason);
     }
+    slicing();
     quantization();
     heads();
     pattern();
@@ -100,6 +101,22 @@ class Resolver {
   void adjust(const std::string& knob, const KnobValue& value, const std::string& reason) {
     effective_.adjustments.push_back({knob, effective_.requested.get(knob), value, reason});
     effective_.config = effective_.config.with(knob, value);
+  }
+
+  // What looks at layers in the directions of the file, or at layers that a sliced stream was not measured through.
+  void slicing() {
+    if (effective_.config.real("prune.slice") == 0) return;
+    if (effective_.config.integer("prune.layers") > 0 || effective_.config.real("prune.width") > 0 || effective_.config.real("prune.heads") > 0)
+      return adjust("prune.slice", 0.0, "the directions of the stream are measured in a model with all of its layers, channels and heads: set prune.layers, prune.width and prune.heads to 0 to slice it.");
+    const PruneMethod* prune = findPruneMethod(effective_.config.text("prune.method"));
+    if (prune && prune->needs.gradients)
+      adjust("prune.method", effective_.config.get("prune.initial"), prune->name + " judges masks by whole attentions and feed-forwards of the file's width, and prune.slice leaves narrower ones.");
+    if (effective_.config.text("weights.super") != "off")
+      adjust("weights.super", std::string("off"), "super weights stand out in the file's own directions of the stream, and prune.slice turns them away.");
+    if (effective_.config.text("activation.method") != "none")
+      adjust("activation.method", std::string("none"), "thresholds of activations are measured on layers of the file's width, and prune.slice leaves narrower ones.");
+    for (const char* knob : {"share.align", "share.refit"})
+      if (effective_.config.boolean(knob)) adjust(knob, false, "what it fits to shared attention are layers in the file's own directions, which prune.slice turns.");
   }
 
   void quantization() {

@@ -18,7 +18,7 @@ std::string_view tensorRoleName(TensorRole role) {
   constexpr std::array<std::string_view, static_cast<size_t>(TensorRole::count)> names = {
       "token_embedding", "position_embedding", "output_norm", "output_norm_bias", "head",
       "attn_norm", "attn_norm_bias", "q", "k", "v", "o", "q_bias", "k_bias", "v_bias", "o_bias", "q_norm", "k_norm",
-      "ffn_norm", "ffn_norm_bias", "gate", "up", "down", "gate_bias", "up_bias", "down_bias"};
+      "ffn_norm", "ffn_norm_bias", "gate", "up", "down", "gate_bias", "up_bias", "down_bias", "attn_shortcut", "ffn_shortcut"};
   return names[static_cast<size_t>(role)];
 }
 
@@ -26,7 +26,8 @@ bool isMatrix(TensorRole role) {
   switch (role) {
     case TensorRole::tokenEmbedding: case TensorRole::positionEmbedding: case TensorRole::head:
     case TensorRole::q: case TensorRole::k: case TensorRole::v: case TensorRole::o:
-    case TensorRole::gate: case TensorRole::up: case TensorRole::down: return true;
+    case TensorRole::gate: case TensorRole::up: case TensorRole::down:
+    case TensorRole::attnShortcut: case TensorRole::ffnShortcut: return true;
     default: return false;
   }
 }

@@ -18,10 +18,11 @@ enum class TensorRole : uint8_t {
   tokenEmbedding, positionEmbedding, outputNorm, outputNormBias, head,
   attnNorm, attnNormBias, q, k, v, o, qBias, kBias, vBias, oBias, qNorm, kNorm,
   ffnNorm, ffnNormBias, gate, up, down, gateBias, upBias, downBias,
+  attnShortcut, ffnShortcut,  // of sliced models (engine/prune/slice.h); no file has them
   count
 };
 std::string_view tensorRoleName(TensorRole role);  // "q", "token_embedding", ...
-bool isMatrix(TensorRole role);                     // embeddings, head, q k v o gate up down
+bool isMatrix(TensorRole role);                     // embeddings, head, q k v o gate up down, shortcuts
 
 // A matrix (or vector: rows == 1) as the engine wants it; how to read it out of the file is MasterTensor's business.
 struct MasterTensor {

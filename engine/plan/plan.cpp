@@ -10,7 +10,7 @@
 namespace winnow {
 
 std::string_view opKindName(OpKind kind) {
-  constexpr std::array<std::string_view, 9> names = {"embed", "qkv", "v_only", "q_only", "attend", "attend_reuse", "linear", "gate_up", "logits"};
+  constexpr std::array<std::string_view, 10> names = {"embed", "qkv", "v_only", "q_only", "attend", "attend_reuse", "linear", "shortcut", "gate_up", "logits"};
   return names[static_cast<size_t>(kind)];
 }
 
@@ -55,7 +55,7 @@ std::vector<LayerSharing> sharingWithout(std::vector<LayerSharing> sharing, cons
   return sharing;
 }
 
-Plan buildPlan(const ModelConfig& model, const std::vector<LayerSharing>& sharing, const std::vector<LayerParts>& parts) {
+Plan buildPlan(const ModelConfig& model, const std::vector<LayerSharing>& sharing, const std::vector<LayerParts>& parts, bool shortcuts) {
   CHECK(static_cast<int>(sharing.size()) == model.layers, sharing.size(), model.layers);
   CHECK(parts.empty() || parts.size() == sharing.size(), parts.size(), model.layers);
   std::vector<char> followed(sharing.size(), 0);
@@ -75,7 +75,12 @@ Plan buildPlan(const ModelConfig& model, const std::vector<LayerSharing>& sharin
   Plan plan;
   plan.sharing = sharing;
   plan.parts = parts.empty() ? allParts(model.layers) : parts;
+  plan.shortcuts = shortcuts;
   plan.ops.push_back({OpKind::embed});
+  const auto add = [&](int16_t layer, bool down) {
+    if (shortcuts) plan.ops.push_back({.kind = OpKind::shortcut, .layer = layer, .down = down});
+    plan.ops.push_back({.kind = OpKind::linear, .layer = layer, .down = down});
+  };
   for (int i = 0; i < model.layers; ++i) {
     const auto layer = static_cast<int16_t>(i);
     const auto leader = static_cast<int16_t>(sharing[static_cast<size_t>(i)].attnSource);
@@ -89,10 +94,10 @@ Plan buildPlan(const ModelConfig& model, const std::vector<LayerSharing>& sharin
       plan.ops.push_back({.kind = source == layer ? OpKind::qkv : OpKind::qOnly, .layer = layer});
       plan.ops.push_back({.kind = OpKind::attend, .layer = layer, .source = source, .keepProbabilities = followed[static_cast<size_t>(i)] != 0});
     }
-    if (plan.attends(i)) plan.ops.push_back({OpKind::linear, layer});
+    if (plan.attends(i)) add(layer, false);
     if (!plan.hasFfn(i)) continue;
     plan.ops.push_back({OpKind::gateUp, layer});
-    plan.ops.push_back({.kind = OpKind::linear, .layer = layer, .down = true});
+    add(layer, true);
   }
   plan.ops.push_back({OpKind::logits});
   return plan;
@@ -115,7 +120,7 @@ std::string Plan::print() const {
     out += line;
     if (op.layer >= 0) out += "layer " + std::to_string(op.layer) + "  ";
     out += opKindName(op.kind);
-    if (op.kind == OpKind::linear) out += op.down ? " down" : " o";
+    if (op.kind == OpKind::linear || op.kind == OpKind::shortcut) out += op.down ? " down" : " o";
     if (op.keepProbabilities) out += ", keeps its probabilities";
     if (op.leader >= 0) out += ", attention of layer " + std::to_string(op.leader);
     if (op.source >= 0 && op.source != op.layer) out += ", keys and values of layer " + std::to_string(op.source);

@@ -20,6 +20,7 @@ enum class OpKind : uint8_t {
   attend,       // softmax(q k) v over the cache of a layer
   attendReuse,  // the leader's probabilities times own v
   linear,       // o or down projection, added to the residual
+  shortcut,     // residual -> residual in the directions that the next norm reads (SliceGPT)
   gateUp,       // norm, gate and up (or up alone), activation
   logits,       // final norm and head
 };
@@ -31,7 +32,7 @@ struct Op {
   int16_t leader = -1;   // attendReuse: whose probabilities
   int16_t source = -1;   // attend: whose keys and values
   bool keepProbabilities = false;  // attend: followers need them
-  bool down = false;     // linear: the ffn's second matrix (else o)
+  bool down = false;     // linear: the ffn's second matrix (else o); shortcut: the one before that
 };
 
 // Who reads what of whom. A layer that shares keys and values attends by itself, one that shares attention has values of its own.
@@ -54,6 +55,7 @@ struct Plan {
   std::vector<Op> ops;
   std::vector<LayerSharing> sharing;  // [layers]
   std::vector<LayerParts> parts;      // [layers]
+  bool shortcuts = false;             // every linear op has one before it
   const std::vector<int>& headsOf(const Op& op) const { return sharing[static_cast<size_t>(op.layer)].heads; }
   bool follower(int layer) const { return sharing[static_cast<size_t>(layer)].attnSource != layer; }  // of attention
   int sourceOf(int layer) const { return sharing[static_cast<size_t>(layer)].source; }
@@ -65,7 +67,8 @@ struct Plan {
   bool hasFfn(int layer) const { return parts[static_cast<size_t>(layer)].ffn; }
   std::string print() const;  // one op per line
 };
-Plan buildPlan(const ModelConfig& model, const std::vector<LayerSharing>& sharing, const std::vector<LayerParts>& parts = {} /* empty: all */);
+Plan buildPlan(const ModelConfig& model, const std::vector<LayerSharing>& sharing, const std::vector<LayerParts>& parts = {} /* empty: all */,
+               bool shortcuts = false);
 std::vector<LayerSharing> noSharing(int layers);
 bool sharesAttention(const std::vector<LayerSharing>& sharing);  // of any layer
 bool sharesCache(const std::vector<LayerSharing>& sharing);      // keys and values

@@ -51,7 +51,7 @@ Result<std::shared_ptr<const ActivationProfile>> EngineCore::profile(const Weigh
   try {
     ThreadPool pool(threads);
     auto measured = std::make_shared<ActivationProfile>(set.shape(), ledger, static_cast<int64_t>(tokens->ids.size()), downNorms(set, store.place(), pool));
-    const Plan plan = buildPlan(model->config(), set.sharing.empty() ? noSharing(model->config().layers) : set.sharing, set.parts);
+    const Plan plan = buildPlan(model->config(), set.sharing.empty() ? noSharing(model->config().layers) : set.sharing, set.parts, set.sliceWidth > 0);
     if (Status seen = observe(set, plan, tokens->ids, tokens->window, pool, {measured.get(), nullptr}, progress); !seen) return seen.error();
     if (Status sound = measured->sound(); !sound) return sound.error();
     if (profiles.size() == kMostProfiles) profiles.erase(profiles.begin());

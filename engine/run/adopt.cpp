@@ -56,7 +56,7 @@ void Session::Impl::start(Request first, Weights set) {
   fitBackend(*set);
   weights = std::move(set);
   newest = weights;
-  plan = buildPlan(model, noSharing(model.layers), weights->parts);
+  plan = buildPlan(model, noSharing(model.layers), weights->parts, weights->sliceWidth > 0);
   fitCache();
   effective.set(std::make_shared<Effective>(current.wanted));
   apply(nullptr, std::nullopt);
@@ -262,8 +262,9 @@ void Session::Impl::takeSharing(Effective& next) {
     holdBack(next, effective.get()->config, isSharingKnob, "layers " + missing + " kept no keys or values of their own while they shared: recompute the cache.");
     wanted = sharingFor(next);
   }
-  if (wanted == plan.sharing && plan.parts == weights->parts) return;
-  plan = buildPlan(model, wanted, weights->parts);
+  const bool shortcuts = weights->sliceWidth > 0;
+  if (wanted == plan.sharing && plan.parts == weights->parts && plan.shortcuts == shortcuts) return;
+  plan = buildPlan(model, wanted, weights->parts, shortcuts);
   if (fed == 0) cache->clear();
   fitCache();
   if (const int64_t left = unifyGroups(*cache, plan.sharing); left > 0)

@@ -55,7 +55,7 @@ Result<std::shared_ptr<const Calibration>> EngineCore::calibrate(const Calibrati
   try {
     // Second moments are large: those of one text are kept.
     if (choice.moments) std::erase_if(calibrations, [](const auto& known) { return known.second->hasMoments(); });
-    auto statistics = measured(tokens->ids, tokens->window, choice.moments, progress);
+    auto statistics = measured(tokens->ids, tokens->window, choice, progress);
     if (statistics) calibrations[identity] = *statistics;
     return statistics;
   } catch (const std::bad_alloc&) {
@@ -108,10 +108,28 @@ Result<std::shared_ptr<const HeadRelevance>> EngineCore::relevance(const Calibra
   }
 }
 
-Result<std::shared_ptr<const Calibration>> EngineCore::measured(std::span<const int32_t> ids, int window, bool moments, const Progress& progress) {
+Result<Bases> EngineCore::streamBases(const SliceChoice& choice, const Progress& progress) {
+  std::scoped_lock lock(streamMutex);
+  if (stream && stream->key() == choice.key()) return stream;
+  const auto tokens = calibrationTokens(choice.calibration);
+  if (!tokens) return tokens.error();
+  try {
+    ThreadPool pool(threads);
+    stream.reset();
+    auto found = measureStream(*model, slicedWidth(model->config().hidden, choice.removed), choice.key(), tokens->ids, tokens->window, ledger, pool, progress);
+    if (found) stream = *found;
+    return found;
+  } catch (const std::bad_alloc&) {
+    return Error{ErrorCode::resources, "Not enough memory to measure the residual stream.", "Choose fewer calibration.tokens, or a smaller model."};
+  }
+}
+
+Result<std::shared_ptr<const Calibration>> EngineCore::measured(std::span<const int32_t> ids, int window, const CalibrationChoice& choice, const Progress& progress) {
   ThreadPool pool(threads);
-  auto statistics = std::make_shared<Calibration>(model->config(), ledger, moments ? &pool : nullptr);
-  if (Status seen = observe(targetOf(Config()), {}, ids, window, pool, *statistics, progress); !seen) return seen.error();
+  auto statistics = std::make_shared<Calibration>(slicedShape(model->config(), choice.sliced), ledger, choice.moments ? &pool : nullptr);
+  Config config;
+  if (choice.sliced > 0) config = config.with("prune.slice", choice.sliced).with("calibration.text", choice.path).with("calibration.tokens", int64_t{choice.tokens});
+  if (Status seen = observe(targetOf(config), measurements(), ids, window, pool, *statistics, progress); !seen) return seen.error();
   statistics->finish();
   if (Status sound = statistics->sound(); !sound) return sound.error();
   return std::shared_ptr<const Calibration>(std::move(statistics));
@@ -121,7 +139,7 @@ Status EngineCore::observe(const WeightTarget& target, const Measurements& sourc
                            LinearInputTap& tap, const Progress& progress) {
   auto weights = store.build(target, pool, sources, {});
   if (!weights) return weights.error();
-  const Plan plan = buildPlan(model->config(), noSharing(model->config().layers), (*weights)->parts);
+  const Plan plan = buildPlan(model->config(), noSharing(model->config().layers), (*weights)->parts, (*weights)->sliceWidth > 0);
   return observe(**weights, plan, ids, window, pool, {&tap, nullptr}, progress);
 }
 

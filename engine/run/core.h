@@ -41,7 +41,7 @@ struct EngineCore : std::enable_shared_from_this<EngineCore> {
   Status fits(const Config& config, const SessionOptions& wanted, int context);
   Result<std::unique_ptr<Session>> createSession(const Config& config, const SessionOptions& options, const Progress& progress);
   Result<CalibrationTokens> calibrationTokens(const CalibrationChoice& choice) const;
-  // Statistics of the dense model over a text; kept, so that each text is measured once. [any thread]
+  // Statistics of the dense model, or of a sliced one, over a text; kept, so that each text is measured once. [any thread]
   Result<std::shared_ptr<const Calibration>> calibrate(const CalibrationChoice& choice, const Progress& progress);
   // Of the dense weights of some layers, in the model the target describes. [any thread]
   Result<std::shared_ptr<const BlockGradients>> gradients(const WeightTarget& target, const CalibrationChoice& choice, LayerRange layers, const Progress& progress);
@@ -49,7 +49,9 @@ struct EngineCore : std::enable_shared_from_this<EngineCore> {
   Result<std::shared_ptr<const HeadRelevance>> relevance(const CalibrationChoice& choice, const Progress& progress);
   // What merging leaves of the layers; kept, so that each way of merging is tried once. [any thread]
   Result<LayersLeft> merged(const LayerDrop& drop, const CalibrationChoice& choice, const Progress& progress);
-  Result<std::shared_ptr<const Calibration>> measured(std::span<const int32_t> ids, int window, bool moments, const Progress& progress);
+  Result<std::shared_ptr<const Calibration>> measured(std::span<const int32_t> ids, int window, const CalibrationChoice& choice, const Progress& progress);
+  // Which directions of the residual stream stay; the last answer is kept. [any thread]
+  Result<Bases> streamBases(const SliceChoice& choice, const Progress& progress);
   // Of the master; found once. [any thread]
   Result<std::shared_ptr<const std::vector<SuperWeight>>> superWeights(const Progress& progress);
   // Of the activations of a set over a text; kept for the last few sets. [any thread]
@@ -71,7 +73,8 @@ struct EngineCore : std::enable_shared_from_this<EngineCore> {
             [this](const CalibrationChoice& choice, const Progress& progress) { return relevance(choice, progress); },
             [this](const WeightTarget& target, const WeightSet& set, const CalibrationChoice& choice, const Progress& progress) {
               return profile(target, set, choice, progress);
-            }};
+            },
+            [this](const SliceChoice& choice, const Progress& progress) { return streamBases(choice, progress); }};
   }
 
   // For the parts of engine/run that work beside an engine or a session.
@@ -100,6 +103,8 @@ struct EngineCore : std::enable_shared_from_this<EngineCore> {
   std::mutex sharingMutex;  // held while fitting
   std::string sharingFitted;
   std::shared_ptr<const SharingFit> sharingFit;
+  std::mutex streamMutex;  // held while measuring
+  Bases stream;
   std::mutex profileMutex;  // held while measuring
   std::vector<std::pair<std::string, std::shared_ptr<const ActivationProfile>>> profiles;  // the newest last
   Converter converter;  // last: it stops before what it uses goes

@@ -143,14 +143,17 @@ Result<Rehearsal> EngineCore::rehearsed(const Config& config, const SessionOptio
   const auto weights = planned.build(target, pool, {}, {});
   if (!weights) return weights.error();
   std::optional<Calibration> statistics;
-  if (target.calibration) statistics.emplace(shape, counted, target.calibration->moments ? &pool : nullptr);
+  if (target.calibration) statistics.emplace(slicedShape(shape, target.calibration->sliced), counted, target.calibration->moments ? &pool : nullptr);
+  std::optional<StreamBases> bases;
+  if (target.slice) bases.emplace(counted, shape, slicedWidth(shape.hidden, target.slice->removed), "");
   std::optional<ActivationProfile> profile;
   if (target.profiled) profile.emplace((*weights)->shape(), counted, target.profiled->tokens, std::vector<std::vector<float>>(static_cast<size_t>(shape.layers)));
   SessionSparsity sparsity;
   sparsity.configure((*weights)->shape(), **weights, effective.config, counted);
 
   const std::vector<LayerSharing>& fitted = (*weights)->sharing;
-  const Plan plan = buildPlan(shape, fitted.empty() ? sharingWithout(sharingOf(shape, effective.config), (*weights)->parts) : fitted, (*weights)->parts);
+  const Plan plan = buildPlan(shape, fitted.empty() ? sharingWithout(sharingOf(shape, effective.config), (*weights)->parts) : fitted, (*weights)->parts,
+                              (*weights)->sliceWidth > 0);
   BackendOptions fitting = backendOptions(wanted, context);
   fitting.shape = (*weights)->narrowShape;
   const auto backend = device->makeBackend(counted, pool, fitting);

@@ -154,6 +154,7 @@ class Session {
   CacheStats cache() const;
   std::vector<HeadPositions> occupancy() const;
   const Plan& plan() const;
+  int streamWidth() const;                     // of the residual stream
   int ffnWidth(int layer) const;               // channels that its feed-forward computes; 0 where it has none
   uint64_t logitsHash() const;                 // folds the logits of every step since reset
   int threads() const;                         // of this session

@@ -20,6 +20,7 @@ void Session::Impl::refreshCosts() {
     weightBytes += looked ? bytes / matrix.rows : bytes;
     if (&matrix == weights->head && looked) weightBytes += bytes;
   }
+  for (const auto& version : weights->added) weightBytes += static_cast<int64_t>(version->matrix.bytes());
 }
 
 void Session::observeOps(bool on) {
@@ -66,6 +67,7 @@ std::vector<HeadPositions> Session::occupancy() const {
 }
 
 const Plan& Session::plan() const { return impl_->plan; }
+int Session::streamWidth() const { return impl_->weights->streamWidth(impl_->model); }
 int Session::ffnWidth(int layer) const {
   const Matrix* up = impl_->weights->layers[static_cast<size_t>(layer)].up;
   return up ? up->rows : 0;

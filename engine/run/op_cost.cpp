@@ -56,6 +56,7 @@ OpTime declaredCost(const ForwardInput& input, const ModelConfig& model, int ind
       break;
     }
     case OpKind::linear: op.down ? add(layer().down, layer().downError) : add(layer().o, layer().oError); break;
+    case OpKind::shortcut: add(op.down ? layer().ffnShortcut : layer().attnShortcut, nullptr); break;
     case OpKind::gateUp:
       add(layer().gate, layer().gateError);
       add(layer().up, layer().upError);

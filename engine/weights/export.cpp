@@ -259,6 +259,10 @@ class Exporter {
 
 }  // namespace
 
+Error slicedRefusal() {
+  return {ErrorCode::badInput, "A sliced residual stream goes through a matrix of its own beside every part of a layer, and no model file has a place for those.", "Set prune.slice=0 to export."};
+}
+
 Result<int> commonWidth(const WeightSet& set) {
   const int whole = set.model->config().ffn;
   const auto widthOf = [&](const Channels& kept) { return kept ? static_cast<int>(kept->list.size()) : whole; };
@@ -290,6 +294,7 @@ Result<ExportSummary> exportGguf(const WeightSet& set, const WeightTarget& targe
     if (layer.downCorrections)
       return Error{ErrorCode::badInput, "Super weights that are kept exact lie beside the packed weights, and a GGUF file has no place for them.",
                    "Set weights.super=off to export."};
+  if (set.sliceWidth > 0) return slicedRefusal();
   if (set.parts != allParts(set.model->config().layers))
     return Error{ErrorCode::badInput, "Layers or parts of layers that are dropped or merged would stay in the file: its tensors keep their names and places.",
                  "Set prune.layers=0 to export."};

@@ -26,6 +26,7 @@ struct ExportSummary {
   std::vector<std::string> notes;         // "6 bit asym has no block type: stored as f32 (7 tensors)"
 };
 
+Error slicedRefusal();  // why a set with shortcuts is not exported
 // The channels that every feed-forward has; an error where they differ, as a model file has one width for all of them.
 Result<int> commonWidth(const WeightSet& set);
 

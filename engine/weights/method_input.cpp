@@ -60,11 +60,13 @@ Result<std::span<const float>> InputPreparer::scales(int layer, LinearInput inpu
   const std::vector<float> largest = gathered(layer, input, calibration_->largestMagnitudes(layer, input));
   ScaleSearch search{{}, magnitudes, squares, largest, choice.format, choice.strength};
   std::deque<NarrowedTensor> narrowed;
+  std::deque<SlicedTensor> turned;
   for (const MasterTensor& master : model_.tensors()) {
     if (master.layer != layer || !isMatrix(master.role) || linearInputOf(master.role) != input) continue;
     const auto at = static_cast<size_t>(layer);
     const Channels kept = at < kept_.size() ? winnow::keptOf(kept_[at], master.role) : nullptr;
-    const MasterTensor& tensor = kept ? narrowed.emplace_back(master, kept->list, pool_).tensor() : master;
+    const MasterTensor& wide = kept ? narrowed.emplace_back(master, kept->list, pool_).tensor() : master;
+    const MasterTensor& tensor = bases_ ? turned.emplace_back(model_, wide, *bases_, pool_).tensor() : wide;
     search.matrices.push_back({static_cast<int>(tensor.rows), [&tensor](int row, int count, float* out) { Model::decodeRows(tensor, row, count, out); }});
   }
   const QuantizeMethod* method = findQuantizeMethod(choice.method);

@@ -12,6 +12,7 @@
 #include "engine/core/progress.h"
 #include "engine/core/result.h"
 #include "engine/core/threads.h"
+#include "engine/prune/slice.h"
 #include "engine/weights/calibration.h"
 #include "engine/weights/inverse_factor.h"
 #include "engine/weights/kept_channels.h"
@@ -70,6 +71,8 @@ class InputPreparer {
 
   // From here on projections read and make the channels `kept` alone, [layers]. What was handed out is gone.
   void narrow(std::vector<KeptOfLayer> kept);
+  // Matrices read and make these directions of the stream; the statistics are of a model that does.
+  void slice(Bases bases) { bases_ = std::move(bases); }
   // Errors: cancelled, moments that can't be factored. Throws std::bad_alloc. Good until the next layer or input.
   Result<MethodInput> prepare(int layer, LinearInput input, const InputNeeds& needs, const FactorOptions& options, std::span<const float> scales = {});
   // [cols] of the input. Errors: cancelled. Kept as long as the preparer.
@@ -91,6 +94,7 @@ class InputPreparer {
   std::vector<float> gathered(int layer, LinearInput input, std::vector<float> values) const;
 
   std::vector<KeptOfLayer> kept_;
+  Bases bases_;
   SecondMoments narrowed_;  // of the input narrowedInput_ of narrowedLayer_
   int narrowedLayer_ = -1;
   LinearInput narrowedInput_ = LinearInput::count;

@@ -294,6 +294,7 @@ std::string Recipe::sumKey() const {
   for (const LayerShare& share : sum) out += " + " + toText(KnobValue{double{share.weight}}) + " of layer " + std::to_string(share.layer);
   if (kept) out += " " + kept->key;
   if (!refit.empty()) out += " refitted by " + refit + " damped " + toText(KnobValue{refitDamping});
+  if (slice) out += " sliced to " + slice->key();
   return out;
 }
 
@@ -336,6 +337,13 @@ std::string SharingFitChoice::key() const {
   return out;
 }
 
+Recipe sliced(Recipe recipe, Bases bases) {
+  recipe.slice = std::move(bases);
+  return withOtherValues(std::move(recipe));
+}
+
+std::string SliceChoice::key() const { return toText(KnobValue{removed}) + " of the stream [" + calibration.identity() + "]"; }
+
 Recipe narrowed(Recipe recipe, TensorRole role, Channels kept, const std::string& recovery, double damping) {
   recipe.kept = std::move(kept);
   if (role != TensorRole::down && role != TensorRole::o) return recipe;
@@ -351,7 +359,8 @@ std::string CalibrationChoice::identity() const {
   std::error_code error;
   const auto size = std::filesystem::file_size(path, error);
   const auto time = std::filesystem::last_write_time(path, error).time_since_epoch().count();
-  return path + " " + std::to_string(error ? 0 : size) + " " + std::to_string(error ? 0 : time) + " " + std::to_string(tokens);
+  return path + " " + std::to_string(error ? 0 : size) + " " + std::to_string(error ? 0 : time) + " " + std::to_string(tokens) +
+         (sliced > 0 ? " sliced " + toText(KnobValue{sliced}) : "");
 }
 
 WeightFormat ownFormat(const MasterTensor& tensor) {
@@ -392,7 +401,12 @@ WeightTarget weightTarget(const Model& model, const Config& config, const std::s
     target.layers = {config.text("prune.layers_method"), static_cast<int>(count), protectedLayers(config.integer("prune.layers_protect"), model.config().layers),
                      static_cast<int>(config.integer("prune.merge")), config.real("prune.merge_similarity")};
   const std::string& chosen = config.text("calibration.text");
-  const CalibrationChoice calibration{chosen.empty() ? sampleText : chosen, static_cast<int>(config.integer("calibration.tokens")), needs.gram()};
+  CalibrationChoice calibration{chosen.empty() ? sampleText : chosen, static_cast<int>(config.integer("calibration.tokens")), needs.gram()};
+  if (const double removed = config.real("prune.slice"); removed > 0) {
+    target.slice = SliceChoice{removed, {calibration.path, calibration.tokens}};
+    target.key += "sliced by " + target.slice->key() + "\n";
+    calibration.sliced = removed;  // what is measured for other methods is what sliced weights read
+  }
   if (needs.any() || target.layers.count > 0 || (target.width && findWidthMethod(target.width->method)->shares) || (target.heads && findHeadMethod(target.heads->method)->relevance)) {
     target.calibration = calibration;
     statistics = calibration.identity();
@@ -400,7 +414,7 @@ WeightTarget weightTarget(const Model& model, const Config& config, const std::s
   SharingFitChoice sharing{sharingOf(model.config(), config), model.config().heads, config.boolean("share.align"), config.boolean("share.refit"), config.real("calibration.damping"), calibration};
   if ((sharing.align || sharing.refit) && sharesAttention(sharing.sharing)) target.sharing = std::move(sharing);
   if (target.layers.count > 0)
-    target.key = "without " + layerDropKey(target.layers) + " [" + statistics + "]\n";
+    target.key += "without " + layerDropKey(target.layers) + " [" + statistics + "]\n";
   if (target.sharing) target.key += "sharing " + target.sharing->key() + "\n";
   if (target.width) target.key += "without " + widthKey(*target.width) + " [" + statistics + "]\n";
   if (target.heads) {
@@ -436,6 +450,7 @@ WeightTarget weightTarget(const Model& model, const Config& config, const std::s
     if (tensor.role == TensorRole::down) recipe.super = superWeightsNamed(config.text("weights.super"));
     if (recipe.super == SuperWeights::keep && recipe.method.empty()) recipe.super = SuperWeights::asOthers;  // nothing is rounded
     if (recipe.super == SuperWeights::zero && recipe.method.empty() && recipe.format.storage == Storage::packed) recipe.format = {Storage::f16, 16, 0, true};
+    if (target.slice && slices(tensor.role)) recipe = withOtherValues(std::move(recipe));
     sparse |= leavesOut(config, tensor, recipe);
     target.superWeights |= recipe.super != SuperWeights::asOthers;
     target.anyPacked |= recipe.format.storage == Storage::packed;

@@ -10,6 +10,7 @@
 #include "engine/model/model.h"
 #include "engine/prune/heads.h"
 #include "engine/prune/layer_drop.h"
+#include "engine/prune/slice.h"
 #include "engine/prune/width.h"
 #include "engine/weights/matrix.h"
 #include "engine/weights/method_input.h"
@@ -46,6 +47,7 @@ struct Recipe {
   Channels kept;                       // of the block, where the tensor has those alone; null: all
   std::string refit;                   // the recovery that fits the columns left of an o or down projection to those that went; "" = none
   double refitDamping = 0;             // of the second moments, for that
+  Bases slice;                         // whose directions of the residual stream the tensor reads or makes; null: the file's
   int errorRank = 0;                   // of the factors that hold what the stored matrix lacks (error_factors.h); 0 = none
   Scaling multiplied;                  // the input whose scales multiply the columns
   Scaling divided;                     // the input this tensor makes, divided by its scales
@@ -60,7 +62,8 @@ struct CalibrationChoice {
   std::string path;  // text file
   int tokens = 0;
   bool moments = false;          // second moments too
-  std::string identity() const;  // path, size, time of change, tokens; the same with and without moments
+  double sliced = 0;             // share of the stream's directions that the measured model lacks; 0: the model as it is
+  std::string identity() const;  // path, size, time of change, tokens, share; the same with and without moments
 };
 
 // What a calibration text is asked of layers that share attention (engine/share/fit.h).
@@ -69,6 +72,13 @@ struct SharingFitChoice {
   int heads = 0;                      // of a layer
   bool align = false, refit = false;
   double damping = 0;
+  CalibrationChoice calibration;
+  std::string key() const;
+};
+
+// What SliceGPT removes of the residual stream.
+struct SliceChoice {
+  double removed = 0;  // share of the directions; 0 turns the stream and removes nothing
   CalibrationChoice calibration;
   std::string key() const;
 };
@@ -83,6 +93,7 @@ struct WeightTarget {
   std::optional<WidthChoice> width;     // which channels of feed-forwards go is known then, too
   std::optional<HeadChoice> heads;      // and which heads
   std::string attentionKey;             // identity of what of the attentions is left: caches hold other keys and values under another; "": all
+  std::optional<SliceChoice> slice;     // the directions, too
   std::vector<Adjustment> adjustments;  // what of the configuration can't be done, and why
   std::string activation;       // method of activation sparsity; "" = none
   std::optional<CalibrationChoice> profiled;  // where it reads the distributions of a text
@@ -104,6 +115,9 @@ Recipe refitted(Recipe recipe, std::string fit);
 // A recipe whose tensor has some channels alone, columns fitted anew by a recovery where one is named. The columns of a quantized file's o and down
 // projections lie in other blocks than before: they are rounded anew, to 8 bits.
 Recipe narrowed(Recipe recipe, TensorRole role, Channels kept, const std::string& recovery, double damping);
+
+// A recipe whose tensor reads or makes the directions of a sliced stream; codes of the file hold its own values alone.
+Recipe sliced(Recipe recipe, Bases bases);
 
 // `config` is one that resolve() made. `sampleText` is the calibration text when the configuration names none.
 WeightTarget weightTarget(const Model& model, const Config& config, const std::string& sampleText);

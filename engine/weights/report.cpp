@@ -6,6 +6,7 @@
 #include <cmath>
 #include <functional>
 #include <limits>
+#include <optional>
 #include <thread>
 
 #include "engine/core/check.h"
@@ -85,6 +86,19 @@ bool linearOfBlock(TensorRole role) {
   return role != TensorRole::tokenEmbedding && role != TensorRole::positionEmbedding && role != TensorRole::head;
 }
 
+// What a version is held against: the master's values, in its directions where the stream is sliced.
+class Turned {
+ public:
+  Turned(const Model& model, const MasterTensor& whole, const WeightVersion& version, ThreadPool& pool) : whole_(whole) {
+    if (version.slice) sliced_.emplace(model, whole, *version.slice, pool);
+  }
+  const MasterTensor& master() const { return sliced_ ? sliced_->tensor() : whole_; }
+
+ private:
+  const MasterTensor& whole_;
+  std::optional<SlicedTensor> sliced_;
+};
+
 int64_t storedBytes(const MasterTensor& t) {
   const DTypeTraits traits = dtypeTraits(t.type);
   return t.rows * t.cols / traits.blockValues * traits.blockBytes;
@@ -147,7 +161,8 @@ Result<WeightReport> reportWeights(const WeightSet& set, const Calibration* cali
       for (const int channel : kept->list) left.push_back(norms[static_cast<size_t>(channel)]);
       norms = std::move(left);
     }
-    const auto sums = compare(tensor, *set.versions[i], norms.empty() ? nullptr : norms.data(), pool, progress);
+    const Turned turned(*set.model, tensor, *set.versions[i], pool);
+    const auto sums = compare(turned.master(), *set.versions[i], norms.empty() ? nullptr : norms.data(), pool, progress);
     if (!sums) return cancelled();
     TensorReport row;
     row.tensor = static_cast<int>(i);
@@ -178,10 +193,12 @@ Result<WeightReport> reportWeights(const WeightSet& set, const Calibration* cali
 
 Result<WeightHistogram> weightHistogram(const WeightSet& set, int tensor, int bins, ThreadPool& pool, const Progress& progress) {
   CHECK(tensor >= 0 && static_cast<size_t>(tensor) < set.versions.size() && bins > 0, tensor, bins);
-  const MasterTensor& master = set.model->tensors()[static_cast<size_t>(tensor)];
+  const MasterTensor& file = set.model->tensors()[static_cast<size_t>(tensor)];
   const WeightVersion& version = *set.versions[static_cast<size_t>(tensor)];
   const Matrix& matrix = version.matrix;
-  if (!matrix.data) return Error{ErrorCode::badInput, "Tensor " + master.fileName + " was dropped: it has no values to count.", "Choose another matrix."};
+  if (!matrix.data) return Error{ErrorCode::badInput, "Tensor " + file.fileName + " was dropped: it has no values to count.", "Choose another matrix."};
+  const Turned turned(*set.model, file, version, pool);
+  const MasterTensor& master = turned.master();
   const auto sums = compare(master, version, nullptr, pool, progress);
   if (!sums) return cancelled();
   WeightHistogram out;

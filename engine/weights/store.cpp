@@ -142,18 +142,21 @@ std::vector<KeptOfLayer> keptOfLayers(const std::vector<Channels>& channels, con
 }
 
 // The target's recipe of tensor i, of what is left of the layer it belongs to.
-Recipe recipeFor(const WeightTarget& target, size_t i, const MasterTensor& tensor, const LayersLeft& left, const SharingFit* fit, const std::vector<KeptOfLayer>& kept) {
-  if (tensor.layer < 0) return target.recipes[i];
+Recipe recipeFor(const WeightTarget& target, size_t i, const MasterTensor& tensor, const LayersLeft& left, const SharingFit* fit, const std::vector<KeptOfLayer>& kept, const Bases& bases) {
+  const auto turned = [&](Recipe recipe) { return bases && slices(tensor.role) ? sliced(std::move(recipe), bases) : recipe; };
+  if (tensor.layer < 0) return turned(target.recipes[i]);
   const auto layer = static_cast<size_t>(tensor.layer);
   Recipe recipe = !left.sums.empty() && !left.sums[layer].empty() ? summed(target.recipes[i], left.sums[layer]) : target.recipes[i];
   if (fits(fit, tensor)) recipe = refitted(std::move(recipe), fit->key);
-  return narrowedFor(target, std::move(recipe), tensor, kept[layer]);
+  return turned(narrowedFor(target, std::move(recipe), tensor, kept[layer]));
 }
 
 // Whether a layer of one set fits between those of another.
-bool wholeLayers(const WeightTarget& target) { return target.layers.count == 0 && !target.left && !target.sharing && !target.width && target.attentionKey.empty() && target.activation.empty(); }
+bool wholeLayers(const WeightTarget& target) {
+  return target.layers.count == 0 && !target.left && !target.sharing && !target.width && target.attentionKey.empty() && !target.slice && target.activation.empty();
+}
 bool wholeLayers(const WeightSet& set) {
-  return set.parts == allParts(static_cast<int>(set.layers.size())) && set.sharing.empty() && set.attentionKey.empty() && !set.sparse &&
+  return set.parts == allParts(static_cast<int>(set.layers.size())) && set.sharing.empty() && set.attentionKey.empty() && set.sliceWidth == 0 && !set.sparse &&
          std::ranges::all_of(set.channels, [](const Channels& kept) { return kept == nullptr; });
 }
 
@@ -171,6 +174,7 @@ MemoryByTag WeightSet::memory(const Plan& plan) const {
     out[static_cast<size_t>(mapped ? MemoryTag::weightsMapped : MemoryTag::weights)] += static_cast<int64_t>(matrix.bytes());
     out[static_cast<size_t>(MemoryTag::weights)] += versions[i]->error.bytes();
   }
+  for (const auto& version : added) out[static_cast<size_t>(MemoryTag::weights)] += static_cast<int64_t>(version->matrix.bytes());
   if (sparse) out[static_cast<size_t>(MemoryTag::weights)] += sparse->bytes;
   return out;
 }
@@ -189,6 +193,7 @@ std::shared_ptr<const PruneScores> WeightStore::findScores(size_t tensor, const 
 }
 
 int64_t WeightStore::bytesToMake(const WeightTarget& target) {
+  if (target.slice) return bytesOfSliced(target);  // nobody holds any, as far as a plan can know
   int64_t sum = 0;
   for (size_t i = 0; i < target.recipes.size(); ++i)
     if (!find(i, target.recipes[i].key())) sum += place_->bytes(model_->tensors()[i], target.recipes[i]);
@@ -229,34 +234,49 @@ Result<std::shared_ptr<const WeightVersion>> WeightStore::make(size_t tensor, co
       }
     }
     const MasterTensor shape = recipe.kept ? narrowedShape(whole, static_cast<int>(recipe.kept->list.size())) : MasterTensor();
-    const MasterTensor& master = narrow ? narrow->tensor() : recipe.kept ? shape : whole;
+    const MasterTensor& wide = narrow ? narrow->tensor() : recipe.kept ? shape : whole;
+    std::optional<SlicedTensor> turned;
+    if (recipe.slice && !place_->planning()) turned.emplace(*model_, wide, *recipe.slice, pool);
+    const MasterTensor slicedExtents = recipe.slice ? slicedShape(wide, recipe.slice->width()) : MasterTensor();
+    const MasterTensor& master = turned ? turned->tensor() : recipe.slice ? slicedExtents : wide;
     const Result<MethodInputs> inputs = place_->planning() ? MethodInputs() : inputsOf(master, recipe, preparer, gradients, super);
     if (!inputs) return inputs.error();
     version->damping = std::max({raised(inputs->prune, recipe.damping, 0), raised(inputs->recovery, recipe.damping, recoveryPenalty(recipe)),
                                  raised(inputs->quantize, recipe.damping, 0), refitDamping});
     version->kept = recipe.kept;
+    version->slice = recipe.slice;
     version->columns.assign(inputs->scaling.columns.begin(), inputs->scaling.columns.end());
     version->divisors.assign(inputs->scaling.divisors.begin(), inputs->scaling.divisors.end());
-    const WeightWork work{master, recipe, *inputs, pool, progress, findScores(tensor, recipe)};
-    switch (place_->make(work, *version)) {
-      case Converted::done: break;
-      case Converted::cancelled: return cancelled();
-      case Converted::damaged:
-        if (Status sound = model_->validateValues(); !sound) return sound.error();
-        return Error{ErrorCode::badInput, model_->path() + ": tensor " + own.fileName + " decodes to a value that is not finite.", ""};
-    }
+    if (Status made = convertInto(*version, {master, recipe, *inputs, pool, progress, findScores(tensor, recipe)}); !made) return made.error();
   } catch (const std::bad_alloc&) {
     return Error{ErrorCode::resources, "Not enough memory for the weights: tensor " + own.fileName + " as " + recipe.format.describe() +
                                            " did not fit.", "Choose fewer bits, or a smaller model."};
   } catch (const DeviceFailure& failure) {
     return Error{ErrorCode::failed, failure.what(), ""};
   }
+  auto kept = keep(tensor, recipe.key(), version);
   std::scoped_lock lock(mutex_);
-  auto& place = versions_[{tensor, recipe.key()}];
+  if (kept == version && version->scores) scores_[{tensor, recipe.scoresKey()}] = version->scores;
+  return kept;
+}
+
+Status WeightStore::convertInto(WeightVersion& version, const WeightWork& work) const {
+  switch (place_->make(work, version)) {
+    case Converted::done: break;
+    case Converted::cancelled: return cancelled();
+    case Converted::damaged:
+      if (Status sound = model_->validateValues(); !sound) return sound.error();
+      return Error{ErrorCode::badInput, model_->path() + ": tensor " + work.tensor.fileName + " decodes to a value that is not finite.", ""};
+  }
+  return Done{};
+}
+
+std::shared_ptr<const WeightVersion> WeightStore::keep(size_t tensor, const std::string& recipe, std::shared_ptr<const WeightVersion> version) {
+  std::scoped_lock lock(mutex_);
+  auto& place = versions_[{tensor, recipe}];
   if (auto other = place.lock()) return other;  // another session was faster
   place = version;
-  if (version->scores) scores_[{tensor, recipe.scoresKey()}] = version->scores;
-  return std::shared_ptr<const WeightVersion>(std::move(version));
+  return version;
 }
 
 // A plan knows how many layers go, not which: it takes those that go where nothing was measured, and all of them.
@@ -395,6 +415,10 @@ Result<std::shared_ptr<const WeightSet>> WeightStore::build(const WeightTarget& 
   set->attentionKey = target.attentionKey;
   const std::vector<KeptOfLayer> kept = keptOfLayers(set->channels, set->attention);
   preparer.narrow(kept);
+  auto bases = streamBases(target, measurements, progress);
+  if (!bases) return bases.error();
+  if (*bases) set->sliceWidth = (*bases)->width();
+  preparer.slice(*bases);
   std::vector<std::string> keys(target.recipes.size());
   const bool byLayer = publishing.from && wholeLayers(*publishing.from) && wholeLayers(target);
   for (size_t i = 0; i < target.recipes.size(); ++i) {
@@ -405,7 +429,7 @@ Result<std::shared_ptr<const WeightSet>> WeightStore::build(const WeightTarget& 
       converted.advance(tensor.rows * tensor.cols);
       continue;
     }
-    const Recipe recipe = recipeFor(target, i, tensor, *left, fit->get(), kept);
+    const Recipe recipe = recipeFor(target, i, tensor, *left, fit->get(), kept, *bases);
     keys[i] = recipe.key();
     std::shared_ptr<const WeightVersion> version = find(i, keys[i]);
     if (version) {
@@ -427,6 +451,8 @@ Result<std::shared_ptr<const WeightSet>> WeightStore::build(const WeightTarget& 
     publishing.from = withLayer(*publishing.from, *set, tensor.layer);
     publishing.publish(publishing.from);
   }
+  if (*bases)
+    if (Status shortcuts = addShortcuts(target, *bases, *set, pool, converted); !shortcuts) return shortcuts.error();
   if (!set->head) set->head = set->embedding;
   if (!target.activation.empty()) {
     auto sparse = makeSparse(target, *set, keys, pool, measurements, progress);

@@ -33,6 +33,7 @@ struct LayerWeights {  // null where the model has none
   const std::vector<WeightCorrection>* downCorrections = nullptr;  // null where there are none
   // What the matrices lack; null where there is nothing.
   const ErrorFactors *qError = nullptr, *kError = nullptr, *vError = nullptr, *oError = nullptr, *gateError = nullptr, *upError = nullptr, *downError = nullptr;
+  const Matrix *attnShortcut = nullptr, *ffnShortcut = nullptr;  // of the stream beside each part, [width, width]; null where it is not sliced
 };
 
 struct SparseWeights;  // engine/sparsify/step.h
@@ -48,6 +49,8 @@ struct WeightSet {
   std::vector<KeptAttention> attention;                       // [layers] of the attentions
   std::shared_ptr<const ModelConfig> narrowShape;             // of the attentions, where it is not the model's: what a backend is to be made for
   std::string attentionKey;                                   // WeightTarget::attentionKey
+  int sliceWidth = 0;                                         // directions of the residual stream that are left, with shortcuts between the layers' own; 0: it is the model's
+  std::vector<std::shared_ptr<const WeightVersion>> added;    // what a sliced stream asks for beside the model's tensors: shortcuts, the head of a tied model
   const Matrix *embedding = nullptr, *positions = nullptr, *head = nullptr;
   const float *outputNorm = nullptr, *outputNormBias = nullptr;  // [hidden]
   std::string key;                                            // WeightTarget::key
@@ -60,6 +63,11 @@ struct WeightSet {
   std::vector<Adjustment> adjustments;  // what had to be done in another way than the target says, and why
 
   const ModelConfig& shape() const { return narrowShape ? *narrowShape : model->config(); }
+  int streamWidth(const ModelConfig& shape) const { return sliceWidth > 0 ? sliceWidth : shape.hidden; }
+  // The kernels divide the squares of a row by its width: so much larger is the epsilon where the model's norms divide by more (engine/prune/slice.h).
+  float normEps(const ModelConfig& shape) const {
+    return sliceWidth > 0 ? shape.normEps * static_cast<float>(shape.hidden) / static_cast<float>(sliceWidth) : shape.normEps;
+  }
   // By tag, of what a plan reads: file-backed matrices that followers and borrowers of a cache skip aren't, allocated ones are memory all the same.
   MemoryByTag memory(const Plan& plan) const;
 };
@@ -78,6 +86,8 @@ struct Measurements {
   std::function<Result<std::shared_ptr<const HeadRelevance>>(const CalibrationChoice&, const Progress&)> relevance = {};
   // Of the activations of a set, which the target without a method of activation sparsity describes.
   std::function<Result<std::shared_ptr<const ActivationProfile>>(const WeightTarget&, const WeightSet&, const CalibrationChoice&, const Progress&)> profile = {};
+  // Which directions of the residual stream stay.
+  std::function<Result<Bases>(const SliceChoice&, const Progress&)> stream = {};
 };
 
 // What a background job makes, handed on layer by layer: the layers that are done, the others from the set before. Old layers are freed as new ones
@@ -107,6 +117,12 @@ class WeightStore {
                                                    const Progress& progress) const;
   Result<std::shared_ptr<const SparseWeights>> makeSparse(const WeightTarget& target, const WeightSet& set, const std::vector<std::string>& keys, ThreadPool& pool,
                                                           const Measurements& measurements, const Progress& progress);
+  // store_slice.cpp
+  Result<Bases> streamBases(const WeightTarget& target, const Measurements& measurements, const Progress& progress) const;
+  Status addShortcuts(const WeightTarget& target, const Bases& bases, WeightSet& set, ThreadPool& pool, ConvertProgress& progress);
+  int64_t bytesOfSliced(const WeightTarget& target) const;
+  Status convertInto(WeightVersion& version, const WeightWork& work) const;
+  std::shared_ptr<const WeightVersion> keep(size_t tensor, const std::string& recipe, std::shared_ptr<const WeightVersion> version);
   void noteDamping(const WeightTarget& target, WeightSet& set) const;
   void noteMerges(const WeightTarget& target, WeightSet& set) const;
   Result<std::shared_ptr<const SharingFit>> sharingFit(const WeightTarget& target, const LayersLeft& left, const Measurements& measurements, const Progress& progress) const;

@@ -8,6 +8,7 @@
 //   bench_pruning width MODEL --text F ...        the same for narrowed feed-forwards, by every method, with recoveries, time per token and memory; takes
 //     --method and --recovery as well.
 //   bench_pruning heads MODEL --text F ...        the same for heads left out of attentions.
+//   bench_pruning slice MODEL --text F ...        the same for a sliced residual stream, with the time of the shortcuts.
 //   bench_pruning ratio MODEL [--rounds N] ...    seconds from asking for another ratio to the moment a token may use it.
 #include <algorithm>
 #include <cstdio>
@@ -59,7 +60,7 @@ Options parse(int argc, char** argv) {
       options.config = need(options.config.parsed(value.substr(0, value.find('=')), value.substr(value.find('=') + 1)));
     else stop("unknown option " + arg);
   }
-  if (plain.size() != 2) stop("usage: bench_pruning quality|recovery|layers|width|heads|ratio MODEL [--text F] [--calibration F] [--context N] [--chunks N] [--rounds N] [--set knob=value]...");
+  if (plain.size() != 2) stop("usage: bench_pruning quality|recovery|layers|width|heads|slice|ratio MODEL [--text F] [--calibration F] [--context N] [--chunks N] [--rounds N] [--set knob=value]...");
   options.part = plain[0];
   options.model = plain[1];
   if (!options.calibration.empty()) options.config = need(options.config.parsed("calibration.text", options.calibration));
@@ -236,6 +237,42 @@ void benchShares(const std::shared_ptr<Engine>& engine, const Options& options, 
     }
 }
 
+// Timed in turn with the whole model, whose best time beside it is the measure.
+void benchSlice(const std::shared_ptr<Engine>& engine, const Options& options) {
+  Meter meter(engine, options);
+  SessionOptions small;
+  small.context = options.context;
+  const auto whole = need(engine->createSession(options.config, small, {}));
+  std::printf("| removed | perplexity (KL divergence, nat) | width | weights, MB | of them shortcuts | s to prepare | ms per token | of the whole model's | in shortcuts |\n");
+  for (const char* share : {"0", "0.1", "0.2", "0.3", "0.4", "0.5"}) {
+    const PerplexityResult result = meter(need(options.config.parsed("prune.slice", share)));
+    Session& session = meter.session();
+    double ms = 1e9, beside = 1e9;
+    for (int round = 0; round < options.rounds; ++round) {
+      beside = std::min(beside, bestMs(*whole));
+      ms = std::min(ms, bestMs(session));
+    }
+    session.observeOps(true);
+    double shortcutNs = 0, allNs = 0;
+    int64_t shortcutBytes = 0;
+    for (int token = 0; token < 100; ++token) {
+      need(session.step(1 + token % 7));
+      for (const OpTime& time : session.opTimes()) {
+        const bool shortcut = session.plan().ops[static_cast<size_t>(time.op)].kind == OpKind::shortcut;
+        allNs += static_cast<double>(time.ns);
+        if (shortcut) shortcutNs += static_cast<double>(time.ns);
+        if (shortcut && token == 0) shortcutBytes += time.bytes;
+      }
+    }
+    session.observeOps(false);
+    const MemoryByTag memory = session.memory();
+    std::printf("| %s | %.3f (%.4f) | %d | %.2f | %.2f | %.1f | %.3f | %.2f | %.0f %% |\n", share, result.perplexity, result.kld->mean, session.streamWidth(),
+                1e-6 * static_cast<double>(memory[static_cast<size_t>(MemoryTag::weights)] + memory[static_cast<size_t>(MemoryTag::weightsMapped)]), 1e-6 * static_cast<double>(shortcutBytes),
+                meter.prepared(), ms, ms / beside, 100 * shortcutNs / allNs);
+    std::fflush(stdout);
+  }
+}
+
 void benchRatio(const std::shared_ptr<Engine>& engine, const Options& options) {
   SessionOptions small;
   small.context = 64;
@@ -285,6 +322,8 @@ int main(int argc, char** argv) {
     benchShares(engine, options, "prune.width", widthMethods(), {"0.1", "0.2", "0.3", "0.4", "0.5"});
   else if (options.part == "heads")
     benchShares(engine, options, "prune.heads", headMethods(), {"0.125", "0.25", "0.375", "0.5"});
+  else if (options.part == "slice")
+    benchSlice(engine, options);
   else if (options.part == "ratio")
     benchRatio(engine, options);
   else

@@ -58,6 +58,7 @@ const std::map<std::string, Trial>& trials() {
       {"prune.width_method", {narrow, {}}},
       {"prune.heads", {{}, {"0.5"}}},
       {"prune.heads_method", {{{"prune.heads", "0.5"}}, {}}},
+      {"prune.slice", {{}, {"0.25", "0.5"}}},
       {"calibration.text", {wanda, {calibrationText("other.txt", "The quick brown fox jumps over the lazy dog while nobody looks.\n")}}},
       {"calibration.tokens", {wanda, {"300"}}},
       {"calibration.damping", {gptq, {"0.1"}}},

@@ -49,9 +49,9 @@ inline void expectSameChannels(const ChannelMajor* host, const ChannelMajor* dev
 
 inline void expectSameSet(const Model& model, const WeightSet& host, const WeightSet& device) {
   EXPECT(host.parts == device.parts);
-  for (size_t i = 0; i < host.versions.size(); ++i) {
-    const Matrix &a = host.versions[i]->matrix, &b = device.versions[i]->matrix;
-    const std::string name = model.tensors()[i].fileName + " as " + a.format.describe();
+  const auto same = [](const WeightVersion& onHost, const WeightVersion& onDevice, const std::string& of) {
+    const Matrix &a = onHost.matrix, &b = onDevice.matrix;
+    const std::string name = of + " as " + a.format.describe();
     EXPECT(a.format == b.format && a.rows == b.rows && a.cols == b.cols, name);
     const bool packed = a.format.storage == Storage::packed;
     const size_t scales = packed ? a.format.scaleBytes(a.rows, a.cols) : 0;
@@ -59,8 +59,11 @@ inline void expectSameSet(const Model& model, const WeightSet& host, const Weigh
     expectSameBytes(a.scales, b.scales, scales, name + ": scales");
     expectSameBytes(a.mins, b.mins, scales, name + ": minimums");
     expectSameBytes(a.steps, b.steps, a.format.stepBytes(a.rows, a.cols), name + ": steps");
-    EXPECT(host.versions[i]->corrections == device.versions[i]->corrections, name + ": corrections");
-  }
+    EXPECT(onHost.corrections == onDevice.corrections, name + ": corrections");
+  };
+  for (size_t i = 0; i < host.versions.size(); ++i) same(*host.versions[i], *device.versions[i], model.tensors()[i].fileName);
+  EXPECT_EQ(host.added.size(), device.added.size());
+  for (size_t i = 0; i < host.added.size(); ++i) same(*host.added[i], *device.added[i], "shortcut or head " + std::to_string(i));
   EXPECT(!host.sparse == !device.sparse);
   for (size_t layer = 0; host.sparse && layer < host.sparse->layers.size(); ++layer) {
     const ChannelMajorLayer &a = host.sparse->layers[layer], &b = device.sparse->layers[layer];
