@@ -151,8 +151,8 @@ class Resolver {
     if (config.real("prune.heads") == 0) return;
     if (config.integer("prune.layers") > 0 && mergesLayers(config.text("prune.layers_method")))
       return adjust("prune.heads", 0.0, config.text("prune.layers_method") + " makes layers whose heads are sums of other layers' heads: none of those was judged. Choose another prune.layers_method.");
-    if (sharesAny(sharingOf(model_, config)))
-      adjust("prune.heads", 0.0, "each layer loses other heads, so that attention of one layer does not fit the values of another: choose prune.heads or layers that share attention.");
+    if (const std::vector<LayerSharing> sharing = sharingOf(model_, config); sharesAttention(sharing) || sharesCache(sharing))
+      adjust("prune.heads", 0.0, "each layer loses other heads, so that what one layer attends to or keeps does not fit another: choose prune.heads or layers that share attention or caches.");
   }
 
   void pattern() {
