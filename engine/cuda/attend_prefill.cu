@@ -36,7 +36,7 @@ template <int dim, int pieces, bool reuse, bool listed>
 void launchRows(Stream stream, const PrefillJob& job, const AttendArgs& args) {
   const Grid grid{dim3(blocksFor(int64_t{args.queries} * job.group, kPrefillRows), static_cast<unsigned>(args.kvHeads)),
                   dim3(kPrefillThreads), PrefillTiles<dim, pieces>::kBytes};
-  launch(reuse ? "attendReuse" : "attendRows", stream, grid, attendRows<dim, pieces, reuse, listed>, job);
+  launch(reuse ? "attendReuse" : "attendRows", stream, grid, listed ? attendListed<dim, pieces, reuse> : attendRows<dim, pieces, reuse>, job);
 }
 
 template <int dim, int pieces, bool listed>
@@ -45,7 +45,7 @@ void launchTaps(Stream stream, const PrefillJob& job, const AttendArgs& args) {
   const int64_t slots = args.probabilities ? args.probabilityStride : args.mostTokens;
   const Grid grid{dim3(blocksFor(slots, kPrefillSlots), static_cast<unsigned>(args.kvHeads)), dim3(kPrefillThreads),
                   PrefillTiles<dim, pieces>::kTapBytes};
-  launch("attendTaps", stream, grid, attendTaps<dim, pieces, listed>, job);
+  launch("attendTaps", stream, grid, listed ? attendListedTaps<dim, pieces> : attendTaps<dim, pieces>, job);
 }
 
 template <int dim, bool listed>

@@ -296,9 +296,8 @@ __device__ inline void storeRows(const PrefillJob& job, const RowPlace& at, int 
   }
 }
 
-// blockIdx.x: rows, the last first, as they have the most to do; blockIdx.y: kv head.
 template <int dim, int pieces, bool reuse, bool listed>
-__global__ void __launch_bounds__(kPrefillThreads) attendRows(const __grid_constant__ PrefillJob job) {
+__device__ inline void attendBlockOfRows(const PrefillJob& job) {
   using T = PrefillTiles<dim, pieces>;
   __shared__ SharedArray<float, kPrefillRows> factors;
   Pointer<uint16_t> shared = dynamicShared<uint16_t>(), keys = shared + T::kKeys, values = shared + T::kValues;
@@ -361,6 +360,17 @@ __global__ void __launch_bounds__(kPrefillThreads) attendRows(const __grid_const
     weighTile<dim, pieces>(s, values, job.headDim, out);
   }
   storeRows<dim>(job, at, row, state, reuse, out);
+}
+
+// blockIdx.x: rows, the last first, as they have the most to do; blockIdx.y: kv head.
+template <int dim, int pieces, bool reuse>
+__global__ void __launch_bounds__(kPrefillThreads) attendRows(const __grid_constant__ PrefillJob job) {
+  attendBlockOfRows<dim, pieces, reuse, false>(job);
+}
+// Two blocks to a multiprocessor leave it the registers that the list takes.
+template <int dim, int pieces, bool reuse>
+__global__ void __launch_bounds__(kPrefillThreads, 2) attendListed(const __grid_constant__ PrefillJob job) {
+  attendBlockOfRows<dim, pieces, reuse, true>(job);
 }
 
 // Which halves of the tile at `begin` are listed, where blocks are; the segment's own slots always are.
@@ -441,9 +451,8 @@ __device__ inline void addColumns(const PrefillJob& job, const RowPlace& at, int
   job.columnSums[at.kvHead * job.columnStride + slot] = sum;
 }
 
-// blockIdx.x: tile of slots; blockIdx.y: kv head.
 template <int dim, int pieces, bool listed>
-__global__ void __launch_bounds__(kPrefillThreads) attendTaps(const __grid_constant__ PrefillJob job) {
+__device__ inline void tapTile(const PrefillJob& job) {
   using T = PrefillTiles<dim, pieces>;
   __shared__ SharedArray<float, kPrefillRows> factors;
   __shared__ SharedArray<float, kPrefillThreads / 32 * kPrefillSlots> sums;
@@ -480,6 +489,16 @@ __global__ void __launch_bounds__(kPrefillThreads) attendTaps(const __grid_const
     }
   }
   if (job.columnSums) addColumns(job, at, begin, columns, sums);
+}
+
+// blockIdx.x: tile of slots; blockIdx.y: kv head.
+template <int dim, int pieces>
+__global__ void __launch_bounds__(kPrefillThreads) attendTaps(const __grid_constant__ PrefillJob job) {
+  tapTile<dim, pieces, false>(job);
+}
+template <int dim, int pieces>
+__global__ void __launch_bounds__(kPrefillThreads, 2) attendListedTaps(const __grid_constant__ PrefillJob job) {
+  tapTile<dim, pieces, true>(job);
 }
 
 }  // namespace winnow::cuda

@@ -93,7 +93,7 @@ __device__ inline int firstInSight(const CriticalJob& job, int head) {
 }
 
 // blockIdx.x: kv head. A softmax over its blocks, mixed with that of the layer below; block 0 and the best of the others stay.
-__global__ void __launch_bounds__(kSelectThreads) chooseCriticalBlocks(const __grid_constant__ CriticalJob job) {
+__global__ void __launch_bounds__(kSelectThreads, 4) chooseCriticalBlocks(const __grid_constant__ CriticalJob job) {
   __shared__ SelectScratch scratch;
   __shared__ SharedArray<float, kSelectWarps> largests;
   __shared__ SharedArray<float, kSelectWarps> sums;
@@ -103,9 +103,9 @@ __global__ void __launch_bounds__(kSelectThreads) chooseCriticalBlocks(const __g
   for (int i = thread; i < blocks; i += kSelectThreads) largest = fmaxf(largest, job.fresh[row + i]);
   largest = blockMax(largest, largests);
   for (int i = thread; i < blocks; i += kSelectThreads) sum += expf(job.fresh[row + i] - largest);
-  sum = blockSum(sum, sums);
+  const float share = 1 / blockSum(sum, sums);
   for (int i = thread; i < blocks; i += kSelectThreads) {
-    const float fresh = expf(job.fresh[row + i] - largest) / sum;
+    const float fresh = expf(job.fresh[row + i] - largest) * share;
     job.worth[row + i] = job.mixes ? kCriticalFromBelow * job.worth[row + i] + (1 - kCriticalFromBelow) * fresh : fresh;
     job.taken[row + i] = i == 0 ? 1 : 0;
   }

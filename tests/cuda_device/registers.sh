@@ -19,7 +19,7 @@ usage() {
         match($0, /Used [0-9]+/); registers = substr($0, RSTART + 5, RLENGTH - 5)
         shared = match($0, /[0-9]+ bytes smem/) ? substr($0, RSTART, RLENGTH - 11) : 0
         sub(/^void /, "", name); gsub(/winnow::cuda::|winnow::cpu::|winnow::/, "", name)
-        gsub(/\((Storage|ActivationMode|Source::Kind|Coding)\)/, "", name); sub(/\(.*/, "", name)
+        gsub(/\((Storage|ActivationMode|Source::Kind|Coding|ChannelKind)\)/, "", name); sub(/\(.*/, "", name)
         printf "%-6s %9d %12d %11d %13d %s\n", arch, registers, shared, stack, spilled, name
         name = ""
       }'
