@@ -145,8 +145,10 @@ void KeptMassMap::paintHeadings(QPainter& painter) const {
   }
   painter.restore();
   painter.drawText(QRect(0, 0, names_ - 8, top_), Qt::AlignRight | Qt::AlignVCenter, tr("Layer"));
-  painter.drawText(QRect(names_, 0, bar_ + figures_ - 8, top_), Qt::AlignLeft | Qt::AlignVCenter,
-                   fontMetrics().elidedText(tr("Mean of its heads"), Qt::ElideRight, bar_ + figures_ - 8));
+  const QString head = tr("Head");
+  const int room = bar_ + figures_ - fontMetrics().horizontalAdvance(head) - 16;
+  painter.drawText(QRect(names_, 0, bar_ + figures_ - 8, top_), Qt::AlignRight | Qt::AlignVCenter, head);
+  painter.drawText(QRect(names_, 0, room, top_), Qt::AlignLeft | Qt::AlignVCenter, fontMetrics().elidedText(tr("Mean"), Qt::ElideRight, room));
 }
 
 void KeptMassMap::paintLegend(QPainter& painter) const {

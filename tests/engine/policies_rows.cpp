@@ -389,6 +389,16 @@ TEST(expected_attention_is_the_papers_formula) {
       }
 }
 
+// More queries than channels, all in three directions: the covariance has no inverse, and its factor rows of zeros.
+TEST(expected_attention_takes_queries_of_few_directions) {
+  Head head(8, 1, 40, 30);
+  for (int i = 3; i < 30; ++i)
+    for (int c = 0; c < 8; ++c) head.query(i, 0)[c] = static_cast<float>(i % 5) * 0.25f * head.query(i % 3, 0)[c];
+  const auto scores = head.scores(*makeExpectedOver(7), {.keep = 10});
+  const auto expected = expectedScores(head, 7, 0);
+  for (size_t slot = 0; slot < 40; ++slot) EXPECT_NEAR(std::exp(double{scores[slot]}), expected[slot], expected[slot] * 4e-5);
+}
+
 TEST(equal_queries_are_the_attention_of_one) {
   Head head(8, 1, 30, 10);
   for (int i = 1; i < 10; ++i) std::copy_n(head.query(0, 0), 8, head.query(i, 0));
