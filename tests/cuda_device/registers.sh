@@ -25,7 +25,7 @@ usage() {
       }'
 }
 
-echo "# $("$nvcc" --version | sed -n 's/.*release \([0-9.]*\), V\([0-9.]*\)/nvcc \2/p'); storage 0 f32, 1 f16, 2 bf16; activations 0 f32, 1 f16, 3 int8; coding as in coding.h"
+echo "# $("$nvcc" --version | sed -n 's/.*release \([0-9.]*\), V\([0-9.]*\)/nvcc \2/p'); storage 0 f32, 1 f16, 2 bf16; activations 0 f32, 1 f16, 3 int8; coding as in coding.h, channels as in sparse.cuh"
 printf '%-6s %9s %12s %11s %13s %s\n' arch registers shared_bytes stack_bytes spilled_bytes kernel
 files=$(grep -l '#include "engine/cuda/.*\.cuh"' "$root"/engine/cuda/*.cu)  # the others have no kernels
 table=$(for file in $files; do usage "$file"; done | LC_ALL=C sort -u -k6 -k1,1)
