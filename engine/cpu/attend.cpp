@@ -347,6 +347,10 @@ class Prefill {
 
   // Visible slots of a row inside the page at `begin`, relative to it.
   Visible inside(const Block& b, int r, int begin, int count) const {
+    const int own = b.kv->tokens - args_.queries + b.queryOf(r);
+    // Most tiles of a window are seen whole: a look at the first slot spares the search.
+    if (args_.slidingWindow > 0 && !args_.turns.frequencies && b.kv->positions[begin] > b.kv->positions[own] - args_.slidingWindow)
+      return {0, std::clamp(own + 1 - begin, 0, count)};
     const Visible seen = visible(args_, *b.kv, b.queryOf(r));
     return {std::clamp(seen.first - begin, 0, count), std::clamp(seen.end - begin, 0, count)};
   }

@@ -67,7 +67,7 @@ std::vector<Combination> combinations() {
   all.push_back({kRandom, {{"kv.policy", "streaming"}, {"kv.positions", "cache"}, {"kv.budget", "24"}, {"kv.k_bits", "8"}, {"kv.rotate", "true"}, {"share.block", "2"}, {"share.first", "0"}}, 0});
   all.push_back({kRandom, {{"share.block", "4"}, {"share.first", "0"}, {"share.last", "0"}}, f32});
   all.push_back({kRandom, {{"share.method", "cla"}, {"share.block", "2"}, {"share.first", "0"}, {"kv.k_bits", "4"}, {"kv.policy", "h2o"}, {"kv.budget", "24"}, {"weights.bits", "4"}}, 0});
-  all.push_back({kRandom, {{"share.method", "mix"}, {"share.block", "2"}, {"share.first", "0"}, {"kv.budget", "24"}, {"kv.v_bits", "2"}, {"prune.layers", "1"}}, 0});
+  all.push_back({kRandom, {{"share.method", "mix"}, {"share.block", "2"}, {"share.first", "0"}, {"kv.budget", "24"}, {"kv.v_bits", "2"}}, 0});
   all.push_back({kRandom,
                  {{"weights.bits", "3"}, {"share.block", "2"}, {"share.first", "1"}, {"prune.ratio", "0.3"}, {"kv.policy", "h2o"},
                   {"kv.budget", "20"}},

@@ -79,6 +79,12 @@ class CacheTest : public QObject {
     QVERIFY(view.describe(0, 90).contains(QStringLiteral("keys of 16 bits")));
     QVERIFY(view.describe(0, 50).contains(QStringLiteral("values of 2")) && view.describe(0, 50).contains(Format().percent(0.5)));
     QVERIFY(view.describe(2, 90).contains(QStringLiteral("keys of layer 1")));
+    CacheMap map = sinkAndWindow(96, 3, 1);
+    for (CacheMapRow& row : map.rows)
+      if (row.layer == 2) row.borrowed = true, row.keyBits = row.valueBits;  // it has nothing of its own
+    view.setMap(map, false);
+    QVERIFY(view.describe(2, 90).contains(QStringLiteral("shared with layer 1")) && view.describe(2, 90).contains(QStringLiteral("keys of 16 bits")));
+    QCOMPARE(occupancyLines(map, false)[2].bits[95], 16.0f);
     QVERIFY(view.describe(3, 0).isEmpty() && view.describe(0, 96).isEmpty());
     view.setMap(sinkAndWindow(96, 3, 8), true);
     QVERIFY(view.describe(0, 0).contains(QStringLiteral("positions 0 to 7")) && view.describe(0, 0).contains(Format().percent(0.5)));
