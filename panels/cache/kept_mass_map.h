@@ -4,7 +4,7 @@
 #pragma once
 #include <QAbstractScrollArea>
 
-#include "engine/run/kept_mass.h"
+#include "experiments/kept_mass.h"
 #include "panels/theme/theme.h"
 
 namespace winnow {

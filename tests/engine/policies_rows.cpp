@@ -389,6 +389,19 @@ TEST(expected_attention_is_the_papers_formula) {
       }
 }
 
+// Heads of several blocks of rows, of which the later ones begin at later channels.
+TEST(expected_attention_of_wide_heads_is_the_papers_formula) {
+  for (const int queries : {20, 100}) {  // fewer and more than channels
+    Head head(48, 2, 40, queries);
+    if (queries > 40) head.positions.back() = queries + 20;
+    for (float& x : head.rows) x *= 0.5f;
+    for (size_t c = 0; c < 20; ++c) head.frequencies.push_back(std::pow(0.7f, static_cast<float>(c)));
+    const auto scores = head.scores(*makeExpectedOver(7), {.keep = 10});
+    const auto expected = expectedScores(head, 7, 0);
+    for (size_t slot = 0; slot < 40; ++slot) EXPECT_NEAR(std::exp(double{scores[slot]}), expected[slot], expected[slot] * 4e-5);
+  }
+}
+
 // More queries than channels, all in three directions: the covariance has no inverse, and its factor rows of zeros.
 TEST(expected_attention_takes_queries_of_few_directions) {
   Head head(8, 1, 40, 30);
