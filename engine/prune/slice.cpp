@@ -125,7 +125,8 @@ class StreamMeter {
  private:
   float* row(int t) const { return stream_.as<float>() + int64_t{t} * stride_; }
 
-  // X^T X in double, [hidden, hidden].
+  // X^T X in double, [hidden, hidden], of the stream itself, as the paper's program has it; its text takes what the norm makes of it, where every token
+  // weighs the same.
   std::vector<double> secondMoments() const {
     const int64_t n = config_.hidden, blocks = (n + kBlock - 1) / kBlock, wide = blocks * kBlock;
     std::vector<double> sums(static_cast<size_t>(wide * wide)), piece(static_cast<size_t>(kBlock * wide));

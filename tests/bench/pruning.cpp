@@ -252,6 +252,7 @@ void benchSlice(const std::shared_ptr<Engine>& engine, const Options& options) {
       beside = std::min(beside, bestMs(*whole));
       ms = std::min(ms, bestMs(session));
     }
+    session.reset();
     session.observeOps(true);
     double shortcutNs = 0, allNs = 0;
     int64_t shortcutBytes = 0;

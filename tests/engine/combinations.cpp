@@ -33,6 +33,7 @@ std::vector<Combination> combinations() {
   for (const char* group : {"64", "128", "row"})
     all.push_back({kRandom, {{"weights.bits", "4"}, {"weights.group", group}, {"weights.symmetric", "false"}}, f16});
   all.push_back({kRandom, {{"weights.bits", "4"}, {"compute.activations", "int8"}}, int8});
+  for (const char* bits : {"16", "4"}) all.push_back({kStories, {{"prune.slice", "0.25"}, {"weights.bits", bits}, {"calibration.text", calibrationText()}, {"calibration.tokens", "512"}}, f16});
   for (const char* format : {"nf4", "fp8-e4m3", "fp8-e5m2", "mxfp4"}) all.push_back({kStories, {{"weights.format", format}}, f16});
   for (const char* format : {"nf4", "mxfp4"}) all.push_back({kRandom, {{"weights.format", format}, {"compute.activations", "int8"}}, int8});
   all.push_back({kRandom, {{"weights.format", "nf4"}, {"weights.layers", "0:8 1.down:16 2:4"}, {"weights.group", "128"}, {"prune.ratio", "0.3"}}, f16});
