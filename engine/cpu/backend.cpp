@@ -9,6 +9,7 @@
 
 #include "engine/core/check.h"
 #include "engine/cpu/backend_step.h"
+#include "engine/cpu/rope_pairs.h"
 #include "engine/run/op_cost.h"
 #include "engine/run/sampler.h"
 #include "engine/share/align.h"
@@ -172,8 +173,14 @@ void CpuBackend::project(const Step& step, const Op& op) {
     cpu::headNorm(context_, k, kvRows, w.kNorm, model_.normEps, n, model_.kvHeads, model_.headDim);
   }
   if (model_.position == PositionKind::rope) {
-    cpu::rope(context_, q, qRows, frequencies_.data(), model_.rope.dims, positions_.data(), n, model_.heads, model_.headDim);
-    cpu::rope(context_, k, kvRows, frequencies_.data(), model_.rope.dims, positions_.data(), n, model_.kvHeads, model_.headDim);
+    const auto turn = [&](float* rows, int64_t stride, int heads, int group) {
+      if (const int32_t* pairs = step.in.weights.ropePairs(op.layer))
+        ropePairs(context_, rows, stride, {frequencies_.data(), model_.rope.dims, pairs, group}, positions_.data(), n, heads, model_.headDim);
+      else
+        cpu::rope(context_, rows, stride, frequencies_.data(), model_.rope.dims, positions_.data(), n, heads, model_.headDim);
+    };
+    turn(q, qRows, model_.heads, model_.groupSize());
+    turn(k, kvRows, model_.kvHeads, 1);
   }
   rotate(step, q, k);
   append(step, op, k, v);

@@ -43,7 +43,8 @@ struct WeightVersion {
   std::shared_ptr<const PruneScores> scores;  // kept so that another ratio needs no more than them
   std::vector<WeightCorrection> corrections;  // by row and column; products add delta times the input
   ErrorFactors error;                         // what the matrix lacks; without a rank: nothing
-  Channels kept;       // of the feed-forward, which the rows or columns are; null: all
+  Channels kept;       // of the block, which the rows or columns are; null: all
+  std::shared_ptr<const HeadFolds> folds;  // by which the master was folded; null: it was not
   double damping = 0;  // of the second moments it was made with, where that is more than was asked for
   std::vector<float> columns, divisors;  // the scaling that is in the matrix (InputScaling); empty where there is none
   std::shared_ptr<const void> memory;  // owner of what the matrix points to, where that is neither the matrix nor the file
