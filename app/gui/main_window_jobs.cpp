@@ -298,7 +298,7 @@ void MainWindow::effectiveChanged() {
   inspector_->setEffective(effective, pending, workbench_->weightsPendingFraction());
   cache_->setSettings(QString::fromStdString(effective.config.canonical()));
   weights_->setCompressed(effective.requested.text("weights.method") != "none" || effective.requested.text("prune.method") != "none" ||
-                          effective.requested.real("prune.width") > 0 || effective.requested.real("prune.heads") > 0);
+                          effective.requested.real("prune.width") > 0 || effective.requested.real("prune.heads") > 0 || effective.requested.real("prune.head_dim") > 0);
   QString said;
   for (const Adjustment& each : effective.adjustments)
     said += tr("Asked for %1 = %2, the engine runs %3: %4 ")

@@ -9,6 +9,7 @@
 
 #include "engine/core/check.h"
 #include "engine/cpu/backend_step.h"
+#include "engine/cpu/rope_pairs.h"
 #include "engine/run/op_cost.h"
 #include "engine/run/sampler.h"
 #include "engine/share/align.h"
@@ -170,22 +171,27 @@ void CpuBackend::project(const Step& step, const Op& op) {
   const Linear query{w.q, w.qError, channels.q.get(), q, w.qBias};
   if (op.kind == OpKind::qOnly) {
     linear(step, op, LinearInput::attention, {&query, 1}, x, hidden);
-    return turn(step, w, q, nullptr);
+    return turn(step, op, q, nullptr);
   }
   const std::array<Linear, 3> linears = {{query, {w.k, w.kError, channels.k.get(), k, w.kBias}, value}};
   linear(step, op, LinearInput::attention, linears, x, hidden);
-  turn(step, w, q, k);
+  turn(step, op, q, k);
   append(step, op, k, v);
 }
 
-void CpuBackend::turn(const Step& step, const LayerWeights& w, float* q, float* k) {
-  const auto each = [&](float* x, int heads, const float* norm) {
+void CpuBackend::turn(const Step& step, const Op& op, float* q, float* k) {
+  const int32_t* pairs = step.in.weights.ropePairs(op.layer);
+  const auto each = [&](float* x, int heads, int group, const float* norm) {
     const int64_t stride = int64_t{heads} * model_.headDim;
     if (model_.qkNorm && !ledger_.planning()) cpu::headNorm(context_, x, stride, norm, model_.normEps, step.n, heads, model_.headDim);
-    if (model_.position == PositionKind::rope) cpu::rope(context_, x, stride, frequencies_.data(), model_.rope.dims, positions_.data(), step.n, heads, model_.headDim);
+    if (model_.position != PositionKind::rope) return;
+    if (pairs)
+      ropePairs(context_, x, stride, {frequencies_.data(), model_.rope.dims, pairs, group}, positions_.data(), step.n, heads, model_.headDim);
+    else
+      cpu::rope(context_, x, stride, frequencies_.data(), model_.rope.dims, positions_.data(), step.n, heads, model_.headDim);
   };
-  each(q, model_.heads, w.qNorm);
-  if (k) each(k, model_.kvHeads, w.kNorm);
+  each(q, model_.heads, model_.groupSize(), step.layer(op).qNorm);
+  if (k) each(k, model_.kvHeads, 1, step.layer(op).kNorm);
   rotate(step, q, k);
 }
 

@@ -56,7 +56,7 @@ class CpuBackend final : public Backend, public SparseBackend {
   void embed(const Step& step);
   void project(const Step& step, const Op& op);   // qkv, qOnly and vOnly
   void append(const Step& step, const Op& op, const float* k, const float* v);
-  void turn(const Step& step, const LayerWeights& w, float* q, float* k /* or null */);  // norms of heads, RoPE
+  void turn(const Step& step, const Op& op, float* q, float* k /* or null */);  // norms of heads, RoPE
   void rotate(const Step& step, float* q, float* k /* or null */);  // for the caches that keep rotated keys
   void attend(const Step& step, const Op& op);    // attend and attendReuse
   void output(const Step& step, const Op& op);    // o or down, added to the residual

@@ -6,6 +6,7 @@
 
 #include "engine/core/check.h"
 #include "engine/cpu/context.h"
+#include "engine/cpu/rope_pairs.h"
 
 namespace winnow::cpu {
 namespace {
@@ -84,6 +85,25 @@ void rope(Context& context, float* x, int64_t stride, const float* frequencies, 
   const float *cosines = impl.ropeCos.need<float>(rotations), *sines = impl.ropeSin.need<float>(rotations);
   eachRow(context, int64_t{tokens} * heads, headDim, [&](int64_t i) {
     impl.kernels.rotate(x + i / heads * stride + i % heads * headDim, cosines + i / heads * half, sines + i / heads * half, half);
+  });
+}
+
+void ropePairs(Context& context, float* x, int64_t stride, const KeptPairs& kept, const int32_t* positions, int tokens, int heads, int headDim) {
+  CHECK(headDim % 2 == 0 && headDim <= kept.dims && heads % kept.group == 0, headDim, kept.dims, heads, kept.group);
+  Context::Impl& impl = context.impl();
+  const int half = kept.dims / 2, left = headDim / 2;
+  prepareRotations(impl, kept.frequencies, half, positions, tokens);
+  if (context.planning() || tokens == 0) return;
+  const size_t rotations = static_cast<size_t>(tokens) * static_cast<size_t>(half);
+  const float *cosines = impl.ropeCos.need<float>(rotations), *sines = impl.ropeSin.need<float>(rotations);
+  eachRow(context, int64_t{tokens} * heads, headDim, [&](int64_t i) {
+    const int32_t* own = kept.pairs + i % heads / kept.group * left;
+    std::vector<float> turns(static_cast<size_t>(headDim));  // cosines, sines
+    for (int c = 0; c < left; ++c) {
+      turns[static_cast<size_t>(c)] = cosines[i / heads * half + own[c]];
+      turns[static_cast<size_t>(left + c)] = sines[i / heads * half + own[c]];
+    }
+    impl.kernels.rotate(x + i / heads * stride + i % heads * headDim, turns.data(), turns.data() + left, left);
   });
 }
 

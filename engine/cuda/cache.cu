@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "engine/cuda/cache.cuh"
 
+#include "engine/cuda/rope_pairs.h"
 #include "engine/cuda/sealed.h"
 
 namespace winnow::cuda {
@@ -14,9 +15,9 @@ void prepareRotations(Stream stream, const float* frequencies, int dims, const i
 
 namespace {
 
-void storeWith(Stream stream, const StoreArgs& args, float hadamard) {
+void storeWith(Stream stream, const StoreArgs& args, float hadamard, const int32_t* pairs = nullptr) {
   CHECK(args.headDim <= kMostHeadDim && args.headDim % 2 == 0, args.headDim);
-  CHECK(args.ropeDims % 2 == 0 && args.ropeDims <= args.headDim, args.ropeDims);
+  CHECK(args.ropeDims % 2 == 0 && (pairs || args.ropeDims <= args.headDim), args.ropeDims);
   StoreJob job;
   job.q = args.q;
   job.k = args.k;
@@ -35,7 +36,9 @@ void storeWith(Stream stream, const StoreArgs& args, float hadamard) {
   job.heads = args.heads;
   job.kvHeads = args.kvHeads;
   job.headDim = args.headDim;
-  job.half = args.ropeDims / 2;
+  job.pairs = pairs;
+  job.half = (pairs ? args.headDim : args.ropeDims) / 2;
+  job.table = args.ropeDims / 2;
   job.items = (args.q ? args.heads : 0) + (args.k ? args.kvHeads : 0) + (args.v ? args.kvHeads : 0);
   launch("store", stream, {dim3(blocksFor(job.items, kStoreWarps), static_cast<unsigned>(args.tokens)), dim3(kStoreWarps * 32)}, storeHeads,
          job);
@@ -45,6 +48,8 @@ void storeWith(Stream stream, const StoreArgs& args, float hadamard) {
 
 void rotateAndStore(Stream stream, const StoreArgs& args) { storeWith(stream, args, 0); }
 void rotateAndStoreHadamard(Stream stream, const StoreArgs& args) { storeWith(stream, args, hadamardScale(args.headDim)); }
+
+void rotatePairsAndStore(Stream stream, const StoreArgs& args, const int32_t* pairs, bool hadamard) { storeWith(stream, args, hadamard ? hadamardScale(args.headDim) : 0, pairs); }
 
 void advance(Stream stream, int32_t* lengths, int count, int tokens) {
   launch("advance", stream, {dim3(blocksFor(count, 128)), dim3(128)}, advanceLengths, lengths, count, tokens);

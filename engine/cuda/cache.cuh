@@ -21,15 +21,15 @@ __global__ void rotationTable(Pointer<const float> frequencies, int half, Pointe
 struct StoreJob {
   Pointer<float> q, k;
   Pointer<const float> v, qNorm, kNorm, cosines, sines;
-  Pointer<const int32_t> positionIds;
+  Pointer<const int32_t> positionIds, pairs;  // pairs: rope_pairs.h, or null
   Pointer<float> recent;
   Pages pages;
   float eps = 0, hadamard = 0;  // hadamard: 1 / sqrt(headDim), or 0: no rotation
-  int recentRows = 0, tokens = 0, heads = 0, kvHeads = 0, headDim = 0, half = 0, items = 0;  // items: heads of q, k and v together
+  int recentRows = 0, tokens = 0, heads = 0, kvHeads = 0, headDim = 0, half = 0, table = 0, items = 0;  // pairs of a head and of the table; items: heads of q, k and v together
 };
 
 // RMSNorm and RoPE of one head held in a warp's part of shared memory.
-__device__ inline void turnHead(const StoreJob& job, Pointer<float> head, bool normed, Pointer<const float> norm, int token, int lane) {
+__device__ inline void turnHead(const StoreJob& job, Pointer<float> head, bool normed, Pointer<const float> norm, int token, int kvHead, int lane) {
   if (normed) {
     float squares = 0;
     for (int c = lane; c < job.headDim; c += 32) {
@@ -42,7 +42,8 @@ __device__ inline void turnHead(const StoreJob& job, Pointer<float> head, bool n
   }
   if (!job.cosines) return;
   for (int c = lane; c < job.half; c += 32) {
-    const float a = head[c], b = head[job.half + c], cosine = job.cosines[token * job.half + c], sine = job.sines[token * job.half + c];
+    const int at = token * job.table + (job.pairs ? static_cast<int>(job.pairs[kvHead * job.half + c]) : c);
+    const float a = head[c], b = head[job.half + c], cosine = job.cosines[at], sine = job.sines[at];
     head[c] = a * cosine - b * sine;
     head[job.half + c] = a * sine + b * cosine;
   }
@@ -61,7 +62,7 @@ __global__ void __launch_bounds__(kStoreWarps * 32) storeHeads(const __grid_cons
     Pointer<float> q = job.q + (static_cast<int64_t>(token) * job.heads + item) * n;
     for (int c = lane; c < n; c += 32) head[c] = q[c];
     __syncwarp();
-    turnHead(job, head, static_cast<bool>(job.qNorm), job.qNorm, token, lane);
+    turnHead(job, head, static_cast<bool>(job.qNorm), job.qNorm, token, item / (job.heads / job.kvHeads), lane);
     if (job.hadamard != 0) turnHadamard(head, n, job.hadamard, lane);
     for (int c = lane; c < n; c += 32) q[c] = head[c];
     if (!job.recent || token < job.tokens - job.recentRows) return;
@@ -76,7 +77,7 @@ __global__ void __launch_bounds__(kStoreWarps * 32) storeHeads(const __grid_cons
   if (key) {
     for (int c = lane; c < n; c += 32) head[c] = job.k[at + c];
     __syncwarp();
-    turnHead(job, head, static_cast<bool>(job.kNorm), job.kNorm, token, lane);
+    turnHead(job, head, static_cast<bool>(job.kNorm), job.kNorm, token, kvHead, lane);
     if (job.hadamard != 0) turnHadamard(head, n, job.hadamard, lane);
   }
   Pointer<uint16_t> to = job.pages.slot<uint16_t>(key ? job.pages.keys : job.pages.values, kvHead, slot, n);

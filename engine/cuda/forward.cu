@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "engine/core/check.h"
+#include "engine/cuda/rope_pairs.h"
 #include "engine/share/align.h"
 #include "engine/sparsify/profile.h"
 #include "engine/sparsify/prompt.h"
@@ -106,6 +107,8 @@ void Forward::makeRoom(const ForwardInput& input) {
   if (materialised_) need(probabilities_, MemoryTag::probabilities, floats(rows));
   else if (aligned) need(probabilities_, MemoryTag::probabilities, floats(alignedQueries(input) * row));
   if (aligned) need(heads_, MemoryTag::metadata, input.plan.sharing.size() * static_cast<size_t>(model_.heads) * sizeof(int32_t));
+  if (!input.weights.attention.empty() && !input.weights.attention.front().pairs.empty())
+    need(pairs_, MemoryTag::metadata, input.weights.attention.size() * static_cast<size_t>(model_.kvRows() / 2) * sizeof(int32_t));
   const bool counted = std::any_of(input.sequences.begin(), input.sequences.end(), [](const auto& s) { return s.cache->observed().all; });
   if (counted && single) need(tapped_, MemoryTag::probabilities, floats(row));
   if (products_.reserveRanks(mostRanks(input.weights), options_.batch)) ++room_;
@@ -149,6 +152,19 @@ void Forward::upload(const ForwardInput& input) {
   positions_.copyFrom(stream_, positions.data(), positions.size() * sizeof(int32_t));
   uploadHeads(input.plan);
   uploadNeurons();
+  uploadPairs(input.weights);
+}
+
+void Forward::uploadPairs(const WeightSet& weights) {
+  if (pairs_.bytes() == 0) return;
+  std::vector<int32_t> wanted;
+  for (const KeptAttention& each : weights.attention) {
+    wanted.insert(wanted.end(), each.pairs.begin(), each.pairs.end());
+    wanted.resize(wanted.size() + static_cast<size_t>(model_.kvRows() / 2) - each.pairs.size());
+  }
+  if (wanted == hostPairs_) return;
+  pairs_.copyFrom(stream_, wanted.data(), wanted.size() * sizeof(int32_t));
+  hostPairs_ = std::move(wanted);
 }
 
 void Forward::uploadHeads(const Plan& plan) {
@@ -263,7 +279,11 @@ void Forward::store(const ForwardInput& input, const Op& op) {
     args.positionIds = positions_.as<int32_t>() + row;
     args.kv = cacheOf(sequence).tables(op.layer, keys ? op.layer : -1);
     if (keys) args.recent = cacheOf(sequence).deviceQueries(op.layer), args.recentRows = sequence.cache->observed().newest;
-    (sequence.cache->format().rotateKeys ? rotateAndStoreHadamard : rotateAndStore)(stream_, args);
+    const bool hadamard = sequence.cache->format().rotateKeys;
+    if (input.weights.ropePairs(op.layer))
+      rotatePairsAndStore(stream_, args, pairs_.as<int32_t>() + int64_t{op.layer} * (model_.kvRows() / 2), hadamard);
+    else
+      (hadamard ? rotateAndStoreHadamard : rotateAndStore)(stream_, args);
     row += sequence.count;
   }
 }

@@ -124,6 +124,7 @@ class Forward {
   void attendAligned(const ForwardInput& input, const Op& op, const SequenceRows& sequence, int64_t row);
   int alignedQueries(const ForwardInput& input) const;
   void uploadHeads(const Plan& plan);
+  void uploadPairs(const WeightSet& weights);
   const int32_t* headsOf(const Plan& plan, const Op& op) const;
   void tapAttention(const ForwardInput& input, const Op& op, const SequenceRows& sequence, int64_t row);
   void tapStream(const ForwardInput& input, int point);
@@ -184,6 +185,8 @@ class Forward {
   DeviceBuffer tokens_, positions_;                   // int32 [batch]
   DeviceBuffer heads_;                                // int32 [layers, heads]: whose attention the heads of aligned followers use
   std::vector<int32_t> hostHeads_;                    // what is there
+  DeviceBuffer pairs_;                                // int32 [layers, kvHeads, headDim / 2]: RoPE pairs of narrowed heads
+  std::vector<int32_t> hostPairs_;                    // what is there
   Buffer hostProbabilities_;                          // for a tap
   int slots_ = 0;
   int64_t stride_ = 0;                                // of probabilities

@@ -5,6 +5,7 @@
 #include <fstream>
 #include <string_view>
 
+#include "engine/prune/head_dims.h"
 #include "engine/prune/heads.h"
 #include "engine/prune/method.h"
 #include "engine/prune/width.h"
@@ -22,8 +23,9 @@ bool calibrated(const Config& config) {
   const QuantizeMethod* method = findQuantizeMethod(config.text("weights.method"));
   const WidthMethod* width = config.real("prune.width") > 0 ? findWidthMethod(config.text("prune.width_method")) : nullptr;
   const HeadMethod* heads = config.real("prune.heads") > 0 ? findHeadMethod(config.text("prune.heads_method")) : nullptr;
-  const RecoveryMethod* recovery = prune || width || heads ? findRecoveryMethod(config.text("prune.recovery")) : nullptr;
-  return config.real("prune.slice") > 0 || config.integer("prune.layers") > 0 || recovery || (heads && heads->measures()) || (prune && prune->needs.any()) || (width && (width->needs.any() || width->shares)) || (method && (method->needs.any() || config.integer("weights.error_rank") > 0));
+  const HeadDimMethod* headDim = config.real("prune.head_dim") > 0 ? findHeadDimMethod(config.text("prune.head_dim_method")) : nullptr;
+  const RecoveryMethod* recovery = prune || width || heads || headDim ? findRecoveryMethod(config.text("prune.recovery")) : nullptr;
+  return config.real("prune.slice") > 0 || config.integer("prune.layers") > 0 || recovery || (heads && heads->measures()) || (headDim && headDim->moments) || (prune && prune->needs.any()) || (width && (width->needs.any() || width->shares)) || (method && (method->needs.any() || config.integer("weights.error_rank") > 0));
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include "engine/knobs/declare.h"
 #include "engine/prune/layer_drop.h"
 #include "engine/prune/method.h"
+#include "engine/prune/head_dims.h"
 #include "engine/prune/heads.h"
 #include "engine/prune/slice.h"
 #include "engine/prune/width.h"
@@ -55,11 +56,17 @@ const HeadMethod* headMethodOf(const Config& config) {  // alone it means the fi
   return !narrowsHeads(config) ? nullptr : chosen == "none" ? &headMethods().front() : findHeadMethod(chosen);
 }
 bool refitsHeads(const Config& config) { return narrowsHeads(config) && config.text("prune.recovery") != "none"; }
+bool narrowsHeadDim(const Config& config) { return config.real("prune.head_dim") > 0; }
+bool readsForHeadDim(const Config& config) {
+  const std::string& chosen = config.text("prune.head_dim_method");
+  const HeadDimMethod* method = !narrowsHeadDim(config) ? nullptr : chosen == "none" ? &headDimMethods().front() : findHeadDimMethod(chosen);
+  return method && (method->moments || config.text("prune.recovery") != "none");
+}
 bool measuresInputs(const Config& config) {
   const WidthMethod* width = widthMethodOf(config);
   const ActivationMethod* sparse = findActivationMethod(config.text("activation.method"));
   const HeadMethod* heads = headMethodOf(config);
-  return (sparse && sparse->calibrates) || (heads && heads->measures()) || refitsHeads(config) || config.real("prune.slice") > 0 || config.integer("prune.layers") > 0 || (width && width->shares) || widthNeeds(config).any() || pruneNeeds(config).any() ||
+  return (sparse && sparse->calibrates) || (heads && heads->measures()) || refitsHeads(config) || (narrowsHeadDim(config) && config.text("prune.recovery") != "none") || readsForHeadDim(config) || config.real("prune.slice") > 0 || config.integer("prune.layers") > 0 || (width && width->shares) || widthNeeds(config).any() || pruneNeeds(config).any() ||
          methodNeeds(config).any() || config.integer("weights.error_rank") > 0;
 }
 bool fitsSharing(const Config& config) { return config.boolean("share.align") || config.boolean("share.refit"); }
@@ -264,6 +271,26 @@ Knob sliceKnob() {
   return slice;
 }
 
+std::vector<Knob> headDimKnobs() {
+  Knob share = text("prune.head_dim", "Components of heads removed", "Pruning", KnobType::real, "", Apply::prepareWeights);
+  share.defaultValue = 0.0;
+  share.maximum = 0.9;
+  share.step = 0.05;
+  share.help = "Share of the components of each head that is left out: rows of Q, K and V, columns of O, and as much of the cache. Every head of every layer keeps as many, a "
+               "multiple of 8, of 4 where they have fewer than 32; of queries and keys RoPE pairs go whole, so that each that stays turns as before. Alone it means modegpt. Another choice needs the cache recomputed.";
+  share.refuses = [](const ModelConfig& model, const KnobValue& value) -> std::optional<std::string> {
+    return std::get<double>(value) == 0 ? std::nullopt : cannotNarrowHeads(model);
+  };
+
+  Knob method = enumeration("prune.head_dim_method", "Components removed by", "Pruning", names("none", headDimMethods()), Apply::prepareWeights);
+  method.help = "modegpt: of queries and keys the components whose products are small on the calibration text, of values and outputs the best approximation of both together. "
+                "random: what it is compared with, where prune.recovery fits o anew.";
+  method.paper = papers(headDimMethods());
+  method.enabledIf = "prune.head_dim is above 0";
+  method.enabled = narrowsHeadDim;
+  return {share, method};
+}
+
 }  // namespace
 
 std::vector<Knob> pruneKnobs() {
@@ -320,10 +347,10 @@ std::vector<Knob> pruneKnobs() {
   Knob recovery = enumeration("prune.recovery", "Recovery", group, names("none", recoveryMethods()), Apply::prepareWeights);
   recovery.help = "What the weights that stay become, so that a layer makes of the calibration text what it made of it before: nothing to compute at run time. "
                   "scale: one factor per row. least-squares: every weight, exactly; slow above some thousand inputs. admm: nearly the same by steps that rows "
-                  "share. Channels that prune.width or prune.heads removes leave the last two one exact fit. calibration.damping holds the weights where pruning left them.";
+                  "share. Channels that prune.width, prune.heads or prune.head_dim removes leave the last two one exact fit. calibration.damping holds the weights where pruning left them.";
   recovery.paper = papers(recoveryMethods());
-  recovery.enabledIf = "prune.method is not none, or prune.width or prune.heads is above 0";
-  recovery.enabled = [](const Config& config) { return prunes(config) || narrowsWidth(config) || narrowsHeads(config); };
+  recovery.enabledIf = "prune.method is not none, or prune.width, prune.heads or prune.head_dim is above 0";
+  recovery.enabled = [](const Config& config) { return prunes(config) || narrowsWidth(config) || narrowsHeads(config) || narrowsHeadDim(config); };
   knobs.push_back(recovery);
 
   Knob storage = enumeration("prune.storage", "Zeros", group, {"dense", "sparse"}, Apply::prepareWeights);
@@ -336,11 +363,12 @@ std::vector<Knob> pruneKnobs() {
   for (Knob& knob : layerKnobs()) knobs.push_back(std::move(knob));
   for (Knob& knob : widthKnobs()) knobs.push_back(std::move(knob));
   for (Knob& knob : headKnobs()) knobs.push_back(std::move(knob));
+  for (Knob& knob : headDimKnobs()) knobs.push_back(std::move(knob));
   knobs.push_back(sliceKnob());
 
   Knob calibration = text("calibration.text", "Calibration text", "Calibration", KnobType::path, "", Apply::prepareWeights);
   calibration.help = "Text file the statistics are measured on; empty takes the sample that comes with Winnow. Never use the evaluation text.";
-  calibration.enabledIf = "prune.method, prune.recovery, weights.method or weights.error_rank looks at the inputs of layers, layers are dropped, feed-forwards narrowed, heads left out or the stream sliced, "
+  calibration.enabledIf = "prune.method, prune.recovery, weights.method or weights.error_rank looks at the inputs of layers, layers are dropped, feed-forwards or heads narrowed, heads left out or the stream sliced, "
                           "share.align or share.refit is on, or activation.method goes by thresholds";
   calibration.enabled = [](const Config& config) { return measuresInputs(config) || fitsSharing(config); };
   Knob tokens = integer("calibration.tokens", "Calibration tokens", "Calibration", 4096, 256, 262144, Apply::prepareWeights);

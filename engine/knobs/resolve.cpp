@@ -8,6 +8,7 @@
 #include "engine/knobs/knobs.h"
 #include "engine/quantize/code_format.h"
 #include "engine/quantize/method.h"
+#include "engine/prune/head_dims.h"
 #include "engine/prune/heads.h"
 #include "engine/prune/layer_drop.h"
 #include "engine/prune/method.h"
@@ -54,6 +55,7 @@ Config spelledOut(Config config, const ModelConfig& model) {
   if (config.real("prune.width") > 0 && config.text("prune.width_method") == "none") config = config.with("prune.width_method", widthMethods().front().name);
   if (config.real("prune.heads") > 0 && config.text("prune.heads_method") == "none") config = config.with("prune.heads_method", headMethods().front().name);
   if (config.text("share.method") == "mix" && config.real("kv.budget") == 1.0) config = config.with("kv.budget", 1024.0);
+  if (config.real("prune.head_dim") > 0 && config.text("prune.head_dim_method") == "none") config = config.with("prune.head_dim_method", headDimMethods().front().name);
   if (config.real("kv.budget") != 1.0 && config.text("kv.policy") == "full") config = config.with("kv.policy", std::string("streaming"));
   if (!config.text("share.spans").empty() && config.text("share.method") == "none") config = config.with("share.method", std::string("spans"));
   if (config.integer("share.block") > 1 && config.text("share.method") == "none") config = config.with("share.method", std::string("echoatt"));
@@ -85,6 +87,7 @@ class Resolver {
     slicing();
     quantization();
     heads();
+    headDim();
     pattern();
     layers();
     sharing();
@@ -106,8 +109,9 @@ class Resolver {
   // What looks at layers in the directions of the file, or at layers that a sliced stream was not measured through.
   void slicing() {
     if (effective_.config.real("prune.slice") == 0) return;
-    if (effective_.config.integer("prune.layers") > 0 || effective_.config.real("prune.width") > 0 || effective_.config.real("prune.heads") > 0)
-      return adjust("prune.slice", 0.0, "the directions of the stream are measured in a model with all of its layers, channels and heads: set prune.layers, prune.width and prune.heads to 0 to slice it.");
+    if (effective_.config.integer("prune.layers") > 0 || effective_.config.real("prune.width") > 0 || effective_.config.real("prune.heads") > 0 ||
+        effective_.config.real("prune.head_dim") > 0)
+      return adjust("prune.slice", 0.0, "the directions of the stream are measured in a model with all of its layers, channels and heads: set prune.layers, prune.width, prune.heads and prune.head_dim to 0 to slice it.");
     const PruneMethod* prune = findPruneMethod(effective_.config.text("prune.method"));
     if (prune && prune->needs.gradients)
       adjust("prune.method", effective_.config.get("prune.initial"), prune->name + " judges masks by whole attentions and feed-forwards of the file's width, and prune.slice leaves narrower ones.");
@@ -155,14 +159,34 @@ class Resolver {
       adjust("prune.heads", 0.0, "each layer loses other heads, so that what one layer attends to or keeps does not fit another: choose prune.heads or layers that share attention or caches.");
   }
 
+  void headDim() {
+    const Config& config = effective_.config;
+    if (config.real("prune.head_dim") == 0) return;
+    const auto refuse = [&](const std::string& reason) { adjust("prune.head_dim", 0.0, reason); };
+    if (config.real("prune.heads") > 0) return refuse("heads are left out or narrowed, not both: choose prune.heads or prune.head_dim.");
+    if (config.integer("prune.layers") > 0 && mergesLayers(config.text("prune.layers_method")))
+      return refuse(config.text("prune.layers_method") + " makes layers whose heads are sums of other layers' heads: none of those was judged. Choose another prune.layers_method.");
+    if (const std::vector<LayerSharing> sharing = sharingOf(model_, config); sharesAttention(sharing) || sharesCache(sharing)) return refuse("components of one layer's heads do not belong to those of another: choose prune.head_dim or layers that share attention or caches.");
+    if (config.text("kv.positions") != "original") return refuse("positions within the cache turn keys by the frequencies of whole heads: choose prune.head_dim or kv.positions.");
+    if (config.text("kv.policy") == "expected") return refuse("expected foretells queries by the frequencies of whole heads: choose prune.head_dim or another kv.policy.");
+    const HeadDimMethod* method = findHeadDimMethod(config.text("prune.head_dim_method"));
+    if (!method || !method->folds()) return;
+    const PruneMethod* prune = findPruneMethod(config.text("prune.method"));
+    const QuantizeMethod* quantize = findQuantizeMethod(config.text("weights.method"));
+    const bool reads = (prune && (prune->needs.any() || config.text("prune.recovery") != "none")) || (quantize && (quantize->needs.any() || quantize->searchScales)) || config.integer("weights.error_rank") > 0;
+    if (reads) return refuse(method->name + " gives o other inputs than those that were measured, at which pruning or quantization looks: choose prune.head_dim_method=random, or methods that look at weights alone.");
+    if (config.text("prune.recovery") != "none" && !prune && config.real("prune.width") == 0)
+      adjust("prune.recovery", std::string("none"), method->name + " fits values and outputs in any case, and nothing else is pruned.");
+  }
+
   void pattern() {
     const Config& config = effective_.config;
-    const bool narrowed = config.real("prune.width") > 0 || config.real("prune.heads") > 0;
+    const bool narrowed = config.real("prune.width") > 0 || config.real("prune.heads") > 0 || config.real("prune.head_dim") > 0;
     if (config.text("prune.recovery") != "none" && !narrowed && (config.text("prune.method") == "none" || (config.real("prune.ratio") == 0 && config.text("prune.ratios").empty())))
-      adjust("prune.recovery", std::string("none"), "nothing is pruned: choose prune.ratio, prune.ratios, prune.pattern, prune.width or prune.heads to have something to recover from.");
+      adjust("prune.recovery", std::string("none"), "nothing is pruned: choose prune.ratio, prune.ratios, prune.pattern, prune.width, prune.heads or prune.head_dim to have something to recover from.");
     const PruneMethod* prune = findPruneMethod(config.text("prune.method"));
     if (prune && prune->needs.gradients && narrowed)
-      adjust("prune.method", config.get("prune.initial"), prune->name + " judges masks by blocks of full width, and prune.width and prune.heads narrow them.");
+      adjust("prune.method", config.get("prune.initial"), prune->name + " judges masks by blocks of full width, and prune.width, prune.heads and prune.head_dim narrow them.");
     prune = findPruneMethod(effective_.config.text("prune.method"));
     if (prune && prune->changesRest && config.text("prune.scope") != "auto")
       adjust("prune.scope", std::string("auto"), prune->name + " compares weights as it works through them.");
@@ -249,13 +273,15 @@ class Resolver {
   void cacheFormat() {
     constexpr int64_t kSmallestSet = 16;  // tokens
     const auto chosen = [&] { return KvFormat::of(effective_.config, model_.layers); };
-    if (const auto reason = cannotSeal(model_); reason && chosen().quantizes()) {
+    ModelConfig cached = model_;
+    if (const double removed = effective_.config.real("prune.head_dim"); removed > 0) cached.headDim = headDimLeft(removed, model_.headDim);
+    if (const auto reason = cannotSeal(cached); reason && chosen().quantizes()) {
       for (const char* knob : {"kv.k_bits", "kv.v_bits"})
         if (effective_.config.integer(knob) < 16) adjust(knob, int64_t{16}, *reason);
       if (!effective_.config.text("kv.layers").empty()) adjust("kv.layers", std::string(), *reason);
     }
     const KvFormat format = chosen();
-    if (const auto reason = cannotRotate(model_); reason && format.rotateKeys) adjust("kv.rotate", false, *reason);
+    if (const auto reason = cannotRotate(cached); reason && format.rotateKeys) adjust("kv.rotate", false, *reason);
     if (const std::string& policy = effective_.config.text("kv.policy"); format.keysPerChannel && policy != "full" && !kvPolicy(policy).selects && effective_.config.integer("kv.interval") > 0 &&
         effective_.config.integer("kv.interval") < kSmallestSet)
       adjust("kv.interval", kSmallestSet,

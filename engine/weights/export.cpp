@@ -277,6 +277,9 @@ Result<ModelConfig> exportedShape(const WeightSet& set) {
   if (!width) return width.error();
   ModelConfig shape = set.shape();
   shape.ffn = *width;
+  if (shape.headDim != set.model->config().headDim)
+    return Error{ErrorCode::badInput, "Narrowed heads turn by frequencies of their own, which no model file can say.",
+                 "Set prune.head_dim=0 to export."};
   if (set.narrowShape && shape.architecture == "gpt2")
     return Error{ErrorCode::badInput, "The heads of a GPT-2 file fill its hidden size, and this model has lost some.", "Set prune.heads=0 to export."};
   return shape;

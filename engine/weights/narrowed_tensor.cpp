@@ -46,14 +46,16 @@ MasterTensor narrowedShape(MasterTensor whole, int channels) {
   return whole;
 }
 
-NarrowedTensor::NarrowedTensor(const MasterTensor& whole, std::span<const int> kept, ThreadPool& pool) : tensor_(narrowedShape(whole, static_cast<int>(kept.size()))) {
+NarrowedTensor::NarrowedTensor(const MasterTensor& whole, std::span<const int> kept, ThreadPool& pool, float scale) : tensor_(narrowedShape(whole, static_cast<int>(kept.size()))) {
   tensor_.firstStoredRow = tensor_.firstStoredCol = 0;
   tensor_.unpermuteHeads = tensor_.unpermuteDims = 0;
   tensor_.transposed = false;
-  if (narrowsRows(whole.role) && !whole.transposed)
+  if (narrowsRows(whole.role) && !whole.transposed && scale == 1)
     gatherStoredRows(whole, kept);
   else
     gather(whole, kept, pool);
+  if (scale != 1)
+    for (float& value : values_) value *= scale;
 }
 
 void NarrowedTensor::gatherStoredRows(const MasterTensor& whole, std::span<const int> kept) {

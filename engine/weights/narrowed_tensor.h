@@ -18,8 +18,8 @@ MasterTensor narrowedShape(MasterTensor whole, int channels);  // its extents al
 
 class NarrowedTensor {
  public:
-  // Rows keep the type of the file, columns become f32. Throws std::bad_alloc.
-  NarrowedTensor(const MasterTensor& whole, std::span<const int> kept, ThreadPool& pool);
+  // Rows keep the type of the file unless they are scaled, columns become f32. Throws std::bad_alloc.
+  NarrowedTensor(const MasterTensor& whole, std::span<const int> kept, ThreadPool& pool, float scale = 1);
   NarrowedTensor(const NarrowedTensor&) = delete;
   NarrowedTensor& operator=(const NarrowedTensor&) = delete;
   const MasterTensor& tensor() const { return tensor_; }

@@ -7,7 +7,7 @@
 namespace winnow {
 
 bool usableInPlace(const MasterTensor& t, const Recipe& recipe) {
-  if (!recipe.method.empty() || !recipe.prune.empty() || !recipe.sum.empty() || !recipe.outputFit.empty() || recipe.kept || recipe.slice || recipe.scaled() ||
+  if (!recipe.method.empty() || !recipe.prune.empty() || !recipe.sum.empty() || !recipe.outputFit.empty() || recipe.kept || recipe.slice || recipe.folds || recipe.scaled() ||
       recipe.super != SuperWeights::asOthers || !t.direct() || isBlockType(t.type))
     return false;
   const auto element = static_cast<size_t>(dtypeTraits(t.type).blockBytes);

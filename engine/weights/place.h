@@ -44,7 +44,8 @@ struct WeightVersion {
   std::shared_ptr<const PruneScores> scores;  // kept so that another ratio needs no more than them
   std::vector<WeightCorrection> corrections;  // by row and column; products add delta times the input
   ErrorFactors error;                         // what the matrix lacks; without a rank: nothing
-  Channels kept;       // of the feed-forward, which the rows or columns are; null: all
+  Channels kept;       // of the block, which the rows or columns are; null: all
+  std::shared_ptr<const HeadFolds> folds;  // by which the master was folded; null: it was not
   Bases slice;         // whose directions of the stream it reads or makes; null: the master's
   double damping = 0;  // of the second moments it was made with, where that is more than was asked for
   std::vector<float> columns, divisors;  // the scaling that is in the matrix (InputScaling); empty where there is none

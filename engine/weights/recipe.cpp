@@ -15,6 +15,7 @@
 #include "engine/share/registry.h"
 #include "engine/sparsify/method.h"
 #include "engine/weights/blocks.h"
+#include "engine/weights/head_folds.h"
 #include "engine/weights/layer_rules.h"
 
 namespace winnow {
@@ -243,6 +244,16 @@ std::optional<HeadChoice> headChoice(const Config& config) {
   const RecoveryMethod* recovery = findRecoveryMethod(config.text("prune.recovery"));
   return HeadChoice{method->name, config.real("prune.heads"), recovery ? recovery->name : "", config.real("calibration.damping")};
 }
+std::optional<HeadDimChoice> headDimChoice(const Config& config) {
+  const HeadDimMethod* method = config.real("prune.head_dim") > 0 ? findHeadDimMethod(config.text("prune.head_dim_method")) : nullptr;
+  if (!method) return std::nullopt;
+  const RecoveryMethod* recovery = method->folds() ? nullptr : findRecoveryMethod(config.text("prune.recovery"));
+  return HeadDimChoice{method->name, config.real("prune.head_dim"), recovery ? recovery->name : "", config.real("calibration.damping")};
+}
+InputNeeds headDimNeeds(const std::optional<HeadDimChoice>& choice) {
+  if (!choice) return {};
+  return {.moments = findHeadDimMethod(choice->method)->moments || !choice->recovery.empty()};
+}
 InputNeeds headNeeds(const std::optional<HeadChoice>& choice) {
   if (!choice) return {};
   return {.norms = findHeadMethod(choice->method)->norms, .moments = !choice->recovery.empty()};
@@ -293,6 +304,8 @@ std::string Recipe::sumKey() const {
   std::string out;
   for (const LayerShare& share : sum) out += " + " + toText(KnobValue{double{share.weight}}) + " of layer " + std::to_string(share.layer);
   if (kept) out += " " + kept->key;
+  if (folds) out += " folded " + folds->key;
+  if (queryScale != 1) out += " times " + toText(KnobValue{double{queryScale}});
   if (!refit.empty()) out += " refitted by " + refit + " damped " + toText(KnobValue{refitDamping});
   if (slice) out += " sliced to " + slice->key();
   return out;
@@ -330,6 +343,11 @@ Recipe refitted(Recipe recipe, std::string fit) {
   return withOtherValues(std::move(recipe));
 }
 
+Recipe folded(Recipe recipe, std::shared_ptr<const HeadFolds> folds) {
+  recipe.folds = std::move(folds);
+  return withOtherValues(std::move(recipe));
+}
+
 std::string SharingFitChoice::key() const {
   std::string out = std::string(align ? "aligned" : "") + (refit ? " fitted, damped " + toText(KnobValue{damping}) : "") + " [" + calibration.identity() + "]";
   for (size_t layer = 0; layer < sharing.size(); ++layer)
@@ -346,6 +364,7 @@ std::string SliceChoice::key() const { return toText(KnobValue{removed}) + " of 
 
 Recipe narrowed(Recipe recipe, TensorRole role, Channels kept, const std::string& recovery, double damping) {
   recipe.kept = std::move(kept);
+  if (recipe.queryScale != 1) recipe = withOtherValues(std::move(recipe));
   if (role != TensorRole::down && role != TensorRole::o) return recipe;
   recipe.refit = recovery;
   recipe.refitDamping = recovery.empty() ? 0 : damping;
@@ -394,8 +413,9 @@ WeightTarget weightTarget(const Model& model, const Config& config, const std::s
   const int errorRank = method ? static_cast<int>(config.integer("weights.error_rank")) : 0;
   target.width = widthChoice(config);
   target.heads = headChoice(config);
+  target.headDims = headDimChoice(config);
   const InputNeeds methodNeeds = method ? method->needs : InputNeeds{},
-                   needs = pruning.needs() | pruning.recoveryNeeds() | methodNeeds | widthNeeds(target.width) | headNeeds(target.heads) | InputNeeds{.moments = errorRank > 0};
+                   needs = pruning.needs() | pruning.recoveryNeeds() | methodNeeds | widthNeeds(target.width) | headNeeds(target.heads) | headDimNeeds(target.headDims) | InputNeeds{.moments = errorRank > 0};
   std::string statistics;
   if (const int64_t count = config.integer("prune.layers"); count > 0 && config.text("prune.layers_method") != "none")
     target.layers = {config.text("prune.layers_method"), static_cast<int>(count), protectedLayers(config.integer("prune.layers_protect"), model.config().layers),
@@ -420,6 +440,10 @@ WeightTarget weightTarget(const Model& model, const Config& config, const std::s
   if (target.heads) {
     target.attentionKey = std::to_string(target.heads->removed) + " of the heads by " + target.heads->method + " [" + calibration.identity() + "]";
     target.key += "without " + headKey(*target.heads) + " [" + statistics + "]\n";
+  }
+  if (target.headDims) {
+    target.attentionKey += std::to_string(target.headDims->removed) + " of the heads' components by " + target.headDims->method + " [" + calibration.identity() + "]";
+    target.key += "without " + headDimKey(*target.headDims) + " [" + statistics + "]\n";
   }
   if (pruning.initial) target.masked = std::make_shared<const WeightTarget>(weightTarget(model, maskedAlone(config), sampleText));
   const std::string masked = target.masked ? sha256Hex(target.masked->key) : "";

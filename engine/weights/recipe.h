@@ -8,6 +8,7 @@
 
 #include "engine/knobs/knobs.h"
 #include "engine/model/model.h"
+#include "engine/prune/head_dims.h"
 #include "engine/prune/heads.h"
 #include "engine/prune/layer_drop.h"
 #include "engine/prune/slice.h"
@@ -45,6 +46,8 @@ struct Recipe {
   std::vector<LayerShare> sum;         // the layers whose tensors of this role make it; empty: its own
   std::string outputFit;               // identity of the fit of an output projection to attention that is another layer's; "" = its own values
   Channels kept;                       // of the block, where the tensor has those alone; null: all
+  std::shared_ptr<const HeadFolds> folds;  // of values and outputs, where the tensor is theirs; null: it is not
+  float queryScale = 1;                // of queries of narrowed heads, whose scores are divided by the root of fewer components than they had
   std::string refit;                   // the recovery that fits the columns left of an o or down projection to those that went; "" = none
   double refitDamping = 0;             // of the second moments, for that
   Bases slice;                         // whose directions of the residual stream the tensor reads or makes; null: the file's
@@ -92,6 +95,7 @@ struct WeightTarget {
   std::optional<SharingFitChoice> sharing;  // none: whatever attention is shared, weights and heads stay as they are
   std::optional<WidthChoice> width;     // which channels of feed-forwards go is known then, too
   std::optional<HeadChoice> heads;      // and which heads
+  std::optional<HeadDimChoice> headDims;  // or components of heads
   std::string attentionKey;             // identity of what of the attentions is left: caches hold other keys and values under another; "": all
   std::optional<SliceChoice> slice;     // the directions, too
   std::vector<Adjustment> adjustments;  // what of the configuration can't be done, and why
@@ -115,6 +119,8 @@ Recipe refitted(Recipe recipe, std::string fit);
 // A recipe whose tensor has some channels alone, columns fitted anew by a recovery where one is named. The columns of a quantized file's o and down
 // projections lie in other blocks than before: they are rounded anew, to 8 bits.
 Recipe narrowed(Recipe recipe, TensorRole role, Channels kept, const std::string& recovery, double damping);
+// A recipe whose tensor is folded into fewer components of heads: other values than the file's.
+Recipe folded(Recipe recipe, std::shared_ptr<const HeadFolds> folds);
 
 // A recipe whose tensor reads or makes the directions of a sliced stream; codes of the file hold its own values alone.
 Recipe sliced(Recipe recipe, Bases bases);

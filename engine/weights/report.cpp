@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "engine/weights/report.h"
 
+#include "engine/weights/head_folds.h"
+
 #include <algorithm>
 #include <atomic>
 #include <cmath>
@@ -112,10 +114,11 @@ RowPair::RowPair(const MasterTensor& tensor, const WeightVersion& version)
   if (version.kept) (narrowsRows(tensor.role) ? rowsLeft_ : columnsLeft_) = &version.kept->list;
   if (version.kept) whole_.resize(static_cast<size_t>(tensor.cols));
   const auto left = [](const std::vector<int>* kept, int64_t all) { return kept ? static_cast<int64_t>(kept->size()) : all; };
-  CHECK(left(rowsLeft_, tensor.rows) == version.matrix.rows && left(columnsLeft_, tensor.cols) == version.matrix.cols, tensor.fileName);
+  CHECK(version.folds || (left(rowsLeft_, tensor.rows) == version.matrix.rows && left(columnsLeft_, tensor.cols) == version.matrix.cols), tensor.fileName);
 }
 
 void RowPair::readMaster(int first, int count) {
+  if (version_.folds) return readFolded(tensor_, *version_.folds, first, count, master_.data());
   if (!rowsLeft_ && !columnsLeft_) return Model::decodeRows(tensor_, first, count, master_.data());
   for (int r = 0; r < count; ++r) {
     float* row = master_.data() + static_cast<size_t>(r) * cols_;
@@ -161,6 +164,7 @@ Result<WeightReport> reportWeights(const WeightSet& set, const Calibration* cali
       for (const int channel : kept->list) left.push_back(norms[static_cast<size_t>(channel)]);
       norms = std::move(left);
     }
+    if (set.versions[i]->folds && tensor.role == TensorRole::o) norms.clear();  // of other inputs
     const Turned turned(*set.model, tensor, *set.versions[i], pool);
     const auto sums = compare(turned.master(), *set.versions[i], norms.empty() ? nullptr : norms.data(), pool, progress);
     if (!sums) return cancelled();

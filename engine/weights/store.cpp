@@ -8,6 +8,7 @@
 #include "engine/core/device_failure.h"
 #include "engine/prune/laco.h"
 #include "engine/recover/method.h"
+#include "engine/weights/head_folds.h"
 #include "engine/weights/narrowing.h"
 #include "engine/sparsify/step.h"
 #include "engine/weights/summed_tensor.h"
@@ -129,10 +130,13 @@ bool dropped(const MasterTensor& tensor, const std::vector<LayerParts>& parts) {
 bool fits(const SharingFit* fit, const MasterTensor& tensor) { return fit && tensor.role == TensorRole::o && fit->refits(tensor.layer); }
 
 Recipe narrowedFor(const WeightTarget& target, Recipe recipe, const MasterTensor& tensor, const KeptOfLayer& kept) {
+  if (kept.attention.folds && (tensor.role == TensorRole::v || tensor.role == TensorRole::vBias || tensor.role == TensorRole::o)) return folded(std::move(recipe), kept.attention.folds);
   const Channels channels = narrowable(tensor.role) ? keptOf(kept, tensor.role) : nullptr;
   if (!channels) return recipe;
-  return ofAttention(tensor.role) ? narrowed(std::move(recipe), tensor.role, channels, target.heads->recovery, target.heads->damping)
-                                  : narrowed(std::move(recipe), tensor.role, channels, target.width->recovery, target.width->damping);
+  if (!ofAttention(tensor.role)) return narrowed(std::move(recipe), tensor.role, channels, target.width->recovery, target.width->damping);
+  if (target.heads) return narrowed(std::move(recipe), tensor.role, channels, target.heads->recovery, target.heads->damping);
+  if (tensor.role == TensorRole::q || tensor.role == TensorRole::qBias) recipe.queryScale = kept.attention.queryScale;
+  return narrowed(std::move(recipe), tensor.role, channels, target.headDims->recovery, target.headDims->damping);
 }
 
 std::vector<KeptOfLayer> keptOfLayers(const std::vector<Channels>& channels, const std::vector<KeptAttention>& attention) {
@@ -197,7 +201,7 @@ int64_t WeightStore::bytesToMake(const WeightTarget& target) {
   int64_t sum = 0;
   for (size_t i = 0; i < target.recipes.size(); ++i)
     if (!find(i, target.recipes[i].key())) sum += place_->bytes(model_->tensors()[i], target.recipes[i]);
-  if (!target.width && !target.heads) return sum;
+  if (!target.width && !target.heads && !target.headDims) return sum;
   // Of narrowed blocks nobody holds any, as far as a plan can know.
   const LayersLeft all{allParts(model_->config().layers), {}};
   const std::vector<Channels> channels = target.width ? ChannelScores::planned(*model_, *target.width, all) : std::vector<Channels>(all.parts.size());
@@ -206,9 +210,9 @@ int64_t WeightStore::bytesToMake(const WeightTarget& target) {
     const MasterTensor& tensor = model_->tensors()[i];
     if (tensor.layer < 0) continue;
     const Recipe recipe = narrowedFor(target, target.recipes[i], tensor, kept[static_cast<size_t>(tensor.layer)]);
-    if (!recipe.kept) continue;
+    if (!recipe.kept && !recipe.folds) continue;
     if (!find(i, target.recipes[i].key())) sum -= place_->bytes(tensor, target.recipes[i]);
-    sum += place_->bytes(narrowedShape(tensor, static_cast<int>(recipe.kept->list.size())), recipe);
+    sum += place_->bytes(recipe.folds ? foldedShape(tensor, *recipe.folds) : narrowedShape(tensor, static_cast<int>(recipe.kept->list.size())), recipe);
   }
   return sum;
 }
@@ -226,15 +230,17 @@ Result<std::shared_ptr<const WeightVersion>> WeightStore::make(size_t tensor, co
     std::optional<NarrowedTensor> narrow;
     double refitDamping = 0;
     if (recipe.kept && !place_->planning()) {
-      narrow.emplace(whole, recipe.kept->list, pool);
+      narrow.emplace(whole, recipe.kept->list, pool, recipe.queryScale);
       if (!recipe.refit.empty()) {
         const auto damping = refitColumns(whole, recipe, preparer, pool, progress.progress(), *narrow);
         if (!damping) return damping.error();
         refitDamping = *damping > recipe.refitDamping ? *damping : 0;
       }
     }
-    const MasterTensor shape = recipe.kept ? narrowedShape(whole, static_cast<int>(recipe.kept->list.size())) : MasterTensor();
-    const MasterTensor& wide = narrow ? narrow->tensor() : recipe.kept ? shape : whole;
+    std::optional<FoldedTensor> fold;
+    if (recipe.folds && !place_->planning()) fold.emplace(whole, *recipe.folds, pool);
+    const MasterTensor shape = recipe.kept ? narrowedShape(whole, static_cast<int>(recipe.kept->list.size())) : recipe.folds ? foldedShape(whole, *recipe.folds) : MasterTensor();
+    const MasterTensor& wide = narrow ? narrow->tensor() : fold ? fold->tensor() : recipe.kept || recipe.folds ? shape : whole;
     std::optional<SlicedTensor> turned;
     if (recipe.slice && !place_->planning()) turned.emplace(*model_, wide, *recipe.slice, pool);
     const MasterTensor slicedExtents = recipe.slice ? slicedShape(wide, recipe.slice->width()) : MasterTensor();
@@ -245,8 +251,10 @@ Result<std::shared_ptr<const WeightVersion>> WeightStore::make(size_t tensor, co
                                  raised(inputs->quantize, recipe.damping, 0), refitDamping});
     version->kept = recipe.kept;
     version->slice = recipe.slice;
+    version->folds = recipe.folds;
     version->columns.assign(inputs->scaling.columns.begin(), inputs->scaling.columns.end());
     version->divisors.assign(inputs->scaling.divisors.begin(), inputs->scaling.divisors.end());
+    if (recipe.queryScale != 1) version->divisors.assign(static_cast<size_t>(master.rows), 1 / recipe.queryScale);
     if (Status made = convertInto(*version, {master, recipe, *inputs, pool, progress, findScores(tensor, recipe)}); !made) return made.error();
   } catch (const std::bad_alloc&) {
     return Error{ErrorCode::resources, "Not enough memory for the weights: tensor " + own.fileName + " as " + recipe.format.describe() +
@@ -304,7 +312,7 @@ Result<std::vector<Channels>> WeightStore::channelsLeft(const WeightTarget& targ
   }
 }
 
-Result<std::vector<KeptAttention>> WeightStore::attentionLeft(const WeightTarget& target, const Calibration* statistics, const Measurements& measurements,
+Result<std::vector<KeptAttention>> WeightStore::attentionLeft(const WeightTarget& target, const Calibration* statistics, const Measurements& measurements, ThreadPool& pool,
                                                               const Progress& progress) const {
   if (place_->planning()) return plannedAttention(model_->config(), target);
   std::shared_ptr<const HeadRelevance> relevance;
@@ -313,7 +321,11 @@ Result<std::vector<KeptAttention>> WeightStore::attentionLeft(const WeightTarget
     if (!measured) return measured.error();
     relevance = *measured;
   }
-  return attentionLeftBy(model_->config(), target, statistics, relevance.get());
+  try {
+    return attentionLeftBy(*model_, target, statistics, relevance.get(), pool, progress);
+  } catch (const std::bad_alloc&) {
+    return Error{ErrorCode::resources, "Not enough memory to judge the heads.", "Choose random as the method, or a smaller model."};
+  }
 }
 
 void WeightStore::noteDamping(const WeightTarget& target, WeightSet& set) const {
@@ -322,7 +334,7 @@ void WeightStore::noteDamping(const WeightTarget& target, WeightSet& set) const 
   for (size_t i = 0; i < set.versions.size(); ++i) {
     if (set.versions[i]->damping == 0) continue;
     most = std::max(most, set.versions[i]->damping);
-    asked = std::max({target.recipes[i].damping, target.width ? target.width->damping : 0, target.heads ? target.heads->damping : 0});
+    asked = std::max({target.recipes[i].damping, target.width ? target.width->damping : 0, target.heads ? target.heads->damping : 0, target.headDims ? target.headDims->damping : 0});
     ++count;
   }
   if (count > 0)
@@ -408,7 +420,7 @@ Result<std::shared_ptr<const WeightSet>> WeightStore::build(const WeightTarget& 
   auto channels = channelsLeft(target, *left, statistics.get(), preparer, pool, progress);
   if (!channels) return channels.error();
   set->channels = std::move(*channels);
-  auto attention = attentionLeft(target, statistics.get(), measurements, progress);
+  auto attention = attentionLeft(target, statistics.get(), measurements, pool, progress);
   if (!attention) return attention.error();
   set->attention = std::move(*attention);
   set->narrowShape = narrowShape(model_->config(), target);

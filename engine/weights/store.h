@@ -62,6 +62,11 @@ struct WeightSet {
   std::shared_ptr<const SparseWeights> sparse;  // null without a method of activation sparsity
   std::vector<Adjustment> adjustments;  // what had to be done in another way than the target says, and why
 
+  // KeptAttention::pairs of a layer; null: its heads have all pairs.
+  const int32_t* ropePairs(int layer) const {
+    const auto at = static_cast<size_t>(layer);
+    return at < attention.size() && !attention[at].pairs.empty() ? attention[at].pairs.data() : nullptr;
+  }
   const ModelConfig& shape() const { return narrowShape ? *narrowShape : model->config(); }
   int streamWidth(const ModelConfig& shape) const { return sliceWidth > 0 ? sliceWidth : shape.hidden; }
   // The kernels divide the squares of a row by its width: so much larger is the epsilon where the model's norms divide by more (engine/prune/slice.h).
@@ -113,7 +118,7 @@ class WeightStore {
   Result<LayersLeft> layersLeft(const WeightTarget& target, const Calibration* statistics, const Measurements& measurements, const Progress& progress) const;
   Result<std::vector<Channels>> channelsLeft(const WeightTarget& target, const LayersLeft& left, const Calibration* statistics, InputPreparer& preparer,
                                              ThreadPool& pool, const Progress& progress);
-  Result<std::vector<KeptAttention>> attentionLeft(const WeightTarget& target, const Calibration* statistics, const Measurements& measurements,
+  Result<std::vector<KeptAttention>> attentionLeft(const WeightTarget& target, const Calibration* statistics, const Measurements& measurements, ThreadPool& pool,
                                                    const Progress& progress) const;
   Result<std::shared_ptr<const SparseWeights>> makeSparse(const WeightTarget& target, const WeightSet& set, const std::vector<std::string>& keys, ThreadPool& pool,
                                                           const Measurements& measurements, const Progress& progress);

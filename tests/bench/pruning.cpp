@@ -7,7 +7,7 @@
 //   bench_pruning layers MODEL --text F ...       the same for dropped layers, with time per token, memory and the influence of each layer.
 //   bench_pruning width MODEL --text F ...        the same for narrowed feed-forwards, by every method, with recoveries, time per token and memory; takes
 //     --method and --recovery as well.
-//   bench_pruning heads MODEL --text F ...        the same for heads left out of attentions.
+//   bench_pruning heads MODEL --text F ...        the same for heads left out of attentions; head_dim: for components of heads.
 //   bench_pruning slice MODEL --text F ...        the same for a sliced residual stream, with the time of the shortcuts.
 //   bench_pruning ratio MODEL [--rounds N] ...    seconds from asking for another ratio to the moment a token may use it.
 #include <algorithm>
@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "engine/evaluate/perplexity.h"
+#include "engine/prune/head_dims.h"
 #include "engine/prune/heads.h"
 #include "engine/prune/layer_drop.h"
 #include "engine/prune/method.h"
@@ -33,7 +34,7 @@ namespace {
 
 struct Options {
   std::string part, model, text, calibration;
-  std::vector<std::string> methods, recoveries;  // of parts recovery, width and heads; empty: all
+  std::vector<std::string> methods, recoveries;  // of parts recovery, width, heads and head_dim; empty: all
   int context = 256, chunks = 0, rounds = 7, threads = 2;
   Config config;
 };
@@ -60,7 +61,7 @@ Options parse(int argc, char** argv) {
       options.config = need(options.config.parsed(value.substr(0, value.find('=')), value.substr(value.find('=') + 1)));
     else stop("unknown option " + arg);
   }
-  if (plain.size() != 2) stop("usage: bench_pruning quality|recovery|layers|width|heads|slice|ratio MODEL [--text F] [--calibration F] [--context N] [--chunks N] [--rounds N] [--set knob=value]...");
+  if (plain.size() != 2) stop("usage: bench_pruning quality|recovery|layers|width|heads|head_dim|slice|ratio MODEL [--text F] [--calibration F] [--context N] [--chunks N] [--rounds N] [--set knob=value]...");
   options.part = plain[0];
   options.model = plain[1];
   if (!options.calibration.empty()) options.config = need(options.config.parsed("calibration.text", options.calibration));
@@ -325,6 +326,8 @@ int main(int argc, char** argv) {
     benchShares(engine, options, "prune.heads", headMethods(), {"0.125", "0.25", "0.375", "0.5"});
   else if (options.part == "slice")
     benchSlice(engine, options);
+  else if (options.part == "head_dim")
+    benchShares(engine, options, "prune.head_dim", headDimMethods(), {"0.25", "0.5"});
   else if (options.part == "ratio")
     benchRatio(engine, options);
   else

@@ -57,6 +57,8 @@ const std::map<std::string, Trial>& trials() {
       {"prune.width", {{}, {"0.3", "0.9"}}},
       {"prune.width_method", {narrow, {}}},
       {"prune.heads", {{}, {"0.5"}}},
+      {"prune.head_dim", {{}, {"0.5"}}},
+      {"prune.head_dim_method", {{{"prune.head_dim", "0.5"}}, {}}},
       {"prune.heads_method", {{{"prune.heads", "0.5"}}, {}}},
       {"prune.slice", {{}, {"0.25", "0.5"}}},
       {"calibration.text", {wanda, {calibrationText("other.txt", "The quick brown fox jumps over the lazy dog while nobody looks.\n")}}},

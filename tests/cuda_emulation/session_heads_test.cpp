@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// Heads that are left out of attentions, on the device: caches, weights and rows of fewer heads, live and in a plan.
+// Heads that are left out of attentions or narrowed, on the device: caches, weights and rows of fewer heads, live and in a plan.
 #include "tests/cuda_emulation/calibration_text.h"
 #include "tests/cuda_emulation/sessions.h"
 
@@ -40,16 +40,38 @@ TEST(fewer_heads_compute_as_on_the_cpu) {
   }
 }
 
+// RoPE with frequencies of its own for each head; biases; positions that are learned.
+TEST(narrow_heads_compute_as_on_the_cpu) {
+  for (const char* family : {"llama3", "qwen2", "gpt2"})
+    for (const Settings& settings : {Settings{{"prune.head_dim", "0.5"}}, Settings{{"prune.head_dim", "0.5"}, {"weights.bits", "8"}},
+                                     Settings{{"prune.head_dim", "0.5"}, {"prune.head_dim_method", "random"}, {"prune.recovery", "least-squares"}, {"kv.rotate", "true"}, {"kv.policy", "h2o"}, {"kv.budget", "12"}}}) {
+      Both both(family, measured({}));
+      EXPECT(std::max(both.prompt(14), both.steps(3)) <= kBound);
+      const MemoryByTag whole = both.gpu->memory();
+      both.request(measured(settings));
+      for (Session* session : {both.cpu.get(), both.gpu.get()}) {
+        ok(session->rebuildCache({}));
+        EXPECT(session->effective()->asRequested(), family, settings.back().second);
+      }
+      EXPECT(both.gpu->memory()[static_cast<size_t>(MemoryTag::kv)] * 2 <= whole[static_cast<size_t>(MemoryTag::kv)], family);
+      const double worst = std::max(both.steps(4), both.prompt(13));
+      EXPECT(worst <= kBound + kPromptRounding, family, settings.back().second, worst);
+    }
+}
+
 TEST(a_plan_knows_the_heads_that_are_left) {
   const auto engine = engineOn("cuda", openFamily("llama3"));
   SessionOptions options;
   options.context = 96;
   options.maxBatch = 8;
-  const Config config = configure(measured({{"prune.heads", "0.5"}, {"prune.heads_method", "minitron"}}));
-  const MemoryByTag planned = value(engine->plan(config, options, 41));
-  const auto session = value(engine->createSession(config, options, {}));
-  ok(session->prefill(someTokens(40, 64), {}));
-  ok(session->step(1));
-  for (const MemoryTag tag : {MemoryTag::weights, MemoryTag::kv, MemoryTag::activations})
-    EXPECT(session->memory()[static_cast<size_t>(tag)] == planned[static_cast<size_t>(tag)], static_cast<int>(tag));
+  for (const char* knob : {"prune.heads", "prune.head_dim"}) {
+    const Config config = configure(measured({{knob, "0.5"}}));
+    const MemoryByTag planned = value(engine->plan(config, options, 41));
+    const auto session = value(engine->createSession(config, options, {}));
+    EXPECT(session->effective()->asRequested(), knob);
+    ok(session->prefill(someTokens(40, 64), {}));
+    ok(session->step(1));
+    for (const MemoryTag tag : {MemoryTag::weights, MemoryTag::kv, MemoryTag::activations})
+      EXPECT(session->memory()[static_cast<size_t>(tag)] == planned[static_cast<size_t>(tag)], knob, static_cast<int>(tag));
+  }
 }

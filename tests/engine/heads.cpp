@@ -184,6 +184,7 @@ TEST(leaving_heads_out_goes_with_everything_else) {
                                         {{"weights.method", "aser"}},
                                         {{"weights.format", "nf4"}},
                                         {{"weights.bits", "4"}, {"weights.super", "keep"}},
+                                        {{"activation.method", "teal"}, {"activation.sparsity", "0.1"}},
                                         {{"prune.layers", "1"}},
                                         {{"prune.layers", "2"}, {"prune.layers_method", "attention"}},
                                         {{"kv.policy", "h2o"}, {"kv.budget", "24"}},
@@ -192,7 +193,7 @@ TEST(leaving_heads_out_goes_with_everything_else) {
                                         {{"kv.policy", "window"}, {"kv.budget", "24"}, {"kv.positions", "cache"}},
                                         {{"kv.k_bits", "4"}, {"kv.rotate", "true"}}};
   for (Settings settings : others) {
-    const bool evicts = std::string_view(settings[0].first) == "kv.policy", coarse = evicts || std::string_view(settings[0].first) == "kv.k_bits";
+    const bool evicts = std::string_view(settings[0].first) == "kv.policy", coarse = evicts || std::string_view(settings[0].first) == "activation.method" || std::string_view(settings[0].first) == "kv.k_bits";
     settings.push_back({"prune.heads", "0.5"});
     const Config config = meter.with(settings);
     const auto session = makeSession(meter.engine(), config);
