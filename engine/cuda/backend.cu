@@ -134,7 +134,7 @@ void CudaBackend::step(const ForwardInput& input) {
                .remembered = cache.observed().newest, .activations = input.activations, .timed = input.times != nullptr,
                .rotates = cache.format().rotateKeys, .turns = cache.countsWithin(), .selection = cache.selection(),
                .bounds = cache.selection() > 0 ? cache.bounds(KvCache::kDenseLayers) : nullptr, .blockStride = cache.blockStride()};
-  if (!forward_.sparse().empty() && forward_.sparse()[0]) key.sparse = forward_.sparse()[0], key.sparseSerial = key.sparse->serial;
+  if (!forward_.sparse().empty() && forward_.sparse()[0]) key.sparse = forward_.sparse()[0]->serial;
   for (const LayerSharing& share : input.plan.sharing) {
     key.leaders.push_back(share.attnSource);
     key.leaders.push_back(share.source);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// One GPU as a device. A step of one token is a captured graph, replayed until something changes: weights, cache, sharing, activations,
+// One GPU as a device. A step of one token is a captured graph, replayed until something changes: weights, cache, sharing, activations, thresholds,
 // whether ops are timed, or the bound on the lengths, which grows by powers of two. Everything else is queued op by op.
 #pragma once
 #include <atomic>
@@ -54,8 +54,7 @@ class CudaBackend final : public Backend, public SparseBackend {
     double selection = 0;
     const uint16_t* bounds = nullptr;
     int blockStride = 0;
-    const SparseStep* sparse = nullptr;
-    uint64_t sparseSerial = 0;
+    uint64_t sparse = 0;  // serial of what the token leaves out; 0: nothing
     bool operator==(const GraphKey&) const = default;
   };
   void reserveSlice();

@@ -191,9 +191,7 @@ int Forward::alignedQueries(const ForwardInput& input) const {
 
 void Forward::enqueue(const ForwardInput& input, OpMarks* marks) {
   const int n = static_cast<int>(input.tokens.size());
-  critical_.list = {};
-  critical_.before = -1;
-  critical_.chose.assign(static_cast<size_t>(model_.layers), false);
+  skips_.clear();
   if (model_.position == PositionKind::rope)
     prepareRotations(stream_, frequencies_.as<float>(), model_.rope.dims, positions_.as<int32_t>(), n, cosines_.as<float>(), sines_.as<float>());
   for (size_t i = 0; i < input.plan.ops.size(); ++i) {
@@ -471,15 +469,10 @@ void Forward::linear(const ForwardInput& input, const Op& op, LinearInput which,
     for (int row = 0; row < n; ++row) linearRow(input, op, row, which, linears, x, cols);
     return;
   }
-  std::array<Target, kMostTargets> targets;
-  std::array<FactorArgs, kMostTargets> factors;
-  for (size_t i = 0; i < linears.size(); ++i) {
-    targets[i] = linears[i].target;
-    factors[i] = linears[i].factors;
-  }
-  products_.multiply({targets.data(), linears.size()}, x, n, cols, input.activations, {factors.data(), linears.size()});
+  const RowLinears all(linears, 0);
+  products_.multiply(all.targets(), x, n, cols, input.activations, all.factors());
   const LayerWeights& w = layerOf(input, op);
-  if (which == LinearInput::down && w.downCorrections) correct(stream_, *w.downCorrections, x, n, targets[0].y, targets[0].yStride);
+  if (which == LinearInput::down && w.downCorrections) correct(stream_, *w.downCorrections, x, n, all.targets()[0].y, all.targets()[0].yStride);
 }
 
 // The residual is not rounded, whatever activations are.

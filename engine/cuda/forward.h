@@ -2,7 +2,9 @@
 // Queues a pass over a batch of rows on a stream, op by op as the plan says; the counterpart of what engine/cpu/backend.h does at once.
 // What changes from token to token is read from device memory, so that a pass over one row can be captured and replayed.
 #pragma once
+#include <array>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "engine/cuda/critical.h"
@@ -99,6 +101,18 @@ class Forward {
     const Matrix* w = nullptr;
     const ChannelMajor* channels = nullptr;  // null where there are none, or nothing is skipped
   };
+  struct RowLinears {  // of one row
+    RowLinears(std::span<const SparseLinear> all, int row);
+    std::span<const SparseLinear> linears() const { return {linears_.data(), count_}; }
+    std::span<const Target> targets() const { return {targets_.data(), count_}; }
+    std::span<const FactorArgs> factors() const { return {factors_.data(), count_}; }
+
+   private:
+    size_t count_;
+    std::array<SparseLinear, kMostTargets> linears_;
+    std::array<Target, kMostTargets> targets_;
+    std::array<FactorArgs, kMostTargets> factors_;
+  };
   bool anySparse() const;
   const SparseLayer* sparseLayer(int row, int layer) const;
   static const ChannelMajorLayer& channelsOf(const ForwardInput& input, const Op& op);
@@ -169,8 +183,7 @@ class Forward {
     DeviceBuffer partial, tickets;
   } kept_;
   struct ChosenNeurons {
-    const SparseStep* step = nullptr;
-    uint64_t serial = 0;               // of what is there
+    uint64_t serial = 0;               // of the step whose neurons are there
     DeviceBuffer lists, masks, counts;  // int32 [layers, ffn], bits [layers, chunks], int32 [layers]
   };
   std::vector<ChosenNeurons> chosenNeurons_;          // [rows]

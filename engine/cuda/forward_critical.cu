@@ -22,6 +22,9 @@ bool Forward::mayChooseBlocks(const ForwardInput& input) const {
 }
 
 void Forward::makeCriticalRoom(const ForwardInput& input) {
+  critical_.list = {};  // of the pass before
+  critical_.before = -1;
+  critical_.chose.assign(static_cast<size_t>(model_.layers), false);
   if (!mayChooseBlocks(input)) return;
   const auto heads = static_cast<size_t>(model_.kvHeads), blocks = heads * static_cast<size_t>((options_.context + kCriticalSlots - 1) / kCriticalSlots);
   need(critical_.centers, MemoryTag::activations, static_cast<size_t>(model_.qRows()) * sizeof(float));

@@ -24,6 +24,16 @@ Source rowOf(Source source, int row) {
 
 }  // namespace
 
+Forward::RowLinears::RowLinears(std::span<const SparseLinear> all, int row) : count_(all.size()) {
+  CHECK(count_ <= linears_.size(), count_);
+  for (size_t i = 0; i < count_; ++i) {
+    linears_[i] = all[i];
+    linears_[i].target.y += row * linears_[i].target.yStride;
+    targets_[i] = linears_[i].target;
+    factors_[i] = linears_[i].factors;
+  }
+}
+
 bool Forward::anySparse() const {
   return std::ranges::any_of(sparse_, [](const SparseStep* step) { return step != nullptr; });
 }
@@ -68,7 +78,7 @@ void Forward::uploadNeurons() {
     const SparseStep* step = sparse_[row];
     if (!step || std::ranges::none_of(step->layers, [](const SparseLayer& layer) { return layer.chosen; })) continue;
     ChosenNeurons& there = chosenNeurons_[row];
-    if (there.step == step && there.serial == step->serial) continue;
+    if (there.serial == step->serial) continue;
     const size_t ffn = static_cast<size_t>(model_.ffn), words = maskBytes(model_.ffn) / sizeof(uint32_t), layers = step->layers.size();
     std::vector<int32_t> lists(layers * ffn), counts;
     std::vector<uint32_t> masks(layers * words);
@@ -81,7 +91,6 @@ void Forward::uploadNeurons() {
     there.lists.copyFrom(stream_, lists.data(), lists.size() * sizeof(int32_t));
     there.masks.copyFrom(stream_, masks.data(), masks.size() * sizeof(uint32_t));
     there.counts.copyFrom(stream_, counts.data(), counts.size() * sizeof(int32_t));
-    there.step = step;
     there.serial = step->serial;
   }
 }
@@ -137,33 +146,24 @@ void Forward::eachMode(const ForwardInput& input, std::span<const SparseLinear> 
 }
 
 void Forward::linearRow(const ForwardInput& input, const Op& op, int row, LinearInput which, std::span<const SparseLinear> linears, Source x, int cols) {
-  std::array<SparseLinear, kMostTargets> own;
-  std::array<Target, kMostTargets> targets;
-  std::array<FactorArgs, kMostTargets> factors;
-  for (size_t i = 0; i < linears.size(); ++i) {
-    own[i] = linears[i];
-    own[i].target.y += row * own[i].target.yStride;
-    targets[i] = own[i].target;
-    factors[i] = own[i].factors;
-  }
-  const std::span<const SparseLinear> mine(own.data(), linears.size());
+  const RowLinears own(linears, row);
   const auto place = static_cast<size_t>(which);
   const SparseLayer* sparse = sparseLayer(row, op.layer);
   x = rowOf(x, row);
   if (!sparse || sparse->input[place] < 0) {
-    products_.multiply({targets.data(), linears.size()}, x, 1, cols, input.activations, {factors.data(), linears.size()});
+    products_.multiply(own.targets(), x, 1, cols, input.activations, own.factors());
   } else {
     const uint32_t* neuronsIn = which == LinearInput::down ? neuronsOf(row, op.layer) : nullptr;  // others were not computed
-    eachMode(input, mine, [&](ActivationMode mode, std::span<const ChannelTarget> same) {
+    eachMode(input, own.linears(), [&](ActivationMode mode, std::span<const ChannelTarget> same) {
       const KeptRow kept = keep(x, cols, sparse->input[place], mode, countAt(row, op.layer, place), neuronsIn);
       multiplyColumns(stream_, same, kept, cols, {kept_.partial.as<float>(), kept_.tickets.as<uint32_t>() + 1});
     });
     x = {kept_.masked.as<float>(), cols};
-    products_.addErrors({targets.data(), linears.size()}, {factors.data(), linears.size()}, x, 1, cols, input.activations);
-    skips(input, op, row, place, mine, cols);
+    products_.addErrors(own.targets(), own.factors(), x, 1, cols, input.activations);
+    skips(input, op, row, place, own.linears(), cols);
   }
   const LayerWeights& w = input.weights.layers[static_cast<size_t>(op.layer)];
-  if (which == LinearInput::down && w.downCorrections) correct(stream_, *w.downCorrections, x, 1, targets[0].y, targets[0].yStride);
+  if (which == LinearInput::down && w.downCorrections) correct(stream_, *w.downCorrections, x, 1, own.targets()[0].y, own.targets()[0].yStride);
 }
 
 // Bits of the neurons that take part, once gateUpRow() has found them; null where down's inputs say so themselves.
@@ -177,15 +177,7 @@ const uint32_t* Forward::neuronsOf(int row, int layer) const {
 void Forward::gateUpRow(const ForwardInput& input, const Op& op, int row, std::span<const SparseLinear> linears /* up, then gate */, const Source& x) {
   const SparseLayer* sparse = sparseLayer(row, op.layer);
   if (!neuronsOf(row, op.layer)) return linearRow(input, op, row, LinearInput::ffn, linears, x, width(input));
-  std::array<SparseLinear, kMostTargets> own;
-  std::array<Target, kMostTargets> targets;
-  std::array<FactorArgs, kMostTargets> factors;
-  for (size_t i = 0; i < linears.size(); ++i) {
-    own[i] = linears[i];
-    own[i].target.y += row * own[i].target.yStride;
-    targets[i] = own[i].target;
-    factors[i] = own[i].factors;
-  }
+  const RowLinears own(linears, row);
   const int ffn = linears[0].w->rows;
   const Source mine = rowOf(x, row);
   const size_t place = SparseUse::kNeurons;
@@ -196,21 +188,20 @@ void Forward::gateUpRow(const ForwardInput& input, const Op& op, int row, std::s
     list = chosen.lists.as<int32_t>() + int64_t{op.layer} * model_.ffn;
     count = chosen.counts.as<int32_t>() + op.layer;
   } else {  // the gate says which
-    products_.multiply({&targets[1], 1}, mine, 1, width(input), input.activations, {&factors[1], 1});
-    Source gate{targets[1].y, ffn, Source::Kind::activated};
+    products_.multiply(own.targets().subspan(1), mine, 1, width(input), input.activations, own.factors().subspan(1));
+    Source gate{own.targets()[1].y, ffn, Source::Kind::activated};
     gate.activation = model_.activation;
     const KeptRow kept = keep(gate, ffn, sparse->gate, ActivationMode::f32, countAt(row, op.layer, place), nullptr, neuronMasks(row));
     list = kept.list;
     count = kept.count;
     read = 1;
   }
-  const std::span<const SparseLinear> some(own.data(), read);
-  eachMode(input, some, [&](ActivationMode mode, std::span<const ChannelTarget> same) {
+  eachMode(input, own.linears().first(read), [&](ActivationMode mode, std::span<const ChannelTarget> same) {
     const KeptRow whole = keep(mine, width(input), -1, mode, nullptr);
     multiplyRows(stream_, same, list, count, sparse->chosen ? static_cast<int>(sparse->neurons.size()) : ffn, whole.rounded);
   });
-  products_.addErrors({targets.data(), read}, {factors.data(), read}, mine, 1, width(input), input.activations);
-  skips(input, op, row, place, some, ffn);
+  products_.addErrors(own.targets().first(read), own.factors().first(read), mine, 1, width(input), input.activations);
+  skips(input, op, row, place, own.linears().first(read), ffn);
 }
 
 // --- prompts -------------------------------------------------------------------------------------------------------------

@@ -1,9 +1,18 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "engine/run/sparsity.h"
 
+#include <atomic>
 #include <utility>
 
 namespace winnow {
+namespace {
+
+uint64_t nextSerial() {
+  static std::atomic<uint64_t> last{0};
+  return ++last;
+}
+
+}  // namespace
 
 void SessionSparsity::configure(const ModelConfig& model, const WeightSet& weights, const Config& config, Ledger& ledger) {
   const ActivationMethod* method = weights.sparse ? findActivationMethod(weights.sparse->method) : nullptr;
@@ -18,7 +27,7 @@ void SessionSparsity::configure(const ModelConfig& model, const WeightSet& weigh
   weights_ = weights.sparse;
   step_.layers.assign(static_cast<size_t>(model.layers), {});
   step_.use = &use_;
-  ++step_.serial;
+  step_.serial = nextSerial();
   forget();
   if (method_ && sparsity_ > 0 && !ledger.planning()) readThresholds();
 }
@@ -45,7 +54,7 @@ void SessionSparsity::readThresholds() {
 
 void SessionSparsity::chooseNeurons() {
   chosenAt_ = prompt_->tokens();
-  ++step_.serial;
+  step_.serial = nextSerial();
   for (size_t layer = 0; layer < step_.layers.size(); ++layer) {
     SparseLayer& sparse = step_.layers[layer];
     sparse.chosen = true;

@@ -39,7 +39,7 @@ struct SparseLayer {
 struct SparseStep {
   std::vector<SparseLayer> layers;
   SparseUse* use = nullptr;  // never null in a step
-  uint64_t serial = 0;       // another whenever the layers change
+  uint64_t serial = 0;       // another for every state of the layers of any step; never 0
 };
 
 // A backend that can leave things out.

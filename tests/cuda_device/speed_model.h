@@ -12,6 +12,7 @@
 
 #include "engine/cuda/kv_cache.h"
 #include "engine/cuda/roofline.h"
+#include "engine/cuda/weights.h"
 #include "engine/run/devices.h"
 #include "engine/weights/store.h"
 #include "tests/support/engine.h"
