@@ -115,11 +115,7 @@ class WeightStore {
   const WeightPlace& place() const { return *place_; }
 
  private:
-  Result<LayersLeft> layersLeft(const WeightTarget& target, const Calibration* statistics, const Measurements& measurements, const Progress& progress) const;
-  Result<std::vector<Channels>> channelsLeft(const WeightTarget& target, const LayersLeft& left, const Calibration* statistics, InputPreparer& preparer,
-                                             ThreadPool& pool, const Progress& progress);
-  Result<std::vector<KeptAttention>> attentionLeft(const WeightTarget& target, const Calibration* statistics, const Measurements& measurements, ThreadPool& pool,
-                                                   const Progress& progress) const;
+  class Build;  // of one set: store_build.cpp
   Result<std::shared_ptr<const SparseWeights>> makeSparse(const WeightTarget& target, const WeightSet& set, const std::vector<std::string>& keys, ThreadPool& pool,
                                                           const Measurements& measurements, const Progress& progress);
   // store_slice.cpp
@@ -128,9 +124,6 @@ class WeightStore {
   int64_t bytesOfSliced(const WeightTarget& target) const;
   Status convertInto(WeightVersion& version, const WeightWork& work) const;
   std::shared_ptr<const WeightVersion> keep(size_t tensor, const std::string& recipe, std::shared_ptr<const WeightVersion> version);
-  void noteDamping(const WeightTarget& target, WeightSet& set) const;
-  void noteMerges(const WeightTarget& target, WeightSet& set) const;
-  Result<std::shared_ptr<const SharingFit>> sharingFit(const WeightTarget& target, const LayersLeft& left, const Measurements& measurements, const Progress& progress) const;
   std::shared_ptr<const WeightSet> withLayer(const WeightSet& before, const WeightSet& made, int layer);
   std::shared_ptr<const WeightVersion> find(size_t tensor, const std::string& recipe);
   std::shared_ptr<const PruneScores> findScores(size_t tensor, const Recipe& recipe);
