@@ -12,8 +12,6 @@ namespace winnow {
 std::vector<double> modegptKeyScores(const HeadDimInput& input);
 std::vector<double> randomKeyScores(const HeadDimInput& input);
 std::vector<double> randomValueScores(const HeadDimInput& input);
-
-// The folds of an attention to `kept` components.
 std::shared_ptr<const HeadFolds> modegptFolds(const HeadDimInput& input, int kept);
 
 }  // namespace winnow

@@ -19,7 +19,7 @@ int HeadDimInput::units() const { return model.config().position == PositionKind
 
 std::span<const HeadDimMethod> headDimMethods() {
   static const HeadDimMethod methods[] = {
-      {"modegpt", "MoDeGPT: queries and keys by their moments, values folded", "Lin et al., ICLR 2025 (arXiv 2408.09632), section 3", true, modegptKeyScores, nullptr},
+      {"modegpt", "MoDeGPT: queries and keys by their moments, values folded", "Lin et al., ICLR 2025 (arXiv 2408.09632), section 3", true, modegptKeyScores, nullptr, modegptFolds},
       {"random", "Random components: what the others are compared with", "", false, randomKeyScores, randomValueScores},
   };
   return methods;

@@ -4,6 +4,7 @@
 // the model and its cache keep one shape. Queries are scaled, so that scores of attention stay divided by the root of the size that heads had. One method is one file and one
 // line in head_dims.cpp.
 #pragma once
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -31,8 +32,10 @@ struct HeadDimMethod {
   std::string name, title, paper;
   bool moments = false;
   std::vector<double> (*scoreKeys)(const HeadDimInput& input);    // [kvHeads, units()]: those with the highest stay
-  std::vector<double> (*scoreValues)(const HeadDimInput& input);  // [kvHeads, headDim], the same; null: values are folded (head_folds.h)
-  bool folds() const { return !scoreValues; }
+  // Of values one of the two. Scores: [kvHeads, headDim], the same. Folds of all components to `kept` ones (head_folds.h).
+  std::vector<double> (*scoreValues)(const HeadDimInput& input);
+  std::shared_ptr<const HeadFolds> (*foldValues)(const HeadDimInput& input, int kept) = nullptr;
+  bool folds() const { return foldValues != nullptr; }
 };
 std::span<const HeadDimMethod> headDimMethods();
 const HeadDimMethod* findHeadDimMethod(std::string_view name);

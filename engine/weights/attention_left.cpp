@@ -4,7 +4,7 @@
 #include <numeric>
 
 #include "engine/core/check.h"
-#include "engine/prune/head_dim_methods.h"
+#include "engine/weights/head_folds.h"
 
 namespace winnow {
 namespace {
@@ -25,7 +25,7 @@ KeptAttention headDimsLeft(const Model& model, const HeadDimChoice& choice, int 
   const int left = headDimLeft(choice.removed, model.config().headDim);
   KeptAttention out = keptHeadDims(model.config(), left, method->scoreKeys(input), method->folds() ? std::vector<double>() : method->scoreValues(input));
   if (!method->folds()) return out;
-  auto folds = std::make_shared<HeadFolds>(*modegptFolds(input, left));
+  auto folds = std::make_shared<HeadFolds>(*method->foldValues(input, left));
   folds->key = std::to_string(left) + " components by " + choice.method + " [" + std::to_string(statistics->tokens()) + " tokens] of " + out.keys->key;
   out.folds = std::move(folds);
   return out;
