@@ -5,27 +5,18 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <cmath>
 #include <numeric>
 
 #include "engine/core/check.h"
 #include "engine/cpu/isa.h"
+#include "engine/weights/double_blocks.h"
 
 namespace winnow {
 namespace {
 
-constexpr int64_t kBlock = 64;
-using Block = std::array<double, kBlock * kBlock>;
-
-// Calls body(item) for 0 <= item < count, each once on some thread.
-template <class Body>
-void each(ThreadPool& pool, int64_t count, Body&& body) {
-  std::atomic<int64_t> next{0};
-  pool.run([&](int, int) {
-    for (int64_t item; (item = next.fetch_add(1)) < count;) body(item);
-  });
-}
+constexpr int64_t kBlock = kDoubleBlock;
+using Block = DoubleBlock;
 
 // The factor of one block; false when a pivot is not positive.
 bool factorBlock(double* a, int64_t stride) {
@@ -85,11 +76,11 @@ bool choleskyUpper(double* a, int64_t n, ThreadPool& pool, const Progress& progr
     positive = factorBlock(rows + b, n);
     if (!positive) return true;
     const int64_t right = b + kBlock, left = (n - right) / kBlock;
-    each(pool, left, [&](int64_t j) {
+    eachItem(pool, left, [&](int64_t j) {
       // The pivots' block and the columns share their stride, so R is read where it lies.
       solveBlock(rows + b, rows + right + j * kBlock, n);
     });
-    each(pool, left * left, [&](int64_t item) {
+    eachItem(pool, left * left, [&](int64_t item) {
       const int64_t i = item / left, j = item % left;
       if (j < i) return;
       double* tile = a + (right + i * kBlock) * n + right + j * kBlock;
@@ -109,7 +100,7 @@ bool invertUpper(double* a, int64_t n, ThreadPool& pool, const Progress& progres
     for (int64_t i = 0; i < kBlock; ++i) std::copy_n(a + (b + i) * n + b, n - b, rows.data() + i * n + b);
     invertBlock(a + b * n + b, n, inverse);
     for (double& value : inverse) value = -value;
-    each(pool, (n - b) / kBlock - 1, [&](int64_t item) {
+    eachItem(pool, (n - b) / kBlock - 1, [&](int64_t item) {
       const int64_t column = b + (item + 1) * kBlock;
       Block sum{}, solved{};
       for (int64_t c = b + kBlock; c <= column; c += kBlock)
@@ -146,7 +137,7 @@ InverseFactor::Outcome InverseFactor::make(Ledger& ledger, const SecondMoments& 
   bool positive = false;
   for (damping_ = options.damping; !positive; damping_ *= positive ? 1 : 10) {
     if (damping_ > kMostDamping) return Outcome::notPositive;
-    each(pool, padded, [&](int64_t i) {
+    eachItem(pool, padded, [&](int64_t i) {
       double* row = a + i * padded;
       for (int64_t j = i; j < padded; ++j) row[j] = i >= n || j >= n ? 0 : unit * static_cast<double>(moments.at(column(n - 1 - i), column(n - 1 - j)));
       row[i] = i >= n ? 1 : (row[i] == 0 ? mean : row[i]) + damping_ * mean;
@@ -156,7 +147,7 @@ InverseFactor::Outcome InverseFactor::make(Ledger& ledger, const SecondMoments& 
   }
   if (!invertUpper(a, padded, pool, progress)) return Outcome::cancelled;
   upper_ = Buffer(ledger, MemoryTag::calibration, static_cast<size_t>(n * n) * sizeof(float));
-  each(pool, n, [&](int64_t i) {
+  eachItem(pool, n, [&](int64_t i) {
     float* row = upper_.as<float>() + i * n;
     for (int64_t j = i; j < n; ++j) row[j] = static_cast<float>(a[(n - 1 - j) * padded + n - 1 - i]);
   });

@@ -3,27 +3,18 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <cmath>
 #include <numeric>
 
 #include "engine/core/check.h"
 #include "engine/cpu/isa.h"
+#include "engine/weights/double_blocks.h"
 
 namespace winnow {
 namespace {
 
-constexpr int64_t kBlock = 64;  // of the products; reflectors of a panel as well
-using Block = std::array<double, kBlock * kBlock>;
-
-// Calls body(item) for 0 <= item < count, each once on some thread.
-template <class Body>
-void each(ThreadPool& pool, int64_t count, Body&& body) {
-  std::atomic<int64_t> next{0};
-  pool.run([&](int, int) {
-    for (int64_t item; (item = next.fetch_add(1)) < count;) body(item);
-  });
-}
+constexpr int64_t kBlock = kDoubleBlock;
+using Block = DoubleBlock;
 
 double dot(const double* a, const double* b, int64_t count) {
   std::array<double, 8> part{};
@@ -102,7 +93,7 @@ class Tridiagonal {
     }
     const int64_t tile = (first + count) / kBlock, tiles = stride_ / kBlock - tile;
     const auto& kernels = cpu::bestKernels();
-    each(pool_, tiles * tiles, [&](int64_t item) {
+    eachItem(pool_, tiles * tiles, [&](int64_t item) {
       const int64_t r = (tile + item / tiles) * kBlock, c = (tile + item % tiles) * kBlock;
       kernels.subtractProduct(v + r, 1, stride_, w + c, stride_, static_cast<int>(count), row(r) + c, stride_);
       kernels.subtractProduct(w + r, 1, stride_, v + c, stride_, static_cast<int>(count), row(r) + c, stride_);
@@ -131,7 +122,7 @@ class Tridiagonal {
     double* out = w + j * stride_;
     const int64_t from = c + 1, count = n_ - from;
     constexpr int64_t kRows = 32;
-    each(pool_, (count + kRows - 1) / kRows, [&](int64_t item) {
+    eachItem(pool_, (count + kRows - 1) / kRows, [&](int64_t item) {
       for (int64_t r = from + item * kRows; r < std::min(n_, from + (item + 1) * kRows); ++r) out[r] = dot(row(r) + from, mine + from, count);
     });
     for (int64_t k = 0; k < j; ++k) {
@@ -168,7 +159,7 @@ class Tridiagonal {
       for (size_t j = 0; j < kBlock; ++j) across[j * kBlock + i] = t[i * kBlock + j];
     const auto& kernels = cpu::bestKernels();
     const int64_t begin = p * kBlock, tiles = (stride_ - begin) / kBlock;
-    each(pool_, tiles, [&](int64_t item) {
+    eachItem(pool_, tiles, [&](int64_t item) {
       double* rows = row(begin + item * kBlock);
       Block y{}, z{};
       kernels.subtractProduct(rows + begin, stride_, 1, columns.data() + begin * kBlock, kBlock, static_cast<int>(stride_ - begin), y.data(), kBlock);  // -R V
@@ -186,7 +177,7 @@ struct Rotation {
 // Applies rotations to rows in their order, a band of columns on each thread.
 void rotateRows(std::vector<double>& rows, int64_t stride, int n, std::vector<Rotation>& rotations, ThreadPool& pool) {
   constexpr int64_t kColumns = 64;
-  each(pool, (n + kColumns - 1) / kColumns, [&](int64_t band) {
+  eachItem(pool, (n + kColumns - 1) / kColumns, [&](int64_t band) {
     for (const Rotation& turn : rotations) {
       double *a = rows.data() + turn.row * stride + band * kColumns, *b = a + stride;
       for (int64_t k = 0; k < kColumns; ++k) {

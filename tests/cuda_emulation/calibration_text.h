@@ -5,7 +5,7 @@
 #include <map>
 #include <string>
 
-#include "tests/support/check.h"
+#include "tests/support/engine.h"
 
 namespace winnow::test {
 
@@ -17,6 +17,12 @@ inline const char* calibrationText(const char* name = "calibration.txt", const c
   std::ofstream out(path);
   for (int i = 0; i < 60; ++i) out << sentence << i;
   return path.c_str();
+}
+
+inline Settings measured(Settings settings) {
+  settings.emplace_back("calibration.text", calibrationText());
+  settings.emplace_back("calibration.tokens", "256");
+  return settings;
 }
 
 }  // namespace winnow::test

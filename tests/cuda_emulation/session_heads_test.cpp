@@ -6,16 +6,6 @@
 using namespace winnow;
 using namespace winnow::test;
 
-namespace {
-
-Settings measured(Settings settings) {
-  settings.emplace_back("calibration.text", calibrationText());
-  settings.emplace_back("calibration.tokens", "256");
-  return settings;
-}
-
-}  // namespace
-
 TEST(fewer_heads_compute_as_on_the_cpu) {
   for (const Settings& settings : {Settings{{"prune.heads", "0.5"}}, Settings{{"prune.heads", "0.5"}, {"prune.heads_method", "minitron"}, {"weights.bits", "4"}},
                                    Settings{{"prune.heads", "0.5"}, {"prune.heads_method", "random"}, {"prune.recovery", "least-squares"}, {"kv.policy", "h2o"}, {"kv.budget", "12"}}}) {

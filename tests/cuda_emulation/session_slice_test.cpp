@@ -7,16 +7,6 @@
 using namespace winnow;
 using namespace winnow::test;
 
-namespace {
-
-Settings measured(Settings settings) {
-  settings.emplace_back("calibration.text", calibrationText());
-  settings.emplace_back("calibration.tokens", "256");
-  return settings;
-}
-
-}  // namespace
-
 TEST(a_sliced_stream_computes_as_on_the_cpu) {
   for (const char* family : {"llama3", "qwen2", "qwen3"})
     for (const Settings& settings : {Settings{{"prune.slice", "0.25"}}, Settings{{"prune.slice", "0.5"}, {"weights.bits", "4"}}, Settings{{"prune.slice", "0.25"}, {"share.block", "2"}, {"share.first", "0"}, {"share.last", "0"}}}) {

@@ -6,16 +6,6 @@
 using namespace winnow;
 using namespace winnow::test;
 
-namespace {
-
-Settings measured(Settings settings) {
-  settings.emplace_back("calibration.text", calibrationText());
-  settings.emplace_back("calibration.tokens", "256");
-  return settings;
-}
-
-}  // namespace
-
 TEST(narrowed_feed_forwards_compute_as_on_the_cpu) {
   for (const Settings& settings : {Settings{{"prune.width", "0.5"}, {"prune.width_method", "random"}}, Settings{{"prune.width", "0.5"}},
                                    Settings{{"prune.width", "0.3"}, {"prune.width_method", "minitron"}, {"weights.bits", "4"}},
