@@ -204,7 +204,7 @@ void Session::Impl::takeWeights(const Weights& prepared, const std::optional<Err
     current.weightsFailure.clear();
     const std::string gone = partsGone(weights->parts);
     if (!weights->partOf.empty())
-      emit(EngineEvent::Kind::published, "weights.layers", "New weights: the first " + layersDone(*weights) + ".");
+      emit(EngineEvent::Kind::published, "weights.part", "New weights: the first " + layersDone(*weights) + ".");
     else
       emit(EngineEvent::Kind::published, "weights.published",
            "New weights: " + std::to_string((*weights).versions.size()) + " tensors" + (gone.empty() ? "." : ", without layers " + gone + "."));

@@ -96,7 +96,7 @@ TEST(a_session_takes_layers_as_they_are_done) {
     while (session->pending()) {
       session->adopt();
       for (const EngineEvent& event : session->takeEvents()) {
-        if (event.code != "weights.layers") continue;
+        if (event.code != "weights.part") continue;
         int done = 0;
         EXPECT_EQ(std::sscanf(event.text.c_str(), "New weights: the first %d of 6 layers.", &done), 1);
         EXPECT(done > seen, done, seen);
