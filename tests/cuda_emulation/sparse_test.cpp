@@ -3,6 +3,7 @@
 // (the bound is that of tests/engine/sparsify.cpp), the same bits under every schedule.
 #include "engine/cuda/sparse.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "engine/cuda/weights.h"
