@@ -272,7 +272,7 @@ Knob sliceKnob() {
 }
 
 std::vector<Knob> headDimKnobs() {
-  Knob share = text("prune.head_dim", "Components of heads removed", "Pruning", KnobType::real, "", Apply::prepareWeights);
+  Knob share = text("prune.head_dim", "Components removed", "Pruning", KnobType::real, "", Apply::prepareWeights);
   share.defaultValue = 0.0;
   share.maximum = 0.9;
   share.step = 0.05;
