@@ -7,6 +7,8 @@
 namespace winnow::cpu {
 namespace {
 
+constexpr int kAhead = 4096;  // bytes: between two expansions nothing else asks for values
+
 uint32_t wordOf(const uint8_t* mask) {
   uint32_t bits;
   memcpy(&bits, mask, 4);
@@ -19,6 +21,7 @@ void expandHalves(const void* values, const uint8_t* mask, int cols, void* out) 
   auto* to = static_cast<uint16_t*>(out);
   for (int c = 0; c < cols; c += kExpandStep, mask += 4) {
     const uint32_t bits = wordOf(mask);
+    __builtin_prefetch(from + kAhead / 2);
     _mm512_storeu_si512(to + c, _mm512_maskz_expand_epi16(bits, _mm512_loadu_si512(from)));
     from += __builtin_popcount(bits);
   }

@@ -119,7 +119,7 @@ class Product {
 
   // Rows without zeros are expanded so many at a time: one token's stay in the L1 cache, those that many tokens pass in the L2 cache.
   int blockRows(const Matrix& w) const {
-    const int64_t rowBytes = int64_t{w.cols} * static_cast<int64_t>(w.format.elementBytes()), most = tokens_ == 1 ? 16 << 10 : 256 << 10;
+    const int64_t rowBytes = int64_t{w.cols} * static_cast<int64_t>(w.format.elementBytes()), most = tokens_ == 1 ? 4 << 10 : 256 << 10;
     return static_cast<int>(std::clamp<int64_t>(most / rowBytes / 4 * 4, tokens_ == 1 ? 1 : 4, 256));
   }
   size_t blockBytes(const Matrix& w) const {
