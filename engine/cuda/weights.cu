@@ -134,6 +134,7 @@ Converted DevicePlace::make(const WeightWork& work, WeightVersion& out) {
 }
 
 void fetchMatrix(const Matrix& m, Matrix& copy) {
+  CHECK(!m.format.sparse, m.format.describe());  // whoever reads channels keeps its zeros (prune.storage)
   const bool packed = m.format.storage == Storage::packed;
   static Ledger uncounted;  // copies live for a moment
   copy = Matrix::allocate(uncounted, m.format, m.rows, m.cols);

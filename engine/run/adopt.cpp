@@ -10,6 +10,8 @@
 namespace winnow {
 namespace {
 
+constexpr const char* kFallback = "fallback";  // cause of what no person asked for
+
 bool isPreparedKnob(std::string_view name) { return isWeightKnob(name) || name == "activation.method"; }
 bool isSharingKnob(std::string_view name) { return name.starts_with("share."); }
 
@@ -111,8 +113,16 @@ void Session::Impl::adopt() {
     if (prepared) newest = prepared;
   }
   apply(prepared, failure);
-  // Some layers are new and the others will not be: back to what all of them were.
-  if (failure && failure->code != ErrorCode::cancelled && !weights->partOf.empty()) request(effective.get()->config, "fallback");
+  if (failure && failure->code != ErrorCode::cancelled && !weights->partOf.empty() && current.cause != kFallback) takeLayersBack();
+}
+
+// Some layers are new and the others will not be: back to what all of them were, once, unless something newer is asked for.
+void Session::Impl::takeLayersBack() {
+  Request before = makeRequest(effective.get()->config, kFallback);
+  std::scoped_lock lock(mutex);
+  if (requested || job) return;
+  job = core->converter.submit(before.weights);
+  requested = std::move(before);
 }
 
 void Session::Impl::apply(const Weights& prepared, const std::optional<Error>& failure) {

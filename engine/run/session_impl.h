@@ -103,6 +103,7 @@ struct Session::Impl {
   void reserveScratch();
   void apply(const Weights& prepared, const std::optional<Error>& failure);
   void fitBackend(const WeightSet& set);  // one made for other heads gives way, with its cache, which is empty
+  void takeLayersBack();
   void takeWeights(const Weights& prepared, const std::optional<Error>& failure, Effective& next);
   void takeSharing(Effective& next);
   std::string whyNotYet(const WeightSet& set, const Config& next) const;  // what the cache lacks for it; "" when nothing

@@ -29,11 +29,13 @@ Converted HostPlace::make(const WeightWork& work, WeightVersion& out) {
   const MasterTensor& tensor = work.tensor;
   const auto rows = static_cast<int>(tensor.rows), cols = static_cast<int>(tensor.cols);
   if (!usableInPlace(tensor, work.recipe)) {
+    const bool leavesOut = work.recipe.format.sparse && !planning();
+    WeightFormat format = work.recipe.format;
+    if (leavesOut) format.sparse = false;
     Ledger moment;  // all of a matrix is there until its zeros go
-    WeightFormat dense = work.recipe.format;
-    dense.sparse = false;
-    const bool goes = work.recipe.format.sparse && !planning();
-    out.matrix = goes ? Matrix::allocate(moment, dense, rows, cols) : Matrix::allocate(ledger_, work.recipe.format, rows, cols);
+    Matrix whole;
+    Matrix& made = leavesOut ? whole : out.matrix;
+    made = Matrix::allocate(leavesOut ? moment : ledger_, format, rows, cols);
     std::unique_ptr<Pruner> pruner;
     if (!work.recipe.prune.empty()) {
       const TensorPruning pruning(tensor, work.recipe, work.inputs, work.pool);
@@ -42,8 +44,8 @@ Converted HostPlace::make(const WeightWork& work, WeightVersion& out) {
     }
     out.error = allocateFactors(ledger_, work.recipe, rows, cols);
     if (planning()) return Converted::done;
-    const Converted converted = convert(tensor, work.recipe, pruner.get(), work.inputs, work.pool, work.progress, out.matrix, &out.corrections);
-    if (goes && converted == Converted::done) out.matrix = withoutZeros(ledger_, out.matrix, work.pool);
+    const Converted converted = convert(tensor, work.recipe, pruner.get(), work.inputs, work.pool, work.progress, made, &out.corrections);
+    if (leavesOut && converted == Converted::done) out.matrix = withoutZeros(ledger_, whole, work.pool);
     return converted == Converted::done && out.error ? fitErrors(tensor, work.inputs, out.matrix, work.pool, work.progress, out.error) : converted;
   }
   out.matrix.format = work.recipe.format;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // compute.publish=layers: new weights act layer by layer, the rest are the old ones until their turn, and memory is that of about one set.
 #include <cstdio>
+#include <cstring>
+#include <fstream>
 #include <thread>
 
 #include "engine/knobs/knobs.h"
@@ -13,14 +15,15 @@ using namespace winnow::test;
 
 namespace {
 
-std::shared_ptr<const Model> sixLayers() {
+ModelConfig sixLayersConfig() {
   ModelConfig config = familyConfig("llama3");
   config.layers = 6;
   config.hidden = 128;
   config.ffn = 256;
   config.vocab = 96;
-  return randomModel(config);
+  return config;
 }
+std::shared_ptr<const Model> sixLayers() { return randomModel(sixLayersConfig()); }
 
 const Settings kFour = {{"weights.bits", "4"}};
 Settings layers(Settings settings) {
@@ -112,6 +115,38 @@ TEST(a_session_takes_layers_as_they_are_done) {
     EXPECT(logitsAfter(*session, tokens) == logitsAfter(*makeSession(engine, configure({{"weights.bits", bits}})), tokens), bits);
   }
   EXPECT(changes > 0);
+}
+
+// The last layer can't be rounded. Once a part was seen, all layers are what they were.
+TEST(layers_go_back_when_one_of_them_fails) {
+  const std::string path = (scratch() / "last_layer.gguf").string();
+  writeRandomModel(sixLayersConfig(), DType::f32, path);
+  std::string file = readFile(path);
+  const size_t offset = file.find(std::string(reinterpret_cast<const char*>(sixLayers()->find(TensorRole::up, 5)->data), 64));
+  if (offset == std::string::npos) throw std::runtime_error("the tensor is not in its file");
+  std::memset(file.data() + offset, 0xff, sizeof(float));  // NaN
+  std::ofstream(path, std::ios::binary) << file;
+  const auto engine = value(Engine::create(value(Model::open(path)), {.device = "cpu", .threads = 1}));
+  const auto session = makeSession(engine);
+  const MemoryByTag before = session->memory();
+  bool part = false;
+  for (int round = 0; round < 200 && !part; ++round) {
+    session->request(configure(layers({{"weights.bits", round % 2 == 0 ? "4" : "8"}})));
+    int failed = 0;
+    while (session->pending()) {
+      session->adopt();
+      for (const EngineEvent& event : session->takeEvents()) {
+        part |= event.code == "weights.part";
+        failed += event.code == "weights.failed";
+      }
+      std::this_thread::yield();
+    }
+    session->adopt();
+    EXPECT_EQ(failed, 1);
+    EXPECT_EQ(session->effective()->config.integer("weights.bits"), int64_t{16});
+    EXPECT(session->memory() == before, part);
+  }
+  EXPECT(part);
 }
 
 TEST(sets_of_other_shapes_come_whole) {

@@ -7,6 +7,7 @@
 #include "engine/core/dtype.h"
 #include "engine/cpu/isa.h"
 #include "engine/run/host_weights.h"
+#include "engine/weights/place.h"
 #include "engine/weights/export.h"
 #include "tests/support/compression_meter.h"
 
@@ -138,6 +139,30 @@ TEST(sessions_are_the_dense_ones_and_smaller) {
       change({});
       EXPECT_EQ(weightBytes(*session), whole);
     }
+}
+
+// What was begun belongs to a ledger that is gone by then.
+TEST(nothing_is_left_of_a_matrix_that_was_cancelled) {
+  const auto engine = openEngine(kSmallLlama, 1);
+  const Model& model = engine->model();
+  const WeightTarget target = weightTarget(model, configure({{"prune.method", "magnitude"}, {"prune.ratio", "0.5"}, {"prune.storage", "sparse"}}), "");
+  Ledger ledger;
+  ThreadPool pool(1);
+  HostPlace place(ledger);
+  std::stop_source stop;
+  stop.request_stop();
+  int sparse = 0;
+  for (size_t i = 0; i < target.recipes.size(); ++i) {
+    if (!target.recipes[i].format.sparse) continue;
+    ++sparse;
+    WeightVersion version;
+    const Progress progress{{}, stop.get_token()};
+    ConvertProgress converted(progress, 1);
+    EXPECT(place.make({model.tensors()[i], target.recipes[i], {}, pool, converted}, version) == Converted::cancelled);
+    EXPECT_EQ(version.matrix.codes.bytes(), size_t{0});
+  }
+  EXPECT(sparse > 0);
+  EXPECT_EQ(ledger.bytes(MemoryTag::weights), int64_t{0});
 }
 
 TEST(exported_it_is_the_dense_model) {
