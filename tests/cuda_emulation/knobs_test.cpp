@@ -188,7 +188,7 @@ TEST(every_other_knob_computes_as_on_the_cpu) {
       return;
     }
     EXPECT_EQ(runs(*both.gpu), runs(*both.cpu));
-    const double worst = std::max(both.prompt(35), both.steps(6));
+    const double worst = both.promptThenSteps(35, 6);
     EXPECT(worst <= boundOf(config), knob.name, asked, worst);
     both.expectSameCache();
   });

@@ -27,7 +27,7 @@ TEST(readers_of_a_cache_compute_as_on_the_cpu) {
                                      shared("cla", {{"kv.policy", "snapkv"}, {"kv.budget", "14"}})}) {
       Both both(family, settings);
       EXPECT(both.gpu->plan().borrows(1), family);
-      const double worst = std::max(both.prompt(19), both.steps(5));
+      const double worst = both.promptThenSteps(19, 5);
       EXPECT(worst <= kBound, family, settings[0].second, worst);
       both.expectSameCache();
     }
@@ -36,7 +36,7 @@ TEST(readers_of_a_cache_compute_as_on_the_cpu) {
 // A captured step names the pages it reads: another sharing is another step.
 TEST(sharing_comes_and_goes_between_captured_steps) {
   Both both("llama3");
-  EXPECT(std::max(both.prompt(9), both.steps(2)) <= kBound);
+  EXPECT(both.promptThenSteps(9, 2) <= kBound);
   both.request(shared("cla"));
   EXPECT(both.steps(3) <= kBound);
   EXPECT(both.gpu->plan().borrows(1));

@@ -16,13 +16,13 @@ TEST(factors_compute_as_on_the_cpu) {
     return {{"weights.bits", "3"}, {"weights.error_rank", rank}, {"compute.activations", mode}, {"calibration.text", text.c_str()}, {"calibration.tokens", "256"}};
   };
   Both both(model, settings("5", "f32"));
-  const double odd = std::max(both.prompt(11), both.steps(2));
+  const double odd = both.promptThenSteps(11, 2);
   EXPECT(odd <= kBound, odd);
   both.request(settings("16", "auto"));
-  const double even = std::max(both.prompt(11), both.steps(2));
+  const double even = both.promptThenSteps(11, 2);
   EXPECT(even <= kBound, even);
   both.request(settings("16", "int8"));
-  const double int8 = std::max(both.prompt(11), both.steps(1));
+  const double int8 = both.promptThenSteps(11, 1);
   EXPECT(int8 <= kInt8Bound, int8);
   int64_t expected = 0;
   for (const MasterTensor& tensor : model->tensors())

@@ -22,7 +22,7 @@ TEST(every_code_and_rounding_computes_as_on_the_cpu) {
       Both both("qwen3", {{"weights.format", format}, {"compute.activations", mode}});
       EXPECT_EQ(both.gpu->effective()->config.text("weights.format"), std::string(format));
       EXPECT_EQ(both.gpu->effective()->config.text("compute.activations"), both.cpu->effective()->config.text("compute.activations"));
-      const double worst = std::max(both.prompt(9), both.steps(2));
+      const double worst = both.promptThenSteps(9, 2);
       EXPECT(worst <= (int8 ? kInt8Bound : std::string(mode) == "f32" ? kBound : kBound + kPromptRounding), format, mode, worst);
       exactRows += int8 && both.firstRow <= kBound;
     }
@@ -34,7 +34,7 @@ TEST(codes_are_chosen_while_a_sequence_goes_on) {
   double worst = both.prompt(11);
   for (const char* format : kFormats) {
     both.request({{"weights.format", format}});
-    worst = std::max({worst, both.steps(2), both.prompt(10)});
+    worst = std::max(worst, both.stepsThenPrompt(2, 10));
   }
   both.request({{"weights.bits", "4"}});
   worst = std::max(worst, both.steps(1));
@@ -47,7 +47,7 @@ TEST(codes_beside_pruning_low_rank_errors_and_mixed_widths) {
                           {{"weights.format", "mxfp4"}, {"weights.layers", "0:4, 1:8, *.down:6"}, {"weights.tensors", "all"}}};
   for (const Settings& settings : all) {
     Both both("llama3", settings);
-    const double worst = std::max(both.prompt(9), both.steps(2));
+    const double worst = both.promptThenSteps(9, 2);
     EXPECT(worst <= kBound + kPromptRounding, settings[0].second, worst);
   }
 }
@@ -57,7 +57,7 @@ TEST(super_weights_are_kept_beside_codes) {
   for (const char* format : {"nf4", "mxfp4"}) {
     Both both(value(Model::open(planted())), {{"weights.format", format}, {"weights.tensors", "down"}, {"weights.super", "keep"}, {"compute.activations", "f32"}});
     EXPECT_EQ(both.gpu->effective()->config.text("weights.super"), std::string("keep"));
-    const double worst = std::max(both.prompt(3), both.steps(1));
+    const double worst = both.promptThenSteps(3, 1);
     EXPECT(worst <= kBound, format, worst);
   }
 }
@@ -70,7 +70,7 @@ TEST(blocks_of_256_stay_packed_and_compute_as_on_the_cpu) {
       const ModelConfig& config = both.gpuEngine->model().config();  // the host's norms lie in the file
       const int64_t norms = int64_t{4} * config.hidden * (2 * config.layers + 1);
       EXPECT_EQ(bytes(both.gpu->memory(), MemoryTag::weights), bytes(both.cpu->memory(), MemoryTag::weights) + norms);
-      const double worst = std::max(both.prompt(9), both.steps(2));
+      const double worst = both.promptThenSteps(9, 2);
       EXPECT(worst <= (std::string(mode) == "int8" ? kInt8Bound : kBound + 4 * 3 * 0x1p-11), type, mode, worst);
     }
 }

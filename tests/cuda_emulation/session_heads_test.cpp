@@ -10,7 +10,7 @@ TEST(fewer_heads_compute_as_on_the_cpu) {
   for (const Settings& settings : {Settings{{"prune.heads", "0.5"}}, Settings{{"prune.heads", "0.5"}, {"prune.heads_method", "minitron"}, {"weights.bits", "4"}},
                                    Settings{{"prune.heads", "0.5"}, {"prune.heads_method", "random"}, {"prune.recovery", "least-squares"}, {"kv.policy", "h2o"}, {"kv.budget", "12"}}}) {
     Both both("llama3", measured({}));
-    EXPECT(std::max(both.prompt(14), both.steps(3)) <= kBound);
+    EXPECT(both.promptThenSteps(14, 3) <= kBound);
     const MemoryByTag whole = both.gpu->memory();
     for (Session* session : {both.cpu.get(), both.gpu.get()}) {
       session->request(configure(measured(settings)));
@@ -22,7 +22,7 @@ TEST(fewer_heads_compute_as_on_the_cpu) {
     const MemoryByTag narrow = both.gpu->memory();
     EXPECT(narrow[static_cast<size_t>(MemoryTag::weights)] < whole[static_cast<size_t>(MemoryTag::weights)]);
     EXPECT(narrow[static_cast<size_t>(MemoryTag::kv)] * 2 <= whole[static_cast<size_t>(MemoryTag::kv)]);
-    const double worst = std::max(both.steps(4), both.prompt(13));
+    const double worst = both.stepsThenPrompt(4, 13);
     EXPECT(worst <= kBound + kPromptRounding, settings[0].second, worst);
     both.request(measured({}));
     for (Session* session : {both.cpu.get(), both.gpu.get()}) ok(session->rebuildCache({}));
@@ -36,7 +36,7 @@ TEST(narrow_heads_compute_as_on_the_cpu) {
     for (const Settings& settings : {Settings{{"prune.head_dim", "0.5"}}, Settings{{"prune.head_dim", "0.5"}, {"weights.bits", "8"}},
                                      Settings{{"prune.head_dim", "0.5"}, {"prune.head_dim_method", "random"}, {"prune.recovery", "least-squares"}, {"kv.rotate", "true"}, {"kv.policy", "h2o"}, {"kv.budget", "12"}}}) {
       Both both(family, measured({}));
-      EXPECT(std::max(both.prompt(14), both.steps(3)) <= kBound);
+      EXPECT(both.promptThenSteps(14, 3) <= kBound);
       const MemoryByTag whole = both.gpu->memory();
       both.request(measured(settings));
       for (Session* session : {both.cpu.get(), both.gpu.get()}) {
@@ -44,7 +44,7 @@ TEST(narrow_heads_compute_as_on_the_cpu) {
         EXPECT(session->effective()->asRequested(), family, settings.back().second);
       }
       EXPECT(both.gpu->memory()[static_cast<size_t>(MemoryTag::kv)] * 2 <= whole[static_cast<size_t>(MemoryTag::kv)], family);
-      const double worst = std::max(both.steps(4), both.prompt(13));
+      const double worst = both.stepsThenPrompt(4, 13);
       EXPECT(worst <= kBound + kPromptRounding, family, settings.back().second, worst);
     }
 }

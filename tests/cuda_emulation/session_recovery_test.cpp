@@ -16,7 +16,7 @@ TEST(recovery_computes_as_on_the_cpu) {
     fitted.emplace_back("prune.recovery", "least-squares");
     Both with("llama3", fitted), without("llama3", pruned);
     for (Both* both : {&with, &without}) {
-      const double worst = std::max(both->prompt(9), both->steps(2));
+      const double worst = both->promptThenSteps(9, 2);
       EXPECT(worst <= kBound, method, both == &with, worst);
     }
     EXPECT_EQ(with.gpu->effective()->config.text("prune.recovery"), std::string("least-squares"));

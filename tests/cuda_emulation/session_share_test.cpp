@@ -23,7 +23,7 @@ TEST(fitted_sharing_computes_as_on_the_cpu) {
       EXPECT(both.cpu->plan().sharing == both.gpu->plan().sharing, family);
       for (const LayerSharing& share : both.gpu->plan().sharing)
         for (size_t head = 0; head < share.heads.size(); ++head) moved += share.heads[head] != static_cast<int>(head);
-      const double worst = std::max(both.prompt(19), both.steps(4));
+      const double worst = both.promptThenSteps(19, 4);
       EXPECT(worst <= kBound, family, bytes, worst);
       both.expectSameCache();
     }
@@ -32,7 +32,7 @@ TEST(fitted_sharing_computes_as_on_the_cpu) {
 
 TEST(alignment_comes_and_goes_between_captured_steps) {
   Both both("llama3", fitted("false", "false"));
-  EXPECT(std::max(both.prompt(9), both.steps(2)) <= kBound);
+  EXPECT(both.promptThenSteps(9, 2) <= kBound);
   both.request(fitted("true", "false"));
   EXPECT(!both.gpu->plan().sharing[1].heads.empty());
   EXPECT(both.steps(3) <= kBound);

@@ -11,7 +11,7 @@ TEST(a_sliced_stream_computes_as_on_the_cpu) {
   for (const char* family : {"llama3", "qwen2", "qwen3"})
     for (const Settings& settings : {Settings{{"prune.slice", "0.25"}}, Settings{{"prune.slice", "0.5"}, {"weights.bits", "4"}}, Settings{{"prune.slice", "0.25"}, {"share.block", "2"}, {"share.first", "0"}, {"share.last", "0"}}}) {
       Both both(family, measured({}));
-      EXPECT(std::max(both.prompt(14), both.steps(3)) <= kBound);
+      EXPECT(both.promptThenSteps(14, 3) <= kBound);
       const int64_t whole = both.gpu->memory()[static_cast<size_t>(MemoryTag::weights)];
       const int width = both.cpu->streamWidth();
       both.request(measured(settings));
@@ -19,7 +19,7 @@ TEST(a_sliced_stream_computes_as_on_the_cpu) {
       EXPECT(both.gpu->streamWidth() < width && both.gpu->streamWidth() == both.cpu->streamWidth(), both.gpu->streamWidth());
       EXPECT(both.gpu->plan().shortcuts, family);
       if (settings.size() == 2) EXPECT(both.gpu->memory()[static_cast<size_t>(MemoryTag::weights)] < whole, family);
-      const double worst = std::max(both.steps(4), both.prompt(13));
+      const double worst = both.stepsThenPrompt(4, 13);
       EXPECT(worst <= kBound + kPromptRounding, family, settings.size(), worst);
       both.request(measured({}));
       EXPECT_EQ(both.gpu->streamWidth(), width);

@@ -11,7 +11,7 @@ TEST(super_weights_are_kept_and_zeroed_as_on_the_cpu) {
   const auto settings = [](const char* what) -> Settings { return {{"weights.layers", "*.down:3"}, {"weights.super", what}, {"compute.activations", "f32"}}; };
   Both both(value(Model::open(planted())), settings("keep"));
   EXPECT_EQ(both.gpu->effective()->config.text("weights.super"), std::string("keep"));
-  const double kept = std::max(both.prompt(3), both.steps(1));
+  const double kept = both.promptThenSteps(3, 1);
   both.request(settings("zero"));
   EXPECT_EQ(both.gpu->effective()->config.text("weights.super"), std::string("zero"));
   const double zeroed = both.steps(1);

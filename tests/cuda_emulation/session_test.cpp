@@ -27,13 +27,13 @@ TEST(every_weight_format_and_rounding_computes_as_on_the_cpu) {
     for (const char* mode : {"auto", "f32", "int8"}) {
       const bool int8 = std::string(mode) == "int8";
       Both both("qwen3", {{"weights.bits", bits}, {"compute.activations", mode}});
-      const double worst = std::max(both.prompt(9), both.steps(2));
+      const double worst = both.promptThenSteps(9, 2);
       EXPECT(worst <= (int8 ? kInt8Bound : kBound), bits, mode, worst);
       exactRows += int8 && both.firstRow <= kBound;
     }
   EXPECT(exactRows >= 3, exactRows);  // of 6; fewer with a chance below 1 % (device_bounds.h)
   Both half("qwen2", {{"compute.activations", "16bit"}});
-  const double worst = std::max(half.prompt(9), half.steps(2));
+  const double worst = half.promptThenSteps(9, 2);
   EXPECT(worst <= kBound, worst);
 }
 

@@ -11,7 +11,7 @@ TEST(narrowed_feed_forwards_compute_as_on_the_cpu) {
                                    Settings{{"prune.width", "0.3"}, {"prune.width_method", "minitron"}, {"weights.bits", "4"}},
                                    Settings{{"prune.width", "0.3"}, {"prune.recovery", "least-squares"}, {"prune.ratio", "0.3"}}}) {
     Both both("llama3", measured({}));
-    EXPECT(std::max(both.prompt(14), both.steps(3)) <= kBound);
+    EXPECT(both.promptThenSteps(14, 3) <= kBound);
     const int64_t whole = both.gpu->memory()[static_cast<size_t>(MemoryTag::weights)];
     both.request(measured(settings));
     EXPECT(both.gpu->effective()->asRequested(), settings[0].second);
@@ -20,7 +20,7 @@ TEST(narrowed_feed_forwards_compute_as_on_the_cpu) {
       EXPECT(both.gpu->ffnWidth(layer) < 44, layer);
     }
     EXPECT(both.gpu->memory()[static_cast<size_t>(MemoryTag::weights)] < whole, settings[0].second);
-    const double worst = std::max(both.steps(4), both.prompt(13));
+    const double worst = both.stepsThenPrompt(4, 13);
     EXPECT(worst <= kBound + kPromptRounding, settings[0].second, worst);
     both.request(measured({}));
     EXPECT_EQ(both.gpu->ffnWidth(0), 44);

@@ -91,6 +91,14 @@ struct Both {
     }
     return worst;
   }
+  double promptThenSteps(int promptTokens, int stepTokens) {
+    const double first = prompt(promptTokens);
+    return std::max(first, steps(stepTokens));
+  }
+  double stepsThenPrompt(int stepTokens, int promptTokens) {
+    const double first = steps(stepTokens);
+    return std::max(first, prompt(promptTokens));
+  }
   void request(const Settings& settings) {
     for (Session* session : {cpu.get(), gpu.get()}) {
       session->request(configure(settings));
