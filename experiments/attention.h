@@ -2,12 +2,16 @@
 // Looking at attention as the model pays it: the cache whole, nothing shared, whatever is asked of weights.
 #pragma once
 #include <string>
+#include <vector>
 
 #include "engine/run/attention_maps.h"
 
 namespace winnow {
 
-Config withWholeCache(const Config& config);  // every kv. and share. knob at its default
+Config withWholeCache(const Config& config);  // every kv., share. and prefill. knob at its default
+
+// The first tokens of a text, no more of them than the model's own context. Error: no tokenizer.
+Result<std::vector<int32_t>> opening(const Engine& engine, const std::string& text, int tokens);
 
 struct AttentionSpec {
   std::string text;

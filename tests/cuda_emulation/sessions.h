@@ -114,4 +114,20 @@ struct Both {
   }
 };
 
+// A plan made beforehand on the device is what a session of 41 tokens then takes, to the byte.
+inline void expectPlanHolds(const Settings& settings) {
+  const auto engine = engineOn("cuda", openFamily("llama3"));
+  SessionOptions options;
+  options.context = 96;
+  options.maxBatch = 8;
+  const Config config = configure(settings);
+  const MemoryByTag planned = value(engine->plan(config, options, 41));
+  const auto session = value(engine->createSession(config, options, {}));
+  EXPECT(session->effective()->asRequested(), settings[0].first, settings[0].second);
+  ok(session->prefill(someTokens(40, 64), {}));
+  ok(session->step(1));
+  for (const MemoryTag tag : {MemoryTag::weights, MemoryTag::kv, MemoryTag::activations})
+    EXPECT(session->memory()[static_cast<size_t>(tag)] == planned[static_cast<size_t>(tag)], settings[0].first, settings[0].second, static_cast<int>(tag));
+}
+
 }  // namespace winnow::test
