@@ -44,13 +44,13 @@ TEST(constants_compute_as_on_the_cpu) {
       return more;
     };
     Both both(family, none);
-    EXPECT(std::max(both.prompt(9), both.steps(2)) <= kBound, family);
+    EXPECT(std::max(both.prompt(7), both.steps(2)) <= kBound, family);
     for (const Settings& settings : {with("bias"), with("affine", {{"weights.bits", "4"}, {"weights.method", "rtn"}}), with("bias", {{"prune.storage", "sparse"}}), with("regression", {{"prune.width", "0.3"}})}) {
       both.request(settings);
-      const double worst = std::max(both.steps(2), both.prompt(9));
+      const double worst = std::max(both.steps(2), both.prompt(7));
       EXPECT(worst <= kBound, family, settings.back().first, worst);
     }
     both.request(none);
-    EXPECT(std::max(both.steps(2), both.prompt(9)) <= kBound, family);
+    EXPECT(std::max(both.steps(2), both.prompt(7)) <= kBound, family);
   }
 }
