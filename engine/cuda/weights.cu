@@ -8,6 +8,7 @@
 
 #include "engine/core/check.h"
 #include "engine/cuda/checked.h"
+#include "engine/weights/constants.h"
 #include "engine/weights/pruning.h"
 #include "engine/weights/sparse_rows.h"
 
@@ -105,7 +106,7 @@ void decode(const WeightWork& work, int64_t first, int64_t count, std::vector<fl
 
 int64_t DevicePlace::bytes(const MasterTensor& tensor, const Recipe& recipe) const {
   const auto rows = static_cast<int>(tensor.rows), cols = static_cast<int>(tensor.cols);
-  return static_cast<int64_t>(recipe.format.bytes(rows, cols)) + errorBytes(recipe, rows, cols);
+  return static_cast<int64_t>(recipe.format.bytes(rows, cols)) + errorBytes(recipe, rows, cols) + biasBytes(recipe, rows);
 }
 
 Converted DevicePlace::make(const WeightWork& work, WeightVersion& out) {
@@ -126,8 +127,8 @@ Converted DevicePlace::make(const WeightWork& work, WeightVersion& out) {
     if (copied == Converted::done) copies_[&work.tensor] = memory;
     return copied;
   }
-  // Super weights are taken out, sums of layers made and errors fitted on the host.
-  const bool here = !isBlockType(work.tensor.type) && work.inputs.super.empty() && work.recipe.sum.empty() && !out.error;
+  // Super weights are taken out, sums of layers made, errors and constants fitted on the host.
+  const bool here = !isBlockType(work.tensor.type) && work.inputs.super.empty() && work.recipe.sum.empty() && !out.error && !work.recipe.addsConstants();
   if (here && prunes(work.tensor, work.recipe)) return prune(work, m, stream.get());
   if (here && work.recipe.prune.empty() && rounds(work.recipe)) return quantize(work, m, stream.get());
   return fromHost(work, *memory, out, stream.get());
@@ -267,6 +268,7 @@ Converted DevicePlace::sparse(const WeightWork& work, WeightVersion& out) {
   if (converted != Converted::done) return converted;
   out.matrix.format = made.matrix.format;
   out.matrix.sparse.count = made.matrix.sparse.count;
+  out.constants = std::move(made.constants);
   const std::shared_ptr<DeviceMatrix> memory = allocate(device_, out.matrix);
   out.memory = memory;
   const OwnStream stream;
@@ -288,8 +290,7 @@ Converted DevicePlace::fromHost(const WeightWork& work, const DeviceMatrix& to, 
   const Converted converted = convert(work.tensor, work.recipe, pruner.get(), work.inputs, work.pool, work.progress, made, &out.corrections);
   if (converted != Converted::done) return converted;
   ErrorFactors factors = allocateFactors(host, work.recipe, made.rows, made.cols);
-  if (factors)
-    if (const Converted fitted = fitErrors(work.tensor, work.inputs, made, work.pool, work.progress, factors); fitted != Converted::done) return fitted;
+  if (const Converted fitted = fitBeside(work, made, factors, out.constants); fitted != Converted::done) return fitted;
   const auto send = [&](const DeviceBuffer& buffer, const void* from) {
     if (buffer.bytes() > 0) buffer.copyFrom(stream, from, buffer.bytes());
   };

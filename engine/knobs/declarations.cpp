@@ -35,16 +35,18 @@ const WidthMethod* widthMethodOf(const Config& config) {  // alone it means the 
   const std::string& chosen = config.text("prune.width_method");
   return !narrowsWidth(config) ? nullptr : chosen == "none" ? &widthMethods().front() : findWidthMethod(chosen);
 }
+InputNeeds recoveryNeeds(const Config& config) {
+  const RecoveryMethod* method = findRecoveryMethod(config.text("prune.recovery"));
+  return method ? method->needs : InputNeeds{};
+}
 InputNeeds widthNeeds(const Config& config) {
   const WidthMethod* method = widthMethodOf(config);
-  const bool refits = method && (method->refits || config.text("prune.recovery") != "none");
-  return method ? method->needs | InputNeeds{.moments = refits} : InputNeeds{};
+  return method ? method->needs | InputNeeds{.moments = method->refits} | recoveryNeeds(config) : InputNeeds{};
 }
 InputNeeds pruneNeeds(const Config& config) {
   const PruneMethod* chosen = findPruneMethod(config.text("prune.method"));
-  const RecoveryMethod* recovery = prunes(config) ? findRecoveryMethod(config.text("prune.recovery")) : nullptr;
   const PruneMethod* initial = corrects(config) ? findPruneMethod(config.text("prune.initial")) : nullptr;
-  return (chosen ? chosen->needs : InputNeeds{}) | (initial ? initial->needs : InputNeeds{}) | (recovery ? recovery->needs : InputNeeds{});
+  return (chosen ? chosen->needs : InputNeeds{}) | (initial ? initial->needs : InputNeeds{}) | (prunes(config) ? recoveryNeeds(config) : InputNeeds{});
 }
 InputNeeds methodNeeds(const Config& config) {
   const QuantizeMethod* chosen = findQuantizeMethod(config.text("weights.method"));
@@ -345,9 +347,10 @@ std::vector<Knob> pruneKnobs() {
   knobs.push_back(scope);
 
   Knob recovery = enumeration("prune.recovery", "Recovery", group, names("none", recoveryMethods()), Apply::prepareWeights);
-  recovery.help = "What the weights that stay become, so that a layer makes of the calibration text what it made of it before: nothing to compute at run time. "
-                  "scale: one factor per row. least-squares: every weight, exactly; slow above some thousand inputs. admm: nearly the same by steps that rows "
-                  "share. Channels that prune.width, prune.heads or prune.head_dim removes leave the last two one exact fit. calibration.damping holds the weights where pruning left them.";
+  recovery.help = "What the weights that stay become, so that a layer makes of the calibration text what it made of it before: nothing to compute at run time but "
+                  "a bias where the method has a constant. bias: a constant per output, which takes its mean error away; weights stay as they are. scale: one factor per row. "
+                  "affine: both. least-squares: every weight, exactly; slow above some thousand inputs. regression: the same with a constant. admm: nearly least-squares, by steps that rows "
+                  "share. Channels that prune.width, prune.heads or prune.head_dim removes leave the last three one exact fit. calibration.damping holds the weights where pruning left them.";
   recovery.paper = papers(recoveryMethods());
   recovery.enabledIf = "prune.method is not none, or prune.width, prune.heads or prune.head_dim is above 0";
   recovery.enabled = [](const Config& config) { return prunes(config) || narrowsWidth(config) || narrowsHeads(config) || narrowsHeadDim(config); };
@@ -386,7 +389,7 @@ std::vector<Knob> pruneKnobs() {
   damping.help = "Share of the mean second moment that is added to each before they are inverted: more keeps corrections smaller.";
   damping.enabledIf = "prune.method, prune.recovery or weights.method corrects what is left for its errors, prune.width_method is modegpt, or share.refit is on";
   damping.enabled = [](const Config& config) {
-    return pruneNeeds(config).gram() || widthNeeds(config).gram() || refitsHeads(config) || methodNeeds(config).factor || config.boolean("share.refit");
+    return pruneNeeds(config).gram() || widthNeeds(config).gram() || ((narrowsHeads(config) || narrowsHeadDim(config)) && recoveryNeeds(config).gram()) || methodNeeds(config).factor || config.boolean("share.refit");
   };
   knobs.push_back(calibration);
   knobs.push_back(tokens);

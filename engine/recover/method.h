@@ -3,6 +3,10 @@
 // (pruning_sharing_attribution.md, J): closed forms, no training, and nothing to compute when the model runs. One is one file and one line in
 // registry.cpp. Rows are independent; what pruning zeroed stays zero. With C the second moments of the inputs, a row w0 that became w loses
 // (w - w0) C (w - w0)^T. All methods lower that plus damping * mean(diag C) * |what they add to w|^2, so none of them can raise it.
+//
+// A method with a constant gives every output one beside its weights, (w0 - w) mean(x): its mean error is gone whatever became of w (J1), and
+// what is left is (w - w0) S (w - w0)^T with S the moments about the means, in whose place of C the others are handed those (J2, J3 with a mean). It is
+// taken from the weights as they are stored in the end, in the bias of the layer (engine/weights/constants.h).
 #pragma once
 #include <memory>
 #include <span>
@@ -32,8 +36,9 @@ class Recovery {
 struct RecoveryMethod {
   std::string name, title, paper;
   InputNeeds needs;
-  std::unique_ptr<Recovery> (*prepare)(const RecoveryInput& input);  // for all rows of a matrix; must not outlive the statistics
+  std::unique_ptr<Recovery> (*prepare)(const RecoveryInput& input);  // for all rows of a matrix; must not outlive the statistics. Null: weights stay as pruning left them
   bool refits = false;  // each weight has a value of its own: where whole inputs go, all rows are fitted at once (channel_refit.h)
+  bool constant = false;  // every output gets one
   double penalty = 0;  // share of the mean second moment that its factor has on the diagonal beside the damping
 };
 

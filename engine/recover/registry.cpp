@@ -27,9 +27,14 @@ class RecoveredPruner final : public Pruner {
 
 std::span<const RecoveryMethod> recoveryMethods() {
   static const RecoveryMethod methods[] = {
+      {.name = "bias", .title = "Bias: a constant per output", .paper = "An et al. 2024 (FLAP, arXiv 2312.11983): its bias compensation", .needs = {.means = true}, .prepare = nullptr, .constant = true},
       {"scale", "Scale: one factor per row", "least squares, one unknown per output", {.moments = true}, prepareScaleRecovery},
+      {.name = "affine", .title = "Affine: a factor and a constant per row", .paper = "least squares, two unknowns per output", .needs = {.moments = true, .means = true, .centred = true},
+       .prepare = prepareScaleRecovery, .constant = true},
       {"least-squares", "Least squares: the weights that stay, fitted anew", "LeCun et al. 1990, Hassibi and Stork 1993: the exact solution for a given mask", {.moments = true}, prepareLeastSquaresRecovery, true},
-      {"admm", "ADMM: least squares by steps that rows share", "Boža 2024 (arXiv 2401.02938), section 3", {.moments = true, .factor = true}, prepareAdmmRecovery, true, 0.1},
+      {.name = "regression", .title = "Regression: least squares with a constant", .paper = "least squares of inputs and outputs about their means", .needs = {.moments = true, .means = true, .centred = true},
+       .prepare = prepareLeastSquaresRecovery, .refits = true, .constant = true},
+      {"admm", "ADMM: least squares by steps that rows share", "Boža 2024 (arXiv 2401.02938), section 3", {.moments = true, .factor = true}, prepareAdmmRecovery, true, false, 0.1},
   };
   return methods;
 }

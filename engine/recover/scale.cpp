@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// One factor per row (pruning_sharing_attribution.md, J2 without the constant, for which most models have no place): a row w that was w0 is
+// One factor per row (pruning_sharing_attribution.md, J2; without the constant where C are the moments about zero): a row w that was w0 is
 // multiplied by 1 + w C (w0 - w)^T / (w (C + damping mean(diag C) I) w^T). Two sums a row: the cheapest recovery there is.
 #include "engine/core/check.h"
 #include "engine/recover/methods.h"

@@ -55,6 +55,7 @@ void Calibration::take(int layer, LinearInput input, const float* x, int64_t str
       const double magnitude = std::fabs(static_cast<double>(row[c]));
       sums[cols + c] += magnitude;
       sums[2 * cols + c] = std::max(sums[2 * cols + c], magnitude);
+      sums[4 * cols + c] += static_cast<double>(row[c]);
     }
   }
   for (int c = 0; c < cols; ++c) {
@@ -111,6 +112,13 @@ std::vector<float> Calibration::windowMagnitudes(int layer, LinearInput input) c
   std::vector<float> magnitudes(colsOf(sums));
   for (size_t c = 0; c < magnitudes.size(); ++c) magnitudes[c] = static_cast<float>(std::sqrt(sums.as<double>()[3 * magnitudes.size() + c]));
   return magnitudes;
+}
+
+std::vector<double> Calibration::means(int layer, LinearInput input) const {
+  const Buffer& sums = sumsOf(layer, input);
+  std::vector<double> means(colsOf(sums));
+  for (size_t c = 0; c < means.size(); ++c) means[c] = sums.as<double>()[4 * means.size() + c] / static_cast<double>(std::max<int64_t>(tokens_, 1));
+  return means;
 }
 
 }  // namespace winnow

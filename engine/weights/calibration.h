@@ -40,6 +40,7 @@ class Calibration final : public LinearInputTap {
   std::vector<float> meanMagnitudes(int layer, LinearInput input) const;  // mean |x_j|, [cols]
   std::vector<float> largestMagnitudes(int layer, LinearInput input) const;  // max |x_j|, [cols]
   std::vector<float> windowMagnitudes(int layer, LinearInput input) const;   // sqrt(sum over the windows of (mean |x_j|)^2), [cols]
+  std::vector<double> means(int layer, LinearInput input) const;  // mean x_j, [cols]
   bool hasMoments() const { return !moments_.empty(); }
   const SecondMoments& moments(int layer, LinearInput input) const;  // CHECKs hasMoments()
   int64_t tokens() const { return tokens_; }
@@ -51,8 +52,8 @@ class Calibration final : public LinearInputTap {
   void finish() { stream_.finish(); }  // nothing more comes
 
  private:
-  static constexpr size_t kSums = 4;
-  using PerInput = std::array<Buffer, static_cast<size_t>(LinearInput::count)>;  // double [4, cols]: sum of squares, of magnitudes, the largest of those, sum of windowMagnitudes
+  static constexpr size_t kSums = 5;
+  using PerInput = std::array<Buffer, static_cast<size_t>(LinearInput::count)>;  // double [5, cols]: sum of squares, of magnitudes, the largest of those, sum of windowMagnitudes, of values
   const Buffer& sumsOf(int layer, LinearInput input) const { return sums_[static_cast<size_t>(layer)][static_cast<size_t>(input)]; }
   static size_t colsOf(const Buffer& sums) { return sums.bytes() / sizeof(double) / kSums; }
   Ledger& ledger_;

@@ -40,6 +40,8 @@ struct MethodInputs {
   InputScaling scaling;
   std::vector<SuperWeight> super;  // of this matrix
   const SecondMoments* moments = nullptr;  // of its unscaled inputs, where a rank asks for them
+  std::span<const double> means;           // of its inputs, scaled as columns are, where constants are added; else empty
+  std::vector<double> gone;                // [rows] mean of what inputs that are no longer read gave the outputs; empty: all are
 };
 
 // Master rows as f32, [count, cols], scaled.

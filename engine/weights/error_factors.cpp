@@ -21,24 +21,12 @@ constexpr int kTile = WeightFormat::kTileRows;
 // Master less stored rows, [rows, stride], zero beyond the columns. Empty when stopped.
 std::vector<float> errorsOf(const MasterTensor& tensor, const MethodInputs& inputs, const Matrix& stored, int stride, ThreadPool& pool, const ConvertProgress& progress) {
   std::vector<float> error(static_cast<size_t>(stored.rows) * static_cast<size_t>(stride));
-  const int claim = tensor.transposed ? 8 * kTile : kTile;
-  std::atomic<int> next{0};
-  pool.run([&](int, int) {
-    std::vector<float> master(static_cast<size_t>(claim) * static_cast<size_t>(stored.cols)), now(static_cast<size_t>(stored.cols));
-    for (int first; (first = next.fetch_add(claim)) < stored.rows && !progress.stopped();) {
-      const int count = std::min(claim, stored.rows - first);
-      decodeScaled(tensor, first, count, inputs.scaling, master.data());
-      for (int r = 0; r < count; ++r) {
-        dequantizeRow(stored, first + r, now.data());
-        const float* was = master.data() + int64_t{r} * stored.cols;
-        float* row = error.data() + int64_t{first + r} * stride;
-        for (int c = 0; c < stored.cols; ++c) row[c] = was[c] - now[static_cast<size_t>(c)];
-      }
-      std::this_thread::yield();
-    }
+  const bool whole = eachRowStored(tensor, inputs, stored, pool, progress, [&](int r, const float* was, const float* now) {
+    float* row = error.data() + int64_t{r} * stride;
+    for (int c = 0; c < stored.cols; ++c) row[c] = was[c] - now[c];
   });
   for (const SuperWeight& weight : inputs.super) error[static_cast<size_t>(int64_t{weight.row} * stride + weight.column)] = 0;
-  return progress.stopped() ? std::vector<float>() : error;
+  return whole ? error : std::vector<float>();
 }
 
 void writeHalf(const Matrix& to, const std::vector<float>& values) {
@@ -83,6 +71,25 @@ void project(const Directions& directions, const std::vector<float>& error, int 
 }
 
 }  // namespace
+
+bool eachRowStored(const MasterTensor& tensor, const MethodInputs& inputs, const Matrix& stored, ThreadPool& pool, const ConvertProgress& progress,
+                   const std::function<void(int row, const float* was, const float* now)>& take) {
+  const int claim = tensor.transposed ? 8 * kTile : kTile;
+  std::atomic<int> next{0};
+  pool.run([&](int, int) {
+    std::vector<float> master(static_cast<size_t>(claim) * static_cast<size_t>(stored.cols)), now(static_cast<size_t>(stored.cols));
+    for (int first; (first = next.fetch_add(claim)) < stored.rows && !progress.stopped();) {
+      const int count = std::min(claim, stored.rows - first);
+      decodeScaled(tensor, first, count, inputs.scaling, master.data());
+      for (int r = 0; r < count; ++r) {
+        dequantizeRow(stored, first + r, now.data());
+        take(first + r, master.data() + int64_t{r} * stored.cols, now.data());
+      }
+      std::this_thread::yield();
+    }
+  });
+  return !progress.stopped();
+}
 
 void ErrorFactors::addRow(int r, float* row) const {
   std::vector<float> weights(static_cast<size_t>(rank())), part(static_cast<size_t>(right.cols));

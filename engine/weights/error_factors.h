@@ -5,6 +5,7 @@
 // leaves least of |E X^T|, namely the sum of s_i^2 for i > r. The U_r are the leading eigenvectors of E X^T X E^T, so neither S nor its
 // inverse, which few tokens do not have, is made.
 #pragma once
+#include <functional>
 #include <memory>
 
 #include "engine/core/progress.h"
@@ -29,6 +30,10 @@ constexpr WeightFormat kFactorFormat{Storage::f16, 16, 0, true};
 int errorRankOf(const Recipe& recipe, int rows, int cols);     // min(recipe.errorRank, rows, cols)
 int64_t errorBytes(const Recipe& recipe, int rows, int cols);  // that its factors take
 ErrorFactors allocateFactors(Ledger& ledger, const Recipe& recipe, int rows, int cols);  // none where it asks for none
+
+// Gives `take` each row of the master, scaled, beside the row that is stored, both [cols]; rows come in any order, several at once. False when stopped.
+bool eachRowStored(const MasterTensor& tensor, const MethodInputs& inputs, const Matrix& stored, ThreadPool& pool, const ConvertProgress& progress,
+                   const std::function<void(int row, const float* was, const float* now)>& take);
 
 // Fills factors that were allocated. The error is that against the master, of pruning as well as of rounding; super weights, which are exact
 // or meant to be gone, have none. Deterministic whatever the threads. Not `damaged`: the master was looked at when `stored` was made.

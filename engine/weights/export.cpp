@@ -79,15 +79,16 @@ class Exporter {
   }
 
   Status choose(std::vector<size_t> parts, Planned& each) {
-    for (const size_t part : parts) each.copied &= untouched(master(part), target_.recipes[part]) && !set_.versions[part]->kept;
+    for (const size_t part : parts) each.copied &= untouched(master(part), target_.recipes[part]) && !set_.versions[part]->kept && set_.versions[part]->constants.empty();
     if (each.copied) return Done{};
-    std::ranges::sort(parts, {}, [&](size_t part) { return master(part).firstStoredRow; });
+    std::ranges::sort(parts, {}, [&](size_t part) { return std::pair(master(part).data, master(part).firstStoredRow); });
     each.cols = matrix(parts[0]).cols;
     int64_t stored = 0;  // rows of the file's tensor
     bool narrowed = false;
     for (const size_t part : parts) {
       const MasterTensor& t = master(part);
-      if (t.transposed || matrix(part).cols != each.cols || t.firstStoredRow != stored || (t.rows == 1 && t.unpermuteHeads > 0))
+      const bool apart = isMatrix(t.role) ? t.firstStoredRow != stored : t.data != master(parts[0]).data + static_cast<size_t>(stored) * t.storedRowBytes;
+      if (t.transposed || matrix(part).cols != each.cols || apart || (t.rows == 1 && t.unpermuteHeads > 0))
         return badInput(path_, ": the changed tensor ", shown(t.fileName), " can't be put back where it lies in ", set_.model->path());
       stored += t.rows;
       each.rows += matrix(part).rows;
@@ -259,6 +260,14 @@ class Exporter {
 
 }  // namespace
 
+Status placesForBiases(const WeightSet& set) {
+  for (size_t i = 0; i < set.versions.size(); ++i)
+    if (set.versions[i]->bias)
+      return Error{ErrorCode::badInput, "Recovery gave " + set.model->tensors()[i].fileName + " a bias, for which a file of this architecture has no place.",
+                   "Set prune.recovery to scale, least-squares or admm to export."};
+  return Done{};
+}
+
 Error slicedRefusal() {
   return {ErrorCode::badInput, "A sliced residual stream goes through a matrix of its own beside every part of a layer, and no model file has a place for those.", "Set prune.slice=0 to export."};
 }
@@ -298,6 +307,7 @@ Result<ExportSummary> exportGguf(const WeightSet& set, const WeightTarget& targe
       return Error{ErrorCode::badInput, "Super weights that are kept exact lie beside the packed weights, and a GGUF file has no place for them.",
                    "Set weights.super=off to export."};
   if (set.sliceWidth > 0) return slicedRefusal();
+  if (const Status places = placesForBiases(set); !places) return places.error();
   if (set.parts != allParts(set.model->config().layers))
     return Error{ErrorCode::badInput, "Layers or parts of layers that are dropped or merged would stay in the file: its tensors keep their names and places.",
                  "Set prune.layers=0 to export."};

@@ -27,6 +27,7 @@ struct ExportSummary {
 };
 
 Error slicedRefusal();  // why a set with shortcuts is not exported
+Status placesForBiases(const WeightSet& set);  // an error where a layer has a bias that the model has no tensor for
 // The channels that every feed-forward has; an error where they differ, as a model file has one width for all of them.
 Result<int> commonWidth(const WeightSet& set);
 

@@ -318,6 +318,7 @@ Result<ExportSummary> exportSafetensors(const WeightSet& set, const WeightTarget
     return Error{ErrorCode::badInput, "Layers or parts of layers that are dropped or merged would leave gaps that a configuration of Hugging Face can't say.",
                  "Set prune.layers=0 to export."};
   if (set.sliceWidth > 0) return slicedRefusal();
+  if (const Status places = placesForBiases(set); !places) return places.error();
   if (const auto shape = exportedShape(set); !shape) return shape.error();
   return Exporter(set, target, settings, path, pool, progress).run();
 }

@@ -23,6 +23,8 @@ Result<MethodInput> InputPreparer::prepare(int layer, LinearInput input, const I
     for (size_t c = 0; c < scales.size(); ++c) norms_[c] /= scales[c];
     squares_.resize(norms_.size());
     for (size_t c = 0; c < norms_.size(); ++c) squares_[c] = norms_[c] * norms_[c] / static_cast<float>(calibration_->tokens());
+    means_ = means(layer, input);
+    for (size_t c = 0; c < scales.size(); ++c) means_[c] /= static_cast<double>(scales[c]);
     factors_.clear();
   }
   out.tokens = calibration_->tokens();
@@ -30,11 +32,12 @@ Result<MethodInput> InputPreparer::prepare(int layer, LinearInput input, const I
     out.columnNorms = norms_;
     out.meanSquares = squares_;
   }
+  if (needs.means) out.means = means_;
   CHECK(!needs.gram() || scales.empty(), layer, static_cast<int>(input));  // the moments are those of the inputs as they come
-  if (needs.gram()) out.moments = &moments(layer, input);
+  if (needs.gram()) out.moments = &moments(layer, input, needs.centred);
   if (!needs.factor) return out;
   for (const Factor& known : factors_)
-    if (known.options == options) out.factor = known.factor.get();
+    if (known.options == options && known.centred == needs.centred) out.factor = known.factor.get();
   if (out.factor) return out;
   auto made = std::make_unique<InverseFactor>();
   switch (made->make(calibration_->ledger(), *out.moments, options, pool_, progress_)) {
@@ -45,7 +48,7 @@ Result<MethodInput> InputPreparer::prepare(int layer, LinearInput input, const I
                                           ") over the calibration text can't be factored, even damped.",
                    "Choose a longer calibration text."};
   }
-  factors_.push_back({options, std::move(made)});
+  factors_.push_back({options, needs.centred, std::move(made)});
   out.factor = factors_.back().factor.get();
   return out;
 }
@@ -76,25 +79,39 @@ Result<std::span<const float>> InputPreparer::scales(int layer, LinearInput inpu
   return std::span<const float>(scales_.emplace(std::pair{layer, input}, std::move(found)).first->second);
 }
 
-const SecondMoments& InputPreparer::wholeMoments(int layer, LinearInput input) const {
-  CHECK(calibration_, layer, static_cast<int>(input));
-  return calibration_->moments(layer, input);
+template <class Make>
+const SecondMoments& InputPreparer::kept(MomentsOfInput& kept, int layer, LinearInput input, Make&& make) {
+  if (kept.layer != layer || kept.input != input) {
+    kept = {};  // before the next ones take their memory
+    kept = {layer, input, make()};
+  }
+  return kept.moments;
 }
 
-const SecondMoments& InputPreparer::moments(int layer, LinearInput input) {
-  const std::vector<int>* kept = keptOf(layer, input);
-  if (!kept) return wholeMoments(layer, input);
-  if (narrowedLayer_ == layer && narrowedInput_ == input) return narrowed_;
-  narrowed_ = SecondMoments();  // before the next ones take their memory
-  narrowed_ = wholeMoments(layer, input).of(calibration_->ledger(), *kept);
-  narrowedLayer_ = layer;
-  narrowedInput_ = input;
-  return narrowed_;
+const SecondMoments& InputPreparer::wholeMoments(int layer, LinearInput input, bool centred) {
+  CHECK(calibration_, layer, static_cast<int>(input));
+  const SecondMoments& measured = calibration_->moments(layer, input);
+  if (!centred) return measured;
+  return kept(centred_, layer, input, [&] { return measured.centred(calibration_->ledger(), wholeMeans(layer, input)); });
+}
+
+const SecondMoments& InputPreparer::moments(int layer, LinearInput input, bool centred) {
+  const std::vector<int>* left = keptOf(layer, input);
+  if (!left) return wholeMoments(layer, input, centred);
+  return kept(centred ? narrowedCentred_ : narrowed_, layer, input, [&] { return wholeMoments(layer, input, centred).of(calibration_->ledger(), *left); });
+}
+
+std::vector<double> InputPreparer::means(int layer, LinearInput input) const { return gathered(layer, input, wholeMeans(layer, input)); }
+std::vector<double> InputPreparer::wholeMeans(int layer, LinearInput input) const {
+  CHECK(calibration_, layer, static_cast<int>(input));
+  return calibration_->means(layer, input);
 }
 
 void InputPreparer::narrow(std::vector<KeptOfLayer> kept) {
   kept_ = std::move(kept);
-  layer_ = narrowedLayer_ = -1;
+  layer_ = -1;
+  narrowed_ = {};
+  narrowedCentred_ = {};
   factors_.clear();
   scales_.clear();
 }
@@ -106,7 +123,8 @@ const std::vector<int>* InputPreparer::keptOf(int layer, LinearInput input) cons
   return kept ? &kept->list : nullptr;
 }
 
-std::vector<float> InputPreparer::gathered(int layer, LinearInput input, std::vector<float> values) const {
+template <class T>
+std::vector<T> InputPreparer::gathered(int layer, LinearInput input, std::vector<T> values) const {
   const std::vector<int>* kept = keptOf(layer, input);
   if (!kept) return values;
   for (size_t i = 0; i < kept->size(); ++i) values[i] = values[static_cast<size_t>((*kept)[i])];  // ascending: none is overwritten before it is read

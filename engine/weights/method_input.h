@@ -26,9 +26,13 @@ struct InputNeeds {
   bool moments = false;  // X^T X
   bool factor = false;   // the upper factor of the inverse of the moments
   bool gradients = false;  // squares of the gradients of the output of a block that another method pruned
-  bool any() const { return norms || moments || factor || gradients; }
+  bool means = false;      // mean X_j
+  bool centred = false;    // the moments, and the factor, about those
+  bool any() const { return norms || moments || factor || gradients || means; }
   bool gram() const { return moments || factor; }
-  InputNeeds operator|(const InputNeeds& other) const { return {norms || other.norms, moments || other.moments, factor || other.factor, gradients || other.gradients}; }
+  InputNeeds operator|(const InputNeeds& other) const {
+    return {norms || other.norms, moments || other.moments, factor || other.factor, gradients || other.gradients, means || other.means, centred || other.centred};
+  }
 };
 
 // How a method is to go about it, of what a person chose.
@@ -48,6 +52,7 @@ struct InputScaling {
 struct MethodInput {
   std::span<const float> columnNorms;      // [cols], empty unless asked for
   std::span<const float> meanSquares;      // [cols], the same; both of scaled inputs where columns are scaled
+  std::span<const double> means;           // [cols], empty unless asked for; of scaled inputs where columns are scaled
   const SecondMoments* moments = nullptr;  // null unless asked for
   const InverseFactor* factor = nullptr;   // null unless asked for
   std::span<const float> gradientSquares;  // [rows, cols] of the matrix, empty unless asked for
@@ -77,30 +82,42 @@ class InputPreparer {
   Result<MethodInput> prepare(int layer, LinearInput input, const InputNeeds& needs, const FactorOptions& options, std::span<const float> scales = {});
   // [cols] of the input. Errors: cancelled. Kept as long as the preparer.
   Result<std::span<const float>> scales(int layer, LinearInput input, const ScalingChoice& choice);
-  const SecondMoments& moments(int layer, LinearInput input);  // of unscaled inputs; CHECKs that they were measured
-  const SecondMoments& wholeMoments(int layer, LinearInput input) const;  // the same of all channels
+  // Of unscaled inputs, about zero or about their means; CHECKs that they were measured. Good until the next layer or input.
+  const SecondMoments& moments(int layer, LinearInput input, bool centred = false);
+  const SecondMoments& wholeMoments(int layer, LinearInput input, bool centred = false);  // the same of all channels
+  std::vector<double> means(int layer, LinearInput input) const;  // of unscaled inputs
+  std::vector<double> wholeMeans(int layer, LinearInput input) const;
 
  private:
   struct Factor {
     FactorOptions options;
+    bool centred;
     std::unique_ptr<InverseFactor> factor;
   };
+  struct MomentsOfInput {
+    int layer = -1;
+    LinearInput input = LinearInput::count;
+    SecondMoments moments;
+  };
+  // Those kept, made anew where they are of another layer or input.
+  template <class Make>
+  const SecondMoments& kept(MomentsOfInput& kept, int layer, LinearInput input, Make&& make);
   const Model& model_;
   const Calibration* calibration_;
   ThreadPool& pool_;
   const Progress& progress_;
   // What of an input is read; null: all of it.
   const std::vector<int>* keptOf(int layer, LinearInput input) const;
-  std::vector<float> gathered(int layer, LinearInput input, std::vector<float> values) const;
+  template <class T>
+  std::vector<T> gathered(int layer, LinearInput input, std::vector<T> values) const;
 
   std::vector<KeptOfLayer> kept_;
   Bases bases_;
-  SecondMoments narrowed_;  // of the input narrowedInput_ of narrowedLayer_
-  int narrowedLayer_ = -1;
-  LinearInput narrowedInput_ = LinearInput::count;
+  MomentsOfInput narrowed_, centred_, narrowedCentred_;
   int layer_ = -1;
   LinearInput input_ = LinearInput::count;
   std::vector<float> norms_, squares_;
+  std::vector<double> means_;
   std::span<const float> scaledBy_;
   std::map<std::pair<int, LinearInput>, std::vector<float>> scales_;
   std::vector<Factor> factors_;  // of layer_ and input_, one per options

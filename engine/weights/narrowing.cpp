@@ -8,6 +8,7 @@
 #include "engine/core/check.h"
 #include "engine/recover/channel_refit.h"
 #include "engine/recover/method.h"
+#include "engine/weights/constants.h"
 
 namespace winnow {
 namespace {
@@ -44,11 +45,12 @@ Result<double> refitColumns(const MasterTensor& whole, const Recipe& recipe, Inp
                             NarrowedTensor& narrow) {
   const RecoveryMethod* method = findRecoveryMethod(recipe.refit);
   CHECK(method && recipe.kept && !narrowsRows(whole.role), recipe.refit, whole.fileName);
+  if (!method->prepare) return recipe.refitDamping;
   const LinearInput input = linearInputOf(whole.role);
   const std::vector<int>& kept = recipe.kept->list;
-  const SecondMoments& moments = preparer.wholeMoments(whole.layer, input);
+  const SecondMoments& moments = preparer.wholeMoments(whole.layer, input, method->needs.centred);
   if (method->refits) {
-    auto left = preparer.prepare(whole.layer, input, {.moments = true, .factor = true}, {recipe.refitDamping, false});
+    auto left = preparer.prepare(whole.layer, input, {.moments = true, .factor = true, .centred = method->needs.centred}, {recipe.refitDamping, false});
     if (!left) return left.error();
     const ChannelRefit refit(moments, kept, *left->moments, *left->factor, pool);
     if (!eachRows(whole, narrow, pool, progress, [&](const float* all, float* rows, int count) { refit.apply(all, rows, count); })) return cancelled();
@@ -68,6 +70,14 @@ Result<double> refitColumns(const MasterTensor& whole, const Recipe& recipe, Inp
   });
   if (!done) return cancelled();
   return recipe.refitDamping;
+}
+
+std::vector<double> goneOutputs(const MasterTensor& whole, const MasterTensor& left, const InputPreparer& preparer, ThreadPool& pool, const Progress& progress) {
+  const LinearInput input = linearInputOf(whole.role);
+  std::vector<double> gone = meanOutputs(whole, preparer.wholeMeans(whole.layer, input), pool, progress);
+  const std::vector<double> made = meanOutputs(left, preparer.means(whole.layer, input), pool, progress);
+  for (size_t r = 0; r < gone.size(); ++r) gone[r] -= made[r];
+  return gone;
 }
 
 }  // namespace winnow

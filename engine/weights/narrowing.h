@@ -18,4 +18,7 @@ void narrowColumns(std::vector<SuperWeight>& weights, std::span<const int> kept)
 Result<double> refitColumns(const MasterTensor& whole, const Recipe& recipe, InputPreparer& preparer, ThreadPool& pool, const Progress& progress,
                             NarrowedTensor& narrow);
 
+// What the columns that went gave the outputs on average, less what a refit of those that stay makes up for: [rows]; not all of it when stopped.
+std::vector<double> goneOutputs(const MasterTensor& whole, const MasterTensor& left, const InputPreparer& preparer, ThreadPool& pool, const Progress& progress);
+
 }  // namespace winnow

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "engine/weights/place.h"
 
+#include "engine/weights/constants.h"
 #include "engine/weights/pruning.h"
 #include "engine/weights/sparse_rows.h"
 
@@ -8,7 +9,7 @@ namespace winnow {
 
 bool usableInPlace(const MasterTensor& t, const Recipe& recipe) {
   if (!recipe.method.empty() || !recipe.prune.empty() || !recipe.sum.empty() || !recipe.outputFit.empty() || recipe.kept || recipe.slice || recipe.folds || recipe.scaled() ||
-      recipe.super != SuperWeights::asOthers || !t.direct() || isBlockType(t.type))
+      recipe.super != SuperWeights::asOthers || !recipe.constantsOf.empty() || !t.direct() || isBlockType(t.type))
     return false;
   const auto element = static_cast<size_t>(dtypeTraits(t.type).blockBytes);
   const bool sameType = (recipe.format.storage == Storage::f32) == (t.type == DType::f32);
@@ -17,12 +18,18 @@ bool usableInPlace(const MasterTensor& t, const Recipe& recipe) {
 
 int64_t HostPlace::bytes(const MasterTensor& tensor, const Recipe& recipe) const {
   const auto rows = static_cast<int>(tensor.rows), cols = static_cast<int>(tensor.cols);
-  return usableInPlace(tensor, recipe) ? 0 : static_cast<int64_t>(recipe.format.bytes(rows, cols)) + errorBytes(recipe, rows, cols);
+  return usableInPlace(tensor, recipe) ? 0 : static_cast<int64_t>(recipe.format.bytes(rows, cols)) + errorBytes(recipe, rows, cols) + biasBytes(recipe, rows);
 }
 
 std::shared_ptr<const ChannelMajor> HostPlace::makeChannels(const Matrix& matrix, bool columns, ThreadPool& pool, const Progress& progress) {
   auto made = std::make_shared<ChannelMajor>(ChannelMajor::allocate(ledger_, matrix, columns));
   return planning() || made->fill(matrix, pool, progress) ? made : nullptr;
+}
+
+Converted fitBeside(const WeightWork& work, const Matrix& stored, ErrorFactors& error, std::vector<float>& constants) {
+  if (error)
+    if (const Converted fitted = fitErrors(work.tensor, work.inputs, stored, work.pool, work.progress, error); fitted != Converted::done) return fitted;
+  return work.recipe.addsConstants() ? fitConstants(work.tensor, work.inputs, stored, error, work.pool, work.progress, constants) : Converted::done;
 }
 
 Converted HostPlace::make(const WeightWork& work, WeightVersion& out) {
@@ -46,7 +53,7 @@ Converted HostPlace::make(const WeightWork& work, WeightVersion& out) {
     if (planning()) return Converted::done;
     const Converted converted = convert(tensor, work.recipe, pruner.get(), work.inputs, work.pool, work.progress, made, &out.corrections);
     if (leavesOut && converted == Converted::done) out.matrix = withoutZeros(ledger_, whole, work.pool);
-    return converted == Converted::done && out.error ? fitErrors(tensor, work.inputs, out.matrix, work.pool, work.progress, out.error) : converted;
+    return converted == Converted::done ? fitBeside(work, out.matrix, out.error, out.constants) : converted;
   }
   out.matrix.format = work.recipe.format;
   out.matrix.rows = rows;

@@ -44,6 +44,8 @@ struct WeightVersion {
   std::shared_ptr<const PruneScores> scores;  // kept so that another ratio needs no more than them
   std::vector<WeightCorrection> corrections;  // by row and column; products add delta times the input
   ErrorFactors error;                         // what the matrix lacks; without a rank: nothing
+  std::vector<float> constants;               // [rows] that outputs of the matrix get, or that are in a bias; empty: none
+  std::shared_ptr<const WeightVersion> bias;  // made of those, where the model has no bias; null: it has, or there are none
   Channels kept;       // of the block, which the rows or columns are; null: all
   std::shared_ptr<const HeadFolds> folds;  // by which the master was folded; null: it was not
   Bases slice;         // whose directions of the stream it reads or makes; null: the master's
@@ -87,6 +89,9 @@ class HostPlace final : public WeightPlace {
  private:
   Ledger& ledger_;
 };
+
+// What lies beside a matrix that was stored in host memory, fitted to it: factors that were allocated, and constants where the recipe adds them.
+Converted fitBeside(const WeightWork& work, const Matrix& stored, ErrorFactors& error, std::vector<float>& constants);
 
 // Whether the file's own bytes are what a recipe wants, row after row.
 bool usableInPlace(const MasterTensor& tensor, const Recipe& recipe);

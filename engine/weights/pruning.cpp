@@ -30,7 +30,7 @@ TensorPruning::TensorPruning(const MasterTensor& tensor, const Recipe& recipe, c
 
 std::unique_ptr<Pruner> TensorPruning::pruner(const PruneScores& scores) const {
   auto pruner = scores.at(level_, input_);
-  return recovery_ ? recovered(std::move(pruner), recovery_->prepare(recoveryInput_), input_.cols) : std::move(pruner);
+  return recovery_ && recovery_->prepare ? recovered(std::move(pruner), recovery_->prepare(recoveryInput_), input_.cols) : std::move(pruner);
 }
 
 }  // namespace winnow

@@ -209,7 +209,7 @@ struct Pruning {
     recipe.recoveryNeeds = recoveryNeeds();
     if (recovery) recipe.recovery = recovery->name;
     // A group minimum has no code for zero, and the file's scales are not those of other values.
-    if (recipe.format.storage == Storage::packed && (!recipe.format.symmetric || method->changesRest || recovery)) recipe.format = {Storage::f16, 16, 0, true};
+    if (recipe.format.storage == Storage::packed && (!recipe.format.symmetric || method->changesRest || (recovery && recovery->prepare))) recipe.format = {Storage::f16, 16, 0, true};
   }
 };
 
@@ -225,16 +225,22 @@ bool leavesOut(const Config& config, const MasterTensor& tensor, Recipe& recipe)
   return true;
 }
 
+InputNeeds refitNeeds(const std::string& recovery) {
+  const RecoveryMethod* method = findRecoveryMethod(recovery);
+  return method ? method->needs : InputNeeds{};
+}
+
 // Whether and how feed-forwards are narrowed.
 std::optional<WidthChoice> widthChoice(const Config& config) {
   const WidthMethod* method = config.real("prune.width") > 0 ? findWidthMethod(config.text("prune.width_method")) : nullptr;
   if (!method) return std::nullopt;
   const RecoveryMethod* recovery = findRecoveryMethod(config.text("prune.recovery"));
-  return WidthChoice{method->name, config.real("prune.width"), recovery && (recovery->refits || !method->refits) ? recovery->name : method->refits ? "least-squares" : "", config.real("calibration.damping")};
+  const std::string own = !method->refits ? "" : recovery && recovery->constant ? "regression" : "least-squares";
+  return WidthChoice{method->name, config.real("prune.width"), recovery && (recovery->refits || !method->refits) ? recovery->name : own, config.real("calibration.damping")};
 }
 InputNeeds widthNeeds(const std::optional<WidthChoice>& choice) {
   if (!choice) return {};
-  return findWidthMethod(choice->method)->needs | InputNeeds{.moments = !choice->recovery.empty()};
+  return findWidthMethod(choice->method)->needs | refitNeeds(choice->recovery);
 }
 
 // Whether and how heads are left out.
@@ -252,11 +258,11 @@ std::optional<HeadDimChoice> headDimChoice(const Config& config) {
 }
 InputNeeds headDimNeeds(const std::optional<HeadDimChoice>& choice) {
   if (!choice) return {};
-  return {.moments = findHeadDimMethod(choice->method)->moments || !choice->recovery.empty()};
+  return InputNeeds{.moments = findHeadDimMethod(choice->method)->moments} | refitNeeds(choice->recovery);
 }
 InputNeeds headNeeds(const std::optional<HeadChoice>& choice) {
   if (!choice) return {};
-  return {.norms = findHeadMethod(choice->method)->norms, .moments = !choice->recovery.empty()};
+  return InputNeeds{.norms = findHeadMethod(choice->method)->norms} | refitNeeds(choice->recovery);
 }
 
 // What activation sparsity needs beside the weights.
@@ -288,6 +294,7 @@ std::string Recipe::key() const {
   if (!prune.empty()) out += " " + prune + " " + toText(KnobValue{pruneRatio}) + " " + prunePattern + " " + pruneScope;
   if (!pruneInitial.empty()) out += " from " + pruneInitial + " " + toText(KnobValue{swapShare}) + " in " + masked;
   if (!recovery.empty()) out += " recovered by " + recovery;
+  if (!constantsOf.empty()) out += " and constants of " + constantsOf;
   if (!calibration.empty()) out += " [" + calibration + "]";
   if (options.ordered) out += " ordered";
   if (options.staticGroups) out += " static";
@@ -298,6 +305,14 @@ std::string Recipe::key() const {
   if (super != SuperWeights::asOthers) out += (super == SuperWeights::keep ? " super kept " : " super zero ") + std::to_string(superCount);
   if (damping > 0) out += " damped " + toText(KnobValue{damping});
   return out;
+}
+
+bool Recipe::addsConstants() const {
+  const auto adds = [](const std::string& name) {
+    const RecoveryMethod* chosen = findRecoveryMethod(name);
+    return chosen && chosen->constant;
+  };
+  return adds(recovery) || adds(refit);
 }
 
 std::string Recipe::sumKey() const {
@@ -362,12 +377,13 @@ Recipe sliced(Recipe recipe, Bases bases) {
 
 std::string SliceChoice::key() const { return toText(KnobValue{removed}) + " of the stream [" + calibration.identity() + "]"; }
 
-Recipe narrowed(Recipe recipe, TensorRole role, Channels kept, const std::string& recovery, double damping) {
+Recipe narrowed(Recipe recipe, TensorRole role, Channels kept, const std::string& recovery, double damping, const std::string& calibration) {
   recipe.kept = std::move(kept);
   if (recipe.queryScale != 1) recipe = withOtherValues(std::move(recipe));
   if (role != TensorRole::down && role != TensorRole::o) return recipe;
   recipe.refit = recovery;
   recipe.refitDamping = recovery.empty() ? 0 : damping;
+  if (!recovery.empty()) recipe.calibration = calibration;
   if (!recipe.method.empty() || recipe.format.storage != Storage::packed) return recipe;
   recipe.format = {Storage::packed, 8, 32, true};
   recipe.method = "rtn";
@@ -470,7 +486,7 @@ WeightTarget weightTarget(const Model& model, const Config& config, const std::s
     if (!scalings.empty() && tensor.layer >= 0) scale(tensor, model.config(), scalings, recipe);
     const InputNeeds asked = recipe.pruneNeeds | recipe.recoveryNeeds | recipe.methodNeeds;
     if (asked.any() || recipe.scaled() || recipe.errorRank > 0) recipe.calibration = statistics;
-    if (asked.factor || !recipe.recovery.empty()) recipe.damping = config.real("calibration.damping");
+    if (asked.factor || recipe.recoveryNeeds.gram()) recipe.damping = config.real("calibration.damping");
     if (tensor.role == TensorRole::down) recipe.super = superWeightsNamed(config.text("weights.super"));
     if (recipe.super == SuperWeights::keep && recipe.method.empty()) recipe.super = SuperWeights::asOthers;  // nothing is rounded
     if (recipe.super == SuperWeights::zero && recipe.method.empty() && recipe.format.storage == Storage::packed) recipe.format = {Storage::f16, 16, 0, true};

@@ -37,6 +37,7 @@ struct Recipe {
   double swapShare = 0;       // of it, in the same case
   std::string masked;         // identity of the model that gradients are measured in, in the same case
   std::string recovery;       // of the weights that pruning leaves; "" = none
+  std::string constantsOf;    // key of the matrix whose constants a bias has in it; "" = none
   std::string calibration;    // identity of the statistics the methods look at; "" = none
   double damping = 0;         // of the second moments, where a method factors them; else 0
   InputNeeds pruneNeeds, recoveryNeeds, methodNeeds;  // what the three ask for; follows from their names
@@ -54,6 +55,7 @@ struct Recipe {
   int errorRank = 0;                   // of the factors that hold what the stored matrix lacks (error_factors.h); 0 = none
   Scaling multiplied;                  // the input whose scales multiply the columns
   Scaling divided;                     // the input this tensor makes, divided by its scales
+  bool addsConstants() const;  // to the outputs of the matrix it makes (constants.h)
   bool scaled() const { return multiplied || divided; }
   std::string key() const;
   std::string scoresKey() const;  // of what pruning knows at every ratio and pattern
@@ -116,9 +118,9 @@ bool isWeightKnob(std::string_view name);  // weights.*, prune.*, calibration.*
 Recipe summed(Recipe recipe, std::vector<LayerShare> sum);
 Recipe refitted(Recipe recipe, std::string fit);
 
-// A recipe whose tensor has some channels alone, columns fitted anew by a recovery where one is named. The columns of a quantized file's o and down
+// A recipe whose tensor has some channels alone, columns fitted anew by a recovery where one is named, to a calibration text. The columns of a quantized file's o and down
 // projections lie in other blocks than before: they are rounded anew, to 8 bits.
-Recipe narrowed(Recipe recipe, TensorRole role, Channels kept, const std::string& recovery, double damping);
+Recipe narrowed(Recipe recipe, TensorRole role, Channels kept, const std::string& recovery, double damping, const std::string& calibration);
 // A recipe whose tensor is folded into fewer components of heads: other values than the file's.
 Recipe folded(Recipe recipe, std::shared_ptr<const HeadFolds> folds);
 

@@ -174,11 +174,12 @@ Result<WeightReport> reportWeights(const WeightSet& set, const Calibration* cali
     row.layer = tensor.layer;
     row.name = tensor.fileName;
     const ErrorFactors& error = set.versions[i]->error;
-    row.format = matrix.format.describe() + (error ? " + rank " + std::to_string(error.rank()) : "");
+    const WeightVersion* bias = set.versions[i]->bias.get();
+    row.format = matrix.format.describe() + (error ? " + rank " + std::to_string(error.rank()) : "") + (bias ? " + bias" : "");
     row.rows = matrix.rows;
     row.cols = matrix.cols;
     const int64_t values = int64_t{matrix.rows} * matrix.cols;
-    row.bytes = static_cast<int64_t>(matrix.bytes()) + error.bytes();
+    row.bytes = static_cast<int64_t>(matrix.bytes()) + error.bytes() + static_cast<int64_t>(bias ? bias->matrix.bytes() : 0);
     row.bits = 8 * static_cast<double>(row.bytes) / static_cast<double>(values);
     row.sparsity = static_cast<double>(sums->zeros) / static_cast<double>(values);
     row.signal = sums->signal;

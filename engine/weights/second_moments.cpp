@@ -53,6 +53,21 @@ SecondMoments SecondMoments::of(Ledger& ledger, std::span<const int> kept) const
   return out;
 }
 
+SecondMoments SecondMoments::centred(Ledger& ledger, std::span<const double> means) const {
+  constexpr double kLeastVariance = 1e-6;  // of the second moment
+  SecondMoments out(ledger, cols_);
+  out.tokens_ = tokens_;
+  const auto about = [&](int i, int j) { return static_cast<double>(at(i, j)) - static_cast<double>(tokens_) * means[static_cast<size_t>(i)] * means[static_cast<size_t>(j)]; };
+  std::vector<bool> varies;
+  for (int c = 0; c < cols_; ++c) varies.push_back(about(c, c) > kLeastVariance * static_cast<double>(at(c, c)));
+  for (int row = 0; row < tiles(); ++row)
+    for (int col = row; col < tiles(); ++col)
+      for (int i = row * kTile; i < std::min((row + 1) * kTile, cols_); ++i)
+        for (int j = col * kTile; j < std::min((col + 1) * kTile, cols_); ++j)
+          if (varies[static_cast<size_t>(i)] && varies[static_cast<size_t>(j)]) out.tile(row, col)[i % kTile * kTile + j % kTile] = static_cast<float>(about(i, j));
+  return out;
+}
+
 double SecondMoments::meanDiagonal() const {
   double sum = 0;
   int active = 0;

@@ -23,6 +23,10 @@ class SecondMoments {
   // Those of the channels `kept` [count] alone.
   SecondMoments of(Ledger& ledger, std::span<const int> kept) const;
 
+  // Those about the means of the inputs [cols]: C - tokens mean mean^T. An input whose deviations are no more than what f32 sums may be off by counts as
+  // one that never varied: zero.
+  SecondMoments centred(Ledger& ledger, std::span<const double> means) const;
+
   bool empty() const { return cols_ == 0; }
   int cols() const { return cols_; }
   int64_t tokens() const { return tokens_; }

@@ -3,10 +3,12 @@
 
 #include <algorithm>
 #include <new>
+#include <utility>
 
 #include "engine/core/check.h"
 #include "engine/core/device_failure.h"
 #include "engine/recover/method.h"
+#include "engine/weights/constants.h"
 #include "engine/weights/head_folds.h"
 #include "engine/weights/narrowing.h"
 #include "engine/sparsify/step.h"
@@ -45,8 +47,13 @@ Result<MethodInputs> inputsOf(const MasterTensor& tensor, const Recipe& recipe, 
     out.scaling.columns = *columns;
   }
   if (recipe.errorRank > 0) out.moments = &preparer.moments(tensor.layer, linearInputOf(tensor.role));
-  if (!recipe.pruneNeeds.any() && !recipe.recoveryNeeds.any() && !recipe.methodNeeds.any()) return out;
+  if (!recipe.pruneNeeds.any() && !recipe.recoveryNeeds.any() && !recipe.methodNeeds.any() && !recipe.addsConstants()) return out;
   const LinearInput input = linearInputOf(tensor.role);
+  if (recipe.addsConstants()) {
+    const auto measured = preparer.prepare(tensor.layer, input, {.means = true}, {}, out.scaling.columns);
+    if (!measured) return measured.error();
+    out.means = measured->means;
+  }
   auto prune = preparer.prepare(tensor.layer, input, recipe.pruneNeeds, {recipe.damping, false}, out.scaling.columns);
   if (!prune) return prune.error();
   auto recovery = preparer.prepare(tensor.layer, input, recipe.recoveryNeeds, {recipe.damping + recoveryPenalty(recipe), false}, out.scaling.columns);
@@ -78,6 +85,7 @@ MemoryByTag WeightSet::memory(const Plan& plan) const {
     if (mapped && isMatrix(tensor.role) && plan.skips(tensor.role, tensor.layer)) continue;
     out[static_cast<size_t>(mapped ? MemoryTag::weightsMapped : MemoryTag::weights)] += static_cast<int64_t>(matrix.bytes());
     out[static_cast<size_t>(MemoryTag::weights)] += versions[i]->error.bytes();
+    if (versions[i]->bias) out[static_cast<size_t>(MemoryTag::weights)] += static_cast<int64_t>(versions[i]->bias->matrix.bytes());
   }
   for (const auto& version : added) out[static_cast<size_t>(MemoryTag::weights)] += static_cast<int64_t>(version->matrix.bytes());
   if (sparse) out[static_cast<size_t>(MemoryTag::weights)] += sparse->bytes;
@@ -98,7 +106,8 @@ std::shared_ptr<const PruneScores> WeightStore::findScores(size_t tensor, const 
 }
 
 Result<std::shared_ptr<const WeightVersion>> WeightStore::make(size_t tensor, const Recipe& recipe, InputPreparer& preparer, GradientsByLayer& gradients,
-                                                              const std::vector<SuperWeight>& super, const SharingFit* fit, ThreadPool& pool, ConvertProgress& progress) {
+                                                              const std::vector<SuperWeight>& super, const SharingFit* fit, std::span<const float> constants, ThreadPool& pool,
+                                                              ConvertProgress& progress) {
   auto version = std::make_shared<WeightVersion>();
   const MasterTensor& own = model_->tensors()[tensor];
   try {
@@ -109,6 +118,7 @@ Result<std::shared_ptr<const WeightVersion>> WeightStore::make(size_t tensor, co
     const MasterTensor& whole = fitted ? *fitted : sum ? sum->tensor() : own;
     std::optional<NarrowedTensor> narrow;
     double refitDamping = 0;
+    std::vector<double> gone;
     if (recipe.kept && !place_->planning()) {
       narrow.emplace(whole, recipe.kept->list, pool, recipe.queryScale);
       if (!recipe.refit.empty()) {
@@ -116,6 +126,7 @@ Result<std::shared_ptr<const WeightVersion>> WeightStore::make(size_t tensor, co
         if (!damping) return damping.error();
         refitDamping = *damping > recipe.refitDamping ? *damping : 0;
       }
+      if (recipe.addsConstants() && !narrowsRows(whole.role)) gone = goneOutputs(whole, narrow->tensor(), preparer, pool, progress.progress());
     }
     std::optional<FoldedTensor> fold;
     if (recipe.folds && !place_->planning()) fold.emplace(whole, *recipe.folds, pool);
@@ -125,8 +136,9 @@ Result<std::shared_ptr<const WeightVersion>> WeightStore::make(size_t tensor, co
     if (recipe.slice && !place_->planning()) turned.emplace(*model_, wide, *recipe.slice, pool);
     const MasterTensor slicedExtents = recipe.slice ? slicedShape(wide, recipe.slice->width()) : MasterTensor();
     const MasterTensor& master = turned ? turned->tensor() : recipe.slice ? slicedExtents : wide;
-    const Result<MethodInputs> inputs = place_->planning() ? MethodInputs() : inputsOf(master, recipe, preparer, gradients, super);
+    Result<MethodInputs> inputs = place_->planning() ? MethodInputs() : inputsOf(master, recipe, preparer, gradients, super);
     if (!inputs) return inputs.error();
+    inputs->gone = std::move(gone);
     version->damping = std::max({raised(inputs->prune, recipe.damping, 0), raised(inputs->recovery, recipe.damping, recoveryPenalty(recipe)),
                                  raised(inputs->quantize, recipe.damping, 0), refitDamping});
     version->kept = recipe.kept;
@@ -135,7 +147,18 @@ Result<std::shared_ptr<const WeightVersion>> WeightStore::make(size_t tensor, co
     version->columns.assign(inputs->scaling.columns.begin(), inputs->scaling.columns.end());
     version->divisors.assign(inputs->scaling.divisors.begin(), inputs->scaling.divisors.end());
     if (recipe.queryScale != 1) version->divisors.assign(static_cast<size_t>(master.rows), 1 / recipe.queryScale);
-    if (Status made = convertInto(*version, {master, recipe, *inputs, pool, progress, findScores(tensor, recipe)}); !made) return made.error();
+    std::optional<MasterTensor> moved;
+    std::vector<float> values;
+    if (!constants.empty()) {
+      values.resize(constants.size());
+      decodeScaled(master, 0, 1, std::exchange(inputs->scaling, {}), values.data());
+      for (size_t c = 0; c < values.size(); ++c) values[c] += constants[c];
+      moved = masterOf(master, values.data());
+      version->constants.assign(constants.begin(), constants.end());
+    }
+    if (Status made = convertInto(*version, {moved ? *moved : master, recipe, *inputs, pool, progress, findScores(tensor, recipe)}); !made) return made.error();
+    if (recipe.addsConstants() && !model_->find(biasOf(own.role), own.layer))
+      if (Status added = addBias(own, *version, pool, progress.progress()); !added) return added.error();
   } catch (const std::bad_alloc&) {
     return Error{ErrorCode::resources, "Not enough memory for the weights: tensor " + own.fileName + " as " + recipe.format.describe() +
                                            " did not fit.", "Choose fewer bits, or a smaller model."};
@@ -146,6 +169,24 @@ Result<std::shared_ptr<const WeightVersion>> WeightStore::make(size_t tensor, co
   std::scoped_lock lock(mutex_);
   if (kept == version && version->scores) scores_[{tensor, recipe.scoresKey()}] = version->scores;
   return kept;
+}
+
+// Of a layer whose model has none.
+Status WeightStore::addBias(const MasterTensor& linear, WeightVersion& version, ThreadPool& pool, const Progress& progress) const {
+  MasterTensor shape = linear;
+  shape.role = biasOf(linear.role);
+  shape.rows = 1;
+  shape.cols = version.matrix.rows;
+  Recipe recipe;
+  recipe.format = kBiasFormat;
+  recipe.constantsOf = linear.fileName;
+  const Progress silent{{}, progress.stop};
+  ConvertProgress uncounted(silent, 0);
+  const MethodInputs none;
+  auto bias = std::make_shared<WeightVersion>();
+  if (Status made = convertInto(*bias, {masterOf(shape, version.constants.data()), recipe, none, pool, uncounted}); !made) return made;
+  version.bias = std::move(bias);
+  return Done{};
 }
 
 Status WeightStore::convertInto(WeightVersion& version, const WeightWork& work) const {

@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -127,8 +128,11 @@ class WeightStore {
   std::shared_ptr<const WeightSet> withLayer(const WeightSet& before, const WeightSet& made, int layer);
   std::shared_ptr<const WeightVersion> find(size_t tensor, const std::string& recipe);
   std::shared_ptr<const PruneScores> findScores(size_t tensor, const Recipe& recipe);
+  // `constants` [cols] are added to a bias whose recipe names the matrix they are of; else empty.
   Result<std::shared_ptr<const WeightVersion>> make(size_t tensor, const Recipe& recipe, InputPreparer& preparer, GradientsByLayer& gradients,
-                                                    const std::vector<SuperWeight>& super, const SharingFit* fit, ThreadPool& pool, ConvertProgress& progress);
+                                                    const std::vector<SuperWeight>& super, const SharingFit* fit, std::span<const float> constants, ThreadPool& pool,
+                                                    ConvertProgress& progress);
+  Status addBias(const MasterTensor& linear, WeightVersion& version, ThreadPool& pool, const Progress& progress) const;
 
   std::shared_ptr<const Model> model_;
   std::unique_ptr<WeightPlace> place_;

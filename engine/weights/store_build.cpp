@@ -6,6 +6,7 @@
 #include "engine/core/check.h"
 #include "engine/prune/laco.h"
 #include "engine/sparsify/step.h"
+#include "engine/weights/constants.h"
 #include "engine/weights/head_folds.h"
 #include "engine/weights/narrowing.h"
 #include "engine/weights/store.h"
@@ -80,10 +81,11 @@ Recipe narrowedFor(const WeightTarget& target, Recipe recipe, const MasterTensor
   if (kept.attention.folds && (tensor.role == TensorRole::v || tensor.role == TensorRole::vBias || tensor.role == TensorRole::o)) return folded(std::move(recipe), kept.attention.folds);
   const Channels channels = narrowable(tensor.role) ? keptOf(kept, tensor.role) : nullptr;
   if (!channels) return recipe;
-  if (!ofAttention(tensor.role)) return narrowed(std::move(recipe), tensor.role, channels, target.width->recovery, target.width->damping);
-  if (target.heads) return narrowed(std::move(recipe), tensor.role, channels, target.heads->recovery, target.heads->damping);
+  const auto left = [&](const auto& choice) { return narrowed(std::move(recipe), tensor.role, channels, choice.recovery, choice.damping, target.calibration ? target.calibration->identity() : ""); };
+  if (!ofAttention(tensor.role)) return left(*target.width);
+  if (target.heads) return left(*target.heads);
   if (tensor.role == TensorRole::q || tensor.role == TensorRole::qBias) recipe.queryScale = kept.attention.queryScale;
-  return narrowed(std::move(recipe), tensor.role, channels, target.headDims->recovery, target.headDims->damping);
+  return left(*target.headDims);
 }
 
 std::vector<KeptOfLayer> keptOfLayers(const std::vector<Channels>& channels, const std::vector<KeptAttention>& attention) {
@@ -145,6 +147,7 @@ class WeightStore::Build {
  private:
   Status measure();
   Status decide();
+  std::span<const float> addConstants(const MasterTensor& tensor, Recipe& recipe) const;
   Status makeTensor(size_t i, GradientsByLayer& gradients, ConvertProgress& converted);
   Status makeAll();
   Status addBeside(ConvertProgress& converted);
@@ -313,9 +316,23 @@ void WeightStore::Build::put(const MasterTensor& tensor, std::shared_ptr<const W
     *matrixSlot(*set_, tensor.role, tensor.layer) = &version->matrix;
   else
     *vectorSlot(*set_, tensor.role, tensor.layer) = static_cast<const float*>(version->matrix.data);
+  if (version->bias) *vectorSlot(*set_, biasOf(tensor.role), tensor.layer) = static_cast<const float*>(version->bias->matrix.data);
   if (version->error) *errorSlot(set_->layers[static_cast<size_t>(tensor.layer)], tensor.role) = &version->error;
   if (!version->corrections.empty()) set_->layers[static_cast<size_t>(tensor.layer)].downCorrections = &version->corrections;
   set_->versions.push_back(std::move(version));
+}
+
+// A bias has the constants of its matrix in it, which came before. They are known once that was made: a plan has none.
+std::span<const float> WeightStore::Build::addConstants(const MasterTensor& tensor, Recipe& recipe) const {
+  const TensorRole role = linearOf(tensor.role);
+  const std::vector<MasterTensor>& tensors = store_.model_->tensors();
+  const MasterTensor* linear = role == TensorRole::count ? nullptr : store_.model_->find(role, tensor.layer);
+  if (!linear) return {};
+  const auto at = static_cast<size_t>(linear - tensors.data());
+  CHECK(at < set_->versions.size(), tensor.fileName);
+  if (!recipeFor(target_, at, *linear, left_, fit_.get(), kept_, bases_).addsConstants()) return {};
+  recipe.constantsOf = keys_[at];
+  return set_->versions[at]->constants;
 }
 
 Status WeightStore::Build::makeTensor(size_t i, GradientsByLayer& gradients, ConvertProgress& converted) {
@@ -326,13 +343,14 @@ Status WeightStore::Build::makeTensor(size_t i, GradientsByLayer& gradients, Con
     converted.advance(tensor.rows * tensor.cols);
     return Done{};
   }
-  const Recipe recipe = recipeFor(target_, i, tensor, left_, fit_.get(), kept_, bases_);
+  Recipe recipe = recipeFor(target_, i, tensor, left_, fit_.get(), kept_, bases_);
+  const std::span<const float> constants = addConstants(tensor, recipe);
   keys_[i] = recipe.key();
   std::shared_ptr<const WeightVersion> version = store_.find(i, keys_[i]);
   if (version) {
     converted.advance(tensor.rows * tensor.cols);
   } else {
-    auto made = store_.make(i, recipe, *preparer_, gradients, *super_, fit_.get(), pool_, converted);
+    auto made = store_.make(i, recipe, *preparer_, gradients, *super_, fit_.get(), constants, pool_, converted);
     if (!made) return made.error();
     version = std::move(*made);
   }

@@ -32,3 +32,25 @@ TEST(recovery_computes_as_on_the_cpu) {
     EXPECT(with.steps(2) <= kBound, method);
   }
 }
+
+// Biases that come and go while a session runs, in models that have none, some and one everywhere: captured steps follow.
+TEST(constants_compute_as_on_the_cpu) {
+  for (const char* family : {"llama3", "qwen2", "gpt2"}) {
+    const Settings none = {{"prune.method", "wanda"},      {"prune.ratio", "0.5"},           {"calibration.text", calibrationText()},
+                           {"calibration.tokens", "256"}, {"compute.activations", "f32"}};
+    const auto with = [&](const char* recovery, Settings more = {}) {
+      more.insert(more.begin(), none.begin(), none.end());
+      more.emplace_back("prune.recovery", recovery);
+      return more;
+    };
+    Both both(family, none);
+    EXPECT(std::max(both.prompt(7), both.steps(2)) <= kBound, family);
+    for (const Settings& settings : {with("bias"), with("affine", {{"weights.bits", "4"}, {"weights.method", "rtn"}}), with("bias", {{"prune.storage", "sparse"}}), with("regression", {{"prune.width", "0.3"}})}) {
+      both.request(settings);
+      const double worst = std::max(both.steps(2), both.prompt(7));
+      EXPECT(worst <= kBound, family, settings.back().first, worst);
+    }
+    both.request(none);
+    EXPECT(std::max(both.steps(2), both.prompt(7)) <= kBound, family);
+  }
+}

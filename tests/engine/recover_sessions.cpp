@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // Recovery on trained models: what it is worth on text that calibration did not see, what it goes together with, what becomes of it where it can't act.
+#include "engine/recover/method.h"
 #include "tests/support/compression_meter.h"
 
 using namespace winnow;
@@ -19,7 +20,7 @@ TEST(fitted_weights_diverge_less_on_text_they_were_not_fitted_to) {
           return divergence({{"prune.ratio", "0.5"}, {"prune.method", method}, {"prune.pattern", pattern}, {"prune.recovery", recovery}});
         };
         const double alone = with("none");
-        for (const char* recovery : {"least-squares", "admm"}) EXPECT(with(recovery) < 0.97 * alone, file, method, pattern, recovery, with(recovery), alone);
+        for (const char* recovery : {"least-squares", "regression", "admm"}) EXPECT(with(recovery) < 0.97 * alone, file, method, pattern, recovery, with(recovery), alone);
       }
   }
 }
@@ -44,15 +45,16 @@ TEST(recovery_can_be_taken_back) {
     ok(session->finishPending({}));
     return logitsAfter(*session, tokens);
   };
-  for (const char* recovery : {"scale", "least-squares", "admm"}) {
-    EXPECT(change(recovery) != before, recovery);
-    EXPECT(change("none") == before, recovery);
+  for (const RecoveryMethod& method : recoveryMethods()) {
+    EXPECT(change(method.name.c_str()) != before, method.name);
+    EXPECT(change("none") == before, method.name);
   }
 }
 
 TEST(recovery_does_not_depend_on_threads) {
   const CompressionMeter meter(kStories, kWindows);
-  for (const char* recovery : {"scale", "least-squares", "admm"}) {
+  for (const RecoveryMethod& method : recoveryMethods()) {
+    const char* recovery = method.name.c_str();
     std::vector<float> first;
     for (const int threads : {1, 3}) {
       const auto engine = openEngine(kStories, threads);
@@ -88,7 +90,7 @@ TEST(recovery_and_scaled_inputs_exclude_each_other) {
 TEST(a_text_that_recovery_saw_is_no_evidence) {
   const auto engine = openEngine(kStories, 1);
   const std::string path = sharedData("corpora/tinystories_60k.txt"), text = readFile(path);
-  for (const char* recovery : {"none", "scale"}) {
+  for (const char* recovery : {"none", "bias", "scale"}) {
     const auto session = makeSession(engine, configure({{"prune.ratio", "0.5"}, {"prune.recovery", recovery}, {"calibration.text", path.c_str()}}), {.context = 128});
     PerplexityRequest request;
     request.context = 128;
