@@ -261,6 +261,21 @@ std::vector<LayerSharing> Session::Impl::sharingFor(Effective& next) const {
   return wanted;
 }
 
+namespace {
+
+// Which layers are dropped is measured after it was asked who shares: of a group one layer may be left.
+void sayThatNoneShares(const std::vector<LayerSharing>& asked, const std::vector<LayerSharing>& left, Effective& next) {
+  const auto shares = [](const std::vector<LayerSharing>& sharing) { return sharesAttention(sharing) || sharesCache(sharing); };
+  if (!shares(asked) || shares(left)) return;
+  const bool spans = !next.config.text("share.spans").empty();
+  const char* const knob = spans ? "share.spans" : "share.block";
+  const KnobValue none = spans ? KnobValue(std::string()) : KnobValue(int64_t{1});
+  next.adjustments.push_back({knob, next.requested.get(knob), none, "the layers that prune.layers drops leave no two that share."});
+  next.config = next.config.with(knob, none);
+}
+
+}  // namespace
+
 void Session::Impl::takeSharing(Effective& next) {
   std::vector<LayerSharing> wanted = sharingFor(next);
   std::string missing;
@@ -272,6 +287,7 @@ void Session::Impl::takeSharing(Effective& next) {
     holdBack(next, effective.get()->config, isSharingKnob, "layers " + missing + " kept no keys or values of their own while they shared: recompute the cache.");
     wanted = sharingFor(next);
   }
+  sayThatNoneShares(sharingOf(model, next.config), wanted, next);
   const bool shortcuts = weights->sliceWidth > 0;
   if (wanted == plan.sharing && plan.parts == weights->parts && plan.shortcuts == shortcuts) return;
   plan = buildPlan(model, wanted, weights->parts, shortcuts);
