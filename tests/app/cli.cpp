@@ -459,6 +459,19 @@ class CliTest : public QObject {
     const QStringList planned{"plan", stories(), "--set", "share.block=2", "--set", "share.first=3"};
     QCOMPARE(runJson(planned).err.count("warning"), 1);
     QVERIFY(refused(planned + QStringList{"--strict"}, 3, "share.block"));
+    QVERIFY(runJson({"plan", stories(), "--set", "share.spans=3-99"}).err.contains("share.spans is empty, not 3-99"));
+  }
+
+  // What was set runs as it was asked for, and yet nothing comes of it: that is said, and is no failure.
+  void knobsThatCanNotActAreNamed() {
+    NEED_SHARED_DATA();
+    const QStringList idle{"--set", "kv.sinks=8", "--strict"};
+    for (const QStringList& command : {QStringList{"plan", stories()}, {"generate", stories(), "--prompt", "a", "-n", "2"}}) {
+      const Answer answer = runJson(command + idle);
+      QCOMPARE(answer.code, 0);
+      QVERIFY2(answer.err.contains("kv.sinks=8 does nothing here: it acts where kv.policy is"), answer.err.constData());
+      QVERIFY(!runJson(command + idle + QStringList{"--set", "kv.budget=32"}).err.contains("does nothing"));
+    }
   }
 
   void noSuchDevice() {
