@@ -438,6 +438,8 @@ class CliTest : public QObject {
     QVERIFY(refused({"perplexity", stories(), "--text", folder.filePath("short.txt")}, 3, "1024"));
     QVERIFY(refused({"perplexity", stories(), "--text", folder.filePath("none.txt")}, 3, "none.txt"));
     QVERIFY(refused({"perplexity", stories(), "--text", folder.path()}, 3, qPrintable(QFileInfo(folder.path()).fileName())));
+    const QString seen = corpus("tinystories_60k.txt");  // weights fitted to a text are not judged by it
+    QVERIFY(refused({"perplexity", stories(), "--text", seen, "--context", "64", "--chunks", "1", "--set", "prune.method=wanda", "--set", "prune.ratio=0.3", "--set", "calibration.text=" + seen, "--set", "calibration.tokens=256"}, 3, "judged by it"));
     QVERIFY(refused({"perplexity", stories(), "--text", corpus("tinystories_60k.txt"), "--context", "64", "--against", model("tinystories-instruct-3m-chat-f32")}, 3, "vocabulary"));
     QVERIFY(refused({"generate", stories(), "--prompt", QString(4000, QLatin1Char('a')), "--context", "64"}, 3, "64"));
     QVERIFY(refused({"generate", model("tinystories-instruct-3m-chat-f32"), "--prompt", "a", "--context", "4096"}, 3, "256"));
