@@ -271,10 +271,12 @@ Status Invocation::tellAdjustments(const std::vector<Adjustment>& adjustments) c
   return Done{};
 }
 
-void Invocation::tellIdle(const Config& requested) const {
+void Invocation::tellIdle(const Effective& effective) const {
+  const Config& requested = effective.requested;
   for (const auto& [name, value] : requested.changed()) {
     const Knob& knob = *Schema::instance().find(name);
-    if (knob.enabled && !knob.enabled(requested)) warn(name + "=" + shown(value) + " does nothing here: it acts where " + knob.enabledIf + ".");
+    const bool told = std::ranges::any_of(effective.adjustments, [&](const Adjustment& a) { return a.knob == name; });
+    if (knob.enabled && !knob.enabled(requested) && !told) warn(name + "=" + shown(value) + " does nothing here: it acts where " + knob.enabledIf + ".");
   }
 }
 
@@ -283,7 +285,7 @@ Result<Effective> Invocation::resolved(const Engine& engine) const {
   if (!requested) return requested.error();
   Effective effective = engine.resolved(*requested);
   if (const Status told = tellAdjustments(effective.adjustments); !told) return told.error();
-  tellIdle(effective.requested);
+  tellIdle(effective);
   return effective;
 }
 
@@ -295,7 +297,7 @@ Result<std::unique_ptr<Session>> Invocation::openSession(Engine& engine, int con
   auto session = engine.createSession(*requested, options, progress());
   if (!session) return session;
   if (const Status told = tellAdjustments((*session)->effective()->adjustments); !told) return told.error();
-  tellIdle((*session)->effective()->requested);
+  tellIdle(*(*session)->effective());
   for (const EngineEvent& event : (*session)->takeEvents())
     if (event.kind == EngineEvent::Kind::warning) warn(event.text);
   return session;

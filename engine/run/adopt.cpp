@@ -2,6 +2,7 @@
 // From a request to what runs, at the boundary between two tokens. Weights wait for the converter; sharing that needs keys which were
 // never kept waits for the cache to be recomputed; the rest acts at once.
 #include <algorithm>
+#include <set>
 
 #include "engine/cache/registry.h"
 #include "engine/core/check.h"
@@ -53,6 +54,30 @@ void Session::Impl::request(const Config& config, const std::string& cause) {
   requested = std::move(made);
 }
 
+namespace {
+
+// Rows that groups do not divide are packed all the same, and it is said; empty: there are none.
+std::string shortGroups(const WeightSet& weights) {
+  int count = 0;
+  std::set<int> widths, groups;
+  for (const auto& version : weights.versions) {
+    const Matrix& matrix = version->matrix;
+    if (matrix.format.storage != Storage::packed || matrix.format.group == 0 || matrix.cols % matrix.format.group == 0) continue;
+    ++count;
+    widths.insert(matrix.cols);
+    groups.insert(matrix.format.group);
+  }
+  const auto listed = [](const std::set<int>& numbers) {
+    std::string out;
+    for (const int number : numbers) out += (out.empty() ? "" : ", ") + std::to_string(number);
+    return out;
+  };
+  return count == 0 ? "" : "Groups of " + listed(groups) + " weights do not divide the rows of " + std::to_string(count) + " matrices (" + listed(widths) +
+                               " wide): the last group of each row is shorter.";
+}
+
+}  // namespace
+
 void Session::Impl::start(Request first, Weights set) {
   current = std::move(first);
   fitBackend(*set);
@@ -64,6 +89,7 @@ void Session::Impl::start(Request first, Weights set) {
   apply(nullptr, std::nullopt);
   events.clear();  // the first configuration is no change
   warnOfDecodedTypes();
+  if (const std::string shorter = shortGroups(*weights); !shorter.empty()) emit(EngineEvent::Kind::warning, "weights.group", shorter);
   warnOfSelection();
   if (model.context > 0 && context > model.context && farthest() > model.context)
     emit(EngineEvent::Kind::warning, "context.beyond_trained",
@@ -218,6 +244,7 @@ void Session::Impl::takeWeights(const Weights& prepared, const std::optional<Err
     else
       emit(EngineEvent::Kind::published, "weights.published",
            "New weights: " + std::to_string((*weights).versions.size()) + " tensors" + (gone.empty() ? "." : ", without layers " + gone + "."));
+    if (const std::string shorter = shortGroups(*weights); weights->partOf.empty() && !shorter.empty()) emit(EngineEvent::Kind::warning, "weights.group", shorter);
   } else if (waiting) {
     current.weightsFailure = reason;
   }
