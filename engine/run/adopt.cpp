@@ -402,7 +402,7 @@ void Session::Impl::updateMixed() {
     }
   }
   if (now && !mixed.exchange(now))
-    emit(EngineEvent::Kind::warning, "cache.mixed", "The cache was written under another configuration: results mix until it is recomputed.");
+    emit(EngineEvent::Kind::warning, "cache.mixed", "The cache is kept as another configuration wrote it: results mix until it is recomputed.");
   mixed.store(now, std::memory_order_relaxed);
 }
 
