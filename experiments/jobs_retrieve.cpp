@@ -81,7 +81,7 @@ Result<RetrievalResult> retrieveRun(const JobContext& context, const Config& con
   if (context.onEffective)
     if (Status told = context.onEffective(*(*session)->effective()); !told) return told.error();
   for (const RetrievalItem& item : *items)
-    if (Status held = heldOut((*session)->effective()->config, item.context); !held) return held.error();
+    if (Status held = heldOut(**session, item.context); !held) return held.error();
   std::unique_ptr<Session> baseline;
   if (spec.againstBaseline) {
     auto made = context.engine->createSession(Config(), options, context.progress);

@@ -252,14 +252,32 @@ Result<std::shared_ptr<Engine>> Invocation::openEngine(const std::string& name) 
   return Engine::create(std::move(*model), *options);
 }
 
+namespace {
+
+std::string shown(const KnobValue& value) {
+  const std::string text = toText(value);
+  return text.empty() ? "empty" : text;
+}
+
+}  // namespace
+
 Status Invocation::tellAdjustments(const std::vector<Adjustment>& adjustments) const {
   std::string reasons;
   for (const Adjustment& adjustment : adjustments)
-    reasons += (reasons.empty() ? "" : "; ") + adjustment.knob + " is " + toText(adjustment.effective) + ", not " + toText(adjustment.requested) + ": " + adjustment.reason;
+    reasons += (reasons.empty() ? "" : "; ") + adjustment.knob + " is " + shown(adjustment.effective) + ", not " + shown(adjustment.requested) + ": " + adjustment.reason;
   if (reasons.empty()) return Done{};
   if (arguments_.has("--strict")) return Error{ErrorCode::badInput, reasons, "--strict was given."};
   warn(reasons);
   return Done{};
+}
+
+void Invocation::tellIdle(const Effective& effective) const {
+  const Config& requested = effective.requested;
+  for (const auto& [name, value] : requested.changed()) {
+    const Knob& knob = *Schema::instance().find(name);
+    const bool told = std::ranges::any_of(effective.adjustments, [&](const Adjustment& a) { return a.knob == name; });
+    if (knob.enabled && !knob.enabled(requested) && !told) warn(name + "=" + shown(value) + " does nothing here: it acts where " + knob.enabledIf + ".");
+  }
 }
 
 Result<Effective> Invocation::resolved(const Engine& engine) const {
@@ -267,6 +285,7 @@ Result<Effective> Invocation::resolved(const Engine& engine) const {
   if (!requested) return requested.error();
   Effective effective = engine.resolved(*requested);
   if (const Status told = tellAdjustments(effective.adjustments); !told) return told.error();
+  tellIdle(effective);
   return effective;
 }
 
@@ -278,6 +297,7 @@ Result<std::unique_ptr<Session>> Invocation::openSession(Engine& engine, int con
   auto session = engine.createSession(*requested, options, progress());
   if (!session) return session;
   if (const Status told = tellAdjustments((*session)->effective()->adjustments); !told) return told.error();
+  tellIdle(*(*session)->effective());
   for (const EngineEvent& event : (*session)->takeEvents())
     if (event.kind == EngineEvent::Kind::warning) warn(event.text);
   return session;

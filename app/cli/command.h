@@ -33,6 +33,7 @@ class Invocation {
 
   // One warning where the engine will do or did something else than was asked for; with --strict the error.
   Status tellAdjustments(const std::vector<Adjustment>& adjustments) const;
+  void tellIdle(const Effective& effective) const;  // warns of what was set and can't act beside the rest
 
   Result<std::vector<std::pair<std::string, KnobValue>>> settings(const std::string& option = "--set") const;  // in the order given
   Result<Config> config() const;                // of the settings

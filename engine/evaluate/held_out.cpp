@@ -5,12 +5,7 @@
 #include <fstream>
 #include <string_view>
 
-#include "engine/prune/head_dims.h"
-#include "engine/prune/heads.h"
-#include "engine/prune/method.h"
-#include "engine/prune/width.h"
-#include "engine/quantize/method.h"
-#include "engine/recover/method.h"
+#include "engine/run/session_impl.h"
 
 namespace winnow {
 namespace {
@@ -18,22 +13,15 @@ namespace {
 constexpr size_t kPassage = 200, kPassages = 16;  // bytes; how many are looked for, evenly spread
 constexpr int64_t kBytesPerToken = 6;             // what is read of the text at most, generously
 
-bool calibrated(const Config& config) {
-  const PruneMethod* prune = config.real("prune.ratio") > 0 || !config.text("prune.ratios").empty() ? findPruneMethod(config.text("prune.method")) : nullptr;
-  const QuantizeMethod* method = findQuantizeMethod(config.text("weights.method"));
-  const WidthMethod* width = config.real("prune.width") > 0 ? findWidthMethod(config.text("prune.width_method")) : nullptr;
-  const HeadMethod* heads = config.real("prune.heads") > 0 ? findHeadMethod(config.text("prune.heads_method")) : nullptr;
-  const HeadDimMethod* headDim = config.real("prune.head_dim") > 0 ? findHeadDimMethod(config.text("prune.head_dim_method")) : nullptr;
-  const RecoveryMethod* recovery = prune || width || heads || headDim ? findRecoveryMethod(config.text("prune.recovery")) : nullptr;
-  return config.real("prune.slice") > 0 || config.integer("prune.layers") > 0 || recovery || (heads && heads->measures()) || (headDim && headDim->moments) || (prune && prune->needs.any()) || (width && (width->needs.any() || width->shares)) || (method && (method->needs.any() || config.integer("weights.error_rank") > 0));
-}
-
 }  // namespace
 
-Status heldOut(const Config& effective, const std::string& evaluated) {
-  const std::string& path = effective.text("calibration.text");
-  if (path.empty() || !calibrated(effective)) return Done{};
-  std::string text(static_cast<size_t>(effective.integer("calibration.tokens") * kBytesPerToken), '\0');
+Status heldOut(const Session& session, const std::string& evaluated) {
+  const std::shared_ptr<const Effective> effective = session.effective();
+  const Config& config = effective->config;
+  const std::string& chosen = config.text("calibration.text");
+  const std::string& path = chosen.empty() ? EngineCore::inside(session).core->options.calibrationSample : chosen;
+  if (path.empty() || !Schema::instance().find("calibration.text")->enabled(config)) return Done{};  // nothing is measured
+  std::string text(static_cast<size_t>(config.integer("calibration.tokens") * kBytesPerToken), '\0');
   std::ifstream in(path, std::ios::binary);
   if (in) in.read(text.data(), static_cast<std::streamsize>(text.size()));
   text.resize(static_cast<size_t>(std::max<std::streamsize>(in.gcount(), 0)));

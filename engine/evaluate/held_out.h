@@ -3,13 +3,13 @@
 #pragma once
 #include <string>
 
-#include "engine/core/result.h"
-#include "engine/knobs/knobs.h"
+#include "engine/run/engine.h"
 
 namespace winnow {
 
-// badInput when the calibration text that a configuration names, as far as it is read, shares a passage with the text to evaluate on. Nothing is
-// said of the sample text, of texts that can't be read (preparing the weights reports those), and where no method is calibrated.
-Status heldOut(const Config& effective, const std::string& evaluated);
+// badInput when the text that a session's weights, thresholds or sharing were fitted to, as far as it is read, shares a passage with the text to
+// evaluate on, be it a text of the person's or the sample. Nothing is said of texts that can't be read (preparing reports those), and where
+// nothing is calibrated.
+Status heldOut(const Session& session, const std::string& evaluated);
 
 }  // namespace winnow

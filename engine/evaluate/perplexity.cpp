@@ -198,7 +198,7 @@ Result<PerplexityResult> measurePerplexity(Session& session, Session* baseline, 
                                            const std::function<void(const PerplexityWindow&)>& onWindow) {
   const auto began = std::chrono::steady_clock::now();
   if (Status checked = checkSessions(session, baseline, tokenizer, request); !checked) return checked.error();
-  if (Status held = heldOut(session.effective()->config, text); !held) return held.error();
+  if (Status held = heldOut(session, text); !held) return held.error();
   progress(0.0, "tokenizing");
   const std::vector<int32_t> tokens = tokenizer.encode(text, true);
   const VocabData& vocab = tokenizer.vocab();

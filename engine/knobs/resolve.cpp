@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // From what was asked to what runs. Shorthands are spelled out in both records; every other difference carries a reason.
 #include <algorithm>
+#include <cmath>
 
 #include "engine/cache/allocation.h"
 #include "engine/cache/kv_format.h"
@@ -21,6 +22,13 @@ namespace {
 
 bool sharesCaches(const Config& config) { return config.text("share.method") == "cla" || config.text("share.method") == "mix"; }
 bool makesBlocks(const Config& config) { return config.text("share.method") == "echoatt" || sharesCaches(config); }
+
+int64_t cacheOwners(const ModelConfig& model, const Config& config) {  // of cla and mix
+  const std::vector<LayerSharing> map = claSharing(model, config);
+  int64_t owners = 0;
+  for (size_t layer = 0; layer < map.size(); ++layer) owners += map[layer].source == static_cast<int>(layer);
+  return owners;
+}
 
 // weights.bits=4 alone is round-to-nearest, and so on (DESIGN §3). Defaults that depend on the model become numbers.
 Config spelledOut(Config config, const ModelConfig& model) {
@@ -63,12 +71,8 @@ Config spelledOut(Config config, const ModelConfig& model) {
     if (config.integer("share.first") < 0) config = config.with("share.first", int64_t{firstLayersAlone(model.layers)});
     if (config.integer("share.last") < 0) config = config.with("share.last", int64_t{lastLayersAlone(model.layers)});
   }
-  if (config.text("share.method") == "mix" && config.integer("share.full") < 0) {
-    const auto map = claSharing(model, config);
-    int owners = 0;
-    for (size_t layer = 0; layer < map.size(); ++layer) owners += map[layer].source == static_cast<int>(layer);
-    config = config.with("share.full", int64_t{fullAttentionLayers(owners)});
-  }
+  if (config.text("share.method") == "mix" && config.integer("share.full") < 0)
+    config = config.with("share.full", int64_t{fullAttentionLayers(static_cast<int>(cacheOwners(model, config)))});
   return config;
 }
 
@@ -97,6 +101,7 @@ class Resolver {
     positions();
     cacheFormat();
     prompts();
+    wholeSteps();
     return std::move(effective_);
   }
 
@@ -179,6 +184,18 @@ class Resolver {
       adjust("prune.recovery", std::string("none"), method->name + " fits values and outputs in any case, and nothing else is pruned.");
   }
 
+  // What goes in steps that are large beside the share asked for, as heads do of which there are few.
+  void wholeSteps() {
+    constexpr double kTold = 0.025;  // half a step of the slider: nearer ones are as they were asked for
+    const auto nearest = [&](const char* knob, int left, int all, const std::string& of) {
+      const double share = 1 - static_cast<double>(left) / all;
+      if (std::fabs(share - effective_.config.real(knob)) > kTold)
+        adjust(knob, share, "of " + std::to_string(all) + " " + of + " " + std::to_string(all - left) + " can go, which is nearest to that.");
+    };
+    if (const double asked = effective_.config.real("prune.heads"); asked > 0) nearest("prune.heads", kvHeadsLeft(asked, model_.kvHeads), model_.kvHeads, "heads of keys and values");
+    if (const double asked = effective_.config.real("prune.head_dim"); asked > 0) nearest("prune.head_dim", headDimLeft(asked, model_.headDim), model_.headDim, "components of a head");
+  }
+
   void pattern() {
     const Config& config = effective_.config;
     const bool narrowed = config.real("prune.width") > 0 || config.real("prune.heads") > 0 || config.real("prune.head_dim") > 0;
@@ -220,6 +237,8 @@ class Resolver {
     if (!spans && !either && !config.text("share.spans").empty()) adjust("share.spans", std::string(), "share.method=" + config.text("share.method") + " makes its own blocks.");
     if (const std::string& policy = config.text("kv.policy"); config.text("share.method") == "mix" && kvPolicy(policy).selects)
       adjust("kv.policy", std::string("streaming"), policy + " frees nothing, and share.method=mix keeps a window of the text in most layers.");
+    if (config.text("share.method") == "mix" && config.integer("share.full") > cacheOwners(model_, config))
+      adjust("share.full", cacheOwners(model_, config), "no more layers own a cache: all of them keep the whole text.");
     if (!makesBlocks(config) || config.integer("share.block") <= 1) return;
     const int64_t inner = model_.layers - config.integer("share.first") - config.integer("share.last");
     if (inner < 2)

@@ -2,6 +2,7 @@
 // From a request to what runs, at the boundary between two tokens. Weights wait for the converter; sharing that needs keys which were
 // never kept waits for the cache to be recomputed; the rest acts at once.
 #include <algorithm>
+#include <set>
 
 #include "engine/cache/registry.h"
 #include "engine/core/check.h"
@@ -53,6 +54,30 @@ void Session::Impl::request(const Config& config, const std::string& cause) {
   requested = std::move(made);
 }
 
+namespace {
+
+// Rows that groups do not divide are packed all the same, and it is said; empty: there are none.
+std::string shortGroups(const WeightSet& weights) {
+  int count = 0;
+  std::set<int> widths, groups;
+  for (const auto& version : weights.versions) {
+    const Matrix& matrix = version->matrix;
+    if (matrix.format.storage != Storage::packed || matrix.format.group == 0 || matrix.cols % matrix.format.group == 0) continue;
+    ++count;
+    widths.insert(matrix.cols);
+    groups.insert(matrix.format.group);
+  }
+  const auto listed = [](const std::set<int>& numbers) {
+    std::string out;
+    for (const int number : numbers) out += (out.empty() ? "" : ", ") + std::to_string(number);
+    return out;
+  };
+  return count == 0 ? "" : "Groups of " + listed(groups) + " weights do not divide the rows of " + std::to_string(count) + " matrices (" + listed(widths) +
+                               " wide): the last group of each row is shorter.";
+}
+
+}  // namespace
+
 void Session::Impl::start(Request first, Weights set) {
   current = std::move(first);
   fitBackend(*set);
@@ -64,6 +89,7 @@ void Session::Impl::start(Request first, Weights set) {
   apply(nullptr, std::nullopt);
   events.clear();  // the first configuration is no change
   warnOfDecodedTypes();
+  if (const std::string shorter = shortGroups(*weights); !shorter.empty()) emit(EngineEvent::Kind::warning, "weights.group", shorter);
   warnOfSelection();
   if (model.context > 0 && context > model.context && farthest() > model.context)
     emit(EngineEvent::Kind::warning, "context.beyond_trained",
@@ -218,6 +244,7 @@ void Session::Impl::takeWeights(const Weights& prepared, const std::optional<Err
     else
       emit(EngineEvent::Kind::published, "weights.published",
            "New weights: " + std::to_string((*weights).versions.size()) + " tensors" + (gone.empty() ? "." : ", without layers " + gone + "."));
+    if (const std::string shorter = shortGroups(*weights); weights->partOf.empty() && !shorter.empty()) emit(EngineEvent::Kind::warning, "weights.group", shorter);
   } else if (waiting) {
     current.weightsFailure = reason;
   }
@@ -261,6 +288,21 @@ std::vector<LayerSharing> Session::Impl::sharingFor(Effective& next) const {
   return wanted;
 }
 
+namespace {
+
+// Which layers are dropped is measured after it was asked who shares: of a group one layer may be left.
+void sayThatNoneShares(const std::vector<LayerSharing>& asked, const std::vector<LayerSharing>& left, Effective& next) {
+  const auto shares = [](const std::vector<LayerSharing>& sharing) { return sharesAttention(sharing) || sharesCache(sharing); };
+  if (!shares(asked) || shares(left)) return;
+  const bool spans = !next.config.text("share.spans").empty();
+  const char* const knob = spans ? "share.spans" : "share.block";
+  const KnobValue none = spans ? KnobValue(std::string()) : KnobValue(int64_t{1});
+  next.adjustments.push_back({knob, next.requested.get(knob), none, "the layers that prune.layers drops leave no two that share."});
+  next.config = next.config.with(knob, none);
+}
+
+}  // namespace
+
 void Session::Impl::takeSharing(Effective& next) {
   std::vector<LayerSharing> wanted = sharingFor(next);
   std::string missing;
@@ -272,6 +314,7 @@ void Session::Impl::takeSharing(Effective& next) {
     holdBack(next, effective.get()->config, isSharingKnob, "layers " + missing + " kept no keys or values of their own while they shared: recompute the cache.");
     wanted = sharingFor(next);
   }
+  sayThatNoneShares(sharingOf(model, next.config), wanted, next);
   const bool shortcuts = weights->sliceWidth > 0;
   if (wanted == plan.sharing && plan.parts == weights->parts && plan.shortcuts == shortcuts) return;
   plan = buildPlan(model, wanted, weights->parts, shortcuts);
@@ -359,7 +402,7 @@ void Session::Impl::updateMixed() {
     }
   }
   if (now && !mixed.exchange(now))
-    emit(EngineEvent::Kind::warning, "cache.mixed", "The cache was written under another configuration: results mix until it is recomputed.");
+    emit(EngineEvent::Kind::warning, "cache.mixed", "The cache is kept as another configuration wrote it: results mix until it is recomputed.");
   mixed.store(now, std::memory_order_relaxed);
 }
 

@@ -97,8 +97,14 @@ void KnobPanel::build() {
   mixedText_->setWordWrap(true);
   rebuild_ = new QPushButton(mixedBar_);
   rebuild_->setObjectName(QStringLiteral("knobs.rebuild"));
+  keep_ = new QPushButton(tr("Keep"), mixedBar_);
+  keep_->setObjectName(QStringLiteral("knobs.keep"));
+  keep_->setToolTip(tr("Go on with the cache as it is, until something else changes."));
   bar->addWidget(mixedText_);
-  bar->addWidget(rebuild_);
+  auto* ways = new QHBoxLayout;
+  ways->addWidget(rebuild_, 1);
+  ways->addWidget(keep_);
+  bar->addLayout(ways);
   mixedBar_->hide();
   auto* around = new QHBoxLayout;
   around->setContentsMargins(8, 0, 8, 0);
@@ -115,6 +121,10 @@ void KnobPanel::build() {
   connect(search_, &QLineEdit::textChanged, this, &KnobPanel::filter);
   connect(resetAll_, &QToolButton::clicked, this, &KnobPanel::resetAll);
   connect(rebuild_, &QPushButton::clicked, this, &KnobPanel::rebuildRequested);
+  connect(keep_, &QPushButton::clicked, this, [this] {
+    keptUnder_ = effective_.config;
+    mixedBar_->hide();
+  });
 }
 
 QWidget* KnobPanel::buildRows() {
@@ -194,7 +204,8 @@ void KnobPanel::setEffective(const Effective& effective, bool pending, double) {
 }
 
 void KnobPanel::setCacheMixed(bool mixed, double rebuildMs) {
-  mixedBar_->setVisible(mixed);
+  if (!mixed) keptUnder_.reset();
+  mixedBar_->setVisible(mixed && keptUnder_ != effective_.config);
   if (!mixed) return;
   rebuild_->setText(rebuildMs > 0 ? tr("Recompute, about %1").arg(Format().milliseconds(rebuildMs)) : tr("Recompute the cache"));
 }

@@ -75,6 +75,8 @@ class KnobPanel : public QWidget {
   QWidget* mixedBar_ = nullptr;
   QLabel* mixedText_ = nullptr;
   QPushButton* rebuild_ = nullptr;
+  QPushButton* keep_ = nullptr;
+  std::optional<Config> keptUnder_;  // the configuration under which a mixed cache was kept: not asked again
   QUndoStack undo_;
   Throttle* throttle_ = nullptr;
   int gesture_ = 0;

@@ -438,6 +438,8 @@ class CliTest : public QObject {
     QVERIFY(refused({"perplexity", stories(), "--text", folder.filePath("short.txt")}, 3, "1024"));
     QVERIFY(refused({"perplexity", stories(), "--text", folder.filePath("none.txt")}, 3, "none.txt"));
     QVERIFY(refused({"perplexity", stories(), "--text", folder.path()}, 3, qPrintable(QFileInfo(folder.path()).fileName())));
+    const QString seen = corpus("tinystories_60k.txt");  // weights fitted to a text are not judged by it
+    QVERIFY(refused({"perplexity", stories(), "--text", seen, "--context", "64", "--chunks", "1", "--set", "prune.method=wanda", "--set", "prune.ratio=0.3", "--set", "calibration.text=" + seen, "--set", "calibration.tokens=256"}, 3, "judged by it"));
     QVERIFY(refused({"perplexity", stories(), "--text", corpus("tinystories_60k.txt"), "--context", "64", "--against", model("tinystories-instruct-3m-chat-f32")}, 3, "vocabulary"));
     QVERIFY(refused({"generate", stories(), "--prompt", QString(4000, QLatin1Char('a')), "--context", "64"}, 3, "64"));
     QVERIFY(refused({"generate", model("tinystories-instruct-3m-chat-f32"), "--prompt", "a", "--context", "4096"}, 3, "256"));
@@ -459,6 +461,19 @@ class CliTest : public QObject {
     const QStringList planned{"plan", stories(), "--set", "share.block=2", "--set", "share.first=3"};
     QCOMPARE(runJson(planned).err.count("warning"), 1);
     QVERIFY(refused(planned + QStringList{"--strict"}, 3, "share.block"));
+    QVERIFY(runJson({"plan", stories(), "--set", "share.spans=3-99"}).err.contains("share.spans is empty, not 3-99"));
+  }
+
+  // What was set runs as it was asked for, and yet nothing comes of it: that is said, and is no failure.
+  void knobsThatCanNotActAreNamed() {
+    NEED_SHARED_DATA();
+    const QStringList idle{"--set", "kv.sinks=8", "--strict"};
+    for (const QStringList& command : {QStringList{"plan", stories()}, {"generate", stories(), "--prompt", "a", "-n", "2"}}) {
+      const Answer answer = runJson(command + idle);
+      QCOMPARE(answer.code, 0);
+      QVERIFY2(answer.err.contains("kv.sinks=8 does nothing here: it acts where kv.policy is"), answer.err.constData());
+      QVERIFY(!runJson(command + idle + QStringList{"--set", "kv.budget=32"}).err.contains("does nothing"));
+    }
   }
 
   void noSuchDevice() {

@@ -130,6 +130,25 @@ TEST(what_a_model_can_not_do_is_adjusted_with_a_reason) {
   }
 }
 
+// Packed all the same, with a shorter group at the end of each row, and it is said: at once and after a change.
+TEST(rows_that_groups_do_not_divide_are_named) {
+  const auto engine = engineOf(soundFile());  // 64 and 96 wide
+  const auto said = [](Session& session) {
+    std::string text;
+    for (const EngineEvent& event : session.takeEvents())
+      if (event.code == "weights.group") text += event.text;
+    return text;
+  };
+  const auto session = makeSession(engine, configure({{"weights.bits", "4"}, {"weights.group", "64"}}), {.context = 64});
+  EXPECT(said(*session) == "Groups of 64 weights do not divide the rows of 2 matrices (96 wide): the last group of each row is shorter.");
+  session->request(configure({{"weights.bits", "4"}, {"weights.group", "128"}}));
+  ok(session->finishPending({}));
+  EXPECT(said(*session).find("(64, 96 wide)") != std::string::npos);
+  ok(session->prefill(someTokens(40, 512), {}));
+  generate(*session, 8);
+  for (const Settings& whole : {Settings{{"weights.bits", "4"}}, Settings{{"weights.bits", "4"}, {"weights.group", "row"}}, Settings{}}) EXPECT_EQ(said(*makeSession(engine, configure(whole), {.context = 64})), std::string());
+}
+
 TEST(what_does_not_fit_the_context_is_refused_whole) {
   const auto engine = engineOf(soundFile());
   const auto session = makeSession(engine, Config(), {.context = 32});
@@ -153,6 +172,33 @@ TEST(what_does_not_fit_the_context_is_refused_whole) {
 }
 
 #ifdef WINNOW_HAS_TEXT
+// Finite weights whose products are not: what measures a text says where it broke, and a session stays with the weights it has.
+TEST(calibrations_that_are_not_numbers_are_named) {
+  std::string bytes = soundFile();
+  const auto sound = value(Model::open(written(bytes)));
+  const MasterTensor& gate = *sound->find(TensorRole::gate, 1);
+  const std::string_view row(reinterpret_cast<const char*>(gate.directRow(3)), static_cast<size_t>(gate.cols) * sizeof(float));
+  const size_t at = bytes.find(row);
+  EXPECT(at != std::string::npos);
+  const float huge = 3e38f;
+  for (int c = 0; c < gate.cols; ++c) std::memcpy(bytes.data() + at + static_cast<size_t>(c) * sizeof huge, &huge, sizeof huge);
+  const auto engine = engineOf(bytes);
+  const std::string text = (scratch() / "calibration.txt").string();
+  std::ofstream(text) << std::string(3000, 'a');
+  const auto session = makeSession(engine, Config(), {.context = 64});
+  for (const Settings& settings : {Settings{{"weights.bits", "3"}, {"weights.method", "gptq"}}, Settings{{"prune.ratio", "0.5"}, {"prune.method", "wanda"}}}) {
+    const Config config = configure(settings, configure({{"calibration.text", text.c_str()}, {"calibration.tokens", "256"}}));
+    const auto made = engine->createSession(config, {.context = 64}, {});
+    EXPECT(!made, settings.front().first);
+    if (!made) isOneSentence(made.error(), ErrorCode::badInput, "NaN or infinity: first in layer 1", settings.front().first);
+    session->request(config);
+    EXPECT(!session->finishPending({}).ok());
+    const auto effective = session->effective();
+    EXPECT(effective->config.get(settings.front().first) == Config().get(settings.front().first), settings.front().first);
+    EXPECT(std::ranges::any_of(effective->adjustments, [](const Adjustment& a) { return a.reason.find("NaN or infinity") != std::string::npos; }), settings.front().first);
+  }
+}
+
 TEST(texts_shorter_than_a_window_say_how_much_is_missing) {
   const auto engine = engineOf(soundFile());
   const auto session = makeSession(engine, Config(), {.context = 256});

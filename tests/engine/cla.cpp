@@ -317,6 +317,8 @@ TEST(full_layers_lie_deep_and_even) {
   EXPECT(whole(mix("2", {{"share.full", "1"}})) == std::vector<int>({24}));
   EXPECT(whole(mix("1", {{"share.full", "0"}})).empty());
   EXPECT_EQ(whole(mix("1", {{"share.full", "40"}})).size(), size_t{32});
+  const Effective clamped = resolve(configure(mix("2", {{"share.full", "40"}})), model);
+  EXPECT(clamped.config.integer("share.full") == 16 && clamped.adjustments.size() == 1 && clamped.adjustments[0].knob == "share.full");
   const Effective spelled = resolve(configure(mix("1")), model);
   EXPECT(spelled.asRequested() && spelled.config.integer("share.full") == 5 && spelled.config.real("kv.budget") == 1024);
 }

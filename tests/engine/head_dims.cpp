@@ -257,6 +257,8 @@ TEST(heads_that_cannot_be_narrowed_say_why) {
   };
   EXPECT_EQ(reasonFor({}), std::string());
   EXPECT_EQ(reasonFor({{"weights.bits", "4"}}), std::string());
+  const Effective eighth = resolve(configure({{"prune.head_dim", "0.01"}}), model);
+  EXPECT(eighth.config.real("prune.head_dim") == 0.125 && eighth.adjustments.size() == 1 && eighth.adjustments[0].reason.find("of 64 components of a head 8 can go") == 0);
   EXPECT(reasonFor({{"prune.heads", "0.5"}}).find("not both") != std::string::npos);
   EXPECT(reasonFor({{"share.block", "2"}}).find("share attention") != std::string::npos);
   EXPECT(reasonFor({{"prune.layers", "1"}, {"prune.layers_method", "laco"}}).find("laco") != std::string::npos);

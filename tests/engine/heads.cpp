@@ -263,5 +263,11 @@ TEST(heads_that_cannot_go_say_why) {
   EXPECT(reasonFor({{"prune.heads", "0.5"}, {"share.block", "2"}}, "prune.heads").find("share attention") != std::string::npos);
   EXPECT(reasonFor({{"prune.heads", "0.5"}, {"prune.layers", "1"}, {"prune.layers_method", "laco"}}, "prune.heads").find("laco") != std::string::npos);
   EXPECT(reasonFor({{"prune.heads", "0.5"}, {"prune.method", "barber"}, {"prune.ratio", "0.5"}}, "prune.method").find("full width") != std::string::npos);
+  // Of two heads a twentieth is one, which is a half, and that is said; of sixteen it is nearly what was asked for.
+  const Effective half = resolve(configure({{"prune.heads", "0.05"}}), model);
+  EXPECT(half.config.real("prune.heads") == 0.5 && half.adjustments.size() == 1 && half.adjustments[0].reason.find("of 2 heads of keys and values 1 can go") == 0);
+  EXPECT(resolve(half.config, model).asRequested());
+  model.kvHeads = 16;
+  EXPECT(resolve(configure({{"prune.heads", "0.05"}}), model).asRequested());
   for (const char* bad : {"0.95", "-0.1", "nan", "half"}) EXPECT(!Config().parsed("prune.heads", bad).ok(), bad);
 }

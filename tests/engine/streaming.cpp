@@ -101,3 +101,40 @@ TEST(every_policy_streams_in_flat_memory) {
     }
   }
 }
+
+// A quarter of the tokens, in three quarters fewer bytes from 4096 tokens on: pages of 64 slots, of which a head wastes less than one, and
+// a share keeps growing with the text.
+TEST(a_quarter_of_the_tokens_frees_three_quarters_of_the_cache) {
+  const auto engine = smallEngine();
+  SessionOptions options;
+  options.context = 6208;
+  const auto bytesAt = [&](Session& session, int64_t position) {
+    while (session.position() < position) ok(session.step(static_cast<int32_t>(session.position() * 7 % 512)));
+    session.applyPolicyNow();
+    return static_cast<double>(session.cache().allocatedBytes);
+  };
+  const auto whole = makeSession(engine, Config(), options);
+  ok(whole->prefill(someTokens(4096, 512), {}));
+  const double all = bytesAt(*whole, 4096), later = bytesAt(*whole, 6144);
+  for (const KvPolicyInfo& info : kvPolicies()) {
+    if (info.name == "full" || info.selects) continue;
+    for (const char* allocation : {"even", "pyramid", "adaptive"}) {
+      const auto session = makeSession(engine, configure({{"kv.policy", info.name.c_str()}, {"kv.budget", "0.25"}, {"kv.allocation", allocation}}), options);
+      ok(session->prefill(someTokens(4096, 512), {}));
+      const double freed = 1 - bytesAt(*session, 4096) / all;
+      int64_t kept = 0;
+      const auto heads = session->occupancy();
+      for (const HeadPositions& head : heads) {
+        if (std::string_view(allocation) == "even") EXPECT(head.positions.size() == 1024, info.name, head.layer, head.kvHead, head.positions.size());
+        kept += static_cast<int64_t>(head.positions.size());
+      }
+      const std::string what = info.name + " " + allocation;
+      EXPECT_NEAR(static_cast<double>(kept), 1024.0 * static_cast<double>(heads.size()), static_cast<double>(heads.size()));  // rounded for each head
+      // Heads of other lengths waste up to a page of 64 each, and the newest page is there before it is needed: 2 of 64 pages.
+      EXPECT(freed > 0.75 - 2.0 / 64 && freed < 0.75 + 1e-9, what, freed);
+      if (info.once) continue;  // what is generated stays
+      const double then = 1 - bytesAt(*session, 6144) / later;
+      EXPECT(then > 0.75 - 2.0 / 96 && then < 0.75 + 1e-9, what, then);
+    }
+  }
+}

@@ -313,6 +313,25 @@ class KnobsTest : public QObject {
     stage.panel.setCacheMixed(false, 0);
     QVERIFY(!button->isVisible());
   }
+
+  // Kept, it is not asked again until something else changes, or another cache mixes.
+  void mixedCacheOffersToKeep() {
+    Stage stage;
+    auto* keep = child<QAbstractButton>(&stage.panel, "knobs.keep");
+    stage.panel.setCacheMixed(true, 40);
+    QVERIFY(keep->isVisible());
+    keep->click();
+    stage.panel.setCacheMixed(true, 40);
+    QVERIFY(!keep->isVisible());
+    QTest::mouseClick(stage.choice("knob.weights.bits.4"), Qt::LeftButton);
+    stage.answer();
+    stage.panel.setCacheMixed(true, 40);
+    QVERIFY(keep->isVisible());
+    keep->click();
+    stage.panel.setCacheMixed(false, 0);
+    stage.panel.setCacheMixed(true, 40);
+    QVERIFY(keep->isVisible());
+  }
 };
 
 WINNOW_TEST_MAIN(KnobsTest)
