@@ -350,7 +350,7 @@ std::vector<Knob> pruneKnobs() {
   recovery.help = "What the weights that stay become, so that a layer makes of the calibration text what it made of it before: nothing to compute at run time but "
                   "a bias where the method has a constant. bias: a constant per output, which takes its mean error away; weights stay as they are. scale: one factor per row. "
                   "affine: both. least-squares: every weight, exactly; slow above some thousand inputs. regression: the same with a constant. admm: nearly least-squares, by steps that rows "
-                  "share. Channels that prune.width, prune.heads or prune.head_dim removes leave the last three one exact fit. calibration.damping holds the weights where pruning left them.";
+                  "share. Channels that prune.width, prune.heads or prune.head_dim removes leave the last three one exact fit, and MoDeGPT's own fit takes the constant of the others. calibration.damping holds the weights where pruning left them.";
   recovery.paper = papers(recoveryMethods());
   recovery.enabledIf = "prune.method is not none, or prune.width, prune.heads or prune.head_dim is above 0";
   recovery.enabled = [](const Config& config) { return prunes(config) || narrowsWidth(config) || narrowsHeads(config) || narrowsHeadDim(config); };

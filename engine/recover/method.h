@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // A recovery gives the weights that pruning left other values, so that a matrix makes of the calibration text what it made of it before
-// (pruning_sharing_attribution.md, J): closed forms, no training, and nothing to compute when the model runs. One is one file and one line in
+// (pruning_sharing_attribution.md, J): closed forms, no training, and nothing to compute when the model runs but a bias. One is one file and one line in
 // registry.cpp. Rows are independent; what pruning zeroed stays zero. With C the second moments of the inputs, a row w0 that became w loses
 // (w - w0) C (w - w0)^T. All methods lower that plus damping * mean(diag C) * |what they add to w|^2, so none of them can raise it.
 //

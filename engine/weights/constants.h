@@ -13,7 +13,7 @@ TensorRole biasOf(TensorRole linear);  // of a linear layer of a block; CHECKs t
 TensorRole linearOf(TensorRole bias);  // and back; count: no bias of one
 
 constexpr WeightFormat kBiasFormat{};  // f32
-// That the bias of a matrix takes, where its recipe adds one to a model that has none; 0 where it adds none.
+// That the bias takes which holds the constants of a matrix: a new one, or the model's own, which is no longer read in its file. 0 without constants.
 int64_t biasBytes(const Recipe& recipe, int rows);
 
 // W mean(x) of a master, [rows], in double; not all of it when stopped.

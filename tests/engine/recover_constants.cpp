@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "engine/run/core.h"
 #include "engine/run/host_weights.h"
 #include "engine/weights/constants.h"
 #include "engine/weights/export.h"
@@ -115,6 +116,48 @@ TEST(the_mean_error_of_every_output_is_zero) {
   holds(meter, with({{"prune.recovery", "bias"}, {"prune.width", "0.3"}, {"prune.width_method", "modegpt"}, {"weights.bits", "4"}}));
   holds(chat, with({{"prune.recovery", "bias"}}));
   holds(chat, {{"prune.recovery", "affine"}, {"prune.width", "0.3"}, {"prune.width_method", "random"}});
+}
+
+// The same as the model runs: the mean of the residual stream behind the one matrix that was pruned, where all before it is as it was. What is left comes of
+// the rounding of activations to 16 bits in some models.
+TEST(the_stream_behind_a_pruned_matrix_has_the_mean_it_had) {
+  class Means final : public LinearInputTap {
+   public:
+    void take(int, LinearInput, const float*, int64_t, int, int) override {}
+    void takeStream(int point, const float* x, int cols, int tokens) override {
+      if (sums.size() <= static_cast<size_t>(point)) sums.resize(static_cast<size_t>(point) + 1);
+      auto& sum = sums[static_cast<size_t>(point)];
+      sum.resize(static_cast<size_t>(cols));
+      for (int64_t i = 0; i < int64_t{tokens} * cols; ++i) sum[static_cast<size_t>(i % cols)] += double{x[i]};
+    }
+    double distance(const Means& other, size_t point) const {
+      double sum = 0;
+      for (size_t c = 0; c < sums[point].size(); ++c) sum += (sums[point][c] - other.sums[point][c]) * (sums[point][c] - other.sums[point][c]);
+      return std::sqrt(sum);
+    }
+    std::vector<std::vector<double>> sums;
+  };
+  for (const std::string& file : {std::string(WINNOW_SHARED_DATA) + "/" + kSmallLlama, std::string(WINNOW_SHARED_DATA) + "/" + kChat, std::string(WINNOW_TESTS_DIR) + "/../resources/starter/starter.gguf"}) {
+    EngineOptions options;
+    options.device = "cpu";
+    options.threads = 2;
+    const CompressionMeter meter(value(Engine::create(value(Model::open(file)), options)), 1, "1024");
+    EngineCore& core = EngineCore::of(*meter.engine());
+    ThreadPool pool(2);
+    const auto means = [&](const Settings& settings) {
+      const WeightTarget target = core.targetOf(meter.with(settings));
+      const CalibrationTokens tokens = value(core.calibrationTokens({std::string(meter.with({}).text("calibration.text")), 1024}));
+      Means out;
+      ok(core.observe(target, core.measurements(), tokens.ids, tokens.window, pool, out, {}));
+      return out;
+    };
+    const Means dense = means({});
+    for (const auto& [matrix, point] : {std::pair("0.o:0.5", size_t{1}), std::pair("0.down:0.5", size_t{2})}) {
+      const auto with = [&](const char* recovery) { return means({{"prune.ratios", matrix}, {"prune.method", "magnitude"}, {"prune.recovery", recovery}}); };
+      const double lost = dense.distance(with("none"), point), left = dense.distance(with("bias"), point);
+      EXPECT(left < 0.01 * lost, file, matrix, left, lost);
+    }
+  }
 }
 
 TEST(where_nothing_is_pruned_no_bias_is_made) {
