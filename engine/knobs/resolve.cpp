@@ -142,6 +142,8 @@ class Resolver {
     if (effective_.config.integer("weights.bits") < 16 && effective_.config.integer("weights.bits") != method->bits)
       adjust("weights.bits", int64_t{method->bits}, codes);
     if (effective_.config.text("weights.symmetric") != "true") adjust("weights.symmetric", std::string("true"), codes);
+    if (effective_.config.text("weights.super") == "keep")
+      adjust("weights.super", std::string("off"), method->name + " codes are there to be summed without products, and a weight that is kept exact needs one.");
   }
 
   void codes(const CodeFormat& format, const QuantizeMethod* method) {
