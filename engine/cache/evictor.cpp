@@ -23,7 +23,7 @@ EvictionSettings EvictionSettings::of(const Config& config) {
   settings.interval = static_cast<int>(config.integer("kv.interval"));
   settings.seed = info.draws ? static_cast<uint32_t>(config.integer("kv.seed")) : 0;
   settings.positionsInCache = info.keepsRuns && config.text("kv.positions") == "cache";
-  settings.recent = static_cast<int>(config.integer("kv.recent"));
+  settings.recent = info.once ? 0 : static_cast<int>(config.integer("kv.recent"));
   settings.promptsWhole = config.text("kv.when") == "prompt_end";
   settings.allocation = kvAllocation(config.text("kv.allocation"), info.allocation);
   return settings;
