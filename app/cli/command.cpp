@@ -264,7 +264,7 @@ std::string shown(const KnobValue& value) {
 Status Invocation::tellAdjustments(const std::vector<Adjustment>& adjustments) const {
   std::string reasons;
   for (const Adjustment& adjustment : adjustments)
-    reasons += (reasons.empty() ? "" : "; ") + adjustment.knob + " is " + shown(adjustment.effective) + ", not " + shown(adjustment.requested) + ": " + adjustment.reason;
+    reasons += (reasons.empty() ? "" : " ") + adjustment.knob + " is " + shown(adjustment.effective) + ", not " + shown(adjustment.requested) + ": " + adjustment.reason;
   if (reasons.empty()) return Done{};
   if (arguments_.has("--strict")) return Error{ErrorCode::badInput, reasons, "--strict was given."};
   warn(reasons);

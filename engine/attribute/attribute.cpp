@@ -293,7 +293,10 @@ class Attribution {
                                 " say the same: without one the other still supports the answer, so leaving out either shows little. Shapley values share it between them.");
     }
     if (result_.sources.size() == 1) result_.notes.push_back("The context is one source: its score compares the whole context with none.");
-    const std::string policy = session_.effective()->config.text("kv.policy");
+    const std::shared_ptr<const Effective> effective = session_.effective();
+    if (const std::string& method = effective->config.text("activation.method"); method != "none")
+      result_.notes.push_back("Activations are sparse where tokens are decoded (" + method + "): an answer is written so, and scored by the whole model, as prompts are.");
+    const std::string policy = effective->config.text("kv.policy");
     if (kvPolicy(policy).selects)
       result_.notes.push_back("A step reads a part of the cache (" + policy + "): an answer is written so, and scored with all of it, as prompts are.");
     else if (policy != "full")

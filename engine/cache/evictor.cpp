@@ -23,6 +23,8 @@ EvictionSettings EvictionSettings::of(const Config& config) {
   settings.interval = static_cast<int>(config.integer("kv.interval"));
   settings.seed = info.draws ? static_cast<uint32_t>(config.integer("kv.seed")) : 0;
   settings.positionsInCache = info.keepsRuns && config.text("kv.positions") == "cache";
+  settings.recent = info.once ? 0 : static_cast<int>(config.integer("kv.recent"));
+  settings.promptsWhole = config.text("kv.when") == "prompt_end";
   settings.allocation = kvAllocation(config.text("kv.allocation"), info.allocation);
   return settings;
 }
@@ -51,6 +53,7 @@ int Evictor::interval(int64_t fed) const {
 bool Evictor::due(int64_t fed, Fed as) const {
   if (!evicts()) return false;
   if (once()) return as == Fed::promptEnd || (as == Fed::token && began_ < 0);
+  if (settings_.promptsWhole && as != Fed::token) return as == Fed::promptEnd;
   return fed - last_ >= interval(fed);
 }
 
@@ -118,6 +121,8 @@ void Evictor::score(KvCache& cache, int layer, int head, int thread, const KvReq
   if (reads.carries) slots.carried = cache.carried(layer, head);
   scores.resize(slots.positions.size());
   policy_->score(slots, request, scores);
+  const int recent = std::min(settings_.recent, request.keep - settings_.sinks);
+  for (size_t slot = scores.size(); slot-- > 0 && slots.positions[slot] > slots.positions.back() - recent;) scores[slot] = KvPolicy::kAlways;
 }
 
 bool Evictor::choose(KvCache& cache, int layer, const KvRequest& request, ThreadPool* pool, LayerWork& work) const {
@@ -198,7 +203,7 @@ int64_t Evictor::apply(KvCache& cache, std::span<const LayerSharing> sharing, in
 }
 
 bool promptWaits(const KvCache& cache, const Evictor& evictor, int64_t tokens, int batch, int64_t most) {
-  const bool narrows = evictor.evicts() && !evictor.once();  // after each batch
+  const bool narrows = evictor.evicts() && !evictor.once() && !evictor.settings().promptsWhole;  // after each batch
   return most == 0 || cache.unsealedBytesOf(narrows ? std::min(tokens, evictor.kept(tokens) + batch) : tokens) <= most;
 }
 

@@ -23,6 +23,8 @@ struct EvictionSettings {
   KvAllocation allocation{};
   uint32_t seed = 0;  // 0 where the policy draws nothing
   bool positionsInCache = false;  // kv.positions
+  int recent = 0;                 // newest tokens that stay whatever the policy thinks of them, as far as the budget goes
+  bool promptsWhole = false;      // a prompt is read whole before any of it goes
   bool operator==(const EvictionSettings&) const = default;
   static EvictionSettings of(const Config& config);
 };

@@ -132,7 +132,7 @@ std::vector<Knob> weightKnobs() {
 
   Knob symmetric = enumeration("weights.symmetric", "Symmetric", group, {"auto", "true", "false"}, Apply::prepareWeights);
   symmetric.help = "Symmetric codes around zero, or a minimum per group. auto: asymmetric at 3 bits and below, where it is far better. Of codes that "
-                   "are no integers none has a minimum.";
+                   "are no integers none has a minimum. 4 bits with a minimum in groups of 64 are FlexGen's scheme.";
   symmetric.enabledIf = kQuantizes;
   symmetric.enabled = quantizes;
   knobs.push_back(symmetric);

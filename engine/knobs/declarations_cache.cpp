@@ -106,6 +106,20 @@ std::vector<Knob> cacheKnobs() {
   interval.enabled = [](const Config& config) { return evicts(config) && !policyHas(config, &KvPolicyInfo::once); };
   knobs.push_back(interval);
 
+  Knob when = enumeration("kv.when", "When", group, {"interval", "prompt_end"}, Apply::rebuildCache);
+  when.help = "interval: also while a prompt is read, batch by batch. prompt_end: a prompt is read whole, attends to all of itself, and is cut at its end, as kvpress does; the "
+              "whole prompt has to fit. What is generated is cut every kv.interval tokens either way.";
+  when.enabledIf = interval.enabledIf;
+  when.enabled = interval.enabled;
+  knobs.push_back(when);
+
+  Knob recent = integer("kv.recent", "Newest kept", group, 0, 0, 4096, Apply::rebuildCache);
+  recent.unit = "tokens";
+  recent.help = "Newest tokens that stay whatever the policy thinks of them, as far as the budget goes beside the sinks. Policies with a window of their own have it besides.";
+  recent.enabledIf = interval.enabledIf;
+  recent.enabled = interval.enabled;
+  knobs.push_back(recent);
+
   for (const bool keys : {true, false}) {
     Knob bits = integer(keys ? "kv.k_bits" : "kv.v_bits", keys ? "Bits per key" : "Bits per value", group, 16, 2, 16, Apply::rebuildCache);
     bits.choices = {"16", "8", "4", "3", "2"};
@@ -149,7 +163,7 @@ std::vector<Knob> sharingKnobs() {
   Knob block = integer("share.block", "Block size", group, 1, 1, 16, Apply::rebuildCache);
   block.unit = "layers";
   block.help = "Consecutive layers that share with the first of them. Of echoatt: its attention, and the others own no keys and project no queries. Of cla and mix: its keys "
-               "and values, and the others own no cache. 1 shares nothing.";
+               "and values, and the others own no cache. 1 shares nothing. With share.first and share.last 0 echoatt's are LazyFormer's (arXiv 2102.12702).";
   knobs.push_back(block);
 
   Knob method = enumeration("share.method", "Sharing", group, names("none", shareMethods()), Apply::rebuildCache);

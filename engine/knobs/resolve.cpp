@@ -97,6 +97,7 @@ class Resolver {
     sharing();
     sharingFit();
     sinks();
+    protection();
     interval();
     positions();
     cacheFormat();
@@ -142,6 +143,8 @@ class Resolver {
     if (effective_.config.integer("weights.bits") < 16 && effective_.config.integer("weights.bits") != method->bits)
       adjust("weights.bits", int64_t{method->bits}, codes);
     if (effective_.config.text("weights.symmetric") != "true") adjust("weights.symmetric", std::string("true"), codes);
+    if (effective_.config.text("weights.super") == "keep")
+      adjust("weights.super", std::string("off"), method->name + " codes are there to be summed without products, and a weight that is kept exact needs one.");
   }
 
   void codes(const CodeFormat& format, const QuantizeMethod* method) {
@@ -270,6 +273,19 @@ class Resolver {
       adjust("kv.sinks", room, "a budget of " + std::to_string(room + 1) + " tokens has room for " + std::to_string(room) +
                                    (room == 1 ? " sink" : " sinks") + " beside the newest token.");
     }
+  }
+
+  // Newest tokens beside the sinks, and whole prompts.
+  void protection() {
+    const Config& config = effective_.config;
+    const std::string& policy = config.text("kv.policy");
+    const KvPolicyInfo& info = kvPolicy(policy);
+    const int64_t room = static_cast<int64_t>(config.real("kv.budget")) - (info.usesSinks ? config.integer("kv.sinks") : 0);
+    if (config.real("kv.budget") >= 2 && policy != "full" && !info.selects && config.integer("kv.recent") > room)
+      adjust("kv.recent", room, "the budget has room for " + std::to_string(room) + " tokens beside the sinks.");
+    if (config.text("kv.when") == "prompt_end" && info.reads.carries)
+      adjust("kv.when", std::string("interval"),
+             policy + " adds up what every token attends to, and " + std::to_string(info.observes.newest) + " queries are remembered between two evictions: prompts are longer.");
   }
 
   // What adds up the attention of every token remembers so many queries between two evictions.

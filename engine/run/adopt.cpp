@@ -398,7 +398,8 @@ void Session::Impl::updateMixed() {
     if (evictedUnder) {
       const EvictionSettings& settings = evictor.settings();
       now |= settings.policy != evictedUnder->policy || settings.allocation != evictedUnder->allocation ||
-             settings.positionsInCache != evictedUnder->positionsInCache || settings.sinks > evictedUnder->sinks || evictor.wouldHold(*cache, plan.sharing, fed);
+             settings.positionsInCache != evictedUnder->positionsInCache || settings.promptsWhole != evictedUnder->promptsWhole ||
+             settings.sinks > evictedUnder->sinks || settings.recent > evictedUnder->recent || evictor.wouldHold(*cache, plan.sharing, fed);
     }
   }
   if (now && !mixed.exchange(now))

@@ -71,6 +71,8 @@ const std::map<std::string, Trial>& trials() {
       {"kv.allocation", {with(evicting, "kv.policy", "snapkv"), {}}},
       {"kv.seed", {with(evicting, "kv.policy", "random"), {"3"}}},
       {"kv.interval", {evicting, {"1"}}},
+      {"kv.when", {evicting, {}}},
+      {"kv.recent", {with(evicting, "kv.policy", "h2o"), {"8"}}},
       {"kv.k_bits", {}},
       {"kv.v_bits", {}},
       {"kv.quantizer", {sealed, {}}},

@@ -164,6 +164,9 @@ TEST(notes_tell_of_one_source_and_of_repeated_ones) {
   const std::string twice = notesOf("Lily had a red ball. Tom ran. Lily had a red ball.");
   EXPECT(twice.find("Sources 1 and 3 say the same") != std::string::npos, twice);
   EXPECT(notesOf("Lily had a red ball. Tom ran.").find("say the same") == std::string::npos);
+  EXPECT(notesOf("Lily had a red ball. Tom ran.").find("sparse") == std::string::npos);
+  session = makeSession(engine, configure({{"activation.method", "griffin"}}));
+  EXPECT(notesOf("Lily had a red ball. Tom ran.").find("Activations are sparse where tokens are decoded (griffin)") != std::string::npos);
 }
 
 // Bytes that are no UTF-8, overlong forms of a line end and of marks among them, end in some sentence each, once.

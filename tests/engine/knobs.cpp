@@ -119,6 +119,7 @@ TEST(what_a_format_has_not_is_adjusted) {
   one({{"weights.format", "nf4"}, {"weights.symmetric", "false"}}, "weights.symmetric", "true");
   one({{"weights.format", "mxfp4"}, {"weights.group", "64"}}, "weights.group", "32");
   one({{"weights.format", "nf4"}, {"weights.method", "ternary"}}, "weights.format", "integer");
+  one({{"weights.method", "ternary"}, {"weights.super", "keep"}}, "weights.super", "off");
 }
 
 TEST(canonical_text_names_changes_only_in_order) {

@@ -251,3 +251,59 @@ TEST(every_policy_keeps_its_budget_in_a_session) {
     }
   }
 }
+
+// Whatever a policy thinks of them; it may keep less of what came before.
+TEST(the_newest_tokens_can_be_protected) {
+  const auto model = value(Model::open(std::string(WINNOW_TESTS_DIR) + "/../resources/starter/starter.gguf"));
+  const auto engine = value(Engine::create(model, {}));
+  for (const KvPolicyInfo& info : kvPolicies()) {
+    if (info.name == "full" || info.selects || info.once) continue;
+    const auto newestHeld = [&](const char* recent) {
+      const auto session = makeSession(engine, configure({{"kv.policy", info.name.c_str()}, {"kv.budget", "16"}, {"kv.interval", "1"}, {"kv.allocation", "even"}, {"kv.recent", recent}}), {.context = 64});
+      ok(session->prefill(someTokens(40, 8000), {}));
+      for (int32_t i = 0; i < 5; ++i) ok(session->step(i));
+      int least = 45;
+      for (const HeadPositions& held : session->occupancy()) {
+        int run = 0;
+        while (run < 16 && held.positions[held.positions.size() - 1 - static_cast<size_t>(run)] == 44 - run) ++run;
+        least = std::min(least, run);
+        EXPECT_EQ(held.positions.size(), size_t{16});
+      }
+      return least;
+    };
+    EXPECT(newestHeld("12") >= 12, info.name, newestHeld("12"));
+    if (info.name == "random" || info.name == "knorm") EXPECT(newestHeld("0") < 12, info.name);
+  }
+  const Effective clamped = resolve(configure({{"kv.budget", "16"}, {"kv.recent", "64"}}), model->config());
+  EXPECT(clamped.config.integer("kv.recent") == 12 && clamped.adjustments.size() == 1 && clamped.adjustments[0].knob == "kv.recent");
+}
+
+// Read whole, a prompt attends to all of itself whatever its batches; at its end it is as long as the budget.
+TEST(prompts_can_be_cut_at_their_end) {
+  const auto model = value(Model::open(std::string(WINNOW_TESTS_DIR) + "/../resources/starter/starter.gguf"));
+  const auto engine = value(Engine::create(model, {}));
+  const SessionOptions options = {.context = 128, .maxBatch = 12};
+  const auto tokens = someTokens(57, 8000);
+  const auto whole = makeSession(engine, Config(), options);
+  const auto dense = logitsAfter(*whole, tokens);
+  for (const KvPolicyInfo& info : kvPolicies()) {
+    if (info.name == "full" || info.selects || info.once || info.reads.carries) continue;
+    const auto logits = [&](const char* when) {
+      const Config config = configure({{"kv.policy", info.name.c_str()}, {"kv.budget", "16"}, {"kv.interval", "4"}, {"kv.when", when}});
+      const auto session = makeSession(engine, config, options);
+      auto out = logitsAfter(*session, tokens);
+      if (std::string_view(when) == "interval") return out;
+      EXPECT(session->cache().liveTokens == 16 && !session->cacheMixed(), info.name, session->cache().liveTokens);
+      ok(session->step(1));
+      const MemoryByTag planned = value(engine->plan(config, options, 58)), used = session->memory();
+      for (size_t tag = 0; tag < used.size(); ++tag) EXPECT(std::abs(planned[tag] - used[tag]) <= std::max<int64_t>(used[tag] / 50, 65536), info.name, planned[tag], used[tag]);
+      for (int32_t i = 0; i < 8; ++i) ok(session->step(i));
+      EXPECT(session->cache().liveTokens < 16 + 4, info.name, session->cache().liveTokens);
+      return out;
+    };
+    EXPECT(logits("prompt_end") == dense, info.name);
+    EXPECT(logits("interval") != dense, info.name);
+  }
+  const Effective refused = resolve(configure({{"kv.policy", "keyformer"}, {"kv.budget", "16"}, {"kv.when", "prompt_end"}}), model->config());
+  EXPECT(refused.config.text("kv.when") == "interval" && refused.adjustments.size() == 1 && refused.adjustments[0].reason.find("keyformer") == 0);
+}
