@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "engine/core/check.h"
+#include "engine/core/recycled_memory.h"
 
 namespace winnow {
 
@@ -69,6 +70,8 @@ void* map(size_t bytes) {
 Buffer::Buffer(Ledger& ledger, MemoryTag tag, size_t bytes) : bytes_(bytes), ledger_(&ledger), tag_(tag) {
   if (!ledger.planning() && bytes > 0) {
     if (bytes >= kMapBytes) {
+      data_ = RecycledMemory::take(ledger, tag, bytes);
+      if (data_) return;
       data_ = map(bytes);
     } else {
       data_ = std::aligned_alloc(kAlign, rounded(bytes, kAlign));
@@ -81,6 +84,7 @@ Buffer::Buffer(Ledger& ledger, MemoryTag tag, size_t bytes) : bytes_(bytes), led
 
 Buffer::~Buffer() {
   if (data_) {
+    if (bytes_ >= kMapBytes && RecycledMemory::leave(*ledger_, tag_, bytes_, data_)) return;
     if (bytes_ >= kMapBytes)
       munmap(data_, rounded(bytes_, kPageBytes));
     else
