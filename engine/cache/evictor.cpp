@@ -202,9 +202,13 @@ int64_t Evictor::apply(KvCache& cache, std::span<const LayerSharing> sharing, in
   return evicted.load();
 }
 
-bool promptWaits(const KvCache& cache, const Evictor& evictor, int64_t tokens, int batch, int64_t most) {
+int64_t promptBytes(const KvCache& cache, const Evictor& evictor, std::span<const LayerSharing> sharing, int64_t tokens, int batch) {
   const bool narrows = evictor.evicts() && !evictor.once() && !evictor.settings().promptsWhole;  // after each batch
-  return most == 0 || cache.unsealedBytesOf(narrows ? std::min(tokens, evictor.kept(tokens) + batch) : tokens) <= most;
+  const int64_t narrowed = narrows ? std::min(tokens, evictor.kept(tokens) + batch) : tokens;
+  int64_t bytes = 0;
+  for (int layer = 0; layer < cache.layers(); ++layer)
+    bytes += cache.unsealedBytesOf(layer, sharing[static_cast<size_t>(layer)].keepsAll ? tokens : narrowed);
+  return bytes;
 }
 
 int64_t unifyGroups(KvCache& cache, std::span<const LayerSharing> sharing) {

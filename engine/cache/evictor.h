@@ -74,8 +74,8 @@ class Evictor {
   int64_t began_ = -1;  // and when it first ran; -1: it did not
 };
 
-// Whether the pages of a prompt wait for its end in 16 bits: where they take no more than `most` bytes (0: any).
-bool promptWaits(const KvCache& cache, const Evictor& evictor, int64_t tokens, int batch, int64_t most);
+// The most bytes that the pages of a prompt take while they wait for its end in 16 bits. Layers whose cache eviction leaves alone hold all of it.
+int64_t promptBytes(const KvCache& cache, const Evictor& evictor, std::span<const LayerSharing> sharing, int64_t tokens, int batch);
 
 // Layers that share attention hold the same slots: keeps what every layer of a group still has. Followers lose their keys.
 // Returns the slots that left, summed over heads and layers.

@@ -143,12 +143,9 @@ int64_t KvCache::heldBytes(int layer, bool keys) const {
   return sum;
 }
 
-int64_t KvCache::unsealedBytesOf(int64_t tokens) const {
-  int64_t sides = 0;
-  for (int layer = 0; layer < layers(); ++layer) {
-    if (!holds(layer)) continue;
-    sides += (ownsKeys(layer) && format_.bits(true, layer) < 16) + (format_.bits(false, layer) < 16);
-  }
+int64_t KvCache::unsealedBytesOf(int layer, int64_t tokens) const {
+  if (!holds(layer)) return 0;
+  const int64_t sides = (ownsKeys(layer) && format_.bits(true, layer) < 16) + (format_.bits(false, layer) < 16);
   return sides * kvHeads_ * static_cast<int64_t>(pagesFor(static_cast<int>(tokens)) * pageBytes());
 }
 

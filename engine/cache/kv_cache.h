@@ -94,7 +94,7 @@ class KvCache {
   void holdSealing(bool on) { sealingHeld_ = on; }
   virtual bool asFormatted() const { return true; }      // no page lost more, or otherwise, than the present format would have it
   virtual int64_t unsealedBytes() const { return 0; }    // of allocatedBytes(): f16 pages beside sealed ones
-  int64_t unsealedBytesOf(int64_t tokens) const;         // of so many slots in each head, were none of their pages sealed; of those that are to be
+  int64_t unsealedBytesOf(int layer, int64_t tokens) const;  // of so many slots in each head, were none of their pages sealed; of those that are to be
   virtual int64_t takeRegrouped() { return 0; }          // slots that evictions rounded once more, since the last call
 
   // Attention mass per slot: a policy's eyes. Zero at first.

@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "engine/core/check.h"
+#include "engine/core/recycled_memory.h"
 
 namespace winnow {
 
@@ -46,16 +47,32 @@ namespace {
 constexpr size_t kMapBytes = size_t{64} << 10;
 constexpr size_t kHugePageBytes = size_t{2} << 20;  // huge pages are worth 3-15 % on mat-vec
 constexpr size_t kAlign = 64;
+constexpr size_t kPageBytes = 4096;
 size_t rounded(size_t bytes, size_t to) { return (bytes + to - 1) / to * to; }
+
+// From the system, zeroed. Where huge pages fit the address is a multiple of theirs: otherwise up to one of them at each end is made of
+// small pages, and a fault costs more than clearing one.
+void* map(size_t bytes) {
+  const bool huge = bytes >= kHugePageBytes;
+  const size_t length = rounded(bytes, kPageBytes), spare = huge ? kHugePageBytes - kPageBytes : 0;
+  void* const start = mmap(nullptr, length + spare, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (start == MAP_FAILED) throw std::bad_alloc();
+  if (!huge) return start;
+  const size_t skipped = rounded(reinterpret_cast<uintptr_t>(start), kHugePageBytes) - reinterpret_cast<uintptr_t>(start);
+  std::byte* const aligned = static_cast<std::byte*>(start) + skipped;
+  if (skipped > 0) munmap(start, skipped);
+  if (spare > skipped) munmap(aligned + length, spare - skipped);
+  madvise(aligned, length, MADV_HUGEPAGE);
+  return aligned;
+}
 }  // namespace
 
 Buffer::Buffer(Ledger& ledger, MemoryTag tag, size_t bytes) : bytes_(bytes), ledger_(&ledger), tag_(tag) {
   if (!ledger.planning() && bytes > 0) {
     if (bytes >= kMapBytes) {
-      void* p = mmap(nullptr, rounded(bytes, 4096), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-      if (p == MAP_FAILED) throw std::bad_alloc();
-      if (bytes >= kHugePageBytes) madvise(p, rounded(bytes, 4096), MADV_HUGEPAGE);
-      data_ = p;
+      data_ = RecycledMemory::take(ledger, tag, bytes);
+      if (data_) return;
+      data_ = map(bytes);
     } else {
       data_ = std::aligned_alloc(kAlign, rounded(bytes, kAlign));
       if (!data_) throw std::bad_alloc();
@@ -67,8 +84,9 @@ Buffer::Buffer(Ledger& ledger, MemoryTag tag, size_t bytes) : bytes_(bytes), led
 
 Buffer::~Buffer() {
   if (data_) {
+    if (bytes_ >= kMapBytes && RecycledMemory::leave(*ledger_, tag_, bytes_, data_)) return;
     if (bytes_ >= kMapBytes)
-      munmap(data_, rounded(bytes_, 4096));
+      munmap(data_, rounded(bytes_, kPageBytes));
     else
       std::free(data_);
   }

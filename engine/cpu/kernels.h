@@ -125,6 +125,7 @@ struct KernelTable {
   void (*addScaled)(float* out, const float* x, int n, float factor);
 
   bool (*allFinite)(const float* x, int64_t count);
+  void (*widenBf16)(const uint16_t* x, int64_t count, float* out);
   void (*toBf16)(const float* x, int64_t count, uint16_t* out);  // of finite values
   // Scores |row[c]| * factors[c]: weights under `from` become zero; the positions of those in [from, last] go to `within`, ascending, which
   // has room for cols + 16. Returns how many they are.

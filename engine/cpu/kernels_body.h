@@ -49,6 +49,7 @@ constexpr KernelTable kTable = {
     .scaleRow = scaleRow,
     .addScaled = addScaled,
     .allFinite = allFinite,
+    .widenBf16 = widenBf16,
     .toBf16 = toBf16,
     .pruneBelow = pruneBelow,
     .rtnRow = rtnRow,

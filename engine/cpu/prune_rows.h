@@ -1,16 +1,23 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// Rows of weights on their way from f32 to what is stored: checked, pruned by a score, rounded.
+// Rows of weights on their way from what the file holds to what is stored: widened, checked, pruned by a score, rounded.
 #pragma once
 #include "engine/cpu/pointwise.h"
 
 namespace winnow::cpu {
 namespace {
 
-// Zero times a value that is not finite is NaN, and stays so in a sum.
+// Zero times a value that is not finite is NaN, and stays so in a sum. Four sums: one would wait for itself.
 bool allFinite(const float* x, int64_t count) {
-  Vf sum = set1(0);
-  eachBlock(count, [&](int64_t i, int n) INLINE_LAMBDA { sum = fma(loadUpTo(x + i, n), set1(0), sum); });
-  return hsum(sum) == 0;
+  Vf sums[4] = {set1(0), set1(0), set1(0), set1(0)};
+  int64_t i = 0;
+  for (; i + 4 * kLanes <= count; i += 4 * kLanes)
+    UNROLL for (int j = 0; j < 4; ++j) sums[j] = fma(load(x + i + j * kLanes), set1(0), sums[j]);
+  eachBlock(count - i, [&](int64_t k, int n) INLINE_LAMBDA { sums[0] = fma(loadUpTo(x + i + k, n), set1(0), sums[0]); });
+  return hsum(add(add(sums[0], sums[1]), add(sums[2], sums[3]))) == 0;
+}
+
+void widenBf16(const uint16_t* x, int64_t count, float* out) {
+  eachBlock(count, [&](int64_t i, int n) INLINE_LAMBDA { storeUpTo(out + i, n == kLanes ? loadBf16(x + i) : loadBf16Part(x + i, n), n); });
 }
 
 void toBf16(const float* x, int64_t count, uint16_t* out) {

@@ -129,13 +129,13 @@ class RowPruner final : public Pruner {
     if (perRow_ <= 0) return;
     const std::vector<float>& factors = scores_.factors();
     const size_t cols = factors.size();
-    std::vector<uint32_t> candidates(cols + kSpare);
+    const auto candidates = std::make_unique_for_overwrite<uint32_t[]>(cols + kSpare);
     std::vector<uint64_t> ordered;
     for (int r = 0; r < count; ++r) {
       float* row = rows + static_cast<size_t>(r) * cols;
       const RowThresholds::Bracket bracket = scores_.bracket(firstRow + r, perRow_);
       const auto found = static_cast<size_t>(
-          cpu::bestKernels().pruneBelow(row, factors.data(), static_cast<int>(cols), bracket.from, bracket.last, candidates.data()));
+          cpu::bestKernels().pruneBelow(row, factors.data(), static_cast<int>(cols), bracket.from, bracket.last, candidates.get()));
       const auto more = static_cast<size_t>(perRow_ - bracket.below);
       if (more == 0) continue;
       ordered.clear();
@@ -165,10 +165,10 @@ class MatrixPruner final : public Pruner {
 
   void apply(float* rows, int firstRow, int count) const override {
     const size_t cols = factors_.size();
-    std::vector<uint32_t> ties(cols + kSpare);
+    const auto ties = std::make_unique_for_overwrite<uint32_t[]>(cols + kSpare);
     for (int r = 0; r < count; ++r) {
       float* row = rows + static_cast<size_t>(r) * cols;
-      const int found = cpu::bestKernels().pruneBelow(row, factors_.data(), static_cast<int>(cols), threshold_, threshold_, ties.data());
+      const int found = cpu::bestKernels().pruneBelow(row, factors_.data(), static_cast<int>(cols), threshold_, threshold_, ties.get());
       const int64_t quota = tieQuota_.empty() ? 0 : tieQuota_[static_cast<size_t>(firstRow + r)];
       for (int64_t i = 0; i < std::min<int64_t>(quota, found); ++i) row[ties[static_cast<size_t>(i)]] = 0.0f;
     }

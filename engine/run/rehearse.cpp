@@ -27,7 +27,8 @@ Rehearsal rehearse(Backend& backend, Ledger& ledger, const RehearsedSession& ses
   backend.keepTwins(session.weights, prefillTwinOf(session.config.text("compute.prefill_twin")));
   const std::vector<int32_t> ids(static_cast<size_t>(batch));
   Rehearsal out;
-  const bool waits = promptWaits(*cache, evictor, tokens - 1, batch, session.promptCacheBytes);
+  const int64_t room = session.promptCacheBytes;
+  const bool waits = room == 0 || promptBytes(*cache, evictor, session.plan.sharing, tokens - 1, batch) <= room;
   for (int fed = 0; fed < tokens;) {
     const int most = critical ? std::min(batch, static_cast<int>(session.config.integer("prefill.segment"))) : batch;
     const int count = fed == tokens - 1 ? 1 : std::min(most, tokens - 1 - fed);

@@ -153,10 +153,11 @@ void Session::Impl::holdPrompt(int64_t count) {
   const std::optional<DeviceMemory> memory = core->device->memory();
   const int64_t free = memory ? memory->freeBytes + memory->spareBytes : availableMemory();
   const int64_t most = std::max<int64_t>(options.promptCacheBytes > 0 ? std::min(options.promptCacheBytes, free) : free, 1);
-  promptHeld = promptWaits(*cache, evictor, count, backend->batch(), most);
+  const int64_t needed = promptBytes(*cache, evictor, plan.sharing, count, backend->batch());
+  promptHeld = needed <= most;
   if (promptHeld || count <= backend->batch()) return;
   emit(EngineEvent::Kind::fallback, "kv.sealed_early",
-       "The keys and values of a prompt of " + std::to_string(count) + " tokens take " + std::to_string(cache->unsealedBytesOf(count)) + " bytes in 16 bits, and there are " +
+       "The keys and values of a prompt of " + std::to_string(count) + " tokens take " + std::to_string(needed) + " bytes in 16 bits, and there are " +
            std::to_string(most) + " for them: they are quantized as they come, and what follows in the prompt attends to that.");
 }
 

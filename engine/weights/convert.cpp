@@ -17,6 +17,13 @@ namespace winnow {
 namespace {
 
 constexpr int kTile = WeightFormat::kTileRows;
+constexpr int64_t kCachedValues = 4096;  // plain rows pass through the first-level cache so many floats at a time
+
+// A recovery may share work between rows: it gets whole tiles.
+int rowsTogether(const Recipe& recipe, const Matrix& out) {
+  const bool plain = out.format.storage != Storage::packed && recipe.recovery.empty();
+  return plain ? static_cast<int>(std::clamp<int64_t>(kCachedValues / out.cols, 1, kTile)) : kTile;
+}
 
 // Whole rows of the master's own blocks, pruned weights at the code of zero.
 class BlockRows {
@@ -116,7 +123,10 @@ void writePlain(const float* rows, int64_t firstRow, int64_t count, Matrix& out)
 }  // namespace
 
 void decodeScaled(const MasterTensor& tensor, int64_t row, int64_t count, const InputScaling& scaling, float* out) {
-  Model::decodeRows(tensor, row, count, out);
+  if (tensor.type == DType::bf16 && tensor.direct() && reinterpret_cast<uintptr_t>(tensor.directRow(row)) % alignof(uint16_t) == 0)
+    cpu::bestKernels().widenBf16(reinterpret_cast<const uint16_t*>(tensor.directRow(row)), count * tensor.cols, out);
+  else
+    Model::decodeRows(tensor, row, count, out);
   if (scaling.columns.empty() && scaling.divisors.empty()) return;
   for (int64_t r = 0; r < count; ++r)
     for (int64_t c = 0; c < tensor.cols; ++c) {
@@ -132,7 +142,7 @@ Converted convert(const MasterTensor& tensor, const Recipe& recipe, const Pruner
   CHECK(recipe.method.empty() || method, recipe.method);
   const bool blocks = !method && out.format.storage == Storage::packed;
   // A transposed master is read a band at a time: wide bands touch each page of the file fewer times.
-  const int rowsPerClaim = tensor.transposed ? 8 * kTile : kTile;
+  const int rowsPerClaim = tensor.transposed ? 8 * kTile : kTile, rowsAtOnce = rowsTogether(recipe, out), rowsPerBand = tensor.transposed ? rowsPerClaim : rowsAtOnce;
   std::atomic<int64_t> next{0};
   std::atomic<bool> damaged{false};
   KeptWeights kept(recipe, inputs, out, corrections);
@@ -143,25 +153,28 @@ Converted convert(const MasterTensor& tensor, const Recipe& recipe, const Pruner
       const int64_t first = next.fetch_add(rowsPerClaim);
       if (first >= tensor.rows || progress.stopped() || damaged.load(std::memory_order_relaxed)) return;
       const int64_t end = std::min<int64_t>(first + rowsPerClaim, tensor.rows);
-      if (!blocks) {
-        rows.resize(static_cast<size_t>((end - first) * tensor.cols));
-        decodeScaled(tensor, first, end - first, inputs.scaling, rows.data());
-        if ((method || pruner) && !cpu::bestKernels().allFinite(rows.data(), static_cast<int64_t>(rows.size()))) damaged.store(true, std::memory_order_relaxed);  // rounding would hide it
-      }
-      for (int64_t row = first; row < end; row += kTile) {
-        const int count = static_cast<int>(std::min<int64_t>(kTile, end - row));
-        float* tile = rows.data() + (row - first) * tensor.cols;
-        if (blocks) {
-          blockRows.write(static_cast<int>(row), count, out);
-          continue;
+      for (int64_t band = first; band < end; band += rowsPerBand) {
+        const int64_t bandEnd = std::min(band + rowsPerBand, end);
+        if (!blocks) {
+          rows.resize(static_cast<size_t>((bandEnd - band) * tensor.cols));
+          decodeScaled(tensor, band, bandEnd - band, inputs.scaling, rows.data());
+          if ((method || pruner) && !cpu::bestKernels().allFinite(rows.data(), static_cast<int64_t>(rows.size()))) damaged.store(true, std::memory_order_relaxed);  // rounding would hide it
         }
-        const auto exact = kept.take(tile, static_cast<int>(row), count);
-        if (pruner) pruner->apply(tile, static_cast<int>(row), count);
-        if (method)
-          method->quantizeRows(tile, static_cast<int>(row), count, inputs.quantize, out);
-        else
-          writePlain(tile, row, count, out);
-        kept.correct(exact);
+        for (int64_t row = band; row < bandEnd; row += rowsAtOnce) {
+          const int count = static_cast<int>(std::min<int64_t>(rowsAtOnce, bandEnd - row));
+          float* tile = rows.data() + (row - band) * tensor.cols;
+          if (blocks) {
+            blockRows.write(static_cast<int>(row), count, out);
+            continue;
+          }
+          const auto exact = kept.take(tile, static_cast<int>(row), count);
+          if (pruner) pruner->apply(tile, static_cast<int>(row), count);
+          if (method)
+            method->quantizeRows(tile, static_cast<int>(row), count, inputs.quantize, out);
+          else
+            writePlain(tile, row, count, out);
+          kept.correct(exact);
+        }
       }
       progress.count((end - first) * tensor.cols);
       if (thread == 0) progress.report();

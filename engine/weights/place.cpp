@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "engine/weights/place.h"
 
+#include <optional>
+
+#include "engine/core/recycled_memory.h"
 #include "engine/weights/constants.h"
 #include "engine/weights/pruning.h"
 #include "engine/weights/sparse_rows.h"
@@ -42,7 +45,11 @@ Converted HostPlace::make(const WeightWork& work, WeightVersion& out) {
     Ledger moment;  // all of a matrix is there until its zeros go
     Matrix whole;
     Matrix& made = leavesOut ? whole : out.matrix;
-    made = Matrix::allocate(leavesOut ? moment : ledger_, format, rows, cols);
+    {
+      std::optional<RecycledMemory::Taking> taking;
+      if (format.storage != Storage::packed && !leavesOut) taking.emplace();  // the conversion writes every value
+      made = Matrix::allocate(leavesOut ? moment : ledger_, format, rows, cols);
+    }
     std::unique_ptr<Pruner> pruner;
     if (!work.recipe.prune.empty()) {
       const TensorPruning pruning(tensor, work.recipe, work.inputs, work.pool);

@@ -85,20 +85,35 @@ std::optional<Sums> compare(const MasterTensor& tensor, const WeightVersion& ver
 }
 
 bool linearOfBlock(TensorRole role) {
-  return role != TensorRole::tokenEmbedding && role != TensorRole::positionEmbedding && role != TensorRole::head;
+  return role != TensorRole::tokenEmbedding && role != TensorRole::positionEmbedding && role != TensorRole::head && role != TensorRole::attnShortcut &&
+         role != TensorRole::ffnShortcut;
 }
 
-// What a version is held against: the master's values, in its directions where the stream is sliced.
-class Turned {
+// A matrix of a set and what it is held against: the master's values, in its directions where the stream is sliced.
+class Compared {
  public:
-  Turned(const Model& model, const MasterTensor& whole, const WeightVersion& version, ThreadPool& pool) : whole_(whole) {
-    if (version.slice) sliced_.emplace(model, whole, *version.slice, pool);
+  Compared(const WeightSet& set, size_t index, ThreadPool& pool) {
+    const std::vector<MasterTensor>& tensors = set.model->tensors();
+    const bool inFile = index < tensors.size();
+    version_ = (inFile ? set.versions[index] : set.added[index - tensors.size()]).get();
+    if (inFile) {
+      master_ = tensors[index];
+    } else if (const auto point = static_cast<int>(index - tensors.size()); point + 1 < version_->slice->points()) {
+      sliced_ = SlicedTensor::shortcut(*version_->slice, point, pool);
+    } else {  // a tied head: the same values in another role
+      master_ = *set.model->find(TensorRole::tokenEmbedding);
+      master_.role = TensorRole::head;
+    }
+    if (version_->slice && !sliced_) sliced_ = std::make_unique<SlicedTensor>(*set.model, master_, *version_->slice, pool);
+    if (sliced_) master_ = sliced_->tensor();
   }
-  const MasterTensor& master() const { return sliced_ ? sliced_->tensor() : whole_; }
+  const WeightVersion& version() const { return *version_; }
+  const MasterTensor& master() const { return master_; }
 
  private:
-  const MasterTensor& whole_;
-  std::optional<SlicedTensor> sliced_;
+  const WeightVersion* version_;
+  MasterTensor master_;
+  std::unique_ptr<SlicedTensor> sliced_;  // owner of the master's values
 };
 
 int64_t storedBytes(const MasterTensor& t) {
@@ -144,66 +159,85 @@ void RowPair::read(int first, int count) {
 double TensorReport::sqnr() const { return exact() ? std::numeric_limits<double>::infinity() : 10 * std::log10(signal / noise); }
 double TensorReport::relativeError() const { return exact() ? 0 : std::sqrt(noise / signal); }
 
+namespace {
+
+// Norms of the input channels that a version has, [its columns]; empty where nothing is known of them.
+std::vector<float> normsOf(const Calibration* calibration, TensorRole role, int layer, const WeightVersion& version) {
+  if (!calibration || !linearOfBlock(role) || (version.folds && role == TensorRole::o)) return {};  // folded heads have other inputs
+  std::vector<float> norms = calibration->columnNorms(layer, linearInputOf(role));
+  if (!version.kept || norms.empty() || narrowsRows(role)) return norms;
+  std::vector<float> left;
+  for (const int channel : version.kept->list) left.push_back(norms[static_cast<size_t>(channel)]);
+  return left;
+}
+
+TensorReport rowOf(size_t index, const Compared& compared, const Sums& sums) {
+  const WeightVersion& version = compared.version();
+  const Matrix& matrix = version.matrix;
+  const ErrorFactors& error = version.error;
+  const WeightVersion* bias = version.bias.get();
+  const double values = static_cast<double>(matrix.rows) * matrix.cols;
+  TensorReport row;
+  row.tensor = static_cast<int>(index);
+  row.role = compared.master().role;
+  row.layer = compared.master().layer;
+  row.name = compared.master().fileName;
+  row.format = matrix.format.describe() + (error ? " + rank " + std::to_string(error.rank()) : "") + (bias ? " + bias" : "");
+  row.rows = matrix.rows;
+  row.cols = matrix.cols;
+  row.bytes = static_cast<int64_t>(matrix.bytes()) + error.bytes() + static_cast<int64_t>(bias ? bias->matrix.bytes() : 0);
+  row.bits = 8 * static_cast<double>(row.bytes) / values;
+  row.sparsity = static_cast<double>(sums.zeros) / values;
+  row.signal = sums.signal;
+  row.noise = sums.noise;
+  row.maxError = sums.maxError;
+  if (sums.weightedSignal > 0) row.outputError = std::sqrt(sums.weightedNoise / sums.weightedSignal);
+  return row;
+}
+
+}  // namespace
+
 Result<WeightReport> reportWeights(const WeightSet& set, const Calibration* calibration, ThreadPool& pool, const Progress& progress) {
   const std::vector<MasterTensor>& tensors = set.model->tensors();
   WeightReport report;
   report.key = set.key;
   report.layers = set.model->config().layers;
+  const auto inFile = [&](size_t i) { return i < tensors.size(); };
+  const auto valuesOf = [&](size_t i) {
+    const Matrix& added = set.added[i - tensors.size()]->matrix;
+    return int64_t{added.rows} * added.cols;
+  };
+  const size_t all = tensors.size() + set.added.size();
   int64_t total = 0, seen = 0;
-  for (const MasterTensor& t : tensors)
-    if (isMatrix(t.role)) total += t.rows * t.cols;
-  for (size_t i = 0; i < tensors.size(); ++i) {
-    const MasterTensor& tensor = tensors[i];
-    if (!isMatrix(tensor.role)) continue;
-    const Matrix& matrix = set.versions[i]->matrix;
-    if (!matrix.data) continue;  // a part that was dropped
-    std::vector<float> norms;
-    if (calibration && linearOfBlock(tensor.role)) norms = calibration->columnNorms(tensor.layer, linearInputOf(tensor.role));
-    if (const Channels& kept = set.versions[i]->kept; kept && !norms.empty() && !narrowsRows(tensor.role)) {
-      std::vector<float> left;
-      for (const int channel : kept->list) left.push_back(norms[static_cast<size_t>(channel)]);
-      norms = std::move(left);
-    }
-    if (set.versions[i]->folds && tensor.role == TensorRole::o) norms.clear();  // of other inputs
-    const Turned turned(*set.model, tensor, *set.versions[i], pool);
-    const auto sums = compare(turned.master(), *set.versions[i], norms.empty() ? nullptr : norms.data(), pool, progress);
+  for (size_t i = 0; i < all; ++i)
+    if (!inFile(i) || isMatrix(tensors[i].role)) total += inFile(i) ? tensors[i].rows * tensors[i].cols : valuesOf(i);
+  for (size_t i = 0; i < all; ++i) {
+    if (inFile(i) && (!isMatrix(tensors[i].role) || set.versions[i]->matrix.rows == 0)) continue;  // or a part that was dropped
+    const Compared compared(set, i, pool);
+    const Matrix& matrix = compared.version().matrix;
+    const std::vector<float> norms = normsOf(calibration, compared.master().role, compared.master().layer, compared.version());
+    const auto sums = compare(compared.master(), compared.version(), norms.empty() ? nullptr : norms.data(), pool, progress);
     if (!sums) return cancelled();
-    TensorReport row;
-    row.tensor = static_cast<int>(i);
-    row.role = tensor.role;
-    row.layer = tensor.layer;
-    row.name = tensor.fileName;
-    const ErrorFactors& error = set.versions[i]->error;
-    const WeightVersion* bias = set.versions[i]->bias.get();
-    row.format = matrix.format.describe() + (error ? " + rank " + std::to_string(error.rank()) : "") + (bias ? " + bias" : "");
-    row.rows = matrix.rows;
-    row.cols = matrix.cols;
-    const int64_t values = int64_t{matrix.rows} * matrix.cols;
-    row.bytes = static_cast<int64_t>(matrix.bytes()) + error.bytes() + static_cast<int64_t>(bias ? bias->matrix.bytes() : 0);
-    row.bits = 8 * static_cast<double>(row.bytes) / static_cast<double>(values);
-    row.sparsity = static_cast<double>(sums->zeros) / static_cast<double>(values);
-    row.signal = sums->signal;
-    row.noise = sums->noise;
-    row.maxError = sums->maxError;
-    if (sums->weightedSignal > 0) row.outputError = std::sqrt(sums->weightedNoise / sums->weightedSignal);
-    report.bytes += row.bytes;
-    report.masterBytes += storedBytes(tensor);
-    report.values += values;
+    report.tensors.push_back(rowOf(i, compared, *sums));
+    report.bytes += report.tensors.back().bytes;
+    if (inFile(i)) report.masterBytes += storedBytes(tensors[i]);
+    report.values += int64_t{matrix.rows} * matrix.cols;
     report.zeros += sums->zeros;
-    report.tensors.push_back(std::move(row));
-    progress(static_cast<double>(seen += tensor.rows * tensor.cols) / static_cast<double>(total), "comparing the weights");
+    seen += inFile(i) ? tensors[i].rows * tensors[i].cols : valuesOf(i);
+    progress(static_cast<double>(seen) / static_cast<double>(total), "comparing the weights");
   }
   return report;
 }
 
 Result<WeightHistogram> weightHistogram(const WeightSet& set, int tensor, int bins, ThreadPool& pool, const Progress& progress) {
-  CHECK(tensor >= 0 && static_cast<size_t>(tensor) < set.versions.size() && bins > 0, tensor, bins);
-  const MasterTensor& file = set.model->tensors()[static_cast<size_t>(tensor)];
-  const WeightVersion& version = *set.versions[static_cast<size_t>(tensor)];
+  CHECK(tensor >= 0 && static_cast<size_t>(tensor) < set.versions.size() + set.added.size() && bins > 0, tensor, bins);
+  const auto index = static_cast<size_t>(tensor);
+  if (index < set.versions.size() && set.versions[index]->matrix.rows == 0)
+    return Error{ErrorCode::badInput, "Tensor " + set.model->tensors()[index].fileName + " was dropped: it has no values to count.", "Choose another matrix."};
+  const Compared compared(set, index, pool);
+  const MasterTensor& master = compared.master();
+  const WeightVersion& version = compared.version();
   const Matrix& matrix = version.matrix;
-  if (!matrix.data) return Error{ErrorCode::badInput, "Tensor " + file.fileName + " was dropped: it has no values to count.", "Choose another matrix."};
-  const Turned turned(*set.model, file, version, pool);
-  const MasterTensor& master = turned.master();
   const auto sums = compare(master, version, nullptr, pool, progress);
   if (!sums) return cancelled();
   WeightHistogram out;

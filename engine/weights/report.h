@@ -16,7 +16,7 @@
 namespace winnow {
 
 struct TensorReport {
-  int tensor = -1;            // of Model::tensors()
+  int tensor = -1;            // of Model::tensors(), behind them of WeightSet::added
   TensorRole role{};
   int layer = -1;
   std::string name, format;   // in the file; as stored now
@@ -37,7 +37,7 @@ struct TensorReport {
 
 struct WeightReport {
   std::string key;          // WeightSet::key
-  std::vector<TensorReport> tensors;  // matrices, in the order of the model; those that were dropped are left out
+  std::vector<TensorReport> tensors;  // matrices, in the order of the model, then those of a sliced stream's own; those that were dropped are left out
   int64_t bytes = 0, masterBytes = 0;  // of these matrices; as the file stores them
   int64_t values = 0, zeros = 0;       // of the weights that are left
   int layers = 0;

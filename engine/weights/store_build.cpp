@@ -4,6 +4,7 @@
 #include <new>
 
 #include "engine/core/check.h"
+#include "engine/core/recycled_memory.h"
 #include "engine/prune/laco.h"
 #include "engine/sparsify/step.h"
 #include "engine/weights/constants.h"
@@ -378,6 +379,8 @@ Status WeightStore::Build::makeAll() {
   for (const MasterTensor& tensor : tensors) total += tensor.rows * tensor.cols;
   ConvertProgress converted(progress_, total);
   const bool byLayer = publishing_.from && wholeLayers(*publishing_.from) && wholeLayers(target_);
+  std::optional<RecycledMemory> recycled;
+  if (byLayer) recycled.emplace();
   keys_.resize(tensors.size());
   for (size_t i = 0; i < tensors.size(); ++i) {
     if (Status made = makeTensor(i, gradients, converted); !made) return made.error();

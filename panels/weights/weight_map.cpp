@@ -14,7 +14,8 @@
 
 namespace winnow {
 namespace {
-constexpr TensorRole kColumns[] = {TensorRole::q, TensorRole::k, TensorRole::v, TensorRole::o, TensorRole::gate, TensorRole::up, TensorRole::down};
+constexpr TensorRole kColumns[] = {TensorRole::q, TensorRole::k, TensorRole::v, TensorRole::o, TensorRole::gate, TensorRole::up, TensorRole::down,
+                                     TensorRole::attnShortcut, TensorRole::ffnShortcut};
 constexpr int kTallest = 34, kWidest = 132;  // px
 }  // namespace
 
@@ -182,7 +183,7 @@ void WeightMap::paintEvent(QPaintEvent*) {
   painter.setPen(theme_.textSecondary);
   painter.drawText(QRect(0, 0, names_ - 8, head_), Qt::AlignRight | Qt::AlignVCenter, tr("layer"));
   for (size_t c = 0; c < columns_.size(); ++c)
-    painter.drawText(QRect(names_ + static_cast<int>(c) * cell_, 0, cell_, head_), Qt::AlignCenter, roleLabel(columns_[c]));
+    painter.drawText(QRect(names_ + static_cast<int>(c) * cell_, 0, cell_, head_), Qt::AlignCenter, fontMetrics().elidedText(roleLabel(columns_[c]), Qt::ElideMiddle, cell_));
   paintLegend(painter);
 }
 

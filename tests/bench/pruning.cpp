@@ -9,14 +9,17 @@
 //     --method and --recovery as well.
 //   bench_pruning heads MODEL --text F ...        the same for heads left out of attentions; head_dim: for components of heads.
 //   bench_pruning slice MODEL --text F ...        the same for a sliced residual stream, with the time of the shortcuts.
-//   bench_pruning ratio MODEL [--rounds N] ...    seconds from asking for another ratio to the moment a token may use it.
+//   bench_pruning ratio MODEL [--rounds N] ...    seconds from asking for another ratio to the moment a token may use it; under --set compute.publish=layers
+//     in the background, layer by layer.
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
 #include <fstream>
 #include <iterator>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "engine/evaluate/perplexity.h"
@@ -285,6 +288,11 @@ void benchRatio(const std::shared_ptr<Engine>& engine, const Options& options) {
     const auto start = Clock::now();
     const std::clock_t before = std::clock();
     session->request(config);
+    if (config.text("compute.publish") == "layers")  // takes what the background job hands on, as between tokens
+      while (session->pending()) {
+        session->adopt();
+        std::this_thread::sleep_for(std::chrono::microseconds(200));
+      }
     need(session->finishPending({}));
     processor = static_cast<double>(std::clock() - before) / CLOCKS_PER_SEC;
     return secondsSince(start);

@@ -6,6 +6,7 @@
 
 #include "engine/core/memory.h"
 #include "engine/core/published.h"
+#include "engine/core/recycled_memory.h"
 #include "engine/core/threads.h"
 
 using namespace winnow;
@@ -92,4 +93,37 @@ TEST(published_value_is_what_was_set) {
   EXPECT(p.get() == nullptr);
   p.set(std::make_shared<int>(7));
   EXPECT_EQ(*p.get(), 7);
+}
+
+// What is left is counted while it waits, taken by buffers of its size that will be written whole and by no other, and gone with the scope.
+TEST(memory_that_is_left_is_taken_by_what_is_written_whole) {
+  constexpr size_t kBytes = size_t{3} << 20;
+  Ledger ledger, another;
+  Buffer old(ledger, MemoryTag::weights, kBytes);
+  *old.as<int>() = 7;
+  {
+    const RecycledMemory recycled;
+    const auto overwritten = [&](size_t bytes) {
+      const RecycledMemory::Taking taking;
+      return Buffer(ledger, MemoryTag::weights, bytes);
+    };
+    Buffer first = overwritten(kBytes);
+    EXPECT_EQ(*first.as<int>(), 0);
+    void* const place = old.data();
+    old = Buffer();
+    EXPECT_EQ(ledger.bytes(MemoryTag::weights), static_cast<int64_t>(2 * kBytes));  // one waits
+    const int elsewhere = *Buffer(another, MemoryTag::weights, kBytes).as<int>(), larger = *overwritten(2 * kBytes).as<int>();
+    EXPECT(elsewhere == 0 && larger == 0, elsewhere, larger);
+    EXPECT_EQ(another.total(), int64_t{0});
+    {
+      const Buffer zeroed(ledger, MemoryTag::weights, kBytes);
+      EXPECT(zeroed.data() != place && *zeroed.as<int>() == 0);
+    }
+    const Buffer second = overwritten(kBytes);
+    EXPECT(second.data() != nullptr);
+    Buffer third = overwritten(kBytes);
+    EXPECT(second.data() == place || third.data() == place);
+  }
+  EXPECT_EQ(ledger.total(), int64_t{0});
+  EXPECT_EQ(ledger.peak(), static_cast<int64_t>(5 * kBytes));
 }

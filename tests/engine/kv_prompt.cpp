@@ -87,6 +87,42 @@ TEST(a_prompt_without_room_is_quantized_as_it_comes) {
   EXPECT(!told(*session, "kv.sealed_early"));
 }
 
+// Whatever is shared: what a prompt takes is foreseen, in the plan and where it is told for want of room, and it waits where that is exactly there.
+TEST(what_waits_is_foreseen_for_every_way_of_sharing) {
+  const auto engine = openEngine(kRandom);
+  const auto ids = someTokens(1300, engine->model().config().vocab);
+  const Settings window = {{"kv.policy", "streaming"}, {"kv.budget", "300"}};
+  for (const Settings& sharing : {Settings{}, Settings{{"share.block", "2"}}, Settings{{"share.method", "cla"}, {"share.block", "2"}}, with({{"share.method", "mix"}, {"share.block", "1"}}, window),
+                                  with({{"share.method", "mix"}, {"share.block", "2"}, {"share.full", "1"}}, window), with({{"share.method", "cla"}, {"share.block", "2"}}, window)}) {
+    const Config config = configure(with(sharing, kTwo));
+    const char* name = sharing.empty() ? "none" : sharing[0].second;
+    SessionOptions tight = kBatches;
+    int64_t most = 0, foreseen = 0;
+    const auto check = [&](bool waits) {
+      int64_t planned = 0;
+      value(engine->plan(config, tight, 1301, &planned));
+      const auto session = makeSession(engine, config, tight);
+      most = 0;
+      ok(session->prefill(ids, {}, [&](int, int, const float*) { most = std::max(most, bytes(session->memory(), MemoryTag::kv)); }));
+      EXPECT(std::fabs(static_cast<double>(planned - most)) <= std::max(0.02 * static_cast<double>(most), 65536.0), name, sharing.size(), waits, planned, most);
+      bool early = false;
+      for (const EngineEvent& event : session->takeEvents()) {
+        long long count = 0;
+        if (event.code == "kv.sealed_early" && std::sscanf(event.text.c_str(), "The keys and values of a prompt of 1300 tokens take %lld", &count) == 1) early = true, foreseen = count;
+      }
+      EXPECT_EQ(early, !waits);
+    };
+    tight.promptCacheBytes = 1;
+    check(false);
+    tight.promptCacheBytes = foreseen - 1;
+    check(false);
+    tight.promptCacheBytes = foreseen;
+    check(true);
+    // Pages alone were foreseen; the most that was in use is counted with those.
+    EXPECT(std::fabs(static_cast<double>(foreseen - most)) <= std::max(0.02 * static_cast<double>(most), 65536.0), name, sharing.size(), foreseen, most);
+  }
+}
+
 // What was read of a prompt that is given up is quantized like any text.
 TEST(a_cancelled_prompt_leaves_no_page_waiting) {
   const auto engine = openEngine(kRandom);

@@ -269,9 +269,21 @@ TEST(bfloats_are_stored_to_nearest_even) {
   }
 }
 
+TEST(bfloats_are_widened_exactly) {
+  for (Isa isa : availableIsas())
+    for (const size_t n : {size_t{1}, size_t{15}, size_t{16}, size_t{37}, size_t{65536}}) {
+      std::vector<uint16_t> h(n);
+      for (size_t i = 0; i < n; ++i) h[i] = static_cast<uint16_t>(i * (65536 / n));
+      std::vector<float> x(n + 1, 0.25f);
+      kernelsFor(isa).widenBf16(h.data(), static_cast<int64_t>(n), x.data());
+      for (size_t i = 0; i < n; ++i) EXPECT(std::bit_cast<uint32_t>(x[i]) == static_cast<uint32_t>(h[i]) << 16, isaName(isa), n, i, x[i]);
+      EXPECT_EQ(x.back(), 0.25f);
+    }
+}
+
 TEST(one_value_that_is_not_finite_is_found_anywhere) {
   for (Isa isa : availableIsas())
-    for (size_t n : {1u, 15u, 16u, 37u}) {
+    for (size_t n : {1u, 15u, 16u, 37u, 64u, 133u}) {
       std::vector<float> x(n, 3.0e38f);
       EXPECT(kernelsFor(isa).allFinite(x.data(), static_cast<int64_t>(n)), isaName(isa), n);
       for (size_t i = 0; i < n; ++i)

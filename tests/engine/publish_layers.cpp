@@ -85,6 +85,58 @@ TEST(old_layers_go_as_new_ones_come) {
   EXPECT(whole > 2.2 && byLayer < 1.75, whole, byLayer);
 }
 
+// Of another ratio every matrix has the size of the one before: it gets the pages that a layer left, and none of its values. What waited for a
+// layer to come is gone with the job, given up in its middle too.
+TEST(new_layers_take_the_pages_of_old_ones) {
+  const auto model = sixLayers();
+  const auto target = [&](const char* ratio) {
+    return weightTarget(*model, resolve(configure({{"prune.ratio", ratio}, {"prune.method", "magnitude"}}), model->config()).config, "");
+  };
+  const auto fresh = [&](Ledger& ledger, ThreadPool& pool, const char* ratio) { return value(WeightStore(model, ledger).build(target(ratio), pool, {}, {})); };
+  for (const int threads : {1, 3}) {
+    ThreadPool pool(threads);
+    Ledger ledger, apart;
+    WeightStore store(model, ledger);
+    auto held = value(store.build(target("0.3"), pool, {}, {}));
+    const int64_t one = ledger.total();
+    int reused = 0;
+    for (const char* ratio : {"0.5", "0.35", "0.6"}) {
+      std::vector<const void*> old;
+      for (const auto& version : held->versions) old.push_back(version->matrix.data);
+      auto from = held;
+      held = value(store.build(target(ratio), pool, {}, {}, {std::exchange(from, nullptr), [&](std::shared_ptr<const WeightSet> part) { held = std::move(part); }}));
+      EXPECT_EQ(ledger.total(), one);
+      const auto expected = fresh(apart, pool, ratio);
+      for (size_t i = 0; i < held->versions.size(); ++i) {
+        const Matrix &matrix = held->versions[i]->matrix, &other = expected->versions[i]->matrix;
+        EXPECT(std::memcmp(matrix.data, other.data, matrix.bytes()) == 0, ratio, model->tensors()[i].fileName);
+        reused += matrix.codes.bytes() >= 65536 && std::ranges::find(old, matrix.data) != old.end();
+      }
+    }
+    EXPECT(reused > 0);
+    EXPECT(static_cast<double>(ledger.peak()) < 1.7 * static_cast<double>(one), ledger.peak(), one);  // a layer or two of six beside the set
+
+    std::stop_source stop;
+    Progress progress;
+    progress.stop = stop.get_token();
+    int parts = 0;
+    auto from = held;
+    const auto stopped = store.build(target("0.45"), pool, {}, progress, {std::exchange(from, nullptr), [&](std::shared_ptr<const WeightSet> part) {
+                                       held = std::move(part);
+                                       if (++parts == 3) stop.request_stop();
+                                     }});
+    EXPECT(!stopped && stopped.error().code == ErrorCode::cancelled);
+    EXPECT_EQ(held->newLayers, 3);
+    EXPECT_EQ(ledger.total(), one);
+    const auto before = fresh(apart, pool, "0.6"), after = fresh(apart, pool, "0.45");
+    for (size_t i = 0; i < held->versions.size(); ++i) {
+      const int layer = model->tensors()[i].layer;
+      const Matrix& matrix = held->versions[i]->matrix;
+      EXPECT(std::memcmp(matrix.data, (layer >= 0 && layer < 3 ? after : before)->versions[i]->matrix.data, matrix.bytes()) == 0, model->tensors()[i].fileName);
+    }
+  }
+}
+
 // However fast the machine: on until a part was seen.
 TEST(a_session_takes_layers_as_they_are_done) {
   const auto engine = value(Engine::create(sixLayers(), {.device = "cpu", .threads = 1}));

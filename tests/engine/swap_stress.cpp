@@ -21,6 +21,8 @@ const std::vector<Settings>& cycle() {
       {{"prune.ratio", "0.4"}, {"kv.policy", "random"}, {"kv.budget", "0.3"}},
       {{"weights.bits", "8"}, {"compute.activations", "int8"}, {"compute.publish", "layers"}},
       {{"weights.bits", "3"}, {"compute.publish", "layers"}},
+      {{"prune.ratio", "0.3"}, {"compute.publish", "layers"}},
+      {{"prune.ratio", "0.5"}, {"compute.publish", "layers"}},
       {{"compute.publish", "layers"}},
       {}};
   return settings;
