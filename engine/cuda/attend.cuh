@@ -333,7 +333,7 @@ __device__ inline void attendSlots(const AttendJob& job, const AttendBlock& b, H
 }
 
 template <int width, bool tap, bool reuse, int reads>
-__global__ void __launch_bounds__(kAttendThreads, reads == kAligned ? 4 : 0) attendChunk(const __grid_constant__ AttendJob job) {
+__global__ void __launch_bounds__(kAttendThreads, reads == kRows ? 0 : 4) attendChunk(const __grid_constant__ AttendJob job) {
   __shared__ HeadSums sums;
   __shared__ SharedArray<uint32_t, 1> last;
   AttendBlock b;

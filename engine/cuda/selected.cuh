@@ -20,7 +20,7 @@ struct BoundJob {
 };
 
 // A warp to a block of slots.
-__global__ void __launch_bounds__(kBoundWarps * 32) boundBlocks(const __grid_constant__ BoundJob job) {
+__global__ void __launch_bounds__(kBoundWarps * 32, 4) boundBlocks(const __grid_constant__ BoundJob job) {
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32, head = static_cast<int>(blockIdx.y);
   const int block = job.first + static_cast<int>(blockIdx.x) * kBoundWarps + warp, n = job.page.headDim, begin = block * kBlockSlots;
   if (block >= job.end || begin + kBlockSlots > job.pages.lengths[head]) return;
