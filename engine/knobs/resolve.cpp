@@ -284,7 +284,8 @@ class Resolver {
       const KvFormat asked = chosen();
       bool whole = false;
       for (int layer = 0; layer < model_.layers; ++layer) whole = whole || asked.bits(true, layer) == 16 || asked.bits(false, layer) == 16;
-      if (const auto reason = cannotSplit(cached)) adjust("kv.aligned", int64_t{0}, *reason);
+      if (const auto reason = cannotSplit(cached))
+        adjust("kv.aligned", int64_t{0}, *reason);
       else if (!whole)
         adjust("kv.aligned", int64_t{0}, "keys and values are quantized in all layers: a page has codes or planes, and planes hold 16 bits.");
     }
