@@ -129,7 +129,7 @@ std::span<float> KvCache::carried(int layer, int head) {
   return {const_cast<float*>(sums.data()), sums.size()};
 }
 
-void KvCache::setFormat(const KvFormat& format, ThreadPool&) { CHECK(!format.quantizes()); }
+void KvCache::setFormat(const KvFormat& format, ThreadPool&) { CHECK(!format.seals()); }
 void KvCache::seal(ThreadPool&) {}
 
 int64_t KvCache::sideBytes(int layer, int head, bool) const { return int64_t{slots(layer, head)} * headDim_ * static_cast<int64_t>(sizeof(uint16_t)); }
@@ -164,6 +164,11 @@ int64_t KvCache::readBytes(int layer, bool keys, int queries) const {
   return held * read / seen + bounds;
 }
 
+void KvCache::leftUnread(int layer, int64_t bytes) {
+  if (bytes > 0) unread_.resize(layers_.size());
+  if (!unread_.empty()) unread_[static_cast<size_t>(layer)] = bytes;
+}
+
 int64_t KvCache::liveBytes() const {
   int64_t sum = 0;
   for (int layer = 0; layer < layers(); ++layer) sum += heldBytes(layer, true);
@@ -171,6 +176,7 @@ int64_t KvCache::liveBytes() const {
 }
 
 void KvCache::clear() {
+  unread_.clear();
   queriesKept_ = 0;
   for (Layer& layer : layers_) {
     layer.ownsKeys = layer.held = true;

@@ -112,6 +112,9 @@ class KvCache {
   // What a pass of so many queries reads of a layer: slots, summed over kv heads, and bytes of its values and of its keys.
   int64_t slotsRead(int layer, int queries) const;
   int64_t readBytes(int layer, bool keys, int queries) const;
+  // Of what a single query reads of a layer, the bytes that the newest one left (KvFormat::aligned); 0 after a prompt.
+  virtual int64_t unread(int layer) const { return unread_.empty() ? 0 : unread_[static_cast<size_t>(layer)]; }
+  void leftUnread(int layer, int64_t bytes);
 
  protected:
   KvCache(Ledger& ledger, const ModelConfig& model, int context);
@@ -152,6 +155,7 @@ class KvCache {
 
  private:
   std::vector<int> marked_;  // [layers, kvHeads] slots at mark()
+  std::vector<int64_t> unread_;  // [layers]; none before anything is
 };
 
 }  // namespace winnow

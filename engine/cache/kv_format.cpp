@@ -32,6 +32,7 @@ KvFormat KvFormat::of(const Config& config, int layers) {
     };
     format.layers.push_back({bits(TensorRole::k, format.keyBits), bits(TensorRole::v, format.valueBits)});
   }
+  format.aligned = static_cast<int>(config.integer("kv.aligned"));
   if (format.quantizes()) format.outliers = config.real("kv.outliers");
   if (!format.quantizes(true)) return format;
   for (const KvQuantizerInfo& info : kvQuantizers())
@@ -54,7 +55,10 @@ int KvFormat::bits(bool keys, int layer) const {
 PageForm KvFormat::form(bool keys, int layer, const PageShape& shape) const {
   PageForm form;
   form.bits = static_cast<uint8_t>(bits(keys, layer));
-  if (!form.sealed()) return form;
+  if (form.bits == 16) {
+    if (aligned > 0) form.planes = keys ? Planes::byChannel : Planes::byToken;
+    return form;
+  }
   form.outliers = static_cast<uint16_t>(outliersOf(outliers, shape.headDim));
   if (!keys || !keysPerChannel) return form;
   for (int end = shape.setTokens(); end <= shape.tokens; end += shape.setTokens()) form.ends[form.sets++] = static_cast<uint8_t>(end);
@@ -65,10 +69,15 @@ int outliersOf(double share, int headDim) {
   return share > 0 ? std::clamp(static_cast<int>(std::lround(share * headDim)), 1, kMostOutliers) : 0;
 }
 
+std::optional<std::string> cannotSplit(const ModelConfig& model) {
+  if (model.headDim >= 8 && model.headDim % 8 == 0) return std::nullopt;
+  return "this model's heads have " + std::to_string(model.headDim) + " values: packing needs a multiple of 8.";
+}
+
 std::optional<std::string> cannotSeal(const ModelConfig& model) {
   const PageShape shape{64, model.headDim};
   const std::string has = "this model's heads have " + std::to_string(model.headDim) + " values: ";
-  if (model.headDim < 8 || model.headDim % 8 != 0) return has + "packing needs a multiple of 8.";
+  if (const auto reason = cannotSplit(model)) return reason;
   if (model.headDim % shape.group() != 0) return has + "groups of " + std::to_string(shape.group()) + " do not divide them.";
   return std::nullopt;
 }

@@ -5,6 +5,7 @@
 //   per token   [tokens][groups]{scale, min}: groups of min(32, headDim) neighbouring values of a row
 //   per channel [sets]{scales[headDim], mins[headDim]}: a set serves consecutive slots, as many as were sealed together (KIVI)
 //   outliers    [tokens][outliers] words: an f16 value and, above it, the component it stands for whatever the code there says
+// or whole as bit planes: engine/cache/planes.h.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -13,12 +14,15 @@ namespace winnow {
 
 constexpr int kMostSets = 8, kMostOutliers = 16;
 
+enum class Planes : uint8_t { none, byChannel, byToken };  // byChannel: of keys
+
 struct PageForm {
-  uint8_t bits = 16;             // 16: f16 rows
+  uint8_t bits = 16;             // 16: f16 rows, or planes
+  Planes planes = Planes::none;
   uint8_t sets = 0;              // 0: per token
   uint8_t ends[kMostSets] = {};  // set i serves the slots from ends[i - 1] to before ends[i]
   uint16_t outliers = 0;         // of a row
-  bool sealed() const { return bits < 16; }
+  bool sealed() const { return bits < 16 || planes != Planes::none; }
 };
 
 struct PageShape {
@@ -35,7 +39,7 @@ struct PageShape {
     return static_cast<size_t>(scales) * 2 * sizeof(uint16_t);
   }
   size_t bytes(const PageForm& form) const {
-    if (!form.sealed()) return codeBytes(16);
+    if (form.bits == 16) return codeBytes(16) + (form.sealed() ? static_cast<size_t>(headDim) : 0);
     return codeBytes(form.bits) + scaleBytes(form) + static_cast<size_t>(tokens) * form.outliers * sizeof(uint32_t);
   }
 };

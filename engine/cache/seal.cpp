@@ -9,6 +9,7 @@
 
 #include "engine/cache/codes.h"
 #include "engine/cache/outliers.h"
+#include "engine/cache/planes.h"
 #include "engine/core/check.h"
 #include "engine/core/dtype.h"
 
@@ -149,6 +150,29 @@ void sealPerToken(const PageShape& shape, std::span<const SlotSource> slots, con
   }
 }
 
+PlaneRuns runsOf(const PageShape& shape, const PageForm& form) { return {shape.tokens, shape.headDim, form.planes == Planes::byChannel}; }
+
+void split(const PageShape& shape, std::span<const SlotSource> slots, const PageForm& form, uint8_t* out) {
+  const PlaneRuns at = runsOf(shape, form);
+  std::memset(out, 0, shape.bytes(form));
+  std::vector<uint16_t> row(static_cast<size_t>(shape.headDim));
+  for (int slot = 0; slot < shape.tokens; ++slot) {
+    readSlot(shape, slots[static_cast<size_t>(slot)], row.data());
+    for (int c = 0; c < shape.headDim; ++c) {
+      const bool byChannel = form.planes == Planes::byChannel;
+      const uint16_t value = row[static_cast<size_t>(c)];
+      const int run = byChannel ? c : slot, i = byChannel ? slot : c, half = at.along / 2, shift = i < half ? 0 : 4;
+      out[run * at.along + i] = static_cast<uint8_t>(value >> 8);
+      uint8_t& middle = out[at.nibbles(run, false) + i % half];
+      uint8_t& low = out[at.nibbles(run, true) + i % half];
+      middle = static_cast<uint8_t>(middle | (value >> 4 & 15) << shift);
+      low = static_cast<uint8_t>(low | (value & 15) << shift);
+      uint8_t& largest = out[at.largest() + c];
+      largest = std::max(largest, static_cast<uint8_t>(exponentOfHalf(value)));
+    }
+  }
+}
+
 // One set of fresh scales for some slots.
 void sealSet(const PageShape& shape, std::span<const SlotSource> slots, const PageForm& form, PageParts out) {
   const auto n = static_cast<size_t>(shape.headDim);
@@ -187,6 +211,12 @@ void readSlot(const PageShape& shape, const SlotSource& source, uint16_t* out) {
     std::memcpy(out, static_cast<const uint16_t*>(source.page) + int64_t{source.slot} * n, static_cast<size_t>(n) * sizeof(uint16_t));
     return;
   }
+  if (bits == 16) {
+    const PlaneRuns at = runsOf(shape, *source.form);
+    const bool byChannel = source.form->planes == Planes::byChannel;
+    for (int c = 0; c < n; ++c) out[c] = planeValue(static_cast<const uint8_t*>(source.page), at, byChannel ? c : source.slot, byChannel ? source.slot : c, 16);
+    return;
+  }
   const RowParts row(shape, source);
   const bool perChannel = source.form->sets > 0;
   for (int i = 0; i < n; ++i) {
@@ -213,10 +243,12 @@ SealPlan planSeal(const PageShape& shape, std::span<const SlotSource> slots, con
   SealPlan plan;
   plan.form.bits = wanted.bits;
   plan.form.outliers = wanted.outliers;
+  plan.form.planes = wanted.planes;
+  if (wanted.bits == 16) return plan;  // as they were
   const auto kept = [&](const SlotSource& s) {
     return s.form->bits == wanted.bits && (s.form->sets > 0) == perChannel && s.form->outliers == wanted.outliers;
   };
-  for (const SlotSource& source : slots) plan.again += source.form->sealed() && !kept(source);
+  for (const SlotSource& source : slots) plan.again += source.form->bits < 16 && !kept(source);
   if (!perChannel) return plan;
   const auto add = [&](size_t end, int from) {
     if (plan.form.sets < shape.mostSets()) {
@@ -240,12 +272,13 @@ SealPlan planSeal(const PageShape& shape, std::span<const SlotSource> slots, con
   if (plan.form.sets <= shape.mostSets()) return plan;
   plan.form.sets = 0;
   for (int end = shape.setTokens(); end <= shape.tokens; end += shape.setTokens()) add(static_cast<size_t>(end), -1);
-  plan.again = static_cast<int>(std::ranges::count_if(slots, [](const SlotSource& s) { return s.form->sealed(); }));
+  plan.again = static_cast<int>(std::ranges::count_if(slots, [](const SlotSource& s) { return s.form->bits < 16; }));
   return plan;
 }
 
 void seal(const PageShape& shape, std::span<const SlotSource> slots, const SealPlan& plan, void* out) {
   const PageForm& form = plan.form;
+  if (form.bits == 16) return split(shape, slots, form, static_cast<uint8_t*>(out));
   const PageParts whole(shape, form, static_cast<uint8_t*>(out));
   if (form.sets == 0) return sealPerToken(shape, slots, form, whole);
   const size_t scaleCount = static_cast<size_t>(shape.headDim) * 2, rowBytes = shape.rowBytes(form.bits), each = form.outliers;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // Packing rows into sealed pages and back, row by row; kernels read sealed pages a page at a time. Rounding is to nearest even with the
-// scale as it is stored (f16), so |x - x'| <= scale / 2 plus the f16 rounding of scale and result; outliers are as they were.
+// scale as it is stored (f16), so |x - x'| <= scale / 2 plus the f16 rounding of scale and result; outliers, and rows in planes, are as they were.
 #pragma once
 #include <array>
 #include <cstdint>

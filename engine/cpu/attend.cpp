@@ -6,8 +6,10 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <numeric>
 
 #include "engine/core/check.h"
+#include "engine/cpu/aligned.h"
 #include "engine/cpu/context.h"
 #include "engine/cpu/critical_blocks.h"
 #include "engine/cpu/turns.h"
@@ -58,8 +60,13 @@ class Decode {
     states_ = impl.states.need<float>(static_cast<size_t>(args.heads) * static_cast<size_t>(chunks_) * 2);
     if (sealed(args)) tiles_ = impl.tiles.need<uint16_t>(static_cast<size_t>(threads) * kDecodeChunk * static_cast<size_t>(args.headDim));
     if (args.turns.frequencies) turned_ = impl.turns.need<float>(static_cast<size_t>(threads) * turnFloats());
+    if (args.aligned <= 0 || !sealed(args)) return;
+    aligned_ = impl.aligned.need<std::byte>(static_cast<size_t>(threads) * alignedBytes());
+    unread_ = impl.unread.need<int64_t>(static_cast<size_t>(items()));
+    if (unread_) std::fill_n(unread_, items(), 0);
   }
 
+  int64_t unread() const { return unread_ ? std::accumulate(unread_, unread_ + items(), int64_t{0}) : 0; }
   int items() const { return args_.kvHeads * chunks_; }
   int64_t work() const { return 2 * int64_t{args_.heads} * longest_ * args_.headDim; }
   int64_t mergeWork() const {
@@ -76,7 +83,7 @@ class Decode {
     float* out = partialOf(firstHead, c);
     Table table;
     const auto weigh = [&](const float* p, int64_t stride) {
-      k_.weighValues(f16Pages(kvHead, false, begin, end, thread, table), p, stride, group_, begin - shift, end - shift, out);
+      k_.weighValues(f16Pages(item, false, begin, end, thread, p, stride, table), p, stride, group_, begin - shift, end - shift, out);
     };
     if (args_.reuse && !args_.reuseHeads) return weigh(reuseRow(args_, firstHead, 0) + begin, args_.probabilityStride);  // never without `out`
     float* s = scores_ + int64_t{firstHead} * stride_ + begin;
@@ -84,7 +91,7 @@ class Decode {
       for (int g = 0; g < group_; ++g) std::copy_n(reuseRow(args_, firstHead + g, 0) + begin, end - begin, s + g * stride_);
       return weigh(s, stride_);
     }
-    const HeadPages pages = f16Pages(kvHead, true, begin, end, thread, table);
+    const HeadPages pages = f16Pages(item, true, begin, end, thread, nullptr, 0, table);
     for (int from = begin, to = end; from < end; from = to) {
       const float* q = args_.q + int64_t{firstHead} * n;
       if (args_.turns.frequencies) {
@@ -118,9 +125,11 @@ class Decode {
   }
 
  private:
-  // The pages of [begin, end), the first of them as page 0. Sealed ones are unpacked for this thread, until it asks again.
+  // The pages of [begin, end), the first of them as page 0. Sealed ones are unpacked for this thread, until it asks again; values in planes
+  // as far as these weights need them.
   using Table = std::array<const uint16_t*, kDecodeChunk>;
-  HeadPages f16Pages(int kvHead, bool keys, int begin, int end, int thread, Table& table) const {
+  HeadPages f16Pages(int item, bool keys, int begin, int end, int thread, const float* weights, int64_t stride, Table& table) const {
+    const int kvHead = item / chunks_;
     const KvHead& kv = args_.kv[kvHead];
     const int tokens = args_.pageTokens, first = begin / tokens;
     const uint16_t* const* pages = (keys ? kv.keys : kv.values) + first;
@@ -128,18 +137,53 @@ class Decode {
     if (forms) {
       const PageShape shape{tokens, args_.headDim};
       uint16_t* tile = tiles_ + int64_t{thread} * kDecodeChunk * args_.headDim;
+      const Aligned aligned = alignedOf(thread);
+      const bool inPlanes = aligned_ && std::any_of(forms + first, forms + (end + tokens - 1) / tokens, [](const PageForm& form) { return form.planes != Planes::none; });
+      const int shift = first * tokens;
+      if (inPlanes && keys) queryExponents(args_.q + int64_t{kvHead} * group_ * args_.headDim, group_, args_.headDim, args_.turns, aligned.exponents);
+      if (inPlanes && !keys)
+        valueBits(shape, {pages, forms + first, begin - shift, end - shift}, weights, stride, group_, args_.aligned, {aligned.output, aligned.largest}, aligned.bits);
       for (int page = first; page * tokens < end; ++page) {
         const auto at = static_cast<size_t>(page - first);
         table[at] = pages[at];
         if (!forms[page].sealed()) continue;
         const int from = std::max(begin - page * tokens, 0), to = std::min(end - page * tokens, tokens);
         uint16_t* rows = tile + (int64_t{page} * tokens + from - begin) * args_.headDim;
-        k_.unpackPage(shape, forms[page], pages[at], from, to, rows);
+        if (inPlanes && forms[page].planes != Planes::none) {
+          if (keys) keyBits(shape, pages[at], aligned.exponents, args_.aligned, aligned.bits);
+          const uint8_t* bits = keys ? aligned.bits : aligned.bits + page * tokens + from - begin;
+          k_.unpackPlanes(shape, forms[page], pages[at], from, to, bits, rows);
+          const int runs = keys ? args_.headDim : to - from, along = keys ? to - from : args_.headDim;
+          unread_[item] += (int64_t{16} * runs - std::accumulate(bits, bits + runs, int64_t{0})) * along / 8;
+        } else {
+          k_.unpackPage(shape, forms[page], pages[at], from, to, rows);
+        }
         table[at] = rows - int64_t{from} * args_.headDim;
       }
       pages = table.data();
     }
     return {pages, pages, tokens, args_.headDim};
+  }
+
+  struct Aligned {
+    int* exponents;     // [headDim]
+    float* output;      // [headDim]
+    uint8_t* largest;   // [headDim]
+    uint8_t* bits;      // [headDim] or [kDecodeChunk]
+  };
+  size_t alignedBytes() const {
+    const auto n = static_cast<size_t>(args_.headDim);
+    return (n * (sizeof(int) + sizeof(float) + 1) + std::max(n, size_t{kDecodeChunk}) + 63) / 64 * 64;
+  }
+  Aligned alignedOf(int thread) const {
+    if (!aligned_) return {};
+    std::byte* at = aligned_ + static_cast<size_t>(thread) * alignedBytes();
+    Aligned out;
+    out.exponents = reinterpret_cast<int*>(at);
+    out.output = reinterpret_cast<float*>(out.exponents + args_.headDim);
+    out.largest = reinterpret_cast<uint8_t*>(out.output + args_.headDim);
+    out.bits = out.largest + args_.headDim;
+    return out;
   }
 
   size_t turnFloats() const { return static_cast<size_t>(group_ * args_.headDim + 2 * args_.turns.half); }  // a group's queries and a rotation
@@ -185,6 +229,8 @@ class Decode {
   float* states_;   // [heads, chunks]: largest score, sum
   uint16_t* tiles_ = nullptr;  // f16 [threads, kDecodeChunk, headDim]: rows of sealed pages
   float* turned_ = nullptr;    // [threads, turnFloats()]
+  std::byte* aligned_ = nullptr;  // [threads, alignedBytes()]
+  int64_t* unread_ = nullptr;     // [items()] bytes
 };
 
 // --- several queries ---------------------------------------------------------------------------------------------------
@@ -447,6 +493,7 @@ void attend(Context& context, const AttendArgs& args) {
     if (context.planning()) return;
     parallel(context, decode.items(), decode.work(), [&](int item, int thread) { decode.chunk(item, thread); });
     parallel(context, args.kvHeads, decode.mergeWork(), [&](int kvHead, int) { decode.merge(kvHead); });
+    if (args.unread) *args.unread += decode.unread();
     return;
   }
   const Prefill prefill(impl, context.pool().threads(), args);

@@ -273,6 +273,7 @@ void CpuBackend::attendAligned(const Step& step, const Op& op, const SequenceRow
     probabilities_ = Buffer(ledger_, MemoryTag::probabilities, bytes);
   }
   std::vector<KvHead> seen(static_cast<size_t>(model_.kvHeads));
+  int64_t unread = 0;
   for (int first = 0; first < sequence.count; first += together) {
     AttendArgs args = attendArgs(cache);
     args.queries = std::min(together, sequence.count - first);
@@ -284,6 +285,7 @@ void CpuBackend::attendAligned(const Step& step, const Op& op, const SequenceRow
       for (KvHead& head : seen) head.tokens -= sequence.count - first - args.queries;
     };
     look(op.leader, op.leader);
+    if (sequence.count == 1) args.aligned = cache.format().aligned;
     args.critical = critical_;
     args.q = buffers_.q.as<float>() + (row + first) * args.qStride;
     args.probabilities = probabilities_.as<float>();
@@ -294,8 +296,10 @@ void CpuBackend::attendAligned(const Step& step, const Op& op, const SequenceRow
     args.reuse = std::exchange(args.probabilities, nullptr);
     args.reuseHeads = step.in.plan.headsOf(op).data();
     args.out = buffers_.attended.as<float>() + (row + first) * args.outStride;
+    args.unread = &unread;
     cpu::attend(context_, args);
   }
+  cache.leftUnread(op.layer, unread);
 }
 
 void CpuBackend::attend(const Step& step, const Op& op) {
@@ -332,7 +336,13 @@ void CpuBackend::attend(const Step& step, const Op& op) {
     args.columnStride = counted ? cache.columnStride() : 0;
     if (!reuse) critical_ = chooseBlocks(step, op, args);
     if (heads.empty()) args.critical = critical_;  // rows of other heads are zero where those chose otherwise
+    int64_t unread = 0;
+    if (sequence.count == 1) {
+      args.aligned = cache.format().aligned;
+      args.unread = &unread;
+    }
     cpu::attend(context_, args);
+    cache.leftUnread(op.layer, unread);
     if (own == op.layer && !reuse && cache.observed().newest > 0 && !ledger_.planning()) cache.keepQueries(op.layer, args.q, args.qStride, sequence.count, sequence.first);
     if (step.in.attention) {
       std::vector<float> chosen;

@@ -44,7 +44,7 @@ struct Context::Impl {
   Scratch rows{ledger}, blocked{ledger}, bf16{ledger}, pairs{ledger}, sums{ledger}, int8{ledger}, scales{ledger}, corrections{ledger}, rowScales{ledger},
       rowSums{ledger}, ranks{ledger}, expanded{ledger};
   Scratch channelInputs{ledger}, channelSums{ledger}, channelTotals{ledger};  // products with some channels
-  Scratch scores{ledger}, partial{ledger}, states{ledger}, threads{ledger}, tiles{ledger}, turns{ledger}, selected{ledger};  // attention
+  Scratch scores{ledger}, partial{ledger}, states{ledger}, threads{ledger}, tiles{ledger}, turns{ledger}, selected{ledger}, aligned{ledger}, unread{ledger};  // attention
   // Rotations of the last call of rope: every layer and both q and k ask for the same ones.
   Scratch ropeFrequencies{ledger}, ropePositions{ledger};
   Scratch ropeCos{ledger}, ropeSin{ledger};  // [tokens, dims / 2]
@@ -55,7 +55,7 @@ struct Context::Impl {
 
   auto scratch() {
     return std::array{&rows,    &blocked, &bf16,   &pairs,   &sums,            &int8,          &scales,  &corrections, &rowScales,
-                      &rowSums, &ranks, &expanded, &scores,  &partial, &states, &threads, &tiles, &turns, &selected, &ropeFrequencies, &ropePositions, &ropeCos, &ropeSin};
+                      &rowSums, &ranks, &expanded, &scores,  &partial, &states, &threads, &tiles, &turns, &selected, &aligned, &unread, &ropeFrequencies, &ropePositions, &ropeCos, &ropeSin};
   }
 };
 

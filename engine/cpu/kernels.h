@@ -121,6 +121,8 @@ struct KernelTable {
   void (*logarithms)(const float* x, int64_t count, float* out);  // for the test of the bound
   // Slots [begin, end) of a sealed page as f16 rows.
   void (*unpackPage)(const PageShape&, const PageForm&, const void* page, int begin, int end, uint16_t* out);
+  // One that lies in planes, from so many bits of each channel of keys, or of each of these slots of values; null: 16.
+  void (*unpackPlanes)(const PageShape&, const PageForm&, const void* page, int begin, int end, const uint8_t* bits, uint16_t* out);
   void (*scaleRow)(float* x, int n, float factor);
   void (*addScaled)(float* out, const float* x, int n, float factor);
 

@@ -46,6 +46,7 @@ constexpr KernelTable kTable = {
     .perturb = perturb,
     .logarithms = logarithms,
     .unpackPage = unpackPage,
+    .unpackPlanes = unpackPlanes,
     .scaleRow = scaleRow,
     .addScaled = addScaled,
     .allFinite = allFinite,

@@ -139,8 +139,8 @@ std::span<const KvHead> HostKvCache::view(int layer, int keyLayer) {
     const Side& values = pagesAt(layer, h).values;
     out.keys = keys ? keys->pages.data() : nullptr;
     out.values = values.pages.data();
-    out.keyForms = keys && (format_.bits(true, keyLayer) < 16 || keys->anySealed()) ? keys->forms.data() : nullptr;
-    out.valueForms = format_.bits(false, layer) < 16 || values.anySealed() ? values.forms.data() : nullptr;
+    out.keyForms = keys && (formOf(true, keyLayer).sealed() || keys->anySealed()) ? keys->forms.data() : nullptr;
+    out.valueForms = formOf(false, layer).sealed() || values.anySealed() ? values.forms.data() : nullptr;
     out.tokens = head.tokens;
     out.positions = head.positions.as<int32_t>();
     CHECK(keyLayer < 0 || slots(keyLayer, h) == head.tokens, "leader and follower hold different slots", layer, keyLayer, h);
@@ -186,7 +186,7 @@ void HostKvCache::gather(int layer, int head, std::span<const int32_t> slots) {
     Side& side = pagesAt(layer, head).side(keys);
     if (keys && !ownsKeys(layer)) continue;
     side.touched = 0;
-    if (format_.bits(keys, layer) < 16 || side.anySealed())
+    if (formOf(keys, layer).sealed() || side.anySealed())
       gatherSealed(side, formOf(keys, layer), slots);
     else
       copySlots(side.pages, pageTokens_, headDim_, slots);

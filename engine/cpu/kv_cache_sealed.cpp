@@ -93,7 +93,7 @@ void HostKvCache::sealDue(Side& side, const PageForm& wanted, int slots) {
 }
 
 void HostKvCache::seal(ThreadPool& pool) {
-  if (!format_.quantizes()) return;
+  if (!format_.seals()) return;
   if (ledger_.planning())
     return eachSide([&](Side& side, const PageForm& wanted, int slots) {
       if (wanted.sealed()) planForms(side, wanted, slots);
@@ -124,6 +124,10 @@ void HostKvCache::reseal(Side& side, const PageForm& wanted) {
     if (narrows(side.forms[page], wanted)) {
       std::iota(own.begin(), own.end(), static_cast<int32_t>(page) * pageTokens_);
       sealSide(side, wanted, page, own);
+    }
+    else if (side.forms[page].planes != Planes::none && !wanted.sealed()) {
+      std::iota(own.begin(), own.end(), static_cast<int32_t>(page) * pageTokens_);
+      openPage(side, page, own);
     }
     unlike_ = unlike_ || lostMore(side.forms[page], wanted);
   }

@@ -119,7 +119,7 @@ std::span<const KvHead> HostKvCache::selectedAlike(Context& context, int layer, 
 
 std::span<const KvHead> HostKvCache::blocksView(Context& context, int layer, int keyLayer) {
   // Rows of sealed pages are unpacked for the step: as many as are read.
-  bool packed = format_.quantizes();
+  bool packed = format_.seals();
   for (int head = 0; head < kvHeads_; ++head) packed = packed || pagesAt(layer, head).values.anySealed() || (keyLayer >= 0 && pagesAt(keyLayer, head).keys.anySealed());
   size_t most = 0;
   for (int head = 0; head < kvHeads_; ++head) most = std::max(most, static_cast<size_t>(blocksRead(budget_, slots(layer, head))));

@@ -100,6 +100,10 @@ struct AttendArgs {
   float scale = 1.0f;             // 1/sqrt(headDim)
   int slidingWindow = 0;          // > 0: only slots with position > own position - window
   KeyTurns turns{};
+  // One query: > 0 reads pages in planes as far as terms so many binades apart need (engine/cpu/aligned.h); else whole. unread, when given,
+  // is added the bytes that were not read.
+  int aligned = 0;
+  int64_t* unread = nullptr;
   float* out = nullptr;           // [queries, heads, headDim], stride outStride; null: only the taps are wanted
   int64_t outStride = 0;
   // Taps; null costs nothing.

@@ -32,22 +32,25 @@ AttendJob jobOf(const AttendArgs& args) {
   job.lanes = static_cast<int>(std::bit_ceil(static_cast<unsigned>(args.headDim / widthOf(args.headDim))));
   job.added = args.added;
   job.window = args.slidingWindow;
+  job.aligned = args.aligned;
+  job.unread = args.unread;
+  job.unreadStride = args.unreadStride;
   job.scale = args.scale;
   return job;
 }
 
-template <int width, bool sealed>
+template <int width, int reads>
 void launchChunks(Stream stream, const Grid& grid, const AttendJob& job, const AttendArgs& args) {
-  if (args.reuse) return launch("attendReuse", stream, grid, attendChunk<width, false, true, sealed>, job);
-  if (args.probabilities) return launch("attend", stream, grid, attendChunk<width, true, false, sealed>, job);
-  launch("attend", stream, grid, attendChunk<width, false, false, sealed>, job);
+  if (args.reuse) return launch("attendReuse", stream, grid, attendChunk<width, false, true, reads>, job);
+  if (args.probabilities) return launch("attend", stream, grid, attendChunk<width, true, false, reads>, job);
+  launch("attend", stream, grid, attendChunk<width, false, false, reads>, job);
 }
 void launchChunks(Stream stream, const Grid& grid, const AttendJob& job, const AttendArgs& args) {
   const bool wide = widthOf(args.headDim) == 8;
-  if (!args.kv.valueForms) return wide ? launchChunks<8, false>(stream, grid, job, args) : launchChunks<4, false>(stream, grid, job, args);
+  if (!args.kv.valueForms) return wide ? launchChunks<8, kRows>(stream, grid, job, args) : launchChunks<4, kRows>(stream, grid, job, args);
   CHECK(wide && args.kv.pageTokens >= kLeastPage && kAttendChunk % args.kv.pageTokens == 0, args.headDim, args.kv.pageTokens);
   CHECK(args.reuse || args.kv.keyForms);
-  launchChunks<8, true>(stream, grid, job, args);
+  args.aligned > 0 ? launchChunks<8, kAligned>(stream, grid, job, args) : launchChunks<8, kSealed>(stream, grid, job, args);
 }
 
 }  // namespace

@@ -5,14 +5,18 @@
 // * The grid covers a bound on the lengths: blocks past a head's own length leave at once, so a graph serves a range of lengths, and
 //   the result depends on the length alone.
 // * The tap is a template flag: weights already in shared memory are written out once more. A follower's weights come from its leader.
-// * Where pages may be sealed, each is looked up once to a block, and its codes become values in registers.
+// * Where pages may be sealed, each is looked up once to a block, and its codes become values in registers; of pages in planes a block
+//   reads the bits that its chunk needs (engine/cuda/aligned.cuh).
 #pragma once
+#include "engine/cuda/aligned.cuh"
 #include "engine/cuda/arrive.cuh"
 #include "engine/cuda/sealed_row.cuh"
 
 namespace winnow::cuda {
 
 constexpr int kAttendWarps = 4, kAttendHeads = 4, kAttendThreads = kAttendWarps * 32;
+
+enum { kRows, kSealed, kAligned };  // what pages may be: f16 rows alone, sealed, in planes as well
 
 struct AttendJob {
   Pages pages;
@@ -26,6 +30,8 @@ struct AttendJob {
   Pointer<float> probabilities;    // [heads, stride]
   Pointer<const float> reuse;      // [heads, stride]
   Pointer<const int32_t> reuseHeads;  // [heads] or null
+  Pointer<int32_t> unread;         // [kvHeads, unreadStride] bytes of each chunk; where pages are aligned
+  int aligned = 0, unreadStride = 0;  // aligned: binades
   int64_t stride = 0;
   int heads = 0, group = 0, headDim = 0, lanes = 0, added = 0, chunks = 0, window = 0;
   float scale = 0;
@@ -54,7 +60,14 @@ struct AttendBlock {  // where a block stands
 constexpr int kLeastPage = 16, kChunkPages = kAttendChunk / kLeastPage;
 struct ChunkPages {
   SharedArray<uint64_t, 2 * kChunkPages> addresses, ends;  // ends: of the sets, a byte each
-  SharedArray<uint32_t, 2 * kChunkPages> forms;            // bits, sets << 8, outliers << 16
+  SharedArray<uint32_t, 2 * kChunkPages> forms;            // bits, sets << 8, outliers << 16, planes << 24
+};
+static_assert(kAttendChunk == kPlaneThreads && kAttendHeads == kPlaneHeads && kAttendThreads == kPlaneThreads);
+struct ChunkBits {
+  ChannelBits<kChunkPages, kMostHeadDim> keys;
+  SlotBits values;
+  ProbeScratch probes;
+  SharedArray<int, 2 * kPlaneWarps> unread;  // bytes of keys, of values
 };
 
 __device__ inline void findPages(const AttendJob& job, const AttendBlock& b, ChunkPages& found) {
@@ -69,21 +82,67 @@ __device__ inline void findPages(const AttendJob& job, const AttendBlock& b, Chu
   for (int set = 0; set < kMostSets; ++set) ends |= static_cast<uint64_t>(form.ends[set]) << (8 * set);
   found.addresses[i] = table[entry];
   found.ends[i] = ends;
-  found.forms[i] = form.bits | static_cast<uint32_t>(form.sets) << 8 | static_cast<uint32_t>(form.outliers) << 16;
+  found.forms[i] = form.bits | static_cast<uint32_t>(form.sets) << 8 | static_cast<uint32_t>(form.outliers) << 16 | static_cast<uint32_t>(form.planes) << 24;
+}
+
+// The bytes of a page of the chunk that lies in planes; null of any other.
+__device__ inline Pointer<const uint8_t> planesAt(ChunkPages& found, bool key, int page) {
+  const int at = (key ? 0 : kChunkPages) + page;
+  if (found.forms[at] >> 24 == 0) return nullptr;
+  return reinterpret_cast<const uint8_t*>(static_cast<uint64_t>(found.addresses[at]));
+}
+
+__device__ inline PlaneChunk planeChunk(const AttendJob& job, const AttendBlock& b) {
+  return {(b.count + job.layout.tokens - 1) / job.layout.tokens, job.layout.tokens, b.count, job.headDim, job.aligned};
+}
+
+__device__ inline void needKeys(const AttendJob& job, const AttendBlock& b, ChunkPages& found, ChunkBits& bits) {
+  const int unread = keyBits(planeChunk(job, b), job.q + b.kvHead * job.group * job.headDim, job.group, kMostHeadDim, bits.keys, [&](int page) { return planesAt(found, true, page); });
+  if (threadIdx.x % 32 == 0) bits.unread[threadIdx.x / 32] = unread;
+  __syncthreads();
+}
+
+__device__ inline void needValues(const AttendJob& job, const AttendBlock& b, ChunkPages& found, SharedArray<float, kAttendHeads * kAttendChunk>& weights, bool keysRead, ChunkBits& bits) {
+  const auto pageOf = [&](int page) { return planesAt(found, false, page); };
+  const auto highAt = [&](int slot, int c) {
+    const int page = slot / job.layout.tokens, own = slot % job.layout.tokens;
+    Pointer<const uint8_t> bytes = pageOf(page);
+    if (bytes) return static_cast<int>(bytes[own * job.headDim + c]);
+    Pointer<const uint16_t> rows = reinterpret_cast<const uint16_t*>(static_cast<uint64_t>(found.addresses[kChunkPages + page]));
+    return rows[own * job.headDim + c] >> 8;
+  };
+  const int unread = slotBits(planeChunk(job, b), b.heads, weights, bits.probes, bits.values, highAt, pageOf);
+  if (threadIdx.x % 32 == 0) bits.unread[kPlaneWarps + threadIdx.x / 32] = unread;
+  __syncthreads();
+  if (threadIdx.x != 0 || b.firstHead != b.kvHead * job.group || !job.unread) return;
+  int sum = 0;
+  for (int i = keysRead ? 0 : kPlaneWarps; i < 2 * kPlaneWarps; ++i) sum += bits.unread[i];
+  job.unread[b.kvHead * job.unreadStride + b.chunk] = sum;
 }
 
 // Components c on of a slot of the chunk.
-template <int width, bool sealed>
-__device__ inline void loadSlot(const AttendJob& job, const AttendBlock& b, ChunkPages& found, bool key, int slot, int c, float (&v)[width]) {
-  if constexpr (!sealed) {
+template <int width, int reads>
+__device__ inline void loadSlot(const AttendJob& job, const AttendBlock& b, ChunkPages& found, ChunkBits& bits, bool key, int slot, int c, float (&v)[width]) {
+  if constexpr (reads == kRows) {
     loadHalves(job.pages.slot<const uint16_t>(key ? job.pages.keys : job.pages.values, b.kvHead, b.begin + slot, job.headDim) + c, v);
   } else {
     const int at = (key ? 0 : kChunkPages) + slot / job.layout.tokens, own = slot % job.layout.tokens;
     const uint64_t address = found.addresses[at], ends = found.ends[at];
     const uint32_t form = found.forms[at];
-    const SealedAs as{static_cast<int>(form & 0xff), static_cast<int>(form >> 8 & 0xff), static_cast<int>(form >> 16)};
+    const SealedAs as{static_cast<int>(form & 0xff), static_cast<int>(form >> 8 & 0xff), static_cast<int>(reads == kAligned ? form >> 16 & 0xff : form >> 16)};
     PagePointers page{reinterpret_cast<const uint16_t*>(address), reinterpret_cast<const uint8_t*>(address), nullptr};
     if (as.outliers > 0) page.words = reinterpret_cast<const uint32_t*>(address);
+    if constexpr (reads == kAligned) {
+      if (form >> 24 != 0) {
+        const int inChunk = slot / job.layout.tokens;
+#pragma unroll
+        for (int i = 0; i < width; ++i) {
+          const int needed = key ? static_cast<int>(bits.keys[inChunk * kMostHeadDim + c + i]) : static_cast<int>(bits.values[slot]);
+          v[i] = halfToFloat(planeAt(job.layout, page.bytes, key, own, c + i, needed));
+        }
+        return;
+      }
+    }
     if (as.bits == 16) return loadHalves(page.halves + own * job.headDim + c, v);
     int set = as.sets > 0 ? 0 : -1;
     if (set == 0)
@@ -103,8 +162,8 @@ __device__ inline int ownPosition(const AttendJob& job, const AttendBlock& b) {
 using ChunkWeights = SharedArray<float, kAttendHeads * kAttendChunk>;  // [head][slot]
 using HeadSums = SharedArray<float, kAttendWarps * kAttendHeads * kMostHeadDim>;
 
-template <int width, bool sealed>
-__device__ inline void scoreSlots(const AttendJob& job, const AttendBlock& b, ChunkPages& found, ChunkWeights& weights) {
+template <int width, int reads>
+__device__ inline void scoreSlots(const AttendJob& job, const AttendBlock& b, ChunkPages& found, ChunkBits& bits, ChunkWeights& weights) {
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   const int part = lane % job.lanes, c = part * width, slots = 32 / job.lanes, own = ownPosition(job, b);
   const bool active = c < job.headDim;
@@ -114,11 +173,11 @@ __device__ inline void scoreSlots(const AttendJob& job, const AttendBlock& b, Ch
 #pragma unroll
     for (int i = 0; i < width; ++i)
       if (active && h < b.heads) q[h][i] = job.q[(b.firstHead + h) * job.headDim + c + i];
-#pragma unroll 2
+#pragma unroll(reads == kAligned ? 1 : 2)
   for (int first = warp * slots; first < b.count; first += kAttendWarps * slots) {
     const int slot = first + lane / job.lanes;
     float k[width] = {};
-    if (active && slot < b.count) loadSlot<width, sealed>(job, b, found, true, slot, c, k);
+    if (active && slot < b.count) loadSlot<width, reads>(job, b, found, bits, true, slot, c, k);
     float dot[kAttendHeads] = {};
 #pragma unroll
     for (int h = 0; h < kAttendHeads; ++h)
@@ -172,19 +231,19 @@ __device__ inline void takeWeights(const AttendJob& job, const AttendBlock& b, C
   }
 }
 
-template <int width, bool sealed>
-__device__ inline void weighValues(const AttendJob& job, const AttendBlock& b, ChunkPages& found, ChunkWeights& weights,
+template <int width, int reads>
+__device__ inline void weighValues(const AttendJob& job, const AttendBlock& b, ChunkPages& found, ChunkBits& bits, ChunkWeights& weights,
                                    HeadSums& sums) {
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   const int part = lane % job.lanes, c = part * width, slots = 32 / job.lanes;
   const bool active = c < job.headDim;
   float a[kAttendHeads][width] = {};
-#pragma unroll 2
+#pragma unroll(reads == kAligned ? 1 : 2)
   for (int first = warp * slots; first < b.count; first += kAttendWarps * slots) {
     const int slot = first + lane / job.lanes;
     if (!active || slot >= b.count) continue;
     float v[width];
-    loadSlot<width, sealed>(job, b, found, false, slot, c, v);
+    loadSlot<width, reads>(job, b, found, bits, false, slot, c, v);
 #pragma unroll
     for (int h = 0; h < kAttendHeads; ++h) {
       if (h >= b.heads) break;
@@ -251,27 +310,30 @@ __device__ inline void mergeChunks(const AttendJob& job, const AttendBlock& b, P
   }
 }
 
-template <int width, bool tap, bool reuse, bool sealed>
+template <int width, bool tap, bool reuse, int reads>
 __device__ inline void attendSlots(const AttendJob& job, const AttendBlock& b, HeadSums& sums) {
   __shared__ ChunkWeights weights;
   __shared__ ChunkPages found;
-  if constexpr (sealed) {
+  __shared__ ChunkBits bits;
+  if constexpr (reads != kRows) {
     findPages(job, b, found);
     __syncthreads();
   }
   if constexpr (reuse) {
     takeWeights(job, b, weights);
   } else {
-    scoreSlots<width, sealed>(job, b, found, weights);
+    if constexpr (reads == kAligned) needKeys(job, b, found, bits);
+    scoreSlots<width, reads>(job, b, found, bits, weights);
     __syncthreads();
     softmaxChunk<tap>(job, b, weights);
   }
   __syncthreads();
-  weighValues<width, sealed>(job, b, found, weights, sums);
+  if constexpr (reads == kAligned) needValues(job, b, found, weights, !reuse, bits);
+  weighValues<width, reads>(job, b, found, bits, weights, sums);
 }
 
-template <int width, bool tap, bool reuse, bool sealed>
-__global__ void __launch_bounds__(kAttendThreads) attendChunk(const __grid_constant__ AttendJob job) {
+template <int width, bool tap, bool reuse, int reads>
+__global__ void __launch_bounds__(kAttendThreads, reads == kRows ? 0 : 4) attendChunk(const __grid_constant__ AttendJob job) {
   __shared__ HeadSums sums;
   __shared__ SharedArray<uint32_t, 1> last;
   AttendBlock b;
@@ -284,7 +346,7 @@ __global__ void __launch_bounds__(kAttendThreads) attendChunk(const __grid_const
   b.begin = b.chunk * kAttendChunk;
   b.count = min(kAttendChunk, b.tokens - b.begin);
   if (b.count <= 0 && b.chunk > 0) return;
-  if (b.count > 0) attendSlots<width, tap, reuse, sealed>(job, b, sums);
+  if (b.count > 0) attendSlots<width, tap, reuse, reads>(job, b, sums);
   const auto chunks = static_cast<uint32_t>((b.tokens + kAttendChunk - 1) / kAttendChunk);  // of a head without slots: none, and zeros come out
   if (!arrivesLast(job.tickets + static_cast<int>(blockIdx.y * gridDim.z + blockIdx.z), chunks, last)) return;
   mergeChunks<tap, reuse>(job, b, job.chunks <= kFactorsInSums ? sums.pointer() : dynamicShared<float>());

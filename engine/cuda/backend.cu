@@ -133,7 +133,7 @@ void CudaBackend::step(const ForwardInput& input) {
                .leaders = {}, .sums = cache.observed().all ? cache.deviceSums(0) : nullptr, .queries = cache.deviceQueries(0),
                .remembered = cache.observed().newest, .activations = input.activations, .timed = input.times != nullptr,
                .rotates = cache.format().rotateKeys, .turns = cache.countsWithin(), .selection = cache.selection(),
-               .bounds = cache.selection() > 0 ? cache.bounds(KvCache::kDenseLayers) : nullptr, .blockStride = cache.blockStride()};
+               .bounds = cache.selection() > 0 ? cache.bounds(KvCache::kDenseLayers) : nullptr, .blockStride = cache.blockStride(), .aligned = cache.format().aligned, .unread = cache.unreadChunks(0)};
   if (!forward_.sparse().empty() && forward_.sparse()[0]) key.sparse = forward_.sparse()[0]->serial;
   for (const LayerSharing& share : input.plan.sharing) {
     key.leaders.push_back(share.attnSource);

@@ -53,7 +53,8 @@ class CudaBackend final : public Backend, public SparseBackend {
     bool timed = false, rotates = false, turns = false;
     double selection = 0;
     const uint16_t* bounds = nullptr;
-    int blockStride = 0;
+    int blockStride = 0, aligned = 0;
+    const int32_t* unread = nullptr;
     uint64_t sparse = 0;  // serial of what the token leaves out; 0: nothing
     bool operator==(const GraphKey&) const = default;
   };

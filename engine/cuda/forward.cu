@@ -313,6 +313,7 @@ void Forward::observe(DeviceKvCache& cache, int queries) {
   AttendArgs args = attendArgs();
   args.queries = queries;
   args.mostTokens = cache.mostSlots();
+  if (cache.format().aligned > 0) args.aligned = 1 << 16;  // binades: planes are read whole
   args.q = observed_.q.as<float>();
   args.out = observed_.out.as<float>();
   args.states = observed_.states.as<float>();
@@ -347,6 +348,7 @@ void Forward::attendAligned(const ForwardInput& input, const Op& op, const Seque
     args.precise = true;
     args.states = states_.as<float>();
     args.partial = partial_.as<float>();
+    args.aligned = cache.format().aligned;  // of one query
     args.out = attended_.as<float>() + (row + first) * model_.qRows();
     const auto run = [&](const CriticalList& critical) { sequence.count > 1 ? attendPrefill(stream_, args, critical) : attendDecode(stream_, args); };
     args.kv = readable(cache, op.leader, op.leader, sequence.count, sequence.count, slots_);
@@ -357,6 +359,8 @@ void Forward::attendAligned(const ForwardInput& input, const Op& op, const Seque
     args.q = nullptr;
     args.reuse = std::exchange(args.probabilities, nullptr);
     args.reuseHeads = headsOf(input.plan, op);
+    args.unread = cache.unreadChunks(op.layer);
+    args.unreadStride = cache.unreadStride();
     run({});  // its heads want what heads of other groups chose: the rows are zero elsewhere
   }
 }
@@ -395,6 +399,11 @@ void Forward::attendSequence(const ForwardInput& input, const Op& op, const Sequ
   args.reuseHeads = given ? headsOf(input.plan, op) : nullptr;
   args.probabilities = kept ? probabilities : nullptr;
   args.probabilityStride = stride_;
+  if (!chosen && sequence.count == 1) {
+    args.aligned = cache.format().aligned;
+    args.unread = cache.unreadChunks(op.layer);
+    args.unreadStride = cache.unreadStride();
+  }
   args.columnSums = reuse || !cache.observed().all ? nullptr : cache.deviceSums(own);
   args.columnStride = cache.columnStride();
   // The products that follow round to 16 bits what attention gives them, or they do not.

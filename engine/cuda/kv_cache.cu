@@ -68,6 +68,7 @@ void DeviceKvCache::prepare() {
 
 void DeviceKvCache::appended(int64_t first, int count) {
   keptQueries(count);
+  newestPass_ = count;
   for (Layer& layer : layers_)
     for (Head& head : layer.heads) {
       if (!layer.held) break;
@@ -150,7 +151,8 @@ void DeviceKvCache::clear() {
   boundPages_ = 0;
   std::ranges::fill(bounded_, 0);
   unlike_ = false;
-  if (!format_.quantizes()) formTables_ = {};
+  if (!format_.seals()) formTables_ = {};
+  newestPass_ = 0;
   sumsStale_ = lengthsStale_ = true;
 }
 

@@ -34,6 +34,10 @@ class DeviceKvCache final : public KvCache {
   const PageForm* forms(int layer, bool ofKeys) const;                  // [kvHeads, pageStride]; when they may be sealed
   uint64_t formTables() const { return mayBeSealed() ? formTablesMade_ : 0; }  // tells tables apart that were let go and made again
 
+  int32_t* unreadChunks(int layer) const;  // [kvHeads, unreadStride()], where attention writes down what it left; null where it reads everything
+  int unreadStride() const { return (pageStride_ * pageTokens_ + kAttendChunk - 1) / kAttendChunk; }
+  int64_t unread(int layer) const override;
+
   void select(double budget) override;
   void takeBounds();  // after prepare(), before kernels that choose: of the blocks before the one that the next token is in
   const uint16_t* bounds(int layer) const;  // f16 [kvHeads, blockStride()]{largest[headDim], smallest[headDim]}
@@ -140,6 +144,8 @@ class DeviceKvCache final : public KvCache {
   std::array<Buffer, 2> hostTables_;
   std::array<DeviceBuffer, 2> formTables_;  // PageForm, as tables_; none until a format quantizes
   uint64_t formTablesMade_ = 0;
+  DeviceBuffer unread_;                   // [layers, kvHeads, unreadStride()], see unreadChunks()
+  int newestPass_ = 0;                    // tokens of it
   bool tablesStale_ = false, lengthsStale_ = true, sumsStale_ = false;
   DeviceBuffer columnSums_;               // [layers, kvHeads, columnStride]
   DeviceBuffer queries_;                  // [layers, observed().newest, heads, headDim]

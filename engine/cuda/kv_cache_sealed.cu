@@ -38,6 +38,8 @@ void DeviceKvCache::replace(const PagePlace& at, DeviceBuffer page, const PageFo
 }
 
 void DeviceKvCache::makeFormTables() {
+  const size_t chunks = pages_.size() * static_cast<size_t>(unreadStride()) * sizeof(int32_t);
+  if (format_.aligned > 0 && unread_.bytes() == 0) unread_ = DeviceBuffer(device_, MemoryTag::metadata, chunks);
   if (mayBeSealed()) return;
   const size_t bytes = pages_.size() * static_cast<size_t>(pageStride_) * sizeof(PageForm);
   ++formTablesMade_;
@@ -48,6 +50,22 @@ void DeviceKvCache::makeFormTables() {
 
 const PageForm* DeviceKvCache::forms(int layer, bool ofKeys) const {
   return formTables_[ofKeys ? keys : values].as<PageForm>() + index(layer, 0) * static_cast<size_t>(pageStride_);
+}
+
+int32_t* DeviceKvCache::unreadChunks(int layer) const {
+  return format_.aligned > 0 ? unread_.as<int32_t>() + index(layer, 0) * static_cast<size_t>(unreadStride()) : nullptr;
+}
+
+// Of a layer whose blocks are chosen (Quest) nothing is told: what is chosen is read whole.
+int64_t DeviceKvCache::unread(int layer) const {
+  if (format_.aligned == 0 || newestPass_ != 1 || selects(layer) || ledger_.planning()) return 0;
+  const auto stride = static_cast<size_t>(unreadStride());
+  std::vector<int32_t> chunks(static_cast<size_t>(kvHeads_) * stride);
+  unread_.copyTo(stream_, chunks.data(), chunks.size() * sizeof(int32_t), index(layer, 0) * stride * sizeof(int32_t));
+  int64_t sum = 0;
+  for (int head = 0; head < kvHeads_; ++head)
+    for (int chunk = 0; chunk * kAttendChunk < slots(layer, head); ++chunk) sum += chunks[static_cast<size_t>(head) * stride + static_cast<size_t>(chunk)];
+  return sum;
 }
 
 void DeviceKvCache::uploadTables() {
@@ -138,7 +156,7 @@ void DeviceKvCache::planForms(size_t head, Side side, int slots) {
 }
 
 void DeviceKvCache::seal(ThreadPool&) {
-  if (!format_.quantizes()) return;
+  if (!format_.seals()) return;
   PageWork work;
   eachSide([&](size_t head, Side side, int held) {
     const PageForm wanted = formOf(head, side);
@@ -153,7 +171,7 @@ void DeviceKvCache::seal(ThreadPool&) {
 }
 
 bool DeviceKvCache::gathersSealed(int layer, Side side) const {
-  if (format_.bits(side == keys, layer) < 16) return true;
+  if (format_.form(side == keys, layer, shape()).sealed()) return true;
   const auto begin = pages_.begin() + static_cast<std::ptrdiff_t>(index(layer, 0));
   return std::any_of(begin, begin + kvHeads_, [&](const HeadPages& head) { return head.sides[side].anySealed(); });
 }
@@ -240,9 +258,9 @@ void DeviceKvCache::rotateKeys(int layer) {
 
 void DeviceKvCache::setFormat(const KvFormat& format, ThreadPool& pool) {
   if (format == format_) return;
-  if (format.quantizes()) makeFormTables();
   const bool turn = format.rotateKeys != format_.rotateKeys;
   format_ = format;
+  if (format.seals()) makeFormTables();
   if (ledger_.planning()) return;
   unlike_ = false;
   if (turn) {
@@ -261,6 +279,7 @@ void DeviceKvCache::setFormat(const KvFormat& format, ThreadPool& pool) {
     for (size_t p = 0; p < list.forms.size() && list.forms[p].sealed(); ++p) {
       const bool narrower = narrows(list.forms[p], wanted);
       if (narrower) sealLater(work, {head, side, p}, wholePage(p), wanted);
+      else if (list.forms[p].planes != Planes::none && !wanted.sealed()) add(work, {head, side, p}, wholePage(p), SealPlan());
       unlike_ = unlike_ || lostMore(narrower ? work.tasks.back().form : list.forms[p], wanted);
     }
   });
@@ -288,7 +307,7 @@ int64_t DeviceKvCache::unsealedBytes() const {
   for (size_t head = 0; head < pages_.size(); ++head)
     for (const Side side : {keys, values}) {
       const PageList& list = pages_[head].sides[side];
-      if (!formOf(head, side).sealed()) continue;
+      if (formOf(head, side).bits == 16) continue;
       for (size_t p = 0; p < list.owners.size(); ++p)
         if (!list.forms[p].sealed()) sum += static_cast<int64_t>(list.owners[p].bytes());
     }

@@ -157,6 +157,9 @@ struct AttendArgs {  // consecutive queries of one sequence, behind what the cac
   float* columnSums = nullptr;     // [kvHeads, columnStride] += over queries and the heads of a group
   int64_t columnStride = 0;
   bool precise = false;      // many queries: q and weights with 22 bits, else with 11 in half the time
+  int aligned = 0;           // one query: pages in planes are read as far as terms so many binades apart need; 0 where no page lies so
+  int32_t* unread = nullptr;    // [kvHeads, unreadStride]: bytes that this left unread of each chunk of kAttendChunk slots
+  int unreadStride = 0;
   float* states = nullptr;   // many queries with taps: scratch, [heads, queries, 2]
   float* partial = nullptr;  // one query: scratch, decodeScratchFloats
   uint32_t* tickets = nullptr;  // one query: [heads], zeros before and after

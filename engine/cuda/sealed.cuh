@@ -227,9 +227,34 @@ __device__ inline int codeByte(const PageJob& job, const PageTask& task, Pointer
   });
 }
 
-// A block to a page: the outliers, the scales of the rest, then the codes, two bytes at a time.
+// Byte b of a page in planes.
+__device__ inline int planeByte(const PageJob& job, const PageTask& task, const PlaneRuns& at, int b) {
+  const auto value = [&](int run, int i) {
+    const bool byChannel = task.form.planes == Planes::byChannel;
+    return static_cast<int>(valueAt(job.page, sourceOf(job, task, byChannel ? i : run), byChannel ? run : i));
+  };
+  if (b < at.values()) return value(b / at.along, b % at.along) >> 8;
+  if (b < at.largest()) {
+    const int half = at.along / 2, nibble = (b - at.values()) % (at.values() / 2), shift = b < at.nibbles(0, true) ? 4 : 0;
+    return (value(nibble / half, nibble % half) >> shift & 15) | (value(nibble / half, nibble % half + half) >> shift & 15) << 4;
+  }
+  int largest = 1;
+  for (int slot = 0; slot < job.page.tokens; ++slot)
+    largest = max(largest, exponentOfHalf(valueAt(job.page, sourceOf(job, task, slot), b - at.largest())));
+  return largest;
+}
+
+__device__ inline void splitSlots(const PageJob& job, const PageTask& task) {
+  const PlaneRuns at(job.page.tokens, job.page.headDim, task.form.planes == Planes::byChannel);
+  Pointer<uint16_t> out = reinterpret_cast<uint16_t*>(task.to);
+  for (int w = static_cast<int>(threadIdx.x); w < (at.largest() + job.page.headDim) / 2; w += kPageThreads)
+    out[w] = static_cast<uint16_t>(planeByte(job, task, at, 2 * w) | planeByte(job, task, at, 2 * w + 1) << 8);
+}
+
+// A block to a page: planes, or the outliers, the scales of the rest, then the codes, two bytes at a time.
 __global__ void __launch_bounds__(kPageThreads) sealSlots(const __grid_constant__ PageJob job) {
   const PageTask task = job.tasks[blockIdx.x];
+  if (task.form.bits == 16) return splitSlots(job, task);
   const int words = job.page.tokens * job.page.rowBytes(task.form.bits) / 2;
   Pointer<uint16_t> codes = reinterpret_cast<uint16_t*>(task.to), scales = codes + words;
   const KeptRows rows = keptRows(job, task);
@@ -270,7 +295,7 @@ __global__ void __launch_bounds__(kUnpackThreads) unpackSlots(const __grid_const
   const int entry = head * job.pageStride + page, to = (side * job.kvHeads + head) * job.pages + page;
   const int half = job.page.headDim / 2, words = job.page.tokens * half;
   const PageForm form = side == 0 ? job.keyForms[entry] : job.valueForms[entry];
-  const bool sealed = form.bits < 16;
+  const bool sealed = isSealed(form);
   if (threadIdx.x == 0) job.tables[to] = sealed ? job.address + static_cast<uint64_t>(to) * static_cast<uint64_t>(words) * 4 : table[entry];
   if (!sealed) return;
   Pointer<uint32_t> rows = job.rows + static_cast<int64_t>(to) * words;

@@ -3,6 +3,7 @@
 #pragma once
 #include "engine/cache/codes.h"
 #include "engine/cache/page_form.h"
+#include "engine/cache/planes.h"
 #include "engine/cuda/pages.cuh"
 
 namespace winnow::cuda {
@@ -16,13 +17,16 @@ inline PageLayout layoutOf(int tokens, int headDim) {
   return {tokens, headDim, shape.group(), shape.groups()};
 }
 
+__device__ inline bool isSealed(const PageForm& form) { return form.bits < 16 || form.planes != Planes::none; }
+
 struct SlotRow {  // a slot of a page as it lies
   Pointer<const uint16_t> rows;    // f16
-  Pointer<const uint8_t> codes;    // sealed
+  Pointer<const uint8_t> codes;    // sealed; of planes the whole page
   Pointer<const uint16_t> scales;  // per token [groups]{scale, min}; per channel scales[headDim], mins[headDim]
   Pointer<const uint32_t> kept;    // outliers
-  int bits = 16, outliers = 0;
+  int bits = 16, outliers = 0, slot = 0;  // slot: in planes
   bool perChannel = false;
+  Planes planes = Planes::none;
 };
 
 // Where the outliers of a page begin, in halves.
@@ -55,7 +59,12 @@ __device__ inline SlotRow sealedRow(const PageLayout& page, const PagePointers& 
 __device__ inline SlotRow slotRow(const PageLayout& page, Pointer<const uint64_t> pages, const PageForm& form, int entry, int slot) {
   if (form.bits == 16) {
     SlotRow row;
-    row.rows = pointerAt<const uint16_t>(pages, entry) + slot * page.headDim;
+    row.planes = form.planes;
+    row.slot = slot;
+    if (form.planes != Planes::none)
+      row.codes = pointerAt<const uint8_t>(pages, entry);
+    else
+      row.rows = pointerAt<const uint16_t>(pages, entry) + slot * page.headDim;
     return row;
   }
   int set = form.sets > 0 ? 0 : -1;
@@ -66,8 +75,13 @@ __device__ inline SlotRow slotRow(const PageLayout& page, Pointer<const uint64_t
   return sealedRow(page, at, {form.bits, form.sets, form.outliers}, set, slot);
 }
 
+__device__ inline uint16_t planeAt(const PageLayout& page, Pointer<const uint8_t> bytes, bool byChannel, int slot, int c, int bits) {
+  return planeValue(bytes, PlaneRuns(page.tokens, page.headDim, byChannel), byChannel ? c : slot, byChannel ? slot : c, bits);
+}
+
 // The f16 that component c stands for; the product is exact.
 __device__ inline uint16_t valueAt(const PageLayout& page, const SlotRow& row, int c) {
+  if (row.planes != Planes::none) return planeAt(page, row.codes, row.planes == Planes::byChannel, row.slot, c, 16);
   if (row.bits == 16) return row.rows[c];
   for (int i = 0; i < row.outliers; ++i)
     if (static_cast<int>(row.kept[i] >> 16) == c) return static_cast<uint16_t>(row.kept[i]);

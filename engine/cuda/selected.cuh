@@ -20,7 +20,7 @@ struct BoundJob {
 };
 
 // A warp to a block of slots.
-__global__ void __launch_bounds__(kBoundWarps * 32) boundBlocks(const __grid_constant__ BoundJob job) {
+__global__ void __launch_bounds__(kBoundWarps * 32, 4) boundBlocks(const __grid_constant__ BoundJob job) {
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32, head = static_cast<int>(blockIdx.y);
   const int block = job.first + static_cast<int>(blockIdx.x) * kBoundWarps + warp, n = job.page.headDim, begin = block * kBlockSlots;
   if (block >= job.end || begin + kBlockSlots > job.pages.lengths[head]) return;
@@ -153,7 +153,7 @@ __global__ void __launch_bounds__(kPlaceThreads) placeChosen(const __grid_consta
   const int own = begin % job.page.tokens, half = job.page.headDim / 2, words = kBlockSlots * half, to = (side * job.kvHeads + head) * job.most + i;
   PageForm form;
   if (job.valueForms) form = (side == 0 ? job.keyForms : job.valueForms)[entry];
-  const bool sealed = form.bits < 16;
+  const bool sealed = isSealed(form);
   const auto unpacked = job.address + static_cast<uint64_t>(to) * static_cast<uint64_t>(words) * 4;
   if (thread == 0) job.tables[to] = sealed ? unpacked : table[entry] + static_cast<uint64_t>(own * half) * 4;
   if (side == 1 && job.positions && thread < min(kBlockSlots, job.slots[head] - i * kBlockSlots))

@@ -249,7 +249,7 @@ class Bench {
   Status once(BenchTest& test, std::vector<double>& tokenMs) {
     if (progress_.stopped()) return Error{ErrorCode::cancelled, "Cancelled.", ""};
     if (Status ready = prepareDepth(test.depth, test.batch); !ready) return ready;
-    const double kvBefore = kvBytes(test.batch);
+    double kvBefore = kvBytes(test.batch);
     BenchRepetition repetition;
     const auto start = Clock::now();
     if (test.prefill) {
@@ -264,6 +264,7 @@ class Bench {
         const auto before = Clock::now();
         if (Status stepped = Session::stepTogether(std::span(sessions_).first(next.size()), next); !stepped) return stepped;
         tokenMs.push_back(1e3 * secondsSince(before));
+        if (token == 0) kvBefore = kvBytes(test.batch);  // what a token reads may depend on it
       }
       repetition.seconds = secondsSince(start);
     }

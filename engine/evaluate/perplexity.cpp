@@ -153,7 +153,8 @@ std::optional<PerplexityMode> findPerplexityMode(std::string_view name) {
 bool scoresStepwise(const PerplexityRequest& request, const Config& effective) {
   return request.stepwise.value_or(!request.depths.empty() || effective.text("kv.policy") != "full" || effective.text("share.method") != "none" ||
                                   effective.text("activation.method") != "none" || effective.text("prefill.method") != "dense" ||
-                                  effective.integer("kv.k_bits") < 16 || effective.integer("kv.v_bits") < 16 || !effective.text("kv.layers").empty());
+                                  effective.integer("kv.k_bits") < 16 || effective.integer("kv.v_bits") < 16 || !effective.text("kv.layers").empty() ||
+                                  effective.integer("kv.aligned") > 0);
 }
 
 std::string perplexityProtocol(const PerplexityRequest& request, bool stepwise) {

@@ -315,6 +315,15 @@ class Resolver {
         if (effective_.config.integer(knob) < 16) adjust(knob, int64_t{16}, *reason);
       if (!effective_.config.text("kv.layers").empty()) adjust("kv.layers", std::string(), *reason);
     }
+    if (effective_.config.integer("kv.aligned") > 0) {
+      const KvFormat asked = chosen();
+      bool whole = false;
+      for (int layer = 0; layer < model_.layers; ++layer) whole = whole || asked.bits(true, layer) == 16 || asked.bits(false, layer) == 16;
+      if (const auto reason = cannotSplit(cached))
+        adjust("kv.aligned", int64_t{0}, *reason);
+      else if (!whole)
+        adjust("kv.aligned", int64_t{0}, "keys and values are quantized in all layers: a page has codes or planes, and planes hold 16 bits.");
+    }
     const KvFormat format = chosen();
     if (const auto reason = cannotRotate(cached); reason && format.rotateKeys) adjust("kv.rotate", false, *reason);
     if (const std::string& policy = effective_.config.text("kv.policy"); format.keysPerChannel && policy != "full" && !kvPolicy(policy).selects && effective_.config.integer("kv.interval") > 0 &&

@@ -91,6 +91,7 @@ void Session::Impl::start(Request first, Weights set) {
   warnOfDecodedTypes();
   if (const std::string shorter = shortGroups(*weights); !shorter.empty()) emit(EngineEvent::Kind::warning, "weights.group", shorter);
   warnOfSelection();
+  warnOfPlanes();
   if (model.context > 0 && context > model.context && farthest() > model.context)
     emit(EngineEvent::Kind::warning, "context.beyond_trained",
          "The context of " + std::to_string(context) + " tokens is longer than the " + std::to_string(model.context) + " the model was trained on.");
@@ -108,6 +109,12 @@ void Session::Impl::warnOfSelection() {
     emit(EngineEvent::Kind::warning, "kv.frees_nothing",
          evictor.settings().policy + " keeps every token: each step reads a part of the cache, and no memory is freed. The first " +
              std::to_string(KvCache::kDenseLayers) + " layers and prompts read all of it.");
+}
+
+void Session::Impl::warnOfPlanes() {
+  if (cache->format().aligned > 0)
+    emit(EngineEvent::Kind::warning, "kv.frees_nothing",
+         "Keys and values of 16 bits lie in bit planes: each step leaves out the bits it does not need, and no memory is freed. Prompts and the newest page are read whole.");
 }
 
 // Types that no format of ours holds exactly are computed as f16: no loss beside that of the file, but more memory than it takes.
@@ -354,11 +361,13 @@ void Session::Impl::takeCacheFormat(const Config& config) {
   const KvFormat wanted = KvFormat::of(config, model.layers);
   if (wanted == cache->format()) return;
   const int64_t before = cache->allocatedBytes();
+  const bool aligned = cache->format().aligned > 0;
   cache->setFormat(wanted, pool);
+  if (!aligned) warnOfPlanes();
   const int64_t after = cache->allocatedBytes();
   if (before == after) return;
   returnFreedMemory();
-  emit(EngineEvent::Kind::published, "kv.reformatted", "The pages of the cache were quantized again: " + std::to_string(before) + " → " + std::to_string(after) + " bytes.");
+  emit(EngineEvent::Kind::published, "kv.reformatted", std::string("The pages of the cache were ") + (wanted.quantizes() ? "quantized again: " : "laid out anew: ") + std::to_string(before) + " → " + std::to_string(after) + " bytes.");
 }
 
 void Session::Impl::beginEpoch(const Effective& next) {

@@ -89,7 +89,7 @@ int64_t Session::weightBytesPerToken() const { return impl_->weightBytes - impl_
 
 int64_t Session::kvBytesPerToken() const {
   int64_t bytes = 0;
-  for (int layer = 0; layer < impl_->model.layers; ++layer) bytes += impl_->cache->readBytes(impl_->plan.sourceOf(layer), true, 1);
+  for (int layer = 0; layer < impl_->model.layers; ++layer) bytes += impl_->cache->readBytes(impl_->plan.sourceOf(layer), true, 1) - impl_->cache->unread(layer);
   return bytes;
 }
 

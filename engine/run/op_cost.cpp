@@ -41,6 +41,7 @@ OpTime declaredCost(const ForwardInput& input, const ModelConfig& model, int ind
         const int64_t queries = sequence.count;
         const auto read = [&](int of, bool keys) { return cache.readBytes(of, keys, sequence.count); };
         out.bytes += read(own, true);
+        if (sequence.count == 1) out.bytes -= cache.unread(op.layer);
         if (scores && op.leader >= 0) out.bytes += read(op.leader, true) - read(op.leader, false);
         const int64_t slots = cache.slotsRead(own, sequence.count), attended = critical < 0 ? slots : critical + queries * model.kvHeads;
         const int64_t seen = queries * attended - queries * (queries - 1) / 2 * model.kvHeads;  // query-slot pairs

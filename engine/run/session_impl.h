@@ -114,6 +114,7 @@ struct Session::Impl {
   void beginEpoch(const Effective& next);
   void warnOfDecodedTypes();
   void warnOfSelection();
+  void warnOfPlanes();
   int64_t farthest() const;
   void refreshCosts();
   void updateMixed();

@@ -25,6 +25,7 @@ struct Case {
   std::unique_ptr<cpu::HostKvCache> cache;
   std::vector<double> ms;
   double sealMs = 0;
+  int64_t unread = 0;  // bytes, of the last token
 };
 
 void compareFormats(cpu::Context& context, int rounds, int slots) {
@@ -37,7 +38,7 @@ void compareFormats(cpu::Context& context, int rounds, int slots) {
   for (const auto& [name, format] : {std::pair{"16 bit", KvFormat{}}, std::pair{"8 bit", KvFormat{8, 8}}, std::pair{"4 bit", KvFormat{4, 4}},
                                      std::pair{"4 bit kivi", KvFormat{4, 4, true}}, std::pair{"3 bit", KvFormat{3, 3}}, std::pair{"2 bit", KvFormat{2, 2}},
                                      std::pair{"2 bit kivi", KvFormat{2, 2, true}}, std::pair{"2 bit, 1 % outliers", KvFormat{2, 2, false, false, 0.01}},
-                                     std::pair{"2 bit kivi, 1 %", KvFormat{2, 2, true, false, 0.01}}}) {
+                                     std::pair{"2 bit kivi, 1 %", KvFormat{2, 2, true, false, 0.01}}, std::pair{"aligned by 4", KvFormat{16, 16, false, false, 0, 4}}}) {
     cases.push_back(std::make_unique<Case>());
     cases.back()->name = name;
     cases.back()->format = format;
@@ -63,6 +64,7 @@ void compareFormats(cpu::Context& context, int rounds, int slots) {
   for (int round = 0; round <= rounds; ++round)
     for (auto& c : cases) {
       const auto start = Clock::now();
+      c->unread = 0;
       for (int layer = 0; layer < model.layers; ++layer) {
         cpu::AttendArgs args;
         args.heads = model.heads;
@@ -75,14 +77,16 @@ void compareFormats(cpu::Context& context, int rounds, int slots) {
         args.kv = c->cache->view(layer, layer).data();
         args.scale = 0.125f;
         args.out = out.data();
+        args.aligned = c->format.aligned;
+        args.unread = &c->unread;
         cpu::attend(context, args);
       }
       if (round > 0) c->ms.push_back(std::chrono::duration<double, std::milli>(Clock::now() - start).count());
     }
   const double plain = median(cases.front()->ms);
   for (auto& c : cases)
-    std::printf("%6d slots  %-11s %8.2f ms/token  %5.2fx  %8.1f MiB allocated  sealing %6.3f ms/token\n", slots, c->name, median(c->ms), median(c->ms) / plain,
-                static_cast<double>(c->cache->allocatedBytes()) / (1 << 20), c->sealMs / slots);
+    std::printf("%6d slots  %-11s %8.2f ms/token  %5.2fx  %8.1f MiB allocated  %5.3f of them read  sealing %6.3f ms/token\n", slots, c->name, median(c->ms), median(c->ms) / plain,
+                static_cast<double>(c->cache->allocatedBytes()) / (1 << 20), 1 - static_cast<double>(c->unread) / static_cast<double>(c->cache->liveBytes()), c->sealMs / slots);
 }
 
 }  // namespace

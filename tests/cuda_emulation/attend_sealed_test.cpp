@@ -53,6 +53,7 @@ struct Query {
     args.mostTokens = most;
     args.scale = static_cast<float>(1 / std::sqrt(c.dim));
     args.slidingWindow = window;
+    if (c.gpu.format().aligned > 0) args.aligned = 1 << 16;
     args.out = out.data();
     args.partial = partial.data();
     args.tickets = tickets.data();
@@ -107,6 +108,17 @@ TEST(pages_of_every_form_lie_side_by_side) {
     const std::string where = std::to_string(format.keyBits) + "/" + std::to_string(format.valueBits);
     expectSameBits(Query(c, 0, 0), where);
     expectSameBits(Query(c, 0, 0, 20), where + ", a window");
+  }
+}
+
+TEST(planes_are_read_whole_where_nothing_says_otherwise) {
+  for (const Shape& shape : {Shape{256, 8, 35}, Shape{256, 24, 35}, Shape{2048, 64, 131}, Shape{256, 128, 150}}) {
+    KvFormat format = formatOf({{16, 16}, {8, 16}}, true, 0);
+    format.aligned = 4;
+    Caches c(shape.context, shape.headDim, format);
+    c.feed(shape.tokens);
+    c.gpu.prepare();
+    for (const int layer : {0, 1}) expectSameBits(Query(c, layer, layer), "layer " + std::to_string(layer) + ", dim " + std::to_string(shape.headDim));
   }
 }
 

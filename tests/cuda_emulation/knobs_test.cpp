@@ -79,6 +79,7 @@ const std::map<std::string, Trial>& trials() {
       {"kv.rotate", {sealed, {}}},
       {"kv.layers", {{}, {"0:4, *.v:8"}}},
       {"kv.outliers", {{{"kv.k_bits", "4"}, {"kv.v_bits", "4"}}, {"0.03"}}},
+      {"kv.aligned", {{}, {"4", "64"}}},
       {"share.block", {shared, {"2"}}},
       {"share.method", {blocks, {}}},
       {"share.first", {{{"share.block", "2"}, {"share.last", "0"}}, {"1"}}},
@@ -146,6 +147,7 @@ double boundOf(const Config& config) {
   for (const KvBits& layer : KvFormat::of(config.with("kv.layers", all + config.text("kv.layers")), 2).layers)
     bits = std::min({bits, layer.keys, layer.values});
   if (config.text("compute.activations") == "int8") return kInt8Bound;
+  if (config.integer("kv.aligned") > 0) bits = std::min(bits, 8);  // what a query reads of them
   if (bits < 16) return codesBound(bits);
   return config.integer("weights.bits") < 16 && config.text("compute.activations") != "f32" ? kBound + kPromptRounding : kBound;
 }

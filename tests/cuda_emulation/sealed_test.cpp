@@ -72,6 +72,31 @@ TEST(sealed_pages_are_the_cpus_byte_for_byte) {
       }
 }
 
+TEST(pages_in_planes_are_the_cpus_byte_for_byte) {
+  KvFormat format;
+  format.aligned = 4;
+  for (const Shape& shape : {Shape{256, 8}, Shape{256, 24}, Shape{2048, 64}}) {
+    const std::string where = "dim " + std::to_string(shape.headDim);
+    Caches c(shape.context, shape.headDim, {});
+    c.feed(c.shape().tokens * 3 + 3);
+    c.setFormat(format);
+    expectSame(c, where);
+    std::vector<int32_t> kept = range(0, 4);
+    for (const int32_t slot : range(9, c.shape().tokens * 3 + 3)) kept.push_back(slot);
+    for (int layer = 0; layer < 2; ++layer)
+      for (int head = 0; head < kHeads; ++head) c.keep(layer, head, kept);
+    c.settle();
+    expectSame(c, where + ", after an eviction");
+    c.feed(c.shape().tokens);
+    c.setFormat(formatOf(8, 16));
+    expectSame(c, where + ", keys in 8 bits");
+    c.setFormat(format);
+    expectSame(c, where + ", and beside planes");
+    c.setFormat({});
+    expectSame(c, where + ", in rows again");
+  }
+}
+
 TEST(evictions_keep_the_same_codes_under_every_schedule) {
   underEverySchedule([&] {
     for (const bool perChannel : {false, true}) {

@@ -43,7 +43,7 @@ TEST(every_knob_is_complete_and_its_default_is_in_range) {
     EXPECT(again.ok() && *again == knob.defaultValue, knob.name);
   }
   for (const char* name : {"weights.method", "weights.bits", "weights.group", "weights.symmetric", "weights.tensors", "prune.method", "prune.ratio",
-                           "kv.policy", "kv.budget", "kv.sinks", "kv.positions", "kv.allocation", "kv.seed", "kv.interval", "kv.k_bits", "kv.v_bits", "kv.quantizer", "kv.rotate", "kv.layers", "kv.outliers",
+                           "kv.policy", "kv.budget", "kv.sinks", "kv.positions", "kv.allocation", "kv.seed", "kv.interval", "kv.k_bits", "kv.v_bits", "kv.quantizer", "kv.rotate", "kv.layers", "kv.outliers", "kv.aligned",
                            "share.method", "share.block", "share.first", "share.last",
                            "compute.activations", "compute.prefill_twin", "calibration.text", "calibration.tokens", "calibration.damping"})
     EXPECT(Schema::instance().find(name) != nullptr, name);
