@@ -374,16 +374,27 @@ TEST(dropped_layers_leave_mix_its_layers_of_full_attention) {
   }
 }
 
+TEST(what_is_fitted_to_an_equal_owner_changes_nothing) {
+  const auto engine = value(Engine::create(value(Model::open(twins())), {.device = "cpu", .threads = 2}));
+  const std::string text = sharedData("corpora/tinystories_60k.txt");
+  const auto ids = someTokens(40, engine->model().config().vocab);
+  const auto plain = makeSession(engine), fitted = makeSession(engine, configure({{"share.method", "cla"}, {"share.spans", "0-1"}, {"share.refit", "true"}, {"calibration.text", text.c_str()}, {"calibration.tokens", "512"}}));
+  EXPECT(fitted->plan().borrows(1));
+  EXPECT(logitsAfter(*plain, ids) == logitsAfter(*fitted, ids));
+  const Adjustment* why = adjustment(*fitted->effective(), "share.refit");
+  EXPECT(why && why->reason.find("came closer") != std::string::npos);
+}
+
 TEST(what_does_not_go_together_is_refused_with_the_reason) {
   ModelConfig model;
   model.layers = 8;
   model.heads = model.kvHeads = 2;
   model.headDim = 32;
-  for (const char* knob : {"share.align", "share.refit"}) {
-    const Effective effective = resolve(configure(cla("2", {{knob, "true"}})), model);
-    const Adjustment* why = adjustment(effective, knob);
-    EXPECT(!effective.config.boolean(knob) && why && why->reason.find("keys and values") != std::string::npos, knob);
-  }
+  const Effective aligned = resolve(configure(cla("2", {{"share.align", "true"}, {"share.refit", "true"}})), model);
+  const Adjustment* why = adjustment(aligned, "share.align");
+  EXPECT(!aligned.config.boolean("share.align") && why && why->reason.find("its own attention") != std::string::npos);
+  EXPECT(aligned.config.boolean("share.refit") && !adjustment(aligned, "share.refit"));
+  EXPECT(adjustment(resolve(configure({{"share.refit", "true"}}), model), "share.refit") != nullptr);
   const Effective quest = resolve(configure(mix("2", {{"kv.policy", "quest"}, {"kv.budget", "256"}})), model);
   EXPECT(quest.config.text("kv.policy") == "streaming" && adjustment(quest, "kv.policy"));
   const Effective both = resolve(configure(cla("2", {{"share.spans", "2-3"}})), model);
