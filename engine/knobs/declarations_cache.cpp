@@ -225,11 +225,12 @@ std::vector<Knob> sharingKnobs() {
   knobs.push_back(align);
 
   Knob refit = boolean("share.refit", "Fit outputs anew", group, false);
-  refit.help = "The output projections of layers that share attention become those that make of it, by least squares over the calibration text, what "
-               "the layers' own attention gave. One pass over the text for each such layer; nothing when the model runs. calibration.damping holds them to the file's.";
-  refit.paper = "in place of EchoAtt's distillation (arXiv 2409.14595): closed form, no training";
-  refit.enabledIf = align.enabledIf;
-  refit.enabled = copiesAttention;
+  refit.help = "The output projections of layers that share become those that make of it, by least squares over the calibration text, what the layers' own attention "
+               "gave. Of cla and mix their queries too, once for each head of keys: a turn and a scale of every pair that RoPE turns, any map where nothing is turned, nothing "
+               "where queries are normed. One or two passes over the text for each such layer; nothing when the model runs. calibration.damping holds them to the file's.";
+  refit.paper = "in place of the training of EchoAtt (arXiv 2409.14595) and Cross-Layer Attention (arXiv 2405.12981): closed form";
+  refit.enabledIf = "layers share attention, or keys and values";
+  refit.enabled = [](const Config& config) { return copiesAttention(config) || sharesBlocks(config); };
   knobs.push_back(refit);
   return knobs;
 }

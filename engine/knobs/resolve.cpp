@@ -252,11 +252,13 @@ class Resolver {
 
   void sharingFit() {
     const Config& config = effective_.config;
-    const bool shares = sharesAttention(sharingOf(model_, config));
-    for (const char* knob : {"share.align", "share.refit"})
-      if (config.boolean(knob) && !shares)
-        adjust(knob, false, sharesCaches(config) ? "share.method=" + config.text("share.method") + " leaves every layer its own attention: what it takes are keys and values, and those this does not fit."
-                                                 : "no layers share attention: choose share.block or share.spans.");
+    const std::vector<LayerSharing> sharing = sharingOf(model_, config);
+    const bool attention = sharesAttention(sharing), cache = sharesCache(sharing);
+    if (config.boolean("share.align") && !attention)
+      adjust("share.align", false, cache ? "share.method=" + config.text("share.method") + " leaves every layer its own attention: there are no heads of a leader to match."
+                                         : "no layers share attention: choose share.block or share.spans.");
+    if (config.boolean("share.refit") && !attention && !cache)
+      adjust("share.refit", false, "no layers share attention, keys or values: choose share.block or share.spans.");
     const std::string& policy = effective_.config.text("kv.policy");
     const bool adaptive = policy != "full" && kvAllocation(effective_.config.text("kv.allocation"), kvPolicy(policy).allocation) == KvAllocation::adaptive;
     if (effective_.config.boolean("share.align") && policy != "full" && (adaptive || !kvPolicy(policy).keepsRuns))

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdio>
+#include <cstdlib>
 
 #include "engine/core/check.h"
 #include "engine/model/model.h"
@@ -42,6 +43,29 @@ void inherit(std::vector<LayerSharing>& sharing, int LayerSharing::*whose, const
   }
 }
 
+// A cache of the whole text goes on where its owner went: with its heir, or, of a group that is gone, with the nearest owner of a window, of two as
+// near the deeper one.
+void passOn(const std::vector<LayerSharing>& before, std::vector<LayerSharing>& sharing, const std::vector<LayerParts>& parts) {
+  const auto layers = static_cast<int>(sharing.size());
+  const auto at = [](auto& list, int layer) -> auto& { return list[static_cast<size_t>(layer)]; };
+  const auto owns = [&](int layer) { return at(parts, layer).attention && at(sharing, layer).source == layer; };
+  std::vector<int> gone;
+  for (int layer = 0; layer < layers; ++layer) {
+    if (!at(before, layer).keepsAll || at(parts, layer).attention) continue;
+    at(sharing, layer).keepsAll = false;
+    int heir = layer;
+    while (heir < layers && !(owns(heir) && at(before, heir).source == layer)) ++heir;
+    if (heir == layers) gone.push_back(layer);
+    else at(sharing, heir).keepsAll = true;
+  }
+  for (const int layer : gone) {
+    int nearest = -1;
+    for (int other = 0; other < layers; ++other)
+      if (owns(other) && !at(sharing, other).keepsAll && (nearest < 0 || std::abs(other - layer) <= std::abs(nearest - layer))) nearest = other;
+    if (nearest >= 0) at(sharing, nearest).keepsAll = true;
+  }
+}
+
 }  // namespace
 
 bool sharesAttention(const std::vector<LayerSharing>& sharing) { return anyShares(sharing, &LayerSharing::attnSource); }
@@ -49,9 +73,11 @@ bool sharesCache(const std::vector<LayerSharing>& sharing) { return anyShares(sh
 
 std::vector<LayerParts> allParts(int layers) { return std::vector<LayerParts>(static_cast<size_t>(layers)); }
 
-std::vector<LayerSharing> sharingWithout(std::vector<LayerSharing> sharing, const std::vector<LayerParts>& parts) {
+std::vector<LayerSharing> sharingWithout(const std::vector<LayerSharing>& before, const std::vector<LayerParts>& parts) {
+  std::vector<LayerSharing> sharing = before;
   inherit(sharing, &LayerSharing::attnSource, parts);
   inherit(sharing, &LayerSharing::source, parts);
+  passOn(before, sharing, parts);
   return sharing;
 }
 

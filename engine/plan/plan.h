@@ -72,7 +72,8 @@ Plan buildPlan(const ModelConfig& model, const std::vector<LayerSharing>& sharin
 std::vector<LayerSharing> noSharing(int layers);
 bool sharesAttention(const std::vector<LayerSharing>& sharing);  // of any layer
 bool sharesCache(const std::vector<LayerSharing>& sharing);      // keys and values
-// Layers without attention neither lead nor follow; the first follower of a leader or owner that went takes its place.
-std::vector<LayerSharing> sharingWithout(std::vector<LayerSharing> sharing, const std::vector<LayerParts>& parts);
+// Layers without attention neither lead nor follow; the first follower of a leader or owner that went takes its place. As many owners as before keep
+// the whole text, while there are so many.
+std::vector<LayerSharing> sharingWithout(const std::vector<LayerSharing>& before, const std::vector<LayerParts>& parts);
 
 }  // namespace winnow

@@ -286,7 +286,10 @@ std::vector<LayerSharing> Session::Impl::sharingFor(Effective& next) const {
   const auto leader = [](const LayerSharing& a, const LayerSharing& b) { return a.attnSource == b.attnSource && a.source == b.source; };
   if (!std::ranges::equal(wanted, weights->sharing, leader)) return wanted;
   const bool alike = evictsAlike(EvictionSettings::of(next.config)) && (!evictedUnder || evictsAlike(*evictedUnder));
-  if (alike) return weights->sharing;
+  if (alike) {
+    for (size_t layer = 0; layer < wanted.size(); ++layer) wanted[layer].heads = weights->sharing[layer].heads;
+    return wanted;
+  }
   if (next.config.boolean("share.align")) {
     next.adjustments.push_back({"share.align", next.requested.get("share.align"), false,
                                 "the heads of a layer have evicted different tokens, so that attention of one does not fit the values of another: recompute the cache."});

@@ -152,6 +152,7 @@ Result<Rehearsal> EngineCore::rehearsed(const Config& config, const SessionOptio
   sparsity.configure((*weights)->shape(), **weights, effective.config, counted);
 
   const std::vector<LayerSharing>& fitted = (*weights)->sharing;
+  const std::vector<Buffer> projections = target.sharing && target.sharing->refit ? SharingFit::reserve(shape, fitted, counted) : std::vector<Buffer>();
   const Plan plan = buildPlan(shape, fitted.empty() ? sharingWithout(sharingOf(shape, effective.config), (*weights)->parts) : fitted, (*weights)->parts,
                               (*weights)->sliceWidth > 0);
   BackendOptions fitting = backendOptions(wanted, context);

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// Layers that share attention, fitted on a calibration text: one pass of the dense model says which heads are alike and what each follower's
-// attention was; then the followers in the order of the network, each in a pass that ends with it and has the projections fitted before, so
-// that what is fitted is what will run.
+// Layers that share, fitted on a calibration text: one pass of the dense model says which heads are alike and what each follower's attention, keys and
+// values were; then the followers in the order of the network, each in a pass that ends with it and has the projections fitted before, so
+// that what is fitted is what will run. One that borrows keys and values has a second pass, with the queries that map the keys.
 #include <algorithm>
 #include <new>
 
 #include "engine/core/device_failure.h"
 #include "engine/run/core.h"
 #include "engine/share/align.h"
+#include "engine/share/borrow.h"
+#include "engine/share/dot.h"
 #include "engine/share/refit.h"
 #include "engine/weights/summed_tensor.h"
 
@@ -18,25 +20,70 @@ constexpr int kMostUnseen = 256;  // tokens that check a fit
 
 Error cancelled() { return {ErrorCode::cancelled, "Fitting layers that share attention was cancelled.", ""}; }
 
-// What the output projections of some layers read, token after token, [tokens, cols].
-class OutputInputs final : public LinearInputTap {
+// A projection with its bias, as f32.
+struct Projection {
+  Buffer weights;  // [rows, cols]
+  Buffer bias;     // [rows]; empty: none
+  int64_t rows = 0, cols = 0;
+
+  void apply(const float* x /* [tokens, stride] */, int64_t stride, int64_t tokens, float* out /* [tokens, rows] */, ThreadPool& pool) const {
+    pool.run([&](int thread, int threads) {
+      const auto range = ThreadPool::split(rows, 1, thread, threads);
+      for (int64_t row = range.begin; row < range.end; ++row)
+        for (int64_t t = 0; t < tokens; ++t)
+          out[t * rows + row] = static_cast<float>(dot(weights.as<float>() + row * cols, x + t * stride, cols)) + (bias.bytes() > 0 ? bias.as<float>()[row] : 0.0f);
+    });
+  }
+};
+
+// Of some layers: what their output projections read, and their keys before rotation and values, made of what those are projected from.
+class AttentionInputs final : public LinearInputTap {
  public:
-  OutputInputs(Ledger& ledger, int layers, const std::vector<int>& wanted, size_t tokens, int cols) : rows_(static_cast<size_t>(layers)), fed_(rows_.size(), 0), cols_(cols) {
-    for (const int layer : wanted) rows_[static_cast<size_t>(layer)] = Buffer(ledger, MemoryTag::calibration, tokens * static_cast<size_t>(cols) * sizeof(float));
+  AttentionInputs(Ledger& ledger, int layers, size_t tokens, ThreadPool& pool) : ledger_(ledger), tokens_(tokens), pool_(pool), layers_(static_cast<size_t>(layers)) {}
+  void keepOutputs(int layer, int64_t cols) { of(layer).outputs = rows(cols); }
+  void keepKeys(int layer, Projection keys) {
+    of(layer).keys = rows(keys.rows);
+    of(layer).toKeys = std::move(keys);
+  }
+  void keepValues(int layer, Projection values) {
+    of(layer).values = rows(values.rows);
+    of(layer).toValues = std::move(values);
   }
   void take(int layer, LinearInput input, const float* x, int64_t stride, int tokens, int cols) override {
-    const auto at = static_cast<size_t>(layer);
-    if (input != LinearInput::output || rows_[at].bytes() == 0) return;
-    for (int t = 0; t < tokens; ++t) std::copy_n(x + t * stride, cols, rows_[at].as<float>() + (fed_[at] + t) * cols_);
-    fed_[at] += tokens;
+    Rows& at = of(layer);
+    if (input == LinearInput::output && at.outputs.bytes() > 0) {
+      for (int t = 0; t < tokens; ++t) std::copy_n(x + t * stride, cols, at.outputs.as<float>() + (at.outputsFed + t) * cols);
+      at.outputsFed += tokens;
+    } else if (input == LinearInput::attention) {
+      if (at.keys.bytes() > 0) at.toKeys.apply(x, stride, tokens, at.keys.as<float>() + at.fed * at.toKeys.rows, pool_);
+      if (at.values.bytes() > 0) at.toValues.apply(x, stride, tokens, at.values.as<float>() + at.fed * at.toValues.rows, pool_);
+      at.fed += tokens;
+    }
   }
-  const float* rows(int layer) const { return rows_[static_cast<size_t>(layer)].as<float>(); }
-  void release(int layer) { rows_[static_cast<size_t>(layer)] = Buffer(); }
+  float* outputs(int layer) { return of(layer).outputs.as<float>(); }
+  const float* keys(int layer) { return of(layer).keys.as<float>(); }
+  const float* values(int layer) { return of(layer).values.as<float>(); }
+  void release(int layer) { of(layer) = Rows(); }
 
  private:
-  std::vector<Buffer> rows_;  // [layers]
-  std::vector<int64_t> fed_;  // [layers] tokens
-  int64_t cols_;
+  struct Rows {
+    Buffer outputs, keys, values;  // [tokens, rows of the projection]
+    Projection toKeys, toValues;
+    int64_t outputsFed = 0, fed = 0;  // tokens
+  };
+  Rows& of(int layer) { return layers_[static_cast<size_t>(layer)]; }
+  Buffer rows(int64_t cols) { return Buffer(ledger_, MemoryTag::calibration, tokens_ * static_cast<size_t>(cols) * sizeof(float)); }
+  Ledger& ledger_;
+  size_t tokens_;
+  ThreadPool& pool_;
+  std::vector<Rows> layers_;  // [layers]
+};
+
+// An output projection that was fitted, and the differences it leaves (FollowerFit).
+struct OutputTrial {
+  Buffer weights;
+  double before = 0, after = 0, unseenBefore = 0, unseenAfter = 0;
+  bool better() const { return weights.bytes() > 0 && unseenAfter < unseenBefore && after <= before; }
 };
 
 // A plan up to the output projection of a layer.
@@ -53,9 +100,9 @@ class SharingFitter {
       : core_(core), model_(core.model->config()), choice_(choice), left_(left), progress_(progress), pool_(core.threads), fit_(std::make_shared<SharingFit>()) {
     fit_->key = SharingFit::keyOf(choice, left);
     fit_->sharing = sharingWithout(choice.sharing, left.parts);
-    fit_->output.resize(fit_->sharing.size());
+    for (auto* matrices : {&fit_->output, &fit_->queries, &fit_->queryBiases}) matrices->resize(fit_->sharing.size());
     for (int layer = 0; layer < model_.layers; ++layer) {
-      if (fit_->sharing[static_cast<size_t>(layer)].attnSource == layer) continue;
+      if (fit_->sharing[static_cast<size_t>(layer)].attnSource == layer && ownerOf(layer) == layer) continue;
       FollowerFit follower;
       follower.layer = layer;
       fit_->followers.push_back(follower);
@@ -75,24 +122,38 @@ class SharingFitter {
     if (!dense) return dense.error();
     dense_ = *dense;
     target_.sharing = choice_;
-    OutputInputs own(core_.ledger, model_.layers, choice_.refit ? layers_ : std::vector<int>(), ids_.size(), model_.qRows());
+    AttentionInputs own(core_.ledger, model_.layers, ids_.size(), pool_);
+    for (const int layer : choice_.refit ? layers_ : std::vector<int>()) keep(own, layer, layer);
     if (Status seen = look(own); !seen) return seen.error();
     for (size_t i = 0; i < layers_.size() && choice_.refit; ++i) {
-      if (Status done = refit(i, own); !done) return done.error();
+      if (Status done = ownerOf(layers_[i]) == layers_[i] ? refit(i, own) : refitBorrower(i, own); !done) return done.error();
       own.release(layers_[i]);
     }
     return std::shared_ptr<const SharingFit>(fit_);
   }
 
  private:
-  // The report of pass `index` of all.
-  Progress part(size_t index) const {
-    const double passes = 1.0 + (choice_.refit ? static_cast<double>(layers_.size()) : 0.0);
-    return {[this, index, passes](double fraction, std::string_view) { progress_((static_cast<double>(index) + fraction) / passes, "fitting layers that share attention"); },
+  int ownerOf(int layer) const { return fit_->sharing[static_cast<size_t>(layer)].source; }
+
+  // The report of one of the passes of follower `index`, or of the one before all.
+  Progress part(size_t index, double pass = 0) const {
+    const double all = 1.0 + (choice_.refit ? static_cast<double>(layers_.size()) : 0.0);
+    const bool two = index > 0 && ownerOf(layers_[index - 1]) != layers_[index - 1];
+    return {[this, index, pass, all, two](double fraction, std::string_view) {
+              progress_((static_cast<double>(index) + (two ? (pass + fraction) / 2 : fraction)) / all, "fitting layers that share attention");
+            },
             progress_.stop};
   }
 
-  Status look(OutputInputs& own) {
+  // What a fit of `layer` compares, of it and of the layer `source` whose keys and values it reads or, in the dense model, has of its own.
+  void keep(AttentionInputs& into, int layer, int source) {
+    into.keepOutputs(layer, model_.qRows());
+    if (ownerOf(layer) == layer) return;
+    if (mapsKeys(model_)) into.keepKeys(source, projection(TensorRole::k, source));
+    into.keepValues(source, projection(TensorRole::v, source));
+  }
+
+  Status look(AttentionInputs& own) {
     HeadLikeness likeness(fit_->sharing, model_.heads, pool_);
     const Plan plan = buildPlan(model_, noSharing(model_.layers), dense_->parts);
     const PassTaps taps{choice_.refit ? &own : nullptr, choice_.align ? &likeness : nullptr};
@@ -109,47 +170,130 @@ class SharingFitter {
     return Done{};
   }
 
-  // The model's own projection, f32 [hidden, qRows].
-  std::vector<float> projection(int layer) {
-    const MasterTensor* tensor = core_.model->find(TensorRole::o, layer);
-    std::vector<float> out(static_cast<size_t>(tensor->rows * tensor->cols));
-    if (!left_.sums.empty() && !left_.sums[static_cast<size_t>(layer)].empty()) {
-      const SummedTensor sum(*core_.model, *tensor, left_.sums[static_cast<size_t>(layer)], pool_);
-      Model::decodeRows(sum.tensor(), 0, tensor->rows, out.data());
+  // The model's own.
+  Projection projection(TensorRole role, int layer) {
+    const MasterTensor* weights = core_.model->find(role, layer);
+    Projection out{decoded(weights), {}, weights->rows, weights->cols};
+    if (role != TensorRole::o) out.bias = decoded(core_.model->find(role == TensorRole::q ? TensorRole::qBias : role == TensorRole::k ? TensorRole::kBias : TensorRole::vBias, layer));
+    return out;
+  }
+  Buffer decoded(const MasterTensor* tensor) {
+    if (!tensor) return {};
+    Buffer out(core_.ledger, MemoryTag::calibration, static_cast<size_t>(tensor->rows * tensor->cols) * sizeof(float));
+    const auto layer = static_cast<size_t>(tensor->layer);
+    if (!left_.sums.empty() && !left_.sums[layer].empty()) {
+      const SummedTensor sum(*core_.model, *tensor, left_.sums[layer], pool_);
+      Model::decodeRows(sum.tensor(), 0, tensor->rows, out.as<float>());
     } else {
-      Model::decodeRows(*tensor, 0, tensor->rows, out.data());
+      Model::decodeRows(*tensor, 0, tensor->rows, out.as<float>());
     }
     return out;
   }
 
-  Status refit(size_t index, OutputInputs& own) {
-    FollowerFit& follower = fit_->followers[index];
-    const int layer = follower.layer, cols = model_.qRows();
+  // A pass that ends with the layer of follower `index` and has all that was fitted so far.
+  Status pass(size_t index, double number, AttentionInputs& shared) {
     const Measurements known{{}, {}, {}, {}, [this](const SharingFitChoice&, const LayersLeft&, const Progress&) { return Result<std::shared_ptr<const SharingFit>>(fit_); }};
     const auto set = core_.store.build(target_, pool_, known, {});
     if (!set) return set.error();
-    OutputInputs shared(core_.ledger, model_.layers, {layer}, ids_.size(), cols);
-    const Plan plan = upTo(buildPlan(model_, fit_->sharing, (*set)->parts), layer);
-    if (Status seen = core_.observe(**set, plan, ids_, window_, pool_, {&shared, nullptr}, part(index + 1)); !seen) return seen;
-    const auto tokens = static_cast<int64_t>(ids_.size()), fitted = tokens - tokens / 5;
-    const SecondMoments joint = moments(own.rows(layer), shared.rows(layer), fitted);
-    const std::vector<float> weights = projection(layer);
-    Buffer& out = fit_->output[static_cast<size_t>(layer)];
-    out = Buffer(core_.ledger, MemoryTag::calibration, weights.size() * sizeof(float));
-    const Refit made = refitOutput(joint, weights.data(), model_.hidden, choice_.damping, pool_, progress_, out.as<float>());
-    if (made == Refit::cancelled) return cancelled();
-    follower.before = follower.after = outputDifference(joint, weights.data(), weights.data(), model_.hidden, pool_);
-    if (made == Refit::notPositive) return Done{};
-    follower.after = outputDifference(joint, weights.data(), out.as<float>(), model_.hidden, pool_);
+    const Plan plan = upTo(buildPlan(model_, fit_->sharing, (*set)->parts), layers_[index]);
+    return core_.observe(**set, plan, ids_, window_, pool_, {&shared, nullptr}, part(index + 1, number));
+  }
+
+  // z, s: what the layer's projection reads of its own attention, and of what it has instead. `maps`: of values, into the projection as well.
+  Refit fitOutput(const float* z, float* s, const Buffer& weights, const HeadMaps* maps, OutputTrial& trial) {
+    const int cols = model_.qRows();
+    const float* w = weights.as<float>();  // [hidden, qRows]
+    const int64_t tokens = static_cast<int64_t>(ids_.size()), fitted = tokens - tokens / 5;
     const int unseen = static_cast<int>(std::min<int64_t>(tokens - fitted, kMostUnseen));
-    const auto difference = [&](const float* to) {
-      return outputDifference(own.rows(layer) + fitted * cols, weights.data(), shared.rows(layer) + fitted * cols, to, unseen, model_.hidden, cols, pool_);
+    const auto ofUnseen = [&](const float* to) {
+      return outputDifference(z + fitted * cols, w, s + fitted * cols, to, unseen, model_.hidden, cols, pool_);
     };
-    follower.unseenBefore = difference(weights.data());
-    follower.unseenAfter = difference(out.as<float>());
-    follower.refitted = follower.unseenAfter < follower.unseenBefore;
-    if (!follower.refitted) out = Buffer();
+    SecondMoments joint = moments(z, s, fitted);
+    trial.before = trial.after = outputDifference(joint, w, w, model_.hidden, pool_);
+    trial.unseenBefore = trial.unseenAfter = ofUnseen(w);
+    if (maps) {
+      mapHeads(model_, *maps, s, tokens);
+      joint = moments(z, s, fitted);
+    }
+    Buffer made(core_.ledger, MemoryTag::calibration, weights.bytes());
+    const Refit how = refitOutput(joint, w, model_.hidden, choice_.damping, pool_, progress_, made.as<float>());
+    if (how != Refit::done) return how;
+    trial.after = outputDifference(joint, w, made.as<float>(), model_.hidden, pool_);
+    trial.unseenAfter = ofUnseen(made.as<float>());
+    trial.weights = std::move(made);
+    if (!maps) return how;
+    Buffer folded(core_.ledger, MemoryTag::calibration, weights.bytes());
+    foldIntoOutput(model_, *maps, trial.weights.as<float>(), model_.hidden, folded.as<float>());
+    trial.weights = std::move(folded);
+    return how;
+  }
+
+  void take(FollowerFit& follower, OutputTrial& trial) {
+    follower.before = trial.before;
+    follower.after = trial.after;
+    follower.unseenBefore = trial.unseenBefore;
+    follower.unseenAfter = trial.unseenAfter;
+    follower.refitted = trial.better();
+    if (follower.refitted) fit_->output[static_cast<size_t>(follower.layer)] = std::move(trial.weights);
+  }
+
+  Status refit(size_t index, AttentionInputs& own) {
+    const int layer = layers_[index];
+    AttentionInputs shared(core_.ledger, model_.layers, ids_.size(), pool_);
+    keep(shared, layer, layer);
+    if (Status seen = pass(index, 0, shared); !seen) return seen;
+    OutputTrial trial;
+    if (fitOutput(own.outputs(layer), shared.outputs(layer), projection(TensorRole::o, layer).weights, nullptr, trial) == Refit::cancelled) return cancelled();
+    take(fit_->followers[index], trial);
     return Done{};
+  }
+
+  // Values' maps and the output projection, with the layer's own queries and with those that map the keys: what comes closer on unseen tokens.
+  Status refitBorrower(size_t index, AttentionInputs& own) {
+    FollowerFit& follower = fit_->followers[index];
+    const int layer = follower.layer, owner = ownerOf(layer);
+    const int64_t fitted = static_cast<int64_t>(ids_.size() - ids_.size() / 5);
+    const Buffer weights = projection(TensorRole::o, layer).weights;
+    HeadMaps keys, values;
+    OutputTrial plain;
+    {
+      AttentionInputs shared(core_.ledger, model_.layers, ids_.size(), pool_);
+      keep(shared, layer, owner);
+      if (Status seen = pass(index, 0, shared); !seen) return seen;
+      if (fitValueMaps(model_, {own.values(layer), shared.values(owner), fitted}, choice_.damping, core_.ledger, pool_, progress_, values) == Refit::cancelled) return cancelled();
+      if (mapsKeys(model_) && fitKeyMaps(model_, {own.keys(layer), shared.keys(owner), fitted}, choice_.damping, core_.ledger, pool_, progress_, keys) == Refit::cancelled) return cancelled();
+      if (fitOutput(own.outputs(layer), shared.outputs(layer), weights, &values, plain) == Refit::cancelled) return cancelled();
+    }
+    if (keys.empty()) {
+      take(follower, plain);
+      return Done{};
+    }
+    mapQueries(follower, keys);
+    AttentionInputs shared(core_.ledger, model_.layers, ids_.size(), pool_);
+    shared.keepOutputs(layer, model_.qRows());
+    if (Status seen = pass(index, 1, shared); !seen) return seen;
+    OutputTrial mapped;
+    if (fitOutput(own.outputs(layer), shared.outputs(layer), weights, &values, mapped) == Refit::cancelled) return cancelled();
+    mapped.before = plain.before;  // as it is borrowed
+    mapped.unseenBefore = plain.unseenBefore;
+    follower.mapped = mapped.better() && (!plain.better() || mapped.unseenAfter < plain.unseenAfter);
+    take(follower, follower.mapped ? mapped : plain);
+    if (!follower.mapped)
+      for (auto* matrices : {&fit_->queries, &fit_->queryBiases}) (*matrices)[static_cast<size_t>(layer)] = Buffer();
+    return Done{};
+  }
+
+  void mapQueries(FollowerFit& follower, const HeadMaps& maps) {
+    const Projection own = projection(TensorRole::q, follower.layer);
+    const auto fold = [&](const Buffer& from, int64_t cols, std::vector<Buffer>& into) {
+      if (from.bytes() == 0) return;
+      Buffer& out = into[static_cast<size_t>(follower.layer)];
+      out = Buffer(core_.ledger, MemoryTag::calibration, from.bytes());
+      foldIntoQueries(model_, maps, from.as<float>(), cols, out.as<float>());
+    };
+    fold(own.weights, own.cols, fit_->queries);
+    fold(own.bias, 1, fit_->queryBiases);
+    follower.mapped = true;
   }
 
   // Of rows (own, shared) side by side.

@@ -4,18 +4,22 @@
 #include <algorithm>
 
 #include "engine/core/check.h"
+#include "engine/share/borrow.h"
 #include "engine/weights/recipe.h"
 #include "engine/weights/summed_tensor.h"
 
 namespace winnow {
 
-bool SharingFit::refits(int layer) const {
-  return std::ranges::any_of(followers, [&](const FollowerFit& follower) { return follower.layer == layer && follower.refitted; });
+bool SharingFit::replaces(TensorRole role, int layer) const {
+  const auto follower = std::ranges::find(followers, layer, &FollowerFit::layer);
+  if (follower == followers.end()) return false;
+  return role == TensorRole::o ? follower->refitted : (role == TensorRole::q || role == TensorRole::qBias) && follower->mapped;
 }
 
 MasterTensor SharingFit::tensor(const MasterTensor& like) const {
-  CHECK(refits(like.layer), like.layer);
-  return masterOf(like, output[static_cast<size_t>(like.layer)].as<float>());
+  CHECK(replaces(like.role, like.layer), like.layer);
+  const std::vector<Buffer>& of = like.role == TensorRole::o ? output : like.role == TensorRole::q ? queries : queryBiases;
+  return masterOf(like, of[static_cast<size_t>(like.layer)].as<float>());
 }
 
 std::string SharingFit::keyOf(const SharingFitChoice& choice, const LayersLeft& left) {
@@ -28,19 +32,34 @@ std::string SharingFit::keyOf(const SharingFitChoice& choice, const LayersLeft& 
   return key;
 }
 
-std::shared_ptr<const SharingFit> SharingFit::planned(const SharingFitChoice& choice, const LayersLeft& left) {
+std::shared_ptr<const SharingFit> SharingFit::planned(const ModelConfig& model, const SharingFitChoice& choice, const LayersLeft& left) {
   auto fit = std::make_shared<SharingFit>();
   fit->key = keyOf(choice, left);
   fit->sharing = sharingWithout(choice.sharing, left.parts);
-  for (size_t layer = 0; layer < fit->sharing.size(); ++layer) {
-    if (fit->sharing[layer].attnSource == static_cast<int>(layer)) continue;
+  for (int layer = 0; layer < model.layers; ++layer) {
+    LayerSharing& share = fit->sharing[static_cast<size_t>(layer)];
+    const bool borrows = share.source != layer;
+    if (share.attnSource == layer && !borrows) continue;
     FollowerFit follower;
-    follower.layer = static_cast<int>(layer);
+    follower.layer = layer;
     follower.refitted = choice.refit;
+    follower.mapped = choice.refit && borrows && mapsKeys(model);
     fit->followers.push_back(follower);
-    for (int head = 0; choice.align && head < choice.heads; ++head) fit->sharing[layer].heads.push_back(head);
+    for (int head = 0; choice.align && !borrows && head < choice.heads; ++head) share.heads.push_back(head);
   }
   return fit;
+}
+
+std::vector<Buffer> SharingFit::reserve(const ModelConfig& model, const std::vector<LayerSharing>& sharing, Ledger& ledger) {
+  std::vector<Buffer> out;
+  const auto projection = sizeof(float) * static_cast<size_t>(model.qRows()) * static_cast<size_t>(model.hidden);
+  for (int layer = 0; layer < static_cast<int>(sharing.size()); ++layer) {
+    const LayerSharing& share = sharing[static_cast<size_t>(layer)];
+    const bool borrows = share.source != layer;
+    for (int matrices = borrows ? 1 + (mapsKeys(model) ? 1 : 0) : share.attnSource != layer ? 1 : 0; matrices > 0; --matrices)
+      out.emplace_back(ledger, MemoryTag::calibration, projection);
+  }
+  return out;
 }
 
 }  // namespace winnow

@@ -367,6 +367,8 @@ std::string SharingFitChoice::key() const {
   std::string out = std::string(align ? "aligned" : "") + (refit ? " fitted, damped " + toText(KnobValue{damping}) : "") + " [" + calibration.identity() + "]";
   for (size_t layer = 0; layer < sharing.size(); ++layer)
     if (sharing[layer].attnSource != static_cast<int>(layer)) out += " " + std::to_string(layer) + "<-" + std::to_string(sharing[layer].attnSource);
+  for (size_t layer = 0; layer < sharing.size(); ++layer)
+    if (sharing[layer].source != static_cast<int>(layer)) out += " " + std::to_string(layer) + " reads " + std::to_string(sharing[layer].source);
   return out;
 }
 
@@ -448,7 +450,7 @@ WeightTarget weightTarget(const Model& model, const Config& config, const std::s
     statistics = calibration.identity();
   }
   SharingFitChoice sharing{sharingOf(model.config(), config), model.config().heads, config.boolean("share.align"), config.boolean("share.refit"), config.real("calibration.damping"), calibration};
-  if ((sharing.align || sharing.refit) && sharesAttention(sharing.sharing)) target.sharing = std::move(sharing);
+  if ((sharing.align || sharing.refit) && (sharesAttention(sharing.sharing) || sharesCache(sharing.sharing))) target.sharing = std::move(sharing);
   if (target.layers.count > 0)
     target.key += "without " + layerDropKey(target.layers) + " [" + statistics + "]\n";
   if (target.sharing) target.key += "sharing " + target.sharing->key() + "\n";

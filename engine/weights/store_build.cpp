@@ -76,7 +76,7 @@ bool dropped(const MasterTensor& tensor, const std::vector<LayerParts>& parts) {
   return !(ofAttention(tensor.role) ? left.attention : left.ffn);
 }
 
-bool fits(const SharingFit* fit, const MasterTensor& tensor) { return fit && tensor.role == TensorRole::o && fit->refits(tensor.layer); }
+bool fits(const SharingFit* fit, const MasterTensor& tensor) { return fit && fit->replaces(tensor.role, tensor.layer); }
 
 Recipe narrowedFor(const WeightTarget& target, Recipe recipe, const MasterTensor& tensor, const KeptOfLayer& kept) {
   if (kept.attention.folds && (tensor.role == TensorRole::v || tensor.role == TensorRole::vBias || tensor.role == TensorRole::o)) return folded(std::move(recipe), kept.attention.folds);
@@ -245,7 +245,7 @@ void WeightStore::Build::noteMerges() {
 // A plan knows which layers would follow: the projections of all of them are others.
 Result<std::shared_ptr<const SharingFit>> WeightStore::Build::sharingFit() const {
   if (!target_.sharing) return std::shared_ptr<const SharingFit>();
-  if (store_.place_->planning()) return SharingFit::planned(*target_.sharing, left_);
+  if (store_.place_->planning()) return SharingFit::planned(store_.model_->config(), *target_.sharing, left_);
   CHECK(measurements_.sharing, target_.sharing->key());
   return measurements_.sharing(*target_.sharing, left_, progress_);
 }

@@ -1,11 +1,8 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "panels/cache/kept_mass_map.h"
 
-#include <QHelpEvent>
-#include <QKeyEvent>
 #include <QPainter>
 #include <QScrollBar>
-#include <QToolTip>
 #include <algorithm>
 #include <cmath>
 
@@ -16,11 +13,7 @@ namespace {
 constexpr int kLowest = 16, kTallest = 44, kNarrowest = 12, kWidest = 72, kGap = 2, kMargin = 10;  // px
 }
 
-KeptMassMap::KeptMassMap(QWidget* parent) : QAbstractScrollArea(parent) {
-  setFocusPolicy(Qt::StrongFocus);
-  setAccessibleName(tr("Attention kept by layer and head"));
-  viewport()->setBackgroundRole(QPalette::Base);
-}
+KeptMassMap::KeptMassMap(QWidget* parent) : HeadCells(parent) { setAccessibleName(tr("Attention kept by layer and head")); }
 
 void KeptMassMap::setTheme(const Theme& theme) {
   theme_ = theme;
@@ -29,14 +22,14 @@ void KeptMassMap::setTheme(const Theme& theme) {
 
 void KeptMassMap::clear(const QString& emptyText) {
   kept_ = {};
-  layer_ = head_ = -1;
+  choseNothing();
   emptyText_ = emptyText;
   setAccessibleDescription(emptyText);
   measure();
 }
 
 void KeptMassMap::setKept(const KeptMass& kept) {
-  if (layer_ >= kept.layers || head_ >= kept.heads) layer_ = head_ = -1;
+  if (layer_ >= kept.layers || head_ >= kept.heads) choseNothing();
   kept_ = kept;
   setAccessibleDescription(layer_ >= 0 ? describe(layer_, head_) : tr("%1 layers, %2 heads").arg(kept.layers).arg(kept.heads));
   measure();
@@ -51,53 +44,35 @@ void KeptMassMap::measure() {
   names_ = metrics.horizontalAdvance(tr("Layer")) + kMargin + 10;
   figures_ = metrics.horizontalAdvance(Format().percent(0.999)) + 18;
   top_ = metrics.height() + 10;
-  legend_ = metrics.height() + 16;
+  bottom_ = metrics.height() + 16;
   const int layers = std::max(1, kept_.layers), heads = std::max(1, kept_.heads), width = viewport()->width();
   bar_ = std::clamp(width / 4, 60, 260);
-  cell_ = std::clamp((width - firstCell() - kMargin) / heads, kNarrowest, kWidest);
-  row_ = std::clamp((viewport()->height() - top_ - legend_) / layers, std::max(kLowest, metrics.height() + 2), kTallest);
-  const int room = viewport()->height() - top_ - legend_;
-  verticalScrollBar()->setRange(0, std::max(0, layers * row_ - room));
+  left_ = names_ + bar_ + figures_;
+  cellWidth_ = std::clamp((width - left_ - kMargin) / heads, kNarrowest, kWidest);
+  cellHeight_ = std::clamp((viewport()->height() - top_ - bottom_) / layers, std::max(kLowest, metrics.height() + 2), kTallest);
+  const int room = viewport()->height() - top_ - bottom_;
+  verticalScrollBar()->setRange(0, std::max(0, layers * cellHeight_ - room));
   verticalScrollBar()->setPageStep(std::max(1, room));
-  verticalScrollBar()->setSingleStep(row_);
-  horizontalScrollBar()->setRange(0, std::max(0, firstCell() + heads * cell_ + kMargin - width));
+  verticalScrollBar()->setSingleStep(cellHeight_);
+  horizontalScrollBar()->setRange(0, std::max(0, left_ + heads * cellWidth_ + kMargin - width));
   horizontalScrollBar()->setPageStep(width);
-  horizontalScrollBar()->setSingleStep(cell_);
+  horizontalScrollBar()->setSingleStep(cellWidth_);
   viewport()->update();
 }
 
-void KeptMassMap::resizeEvent(QResizeEvent* event) {
-  QAbstractScrollArea::resizeEvent(event);
-  measure();
-}
+int KeptMassMap::rowTop(int layer) const { return cell(layer, 0).top(); }
 
-void KeptMassMap::changeEvent(QEvent* event) {
-  QAbstractScrollArea::changeEvent(event);
-  if (event->type() == QEvent::FontChange) measure();
-}
-
-int KeptMassMap::rowTop(int layer) const { return top_ + layer * row_ - verticalScrollBar()->value(); }
-
-QRect KeptMassMap::barRect(int layer) const { return {names_, rowTop(layer) + kGap, bar_, row_ - 2 * kGap}; }
+QRect KeptMassMap::barRect(int layer) const { return {names_, rowTop(layer) + kGap, bar_, cellHeight_ - 2 * kGap}; }
 
 QRect KeptMassMap::cellRect(int layer, int head) const {
   if (head < 0) return barRect(layer);
-  return {firstCell() + head * cell_ - horizontalScrollBar()->value(), rowTop(layer) + kGap / 2, cell_ - kGap, row_ - kGap};
-}
-
-std::pair<int, int> KeptMassMap::at(const QPoint& point) const {
-  if (kept_.layers == 0 || point.y() < top_ || point.y() >= viewport()->height() - legend_) return {-1, -1};
-  const int layer = (point.y() - top_ + verticalScrollBar()->value()) / row_;
-  if (layer >= kept_.layers) return {-1, -1};
-  if (point.x() < firstCell()) return {layer, -1};
-  const int head = (point.x() - firstCell() + horizontalScrollBar()->value()) / cell_;
-  return head < kept_.heads ? std::pair(layer, head) : std::pair(-1, -1);
+  return cell(layer, head).adjusted(0, kGap / 2, -kGap, kGap / 2 - kGap);
 }
 
 // ---- painting -----------------------------------------------------------------------------------------------------------
 
 void KeptMassMap::paintCells(QPainter& painter, int layer) const {
-  const bool figures = cell_ - kGap >= fontMetrics().horizontalAdvance(QStringLiteral("100")) + 6;
+  const bool figures = cellWidth_ - kGap >= fontMetrics().horizontalAdvance(QStringLiteral("100")) + 6;
   for (int head = 0; head < kept_.heads; ++head) {
     const QRect box = cellRect(layer, head);
     if (!kept_.attends[static_cast<size_t>(layer)]) {
@@ -114,13 +89,13 @@ void KeptMassMap::paintCells(QPainter& painter, int layer) const {
 }
 
 void KeptMassMap::paintBar(QPainter& painter, int layer) const {
-  const QRect track = barRect(layer), row(0, rowTop(layer), firstCell() - kGap, row_);
+  const QRect track = barRect(layer), row(0, rowTop(layer), left_ - kGap, cellHeight_);
   painter.fillRect(row, palette().color(QPalette::Base));
   painter.setPen(theme_.text);
-  painter.drawText(QRect(0, row.top(), names_ - 8, row_), Qt::AlignRight | Qt::AlignVCenter, QString::number(layer));
+  painter.drawText(QRect(0, row.top(), names_ - 8, cellHeight_), Qt::AlignRight | Qt::AlignVCenter, QString::number(layer));
   if (!kept_.attends[static_cast<size_t>(layer)]) {
     painter.setPen(theme_.textSecondary);
-    painter.drawText(QRect(names_, row.top(), bar_ + figures_, row_), Qt::AlignLeft | Qt::AlignVCenter, tr("no attention"));
+    painter.drawText(QRect(names_, row.top(), bar_ + figures_, cellHeight_), Qt::AlignLeft | Qt::AlignVCenter, tr("no attention"));
     return;
   }
   const KeptMass::Head mean = kept_.mean(layer);
@@ -130,15 +105,15 @@ void KeptMassMap::paintBar(QPainter& painter, int layer) const {
   painter.fillRect(QRectF(held - 2, track.top() - 1, 4, track.height() + 2), palette().color(QPalette::Base));
   painter.fillRect(QRectF(held - 1, track.top() - 1, 2, track.height() + 2), theme_.text);
   painter.setPen(theme_.text);
-  painter.drawText(QRect(track.right() + 8, row.top(), figures_, row_), Qt::AlignLeft | Qt::AlignVCenter, Format().percent(mean.mass));
+  painter.drawText(QRect(track.right() + 8, row.top(), figures_, cellHeight_), Qt::AlignLeft | Qt::AlignVCenter, Format().percent(mean.mass));
 }
 
 void KeptMassMap::paintHeadings(QPainter& painter) const {
   painter.fillRect(0, 0, viewport()->width(), top_, palette().color(QPalette::Base));
   painter.setPen(theme_.textSecondary);
-  const int widest = fontMetrics().horizontalAdvance(QString::number(kept_.heads - 1)) + 4, apart = std::max(1, (widest + cell_ - 1) / cell_);
+  const int widest = fontMetrics().horizontalAdvance(QString::number(kept_.heads - 1)) + 4, apart = std::max(1, (widest + cellWidth_ - 1) / cellWidth_);
   painter.save();
-  painter.setClipRect(QRect(firstCell(), 0, viewport()->width(), top_));
+  painter.setClipRect(QRect(left_, 0, viewport()->width(), top_));
   for (int head = 0; head < kept_.heads; head += apart) {
     const QRect box = cellRect(0, head);
     painter.drawText(QRect(box.center().x() - 40, 0, 80, top_), Qt::AlignCenter, QString::number(head));
@@ -153,15 +128,15 @@ void KeptMassMap::paintHeadings(QPainter& painter) const {
 
 void KeptMassMap::paintLegend(QPainter& painter) const {
   const QFontMetrics metrics = fontMetrics();
-  const int top = viewport()->height() - legend_, side = metrics.height() - 3;
-  painter.fillRect(QRect(0, top, viewport()->width(), legend_), palette().color(QPalette::Base));
+  const int top = viewport()->height() - bottom_, side = metrics.height() - 3;
+  painter.fillRect(QRect(0, top, viewport()->width(), bottom_), palette().color(QPalette::Base));
   int x = names_;
   const auto entry = [&](const QString& text, auto paint) {
     const int width = side + 6 + metrics.horizontalAdvance(text);
     if (x + width > viewport()->width() - 4) return;
-    paint(QRect(x, top + (legend_ - side) / 2, side, side));
+    paint(QRect(x, top + (bottom_ - side) / 2, side, side));
     painter.setPen(theme_.textSecondary);
-    painter.drawText(QRect(x + side + 6, top, width, legend_), Qt::AlignLeft | Qt::AlignVCenter, text);
+    painter.drawText(QRect(x + side + 6, top, width, bottom_), Qt::AlignLeft | Qt::AlignVCenter, text);
     x += width + 14;
   };
   entry(tr("positions held"), [&](const QRect& box) { painter.fillRect(QRect(box.center().x() - 1, box.top(), 2, box.height()), theme_.text); });
@@ -182,17 +157,17 @@ void KeptMassMap::paintEvent(QPaintEvent*) {
     return;
   }
   for (int layer = 0; layer < kept_.layers; ++layer) {
-    if (rowTop(layer) + row_ < top_ || rowTop(layer) > viewport()->height()) continue;
+    if (rowTop(layer) + cellHeight_ < top_ || rowTop(layer) > viewport()->height()) continue;
     paintCells(painter, layer);
     paintBar(painter, layer);
   }
   if (layer_ >= 0) {
     painter.save();
-    if (head_ >= 0) painter.setClipRect(QRect(firstCell() - kGap, 0, viewport()->width(), viewport()->height()));
+    if (head_ >= 0) painter.setClipRect(QRect(left_ - kGap, 0, viewport()->width(), viewport()->height()));
     const QRect frame = cellRect(layer_, head_).adjusted(-1, -1, 0, 0);
     painter.setPen(QPen(theme_.window, 4));
     painter.drawRect(frame);
-    painter.setPen(QPen(hasFocus() ? theme_.accent : theme_.text, 2));
+    painter.setPen(QPen(frameColour(), 2));
     painter.drawRect(frame);
     painter.restore();
   }
@@ -200,7 +175,7 @@ void KeptMassMap::paintEvent(QPaintEvent*) {
   paintLegend(painter);
 }
 
-// ---- pointer and keyboard -----------------------------------------------------------------------------------------------
+// ---- words --------------------------------------------------------------------------------------------------------------
 
 QString KeptMassMap::describe(int layer, int head) const {
   if (layer < 0 || layer >= kept_.layers || head >= kept_.heads) return {};
@@ -212,55 +187,6 @@ QString KeptMassMap::describe(int layer, int head) const {
   if (head >= 0) return text;
   const int least = kept_.least(layer);
   return tr("%1; head %2 keeps least, %3").arg(text).arg(least).arg(f.percent(kept_.at(layer, least).mass));
-}
-
-void KeptMassMap::choose(int layer, int head) {
-  if (kept_.layers == 0) return;
-  layer_ = std::clamp(layer, 0, kept_.layers - 1);
-  head_ = std::clamp(head, -1, kept_.heads - 1);
-  QScrollBar *down = verticalScrollBar(), *across = horizontalScrollBar();
-  down->setValue(std::clamp(down->value(), (layer_ + 1) * row_ - down->pageStep(), layer_ * row_));
-  if (head_ >= 0) across->setValue(std::clamp(across->value(), firstCell() + (head_ + 1) * cell_ - viewport()->width(), head_ * cell_));
-  setAccessibleDescription(describe(layer_, head_));
-  viewport()->update();
-  Q_EMIT cellChosen(describe(layer_, head_));
-}
-
-void KeptMassMap::mousePressEvent(QMouseEvent* event) {
-  if (const auto [layer, head] = at(event->position().toPoint()); layer >= 0) choose(layer, head);
-}
-
-void KeptMassMap::keyPressEvent(QKeyEvent* event) {
-  switch (event->key()) {
-    case Qt::Key_Left: return choose(layer_, head_ - 1);
-    case Qt::Key_Right: return choose(layer_, head_ + 1);
-    case Qt::Key_Up: return choose(layer_ - 1, head_);
-    case Qt::Key_Down: return choose(layer_ + 1, head_);
-    case Qt::Key_PageUp: return choose(layer_ - verticalScrollBar()->pageStep() / row_, head_);
-    case Qt::Key_PageDown: return choose(layer_ + verticalScrollBar()->pageStep() / row_, head_);
-    case Qt::Key_Home: return choose(layer_, -1);
-    case Qt::Key_End: return choose(layer_, kept_.heads - 1);
-    default: QAbstractScrollArea::keyPressEvent(event);
-  }
-}
-
-void KeptMassMap::focusInEvent(QFocusEvent* event) {
-  QAbstractScrollArea::focusInEvent(event);
-  if (layer_ < 0 && event->reason() != Qt::MouseFocusReason) choose(0, -1);
-  viewport()->update();
-}
-
-void KeptMassMap::focusOutEvent(QFocusEvent* event) {
-  QAbstractScrollArea::focusOutEvent(event);
-  viewport()->update();
-}
-
-bool KeptMassMap::viewportEvent(QEvent* event) {
-  if (event->type() != QEvent::ToolTip) return QAbstractScrollArea::viewportEvent(event);
-  auto* help = static_cast<QHelpEvent*>(event);
-  if (const auto [layer, head] = at(help->pos()); layer >= 0) QToolTip::showText(help->globalPos(), describe(layer, head), this);
-  else QToolTip::hideText();
-  return true;
 }
 
 }  // namespace winnow

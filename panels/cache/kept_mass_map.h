@@ -2,14 +2,12 @@
 // The share of attention that a cache setting keeps: a row for each layer, as a bar of its mean with a mark at the share of positions held,
 // and a cell for each head.
 #pragma once
-#include <QAbstractScrollArea>
-
 #include "experiments/kept_mass.h"
-#include "panels/theme/theme.h"
+#include "panels/maps/head_cells.h"
 
 namespace winnow {
 
-class KeptMassMap : public QAbstractScrollArea {
+class KeptMassMap : public HeadCells {
   Q_OBJECT
  public:
   explicit KeptMassMap(QWidget* parent = nullptr);
@@ -17,7 +15,7 @@ class KeptMassMap : public QAbstractScrollArea {
   void setKept(const KeptMass& kept);
   void clear(const QString& emptyText);
   QRect cellRect(int layer, int head) const;           // in the viewport; head -1: the layer's bar
-  QString describe(int layer, int head) const;
+  QString describe(int layer, int head) const override;
   // By the root of what is lost: most of what is kept is near all of it.
   static QColor colourOf(double mass);
   QSize sizeHint() const override { return {680, 420}; }
@@ -28,30 +26,21 @@ class KeptMassMap : public QAbstractScrollArea {
 
  protected:
   void paintEvent(QPaintEvent* event) override;
-  void resizeEvent(QResizeEvent* event) override;
-  void changeEvent(QEvent* event) override;
-  void mousePressEvent(QMouseEvent* event) override;
-  void keyPressEvent(QKeyEvent* event) override;
-  void focusInEvent(QFocusEvent* event) override;
-  void focusOutEvent(QFocusEvent* event) override;
-  bool viewportEvent(QEvent* event) override;
+  void measure() override;
+  std::pair<int, int> extent() const override { return {kept_.layers, kept_.heads}; }
+  int firstHead() const override { return -1; }
+  void told(int layer, int head) override { Q_EMIT cellChosen(describe(layer, head)); }
 
  private:
-  void measure();
-  void choose(int layer, int head);
   void paintCells(QPainter& painter, int layer) const;
   void paintBar(QPainter& painter, int layer) const;
   void paintHeadings(QPainter& painter) const;
   void paintLegend(QPainter& painter) const;
-  int firstCell() const { return names_ + bar_ + figures_; }  // px
   int rowTop(int layer) const;
   QRect barRect(int layer) const;
-  std::pair<int, int> at(const QPoint& point) const;  // {-1, -1}: none
 
-  Theme theme_ = Theme::builtIn(false);
   KeptMass kept_;
-  int layer_ = -1, head_ = -1;  // chosen
-  int names_ = 40, bar_ = 160, figures_ = 60, top_ = 24, legend_ = 32, row_ = 22, cell_ = 24;  // px
+  int names_ = 40, bar_ = 160, figures_ = 60;  // px, left of the cells
   QString emptyText_;
 };
 

@@ -4,8 +4,9 @@
 //     perplexity and KL divergence of blocks of 2 and 4 layers, as they are, with heads aligned, with outputs fitted anew, with both.
 //   bench_attention prompts MODEL TEXT [--context N] [--chunks N] [--segment N] [--set knob=value]...
 //     the same of what follows prompts read with several budgets, token by token.
-//   bench_attention caches MODEL TEXT [--context N] [--chunks N] [--budget N] [--set knob=value]...
-//     the same, token by token, of layers that read the cache of another, with and without windows of `budget` tokens, beside shared attention.
+//   bench_attention caches MODEL TEXT [CALIBRATION] [--context N] [--chunks N] [--budget N] [--set knob=value]...
+//     the same, token by token, of layers that read the cache of another, with and without windows of `budget` tokens, beside shared attention; where
+//     a calibration text is given with what is fitted to it, too.
 //   bench_attention masked [--lengths 2048,8192] [--budget N] [--rounds N] [--threads N]
 //     processor time of the attention of 512 queries at the end of a prompt: dense, with a window of `budget` tokens, and with one that masks nothing.
 //   bench_attention speed SHAPE|MODEL [--lengths 2048,8192] [--budget N] [--rounds N] [--threads N] [--set knob=value]...
@@ -66,8 +67,9 @@ Options parse(int argc, char** argv) {
     } else stop("unknown option " + word + ".");
   }
   const size_t wanted = out.part == "sharing" ? 3 : out.part == "prompts" || out.part == "caches" ? 2 : out.part == "speed" ? 1 : 0;
-  if ((wanted == 0 && out.part != "masked") || out.files.size() != wanted)
-    stop("usage: bench_attention sharing MODEL TEXT CALIBRATION | caches MODEL TEXT | prompts MODEL TEXT | masked | speed SHAPE|MODEL");
+  const bool calibrates = out.part == "caches" && out.files.size() == 3;
+  if ((wanted == 0 && out.part != "masked") || (out.files.size() != wanted && !calibrates))
+    stop("usage: bench_attention sharing MODEL TEXT CALIBRATION | caches MODEL TEXT [CALIBRATION] | prompts MODEL TEXT | masked | speed SHAPE|MODEL");
   return out;
 }
 
@@ -137,6 +139,9 @@ void caches(const Options& options) {
       Settings settings = {{"share.method", method}, {"share.block", block}};
       if (method == std::string_view("mix")) settings.emplace_back("kv.budget", window);
       quality.row(std::string(method) + ", blocks of " + block, settings);
+      if (options.files.size() < 3) continue;
+      settings.insert(settings.end(), {{"share.refit", "true"}, {"calibration.text", options.files[2]}});
+      quality.row(std::string(method) + ", blocks of " + block + ", fitted", settings);
     }
 }
 

@@ -2,8 +2,8 @@
 // prefill.method=critiprefill in whole sessions on the device, against the CPU. Where what two blocks are worth is closer than what rounding moves it by,
 // the two may attend to another block each: with these models, seeds and texts that happens nowhere.
 #include "tests/cuda_emulation/calibration_text.h"
+#include "tests/cuda_emulation/long_text.h"
 #include "tests/cuda_emulation/sessions.h"
-#include "tests/support/random_model.h"
 
 using namespace winnow;
 using namespace winnow::test;
@@ -15,25 +15,7 @@ Settings critical(Settings more = {}) {
   return more;
 }
 
-SessionOptions longText(int context = 512) {
-  SessionOptions options;
-  options.context = context;
-  options.maxBatch = 50;
-  return options;
-}
-
-std::shared_ptr<const Model> model(const char* family, int headDim, int heads, int kvHeads) {
-  ModelConfig config = familyConfig(family);
-  config.layers = 4;
-  config.hidden = 64;
-  config.heads = heads;
-  config.kvHeads = kvHeads;
-  config.headDim = config.rope.dims = headDim;
-  if (config.slidingWindow > 0) config.slidingWindow = 120;
-  config.ffn = 96;
-  config.vocab = 128;
-  return randomModel(config);
-}
+std::shared_ptr<const Model> model(const char* family, int headDim, int heads, int kvHeads) { return modelOfHeads(family, headDim, heads, kvHeads, 4, 120); }
 
 }  // namespace
 

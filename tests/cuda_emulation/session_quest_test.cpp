@@ -2,8 +2,8 @@
 // kv.policy=quest in whole sessions on the device, against the CPU. Where the bounds of two blocks are closer than what rounding moves them by,
 // the two may read another block each: with these models, seeds and texts that happens nowhere.
 // (It did at one change in mid-generation, of eleven texts that were tried; another of them stands here.)
+#include "tests/cuda_emulation/long_text.h"
 #include "tests/cuda_emulation/sessions.h"
-#include "tests/support/random_model.h"
 
 using namespace winnow;
 using namespace winnow::test;
@@ -16,26 +16,8 @@ Settings quest(Settings more = {}) {
   return more;
 }
 
-SessionOptions longText(int context = 512) {
-  SessionOptions options;
-  options.context = context;
-  options.maxBatch = 50;
-  return options;
-}
-
 // Five layers, of which three choose.
-std::shared_ptr<const Model> model(const char* family, int headDim, int heads, int kvHeads) {
-  ModelConfig config = familyConfig(family);
-  config.layers = 5;
-  config.hidden = 64;
-  config.heads = heads;
-  config.kvHeads = kvHeads;
-  config.headDim = config.rope.dims = headDim;
-  if (config.slidingWindow > 0) config.slidingWindow = 70;
-  config.ffn = 96;
-  config.vocab = 128;
-  return randomModel(config);
-}
+std::shared_ptr<const Model> model(const char* family, int headDim, int heads, int kvHeads) { return modelOfHeads(family, headDim, heads, kvHeads, 5, 70); }
 
 }  // namespace
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// Aligned heads and outputs fitted anew, on the device against the CPU: prompts that keep probabilities, prompts that make them anew, and steps.
+// Aligned heads, outputs and queries fitted anew, on the device against the CPU: prompts that keep probabilities, prompts that make them anew, and steps.
 #include "tests/cuda_emulation/calibration_text.h"
 #include "tests/cuda_emulation/sessions.h"
 
@@ -28,6 +28,20 @@ TEST(fitted_sharing_computes_as_on_the_cpu) {
       both.expectSameCache();
     }
   EXPECT(moved > 0);
+}
+
+// Keys that are mapped before they are rotated, of learned positions by any map; where queries are normed outputs alone.
+TEST(fitted_borrowing_computes_as_on_the_cpu) {
+  for (const char* family : {"llama3", "qwen2", "qwen3", "gpt2"})
+    for (const char* method : {"cla", "mix"}) {
+      Settings settings = fitted("false", "true");
+      settings.insert(settings.end(), {{"share.method", method}, {"kv.budget", method == std::string_view("mix") ? "16" : "1"}});
+      Both both(family, settings);
+      EXPECT(both.gpu->plan().borrows(1) && both.gpu->effective()->config.boolean("share.refit"), family, method);
+      const double worst = std::max(both.prompt(19), both.steps(4));
+      EXPECT(worst <= kBound, family, method, worst);
+      both.expectSameCache();
+    }
 }
 
 TEST(alignment_comes_and_goes_between_captured_steps) {

@@ -323,16 +323,80 @@ TEST(full_layers_lie_deep_and_even) {
   EXPECT(spelled.asRequested() && spelled.config.integer("share.full") == 5 && spelled.config.real("kv.budget") == 1024);
 }
 
+// The whole text stays where it was kept, or as near to it as there is a layer.
+TEST(a_layer_of_full_attention_that_goes_is_replaced) {
+  const auto whole = [](std::vector<LayerSharing> map, const std::vector<int>& gone) {
+    std::vector<LayerParts> parts = allParts(static_cast<int>(map.size()));
+    for (const int layer : gone) parts[static_cast<size_t>(layer)].attention = false;
+    std::vector<int> out;
+    map = sharingWithout(map, parts);
+    for (int layer = 0; layer < static_cast<int>(map.size()); ++layer)
+      if (map[static_cast<size_t>(layer)].keepsAll) {
+        EXPECT(parts[static_cast<size_t>(layer)].attention && map[static_cast<size_t>(layer)].source == layer, layer);
+        out.push_back(layer);
+      }
+    return out;
+  };
+  using Layers = std::vector<int>;
+  auto alone = noSharing(6);
+  alone[3].keepsAll = true;
+  EXPECT(whole(alone, {2}) == Layers{3});
+  EXPECT(whole(alone, {3}) == Layers{4});  // of two as near the deeper one
+  EXPECT(whole(alone, {3, 4}) == Layers{2});
+  EXPECT(whole(alone, {3, 4, 5}) == Layers{2});
+  EXPECT(whole(alone, {0, 1, 2, 3, 4, 5}).empty());
+  alone[4].keepsAll = true;
+  EXPECT(whole(alone, {3}) == (Layers{2, 4}));
+  EXPECT(whole(alone, {3, 4}) == (Layers{2, 5}));
+  EXPECT(whole(alone, {0, 1, 2, 3}) == (Layers{4, 5}));
+  EXPECT(whole(alone, {0, 1, 2, 3, 5}) == Layers{4});  // no more are left
+  auto groups = uniformBlocks(8, 0, 0, 2, &LayerSharing::source);
+  groups[4].keepsAll = true;
+  EXPECT(whole(groups, {4}) == Layers{5});  // its heir
+  EXPECT(whole(groups, {4, 5}) == Layers{6});
+  EXPECT(whole(groups, {4, 5, 6}) == Layers{2});
+  EXPECT(whole(groups, {4, 5, 6, 7}) == Layers{2});
+}
+
+TEST(dropped_layers_leave_mix_its_layers_of_full_attention) {
+  const auto engine = openEngine(kStories);
+  const std::string text = sharedData("corpora/tinystories_60k.txt");
+  for (const auto& [block, dropped] : {std::pair("1", "1"), std::pair("1", "4"), std::pair("2", "1"), std::pair("2", "2")}) {
+    const Config config = configure(mix(block, {{"kv.budget", "24"}, {"kv.interval", "1"}, {"share.full", "1"}, {"prune.layers", dropped}, {"prune.layers_method", "contiguous"},
+                                                {"prune.layers_protect", "0"}, {"calibration.text", text.c_str()}, {"calibration.tokens", "256"}}));
+    const auto session = makeSession(engine, config, {.context = 128, .maxBatch = 32});
+    EXPECT_EQ(std::to_string(std::ranges::count(session->plan().parts, LayerParts{false, false})), std::string(dropped));
+    ok(session->prefill(someTokens(60, session->vocab()), {}));
+    int full = 0, window = 0;
+    for (const HeadPositions& head : session->occupancy()) ++(head.positions.size() == 60 ? full : window);
+    EXPECT_EQ(full, engine->model().config().kvHeads);
+    EXPECT_EQ(window > 0, dropped != std::string_view("4"));
+    const MemoryByTag planned = value(engine->plan(config, {.context = 128, .maxBatch = 32}, 60));
+    EXPECT(std::fabs(static_cast<double>(bytes(planned, MemoryTag::kv) - bytes(session->memory(), MemoryTag::kv))) <= 65536, block, dropped);
+  }
+}
+
+TEST(what_is_fitted_to_an_equal_owner_changes_nothing) {
+  const auto engine = value(Engine::create(value(Model::open(twins())), {.device = "cpu", .threads = 2}));
+  const std::string text = sharedData("corpora/tinystories_60k.txt");
+  const auto ids = someTokens(40, engine->model().config().vocab);
+  const auto plain = makeSession(engine), fitted = makeSession(engine, configure({{"share.method", "cla"}, {"share.spans", "0-1"}, {"share.refit", "true"}, {"calibration.text", text.c_str()}, {"calibration.tokens", "512"}}));
+  EXPECT(fitted->plan().borrows(1));
+  EXPECT(logitsAfter(*plain, ids) == logitsAfter(*fitted, ids));
+  const Adjustment* why = adjustment(*fitted->effective(), "share.refit");
+  EXPECT(why && why->reason.find("came closer") != std::string::npos);
+}
+
 TEST(what_does_not_go_together_is_refused_with_the_reason) {
   ModelConfig model;
   model.layers = 8;
   model.heads = model.kvHeads = 2;
   model.headDim = 32;
-  for (const char* knob : {"share.align", "share.refit"}) {
-    const Effective effective = resolve(configure(cla("2", {{knob, "true"}})), model);
-    const Adjustment* why = adjustment(effective, knob);
-    EXPECT(!effective.config.boolean(knob) && why && why->reason.find("keys and values") != std::string::npos, knob);
-  }
+  const Effective aligned = resolve(configure(cla("2", {{"share.align", "true"}, {"share.refit", "true"}})), model);
+  const Adjustment* why = adjustment(aligned, "share.align");
+  EXPECT(!aligned.config.boolean("share.align") && why && why->reason.find("its own attention") != std::string::npos);
+  EXPECT(aligned.config.boolean("share.refit") && !adjustment(aligned, "share.refit"));
+  EXPECT(adjustment(resolve(configure({{"share.refit", "true"}}), model), "share.refit") != nullptr);
   const Effective quest = resolve(configure(mix("2", {{"kv.policy", "quest"}, {"kv.budget", "256"}})), model);
   EXPECT(quest.config.text("kv.policy") == "streaming" && adjustment(quest, "kv.policy"));
   const Effective both = resolve(configure(cla("2", {{"share.spans", "2-3"}})), model);

@@ -3,14 +3,12 @@
 // nor cache (pruning_sharing_attribution.md, D3 and L4).
 #include "engine/prune/head_dims.h"
 
-#include <map>
-
-#include "engine/cache/kv_cache.h"
 #include "engine/run/core.h"
 #include "engine/run/host_weights.h"
 #include "engine/weights/export.h"
 #include "engine/weights/head_folds.h"
 #include "engine/weights/report.h"
+#include "tests/support/changed_weights.h"
 #include "tests/support/compression_meter.h"
 
 using namespace winnow;
@@ -50,29 +48,6 @@ std::shared_ptr<Engine> openStarter() {
   options.device = "cpu";
   options.threads = 2;
   return value(Engine::create(value(Model::open(starter())), options));
-}
-
-// The dense set with some matrices in the place of its own.
-struct Changed {
-  WeightSet set;
-  std::map<const Matrix*, Matrix> matrices;
-  std::vector<std::vector<float>> values;
-  std::vector<float>& change(const Matrix*& matrix) {
-    auto& to = values.emplace_back(static_cast<size_t>(matrix->rows) * static_cast<size_t>(matrix->cols));
-    for (int r = 0; r < matrix->rows; ++r) dequantizeRow(*matrix, r, to.data() + static_cast<size_t>(r) * static_cast<size_t>(matrix->cols));
-    Matrix& made = matrices[matrix];
-    made.format = {Storage::f32, 32, 0, true};
-    made.rows = matrix->rows;
-    made.cols = matrix->cols;
-    made.data = to.data();
-    matrix = &made;
-    return to;
-  }
-};
-
-void keepRows(std::vector<float>& values, int cols, const std::vector<int>& kept) {
-  for (size_t i = 0; i < values.size(); ++i)
-    if (!std::ranges::binary_search(kept, static_cast<int>(i / static_cast<size_t>(cols)))) values[i] = 0;
 }
 
 }  // namespace
@@ -141,31 +116,23 @@ TEST(narrow_heads_compute_as_whole_ones_with_zeros) {
   const ModelConfig& model = core.model->config();
   ThreadPool pool(2);
   const auto tokens = someTokens(40, model.vocab);
-  const auto logitsOf = [&](const WeightSet& set) {
-    const Plan plan = buildPlan(model, noSharing(model.layers), set.parts);
-    const auto backend = core.device->makeBackend(core.ledger, pool, {64, 64, 0, set.narrowShape});
-    const auto cache = backend->makeCache(64);
-    cache->reserve(static_cast<int>(tokens.size()));
-    const SequenceRows rows{cache.get(), 0, static_cast<int>(tokens.size())};
-    backend->run({plan, set, {&rows, 1}, tokens, Activations::f32, true});
-    return std::vector<float>(backend->logits().begin(), backend->logits().end());
-  };
+  const auto logits = [&](const WeightSet& set) { return logitsOf(core, set, tokens, pool, Activations::f32); };
   for (const HeadDimMethod& method : headDimMethods()) {
     const Config config = resolve(meter.with({{"prune.head_dim", "0.5"}, {"prune.head_dim_method", method.name.c_str()}}), model).config;
     const auto narrow = value(core.store.build(core.targetOf(config), pool, core.measurements(), {}));
-    Changed dense{*value(core.store.build(core.targetOf(Config()), pool, {}, {})), {}, {}};
-    const auto whole = logitsOf(dense.set);
+    ChangedWeights dense = denseWeights(core, pool);
+    const auto whole = logits(dense.set);
     for (size_t layer = 0; layer < dense.set.layers.size(); ++layer) {
       const KeptAttention& left = narrow->attention[layer];
       LayerWeights& w = dense.set.layers[layer];
       EXPECT(narrow->layers[layer].k->rows == 64 && narrow->layers[layer].v->rows == 64 && narrow->layers[layer].o->cols == 192);
-      keepRows(dense.change(w.q), model.hidden, left.queries->list);
+      dense.keepRows(w.q, left.queries->list);
       EXPECT_NEAR(left.queryScale, std::sqrt(.5), 1e-7);
-      std::vector<float>& v = dense.change(w.v);
       if (!left.folds) {
-        keepRows(v, model.hidden, left.values->list);
+        dense.keepRows(w.v, left.values->list);
         continue;
       }
+      std::vector<float>& v = dense.change(w.v);
       const std::vector<float> before = v;
       const HeadFolds& folds = *left.folds;
       const int n = folds.whole, k = folds.kept, cols = model.hidden;
@@ -180,9 +147,9 @@ TEST(narrow_heads_compute_as_whole_ones_with_zeros) {
             for (int c = 0; c < cols; ++c) v[static_cast<size_t>((h * n + a) * cols + c)] += static_cast<float>(both) * before[static_cast<size_t>((h * n + b) * cols + c)];
           }
     }
-    const double error = relativeError(logitsOf(dense.set), logitsOf(*narrow));
+    const double error = relativeError(logits(dense.set), logits(*narrow));
     EXPECT(error < 3e-3, method.name, error);  // weights of f16, a cache of f16
-    EXPECT(relativeError(whole, logitsOf(*narrow)) > 10 * error, method.name);
+    EXPECT(relativeError(whole, logits(*narrow)) > 10 * error, method.name);
   }
 }
 

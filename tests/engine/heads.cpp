@@ -3,12 +3,12 @@
 // were zero, and that what goes costs neither memory nor cache (pruning_sharing_attribution.md, D4, D7, J3).
 #include "engine/prune/heads.h"
 
-#include "engine/cache/kv_cache.h"
 #include "engine/prune/head_methods.h"
 #include "engine/run/core.h"
 #include "engine/run/host_weights.h"
 #include "engine/weights/export.h"
 #include "engine/weights/report.h"
+#include "tests/support/changed_weights.h"
 #include "tests/support/compression_meter.h"
 
 using namespace winnow;
@@ -67,36 +67,14 @@ TEST(what_is_left_out_computes_as_zero) {
     const Config config = resolve(meter.with({{"prune.heads", "0.5"}, {"prune.heads_method", method.name.c_str()}}), core.model->config()).config;
     ThreadPool pool(2);
     const auto narrow = value(core.store.build(core.targetOf(config), pool, core.measurements(), {}));
-    WeightSet zeroed = *value(core.store.build(core.targetOf(Config()), pool, {}, {}));
-    std::vector<std::vector<float>> values;
-    std::vector<Matrix> outputs(zeroed.layers.size());
-    for (size_t layer = 0; layer < zeroed.layers.size(); ++layer) {
-      const Matrix& o = *zeroed.layers[layer].o;
-      EXPECT(o.cols == 64 && narrow->layers[layer].o->cols == 32 && narrow->layers[layer].q->rows == 32 && narrow->layers[layer].k->rows == 16 && narrow->layers[layer].v->rows == 16);
-      auto& to = values.emplace_back(static_cast<size_t>(o.rows) * static_cast<size_t>(o.cols));
-      for (size_t r = 0; r < static_cast<size_t>(o.rows); ++r)
-        for (const int k : narrow->attention[layer].outputs->list) {
-          const size_t at = r * static_cast<size_t>(o.cols) + static_cast<size_t>(k);
-          to[at] = static_cast<const float*>(o.data)[at];
-        }
-      outputs[layer].format = o.format;
-      outputs[layer].rows = o.rows;
-      outputs[layer].cols = o.cols;
-      outputs[layer].data = to.data();
-      zeroed.layers[layer].o = &outputs[layer];
+    ChangedWeights zeroed = denseWeights(core, pool);
+    for (size_t layer = 0; layer < zeroed.set.layers.size(); ++layer) {
+      const LayerWeights& left = narrow->layers[layer];
+      EXPECT(zeroed.set.layers[layer].o->cols == 64 && left.o->cols == 32 && left.q->rows == 32 && left.k->rows == 16 && left.v->rows == 16);
+      zeroed.keepColumns(zeroed.set.layers[layer].o, narrow->attention[layer].outputs->list);
     }
     const auto tokens = someTokens(40, core.model->config().vocab);
-    const auto logitsOf = [&](const WeightSet& set) {
-      const Plan plan = buildPlan(core.model->config(), noSharing(core.model->config().layers), set.parts);
-      const auto backend = core.device->makeBackend(core.ledger, pool, {64, 64, 0, set.narrowShape});
-      const auto cache = backend->makeCache(64);
-      cache->reserve(static_cast<int>(tokens.size()));
-      const SequenceRows rows{cache.get(), 0, static_cast<int>(tokens.size())};
-      backend->run({plan, set, {&rows, 1}, tokens, Activations::automatic, true});
-      const auto logits = backend->logits();
-      return std::vector<float>(logits.begin(), logits.end());
-    };
-    EXPECT(relativeError(logitsOf(zeroed), logitsOf(*narrow)) < 1e-5, method.name);
+    EXPECT(relativeError(logitsOf(core, zeroed.set, tokens, pool), logitsOf(core, *narrow, tokens, pool)) < 1e-5, method.name);
   }
 }
 
@@ -223,10 +201,7 @@ TEST(models_without_some_heads_are_exported) {
     const Settings settings = {{"prune.heads", "0.5"}, {"weights.bits", bits}, {"prune.recovery", "least-squares"}, {"weights.tensors", "q,k,gate,up"}};
     const HostWeights weights = value(hostWeights(*meter.engine(), meter.with(settings), pool, {}));
     value(exportGguf(*weights.set, weights.target, "test", path, pool, {}));
-    EngineOptions options;
-    options.device = "cpu";
-    options.threads = 1;
-    const std::shared_ptr<Engine> again = value(Engine::create(value(Model::open(path)), options));
+    const auto again = openModel(path);
     const ModelConfig& shape = again->model().config();
     EXPECT(shape.heads == 4 && shape.kvHeads == 2 && shape.headDim == 8 && shape.hidden == 64 && shape.rope.dims == 8);
     EXPECT(logitsAfter(*makeSession(again), tokens) == logitsAfter(*makeSession(meter.engine(), meter.with(settings)), tokens), bits);
@@ -236,10 +211,7 @@ TEST(models_without_some_heads_are_exported) {
   const HostWeights weights = value(hostWeights(*meter.engine(), meter.with(settings), pool, {}));
   const std::string folder = (scratch() / "heads").string();
   value(exportSafetensors(*weights.set, weights.target, "test", folder, pool, {}));
-  EngineOptions options;
-  options.device = "cpu";
-  options.threads = 1;
-  const std::shared_ptr<Engine> again = value(Engine::create(value(Model::open(folder)), options));
+  const auto again = openModel(folder);
   EXPECT(again->model().config().heads == 4 && again->model().config().kvHeads == 2);
   EXPECT(relativeError(logitsAfter(*makeSession(again), tokens), logitsAfter(*makeSession(meter.engine(), meter.with(settings)), tokens)) < 1e-5);
 #endif

@@ -189,7 +189,8 @@ TEST(a_model_s_fit_lowers_the_difference_of_every_follower) {
       EXPECT(follower.aligned >= follower.likeness && follower.likeness > 0 && follower.aligned <= 1 + 1e-6, file, follower.layer);
       EXPECT(follower.after < follower.before, file, follower.layer, follower.before, follower.after);
       EXPECT_EQ(follower.refitted, follower.unseenAfter < follower.unseenBefore);
-      EXPECT_EQ(fit->refits(follower.layer), follower.refitted);
+      EXPECT_EQ(fit->replaces(TensorRole::o, follower.layer), follower.refitted);
+      EXPECT(!follower.mapped && !fit->replaces(TensorRole::q, follower.layer));
     }
     EXPECT(value(core.fitSharing(*target.sharing, all, {})) == fit);  // measured once
   }

@@ -5,7 +5,6 @@
 
 #include <numeric>
 
-#include "engine/cache/kv_cache.h"
 #include "engine/evaluate/perplexity.h"
 #include "engine/prune/width_methods.h"
 #include "engine/recover/channel_refit.h"
@@ -13,6 +12,7 @@
 #include "engine/run/host_weights.h"
 #include "engine/weights/export.h"
 #include "engine/weights/report.h"
+#include "tests/support/changed_weights.h"
 #include "tests/support/compression_meter.h"
 
 using namespace winnow;
@@ -238,38 +238,15 @@ TEST(what_is_removed_computes_as_zero) {
     const Config config = resolve(meter.with({{"prune.width", "0.4"}, {"prune.width_method", method}}), core.model->config()).config;
     ThreadPool pool(2);
     const auto narrow = value(core.store.build(core.targetOf(config), pool, core.measurements(), {}));
-    WeightSet zeroed = *value(core.store.build(core.targetOf(Config()), pool, {}, {}));
-    std::vector<std::vector<float>> values;
-    std::vector<Matrix> downs(zeroed.layers.size());
-    for (size_t layer = 0; layer < zeroed.layers.size(); ++layer) {
-      const Matrix& down = *zeroed.layers[layer].down;
+    ChangedWeights zeroed = denseWeights(core, pool);
+    for (size_t layer = 0; layer < zeroed.set.layers.size(); ++layer) {
       const std::vector<int>& kept = narrow->channels[layer]->list;
-      EXPECT(down.format.storage == Storage::f32 && narrow->layers[layer].down->cols == static_cast<int>(kept.size()) && narrow->layers[layer].gate->rows == narrow->layers[layer].up->rows);
-      const auto* from = static_cast<const float*>(down.data);
-      auto& to = values.emplace_back(static_cast<size_t>(down.rows) * static_cast<size_t>(down.cols));
-      for (size_t r = 0; r < static_cast<size_t>(down.rows); ++r)
-        for (const int k : kept) {
-          const size_t at = r * static_cast<size_t>(down.cols) + static_cast<size_t>(k);
-          to[at] = from[at];
-        }
-      downs[layer].format = down.format;
-      downs[layer].rows = down.rows;
-      downs[layer].cols = down.cols;
-      downs[layer].data = to.data();
-      zeroed.layers[layer].down = &downs[layer];
+      const LayerWeights& left = narrow->layers[layer];
+      EXPECT(left.down->cols == static_cast<int>(kept.size()) && left.gate->rows == left.up->rows);
+      zeroed.keepColumns(zeroed.set.layers[layer].down, kept);
     }
     const auto tokens = someTokens(40, core.model->config().vocab);
-    const auto logitsOf = [&](const WeightSet& set) {
-      const Plan plan = buildPlan(core.model->config(), noSharing(core.model->config().layers), set.parts);
-      const auto backend = core.device->makeBackend(core.ledger, pool, {64, 64, 0});
-      const auto cache = backend->makeCache(64);
-      cache->reserve(static_cast<int>(tokens.size()));
-      const SequenceRows rows{cache.get(), 0, static_cast<int>(tokens.size())};
-      backend->run({plan, set, {&rows, 1}, tokens, Activations::automatic, true});
-      const auto logits = backend->logits();
-      return std::vector<float>(logits.begin(), logits.end());
-    };
-    EXPECT(relativeError(logitsOf(zeroed), logitsOf(*narrow)) < 1e-5, method);
+    EXPECT(relativeError(logitsOf(core, zeroed.set, tokens, pool), logitsOf(core, *narrow, tokens, pool)) < 1e-5, method);
   }
 }
 
@@ -471,10 +448,7 @@ TEST(layers_of_one_width_are_exported) {
   for (const char* bits : {"16", "8"}) {
     const Settings settings = {{"prune.width", "0.25"}, {"prune.width_method", "minitron"}, {"weights.bits", bits}, {"weights.tensors", "gate,up"}};
     value(exported(settings, path));
-    EngineOptions options;
-    options.device = "cpu";
-    options.threads = 1;
-    const std::shared_ptr<Engine> again = value(Engine::create(value(Model::open(path)), options));
+    const auto again = openModel(path);
     EXPECT_EQ(again->model().config().ffn, 128);
     const auto tokens = someTokens(40, again->model().config().vocab);
     EXPECT(logitsAfter(*makeSession(again), tokens) == logitsAfter(*makeSession(meter.engine(), meter.with(settings)), tokens), bits);

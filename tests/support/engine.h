@@ -26,12 +26,17 @@ inline void ok(const Status& status) {
   if (!status) throw std::runtime_error(status.error().message);
 }
 
-inline std::shared_ptr<Engine> openEngine(const std::string& relative, int threads = 2, std::optional<cpu::Isa> isa = std::nullopt) {
+// A model file or folder, on the CPU.
+inline std::shared_ptr<Engine> openModel(const std::string& path, int threads = 1, std::optional<cpu::Isa> isa = std::nullopt) {
   EngineOptions options;
   options.device = "cpu";
   options.threads = threads;
   options.isa = isa;
-  return value(Engine::create(value(Model::open(sharedData(relative))), options));
+  return value(Engine::create(value(Model::open(path)), options));
+}
+// One of the shared models.
+inline std::shared_ptr<Engine> openEngine(const std::string& relative, int threads = 2, std::optional<cpu::Isa> isa = std::nullopt) {
+  return openModel(sharedData(relative), threads, isa);
 }
 
 using Settings = std::vector<std::pair<const char*, const char*>>;
