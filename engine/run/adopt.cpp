@@ -166,6 +166,10 @@ void Session::Impl::apply(const Weights& prepared, const std::optional<Error>& f
   takeSharing(next);
   takeActivations(next);
   takeTwins(next);
+  const ModelConfig& held = backendOptions.shape ? *backendOptions.shape : model;  // heads that wait to be narrowed are packed when they are
+  if (const KvFormat wanted = KvFormat::of(next.config, model.layers); wanted.quantizes() && (cannotSeal(held) || (wanted.rotateKeys && cannotRotate(held))))
+    holdBack(next, effective.get()->config, [](std::string_view knob) { return knob == "kv.k_bits" || knob == "kv.v_bits" || knob == "kv.layers" || knob == "kv.rotate"; },
+             "the heads in the cache have " + std::to_string(held.headDim) + " values, which this format does not pack: recompute the cache.");
   takeCacheFormat(next.config);
   criticalBudget = next.config.text("prefill.method") == "critiprefill" ? static_cast<int>(next.config.integer("prefill.budget")) : 0;
   segment = static_cast<int>(next.config.integer("prefill.segment"));
@@ -309,6 +313,9 @@ void sayThatNoneShares(const std::vector<LayerSharing>& asked, const std::vector
   const KnobValue none = spans ? KnobValue(std::string()) : KnobValue(int64_t{1});
   next.adjustments.push_back({knob, next.requested.get(knob), none, "the layers that prune.layers drops leave no two that share."});
   next.config = next.config.with(knob, none);
+  if (next.config.text("share.method") != "spans") return;
+  next.adjustments.push_back({"share.method", next.requested.get("share.method"), std::string("none"), "share.spans names no layers that are left."});
+  next.config = next.config.with("share.method", std::string("none"));
 }
 
 }  // namespace
