@@ -19,7 +19,7 @@ EvictionSettings EvictionSettings::of(const Config& config) {
   settings.policy = config.text("kv.policy");
   settings.budget = config.real("kv.budget");
   const KvPolicyInfo& info = kvPolicy(settings.policy);
-  settings.sinks = info.usesSinks ? static_cast<int>(config.integer("kv.sinks")) : 0;
+  settings.sinks = info.once ? 0 : static_cast<int>(config.integer(info.protectedFirst()));
   settings.interval = static_cast<int>(config.integer("kv.interval"));
   settings.seed = info.draws ? static_cast<uint32_t>(config.integer("kv.seed")) : 0;
   settings.positionsInCache = info.keepsRuns && config.text("kv.positions") == "cache";
@@ -121,6 +121,8 @@ void Evictor::score(KvCache& cache, int layer, int head, int thread, const KvReq
   if (reads.carries) slots.carried = cache.carried(layer, head);
   scores.resize(slots.positions.size());
   policy_->score(slots, request, scores);
+  const int first = std::min(settings_.sinks, request.keep - 1);
+  for (size_t slot = 0; slot < scores.size() && slots.positions[slot] < first; ++slot) scores[slot] = KvPolicy::kAlways;
   const int recent = std::min(settings_.recent, request.keep - settings_.sinks);
   for (size_t slot = scores.size(); slot-- > 0 && slots.positions[slot] > slots.positions.back() - recent;) scores[slot] = KvPolicy::kAlways;
 }

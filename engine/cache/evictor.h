@@ -18,7 +18,7 @@ class Config;
 struct EvictionSettings {
   std::string policy = "full";
   double budget = 1.0;
-  int sinks = 0;      // 0 where the policy has none
+  int sinks = 0;      // first tokens that stay: kv.sinks, or kv.oldest where the policy has none of its own
   int interval = 0;   // tokens; 0: Evictor::interval() decides
   KvAllocation allocation{};
   uint32_t seed = 0;  // 0 where the policy draws nothing

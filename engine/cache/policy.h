@@ -38,7 +38,7 @@ struct KvSlots {
 
 struct KvRequest {
   int keep = 0;    // slots a head keeps on average, >= 1
-  int sinks = 0;   // first tokens that stay where the policy's usesSinks
+  int sinks = 0;   // first tokens that stay
   int window = 1;  // newest queries that were observed, for a policy that observes those; newest tokens that stay, for one with a recentShare
   uint32_t seed = 0;  // of a policy that draws
   int64_t began = 0;  // tokens fed when the policy first ran

@@ -23,7 +23,7 @@ struct KvReads {
 
 struct KvPolicyInfo {
   std::string name, title, paper = {};
-  bool usesSinks = false;      // kv.sinks applies
+  bool usesSinks = false;      // kv.sinks applies, else kv.oldest
   bool draws = false;          // kv.seed applies
   bool keepsRuns = false;      // what stays are a few runs of neighbours: kv.positions applies
   bool selects = false;        // nothing leaves: a query reads the part of the cache that fits the budget (KvCache::select)
@@ -34,6 +34,8 @@ struct KvPolicyInfo {
   KvAllocation allocation{};   // how its paper deals the budget; kv.allocation overrides it
   double pyramidBeta = kPyramidBeta;
   std::unique_ptr<KvPolicy> (*make)() = nullptr;
+
+  const char* protectedFirst() const { return usesSinks ? "kv.sinks" : "kv.oldest"; }  // the knob of the first tokens that stay
 };
 std::span<const KvPolicyInfo> kvPolicies();  // "full" first
 const KvPolicyInfo& kvPolicy(std::string_view name);  // CHECKs that there is one

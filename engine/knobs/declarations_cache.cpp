@@ -113,9 +113,16 @@ std::vector<Knob> cacheKnobs() {
   when.enabled = interval.enabled;
   knobs.push_back(when);
 
+  Knob oldest = integer("kv.oldest", "Oldest kept", group, 0, 0, 4096, Apply::rebuildCache);
+  oldest.unit = "tokens";
+  oldest.help = "First tokens that stay whatever the policy thinks of them, an instruction for instance. Policies with sinks protect them by kv.sinks.";
+  oldest.enabledIf = "kv.policy evicts, not just once, and has no sinks";
+  oldest.enabled = [](const Config& config) { return evicts(config) && !policyHas(config, &KvPolicyInfo::once) && !policyHas(config, &KvPolicyInfo::usesSinks); };
+  knobs.push_back(oldest);
+
   Knob recent = integer("kv.recent", "Newest kept", group, 0, 0, 4096, Apply::rebuildCache);
   recent.unit = "tokens";
-  recent.help = "Newest tokens that stay whatever the policy thinks of them, as far as the budget goes beside the sinks. Policies with a window of their own have it besides.";
+  recent.help = "Newest tokens that stay whatever the policy thinks of them, as far as the budget goes beside the first ones. Policies with a window of their own have it besides.";
   recent.enabledIf = interval.enabledIf;
   recent.enabled = interval.enabled;
   knobs.push_back(recent);

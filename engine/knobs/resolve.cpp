@@ -265,26 +265,27 @@ class Resolver {
       adjust("share.align", false, policy + " keeps other tokens for each head, so that attention of one does not fit the values of another.");
   }
 
-  // The newest token stays besides the sinks, so a budget in tokens bounds them.
+  // The newest token stays besides the first ones, so a budget in tokens bounds them.
   void sinks() {
     const Config& config = effective_.config;
     const double budget = config.real("kv.budget");
+    const KvPolicyInfo& info = kvPolicy(config.text("kv.policy"));
+    if (info.name == "full" || info.selects || info.once || budget < 2) return;
+    const char* const knob = info.protectedFirst();
     const int64_t room = static_cast<int64_t>(budget) - 1;
-    for (const KvPolicyInfo& info : kvPolicies()) {
-      if (info.name != config.text("kv.policy") || !info.usesSinks || budget < 2 || config.integer("kv.sinks") <= room) continue;
-      adjust("kv.sinks", room, "a budget of " + std::to_string(room + 1) + " tokens has room for " + std::to_string(room) +
-                                   (room == 1 ? " sink" : " sinks") + " beside the newest token.");
-    }
+    if (config.integer(knob) <= room) return;
+    const std::string what = info.usesSinks ? "sink" : "first token";
+    adjust(knob, room, "a budget of " + std::to_string(room + 1) + " tokens has room for " + std::to_string(room) + " " + what + (room == 1 ? "" : "s") + " beside the newest token.");
   }
 
-  // Newest tokens beside the sinks, and whole prompts.
+  // Newest tokens beside the first ones, and whole prompts.
   void protection() {
     const Config& config = effective_.config;
     const std::string& policy = config.text("kv.policy");
     const KvPolicyInfo& info = kvPolicy(policy);
-    const int64_t room = static_cast<int64_t>(config.real("kv.budget")) - (info.usesSinks ? config.integer("kv.sinks") : 0);
+    const int64_t room = static_cast<int64_t>(config.real("kv.budget")) - (info.once ? 0 : config.integer(info.protectedFirst()));
     if (config.real("kv.budget") >= 2 && policy != "full" && !info.selects && config.integer("kv.recent") > room)
-      adjust("kv.recent", room, "the budget has room for " + std::to_string(room) + " tokens beside the sinks.");
+      adjust("kv.recent", room, "the budget has room for " + std::to_string(room) + " tokens beside the first ones.");
     if (config.text("kv.when") == "prompt_end" && info.reads.carries)
       adjust("kv.when", std::string("interval"),
              policy + " adds up what every token attends to, and " + std::to_string(info.observes.newest) + " queries are remembered between two evictions: prompts are longer.");

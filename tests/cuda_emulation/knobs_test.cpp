@@ -72,6 +72,7 @@ const std::map<std::string, Trial>& trials() {
       {"kv.seed", {with(evicting, "kv.policy", "random"), {"3"}}},
       {"kv.interval", {evicting, {"1"}}},
       {"kv.when", {evicting, {}}},
+      {"kv.oldest", {with(evicting, "kv.policy", "h2o"), {"8"}}},
       {"kv.recent", {with(evicting, "kv.policy", "h2o"), {"8"}}},
       {"kv.k_bits", {}},
       {"kv.v_bits", {}},

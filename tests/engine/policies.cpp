@@ -252,30 +252,43 @@ TEST(every_policy_keeps_its_budget_in_a_session) {
   }
 }
 
-// Whatever a policy thinks of them; it may keep less of what came before.
-TEST(the_newest_tokens_can_be_protected) {
+// Whatever a policy thinks of them; it may keep less of what lies between.
+TEST(the_first_and_the_newest_tokens_can_be_protected) {
+  constexpr int kFed = 45, kKept = 16;
   const auto model = value(Model::open(std::string(WINNOW_TESTS_DIR) + "/../resources/starter/starter.gguf"));
   const auto engine = value(Engine::create(model, {}));
+  struct Ends {
+    int first = kFed, newest = kFed;  // the least of all heads
+  };
   for (const KvPolicyInfo& info : kvPolicies()) {
     if (info.name == "full" || info.selects || info.once) continue;
-    const auto newestHeld = [&](const char* recent) {
-      const auto session = makeSession(engine, configure({{"kv.policy", info.name.c_str()}, {"kv.budget", "16"}, {"kv.interval", "1"}, {"kv.allocation", "even"}, {"kv.recent", recent}}), {.context = 64});
+    const auto held = [&](const char* knob, const char* tokens) {
+      const auto session = makeSession(engine, configure({{"kv.policy", info.name.c_str()}, {"kv.budget", "16"}, {"kv.interval", "1"}, {"kv.allocation", "even"}, {knob, tokens}}), {.context = 64});
       ok(session->prefill(someTokens(40, 8000), {}));
-      for (int32_t i = 0; i < 5; ++i) ok(session->step(i));
-      int least = 45;
-      for (const HeadPositions& held : session->occupancy()) {
-        int run = 0;
-        while (run < 16 && held.positions[held.positions.size() - 1 - static_cast<size_t>(run)] == 44 - run) ++run;
-        least = std::min(least, run);
-        EXPECT_EQ(held.positions.size(), size_t{16});
+      for (int32_t i = 0; i < kFed - 40; ++i) ok(session->step(i));
+      Ends ends;
+      for (const HeadPositions& head : session->occupancy()) {
+        EXPECT_EQ(head.positions.size(), size_t{kKept});
+        int first = 0, newest = 0;
+        while (first < kKept && head.positions[static_cast<size_t>(first)] == first) ++first;
+        while (newest < kKept && head.positions[static_cast<size_t>(kKept - 1 - newest)] == kFed - 1 - newest) ++newest;
+        ends = {std::min(ends.first, first), std::min(ends.newest, newest)};
       }
-      return least;
+      return ends;
     };
-    EXPECT(newestHeld("12") >= 12, info.name, newestHeld("12"));
-    if (info.name == "random" || info.name == "knorm") EXPECT(newestHeld("0") < 12, info.name);
+    EXPECT(held("kv.recent", "12").newest >= 12, info.name);
+    EXPECT(held(info.protectedFirst(), "12").first >= 12, info.name);
+    const Ends free = held(info.protectedFirst(), "0");
+    if (info.name == "random") EXPECT(free.first < 12 && free.newest < 12, free.first, free.newest);
+    if (info.name == "window" || info.name == "h2o") EXPECT(free.first < 12, info.name, free.first);
   }
-  const Effective clamped = resolve(configure({{"kv.budget", "16"}, {"kv.recent", "64"}}), model->config());
-  EXPECT(clamped.config.integer("kv.recent") == 12 && clamped.adjustments.size() == 1 && clamped.adjustments[0].knob == "kv.recent");
+  const auto clamped = [&](const Settings& settings, const char* knob, int64_t room) {
+    const Effective effective = resolve(configure(settings), model->config());
+    EXPECT(effective.config.integer(knob) == room && effective.adjustments.size() == 1 && effective.adjustments[0].knob == knob, knob, effective.config.integer(knob));
+  };
+  clamped({{"kv.budget", "16"}, {"kv.recent", "64"}}, "kv.recent", 12);
+  clamped({{"kv.policy", "h2o"}, {"kv.budget", "16"}, {"kv.oldest", "64"}}, "kv.oldest", 15);
+  clamped({{"kv.policy", "h2o"}, {"kv.budget", "16"}, {"kv.oldest", "10"}, {"kv.recent", "64"}}, "kv.recent", 6);
 }
 
 // Read whole, a prompt attends to all of itself whatever its batches; at its end it is as long as the budget.
