@@ -252,8 +252,8 @@ TEST(keys_stay_where_queries_are_normed) {
   for (const char* family : {"qwen2", "qwen3", "gpt2"}) {
     const auto model = value(Model::open(std::string(WINNOW_TESTS_DIR) + "/golden/hf/" + family));
     const std::string text = sharedData("corpora/tinystories_60k.txt");
-    const auto fit = fitOf(value(Engine::create(model, {.device = "cpu", .threads = 2})),
-                           configure({{"share.method", "cla"}, {"share.spans", "0-2"}, {"share.refit", "true"}, {"calibration.text", text.c_str()}, {"calibration.tokens", "2000"}}));
+    const auto engine = value(Engine::create(model, {.device = "cpu", .threads = 2}));  // its ledger outlives the fit
+    const auto fit = fitOf(engine, configure({{"share.method", "cla"}, {"share.spans", "0-2"}, {"share.refit", "true"}, {"calibration.text", text.c_str()}, {"calibration.tokens", "2000"}}));
     EXPECT_EQ(fit->followers.size(), size_t{2});
     for (const FollowerFit& follower : fit->followers) {
       EXPECT(follower.refitted && follower.after < follower.before, family, follower.layer);
