@@ -207,7 +207,7 @@ void KnobPanel::setCacheMixed(bool mixed, double rebuildMs) {
   if (!mixed) keptUnder_.reset();
   mixedBar_->setVisible(mixed && keptUnder_ != effective_.config);
   if (!mixed) return;
-  rebuild_->setText(rebuildMs > 0 ? tr("Recompute, about %1").arg(Format().milliseconds(rebuildMs)) : tr("Recompute the cache"));
+  rebuild_->setText(rebuildMs > 0 ? tr("Recompute, ≈ %1").arg(Format().milliseconds(rebuildMs)) : tr("Recompute the cache"));
 }
 
 void KnobPanel::setPlanner(std::function<MemoryByTag(const Config&)> planner) {
