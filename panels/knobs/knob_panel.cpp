@@ -59,7 +59,7 @@ struct KnobPanel::Group : QWidget {
 KnobPanel::KnobPanel(const Schema& schema, QWidget* parent) : QWidget(parent), schema_(schema) {
   setObjectName(QStringLiteral("knobs"));
   setAccessibleName(tr("Knobs"));
-  setMinimumWidth(296);
+  setMinimumWidth(312);  // what the widest row takes beside the scroll bar
   throttle_ = new Throttle(150, this);
   whyNot_ = tr("no model is open");
   build();
