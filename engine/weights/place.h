@@ -44,7 +44,7 @@ struct WeightVersion {
   std::shared_ptr<const PruneScores> scores;  // kept so that another ratio needs no more than them
   std::vector<WeightCorrection> corrections;  // by row and column; products add delta times the input
   ErrorFactors error;                         // what the matrix lacks; without a rank: nothing
-  std::vector<float> constants;               // [rows] that outputs of the matrix get, or that are in a bias; empty: none
+  std::vector<float> constants;               // [rows] that outputs of the matrix get by the model's own bias, or that are in this one; empty: none
   std::shared_ptr<const WeightVersion> bias;  // made of those, where the model has no bias; null: it has, or there are none
   Channels kept;       // of the block, which the rows or columns are; null: all
   std::shared_ptr<const HeadFolds> folds;  // by which the master was folded; null: it was not

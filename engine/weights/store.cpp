@@ -186,6 +186,7 @@ Status WeightStore::addBias(const MasterTensor& linear, WeightVersion& version, 
   auto bias = std::make_shared<WeightVersion>();
   if (Status made = convertInto(*bias, {masterOf(shape, version.constants.data()), recipe, none, pool, uncounted}); !made) return made;
   version.bias = std::move(bias);
+  version.constants = {};
   return Done{};
 }
 

@@ -3,8 +3,10 @@
 #include <cstring>
 
 #include "engine/evaluate/perplexity.h"
+#include "engine/weights/store.h"
 #include "tests/support/engine.h"
 #include "tests/support/shapes.h"
+#include "tests/support/uneven_statistics.h"
 
 using namespace winnow;
 using namespace winnow::test;
@@ -91,6 +93,28 @@ TEST(weights_that_are_not_numbers_are_named) {
     session->request(configure({{"weights.bits", "4"}}));
     EXPECT(!session->finishPending({}).ok());
     EXPECT_EQ(session->effective()->config.integer("weights.bits"), int64_t{16});
+  }
+}
+
+// 16 tokens span no more than 16 dimensions: without damping nothing has an inverse.
+TEST(moments_that_have_no_inverse_raise_their_damping_and_say_so) {
+  const auto model = value(Model::open(written(soundFile())));
+  Ledger ledger;
+  ThreadPool pool(2);
+  const auto measured = unevenStatistics(model->config(), ledger, &pool);
+  for (const Settings& settings : {Settings{{"weights.method", "gptq"}, {"weights.bits", "3"}}, Settings{{"prune.method", "sparsegpt"}, {"prune.ratio", "0.5"}}}) {
+    const auto built = [&](double damping) {
+      WeightTarget target = weightTarget(*model, resolve(configure(settings), model->config()).config, "a text");
+      for (Recipe& recipe : target.recipes) recipe.damping = recipe.damping > 0 ? damping : 0;
+      WeightStore store(model, ledger);
+      return value(store.build(target, pool, {[&](const CalibrationChoice&, const Progress&) { return Result<std::shared_ptr<const Calibration>>(measured); }, {}}, {}));
+    };
+    EXPECT(built(0.01)->adjustments.empty(), settings[0].second);
+    const auto set = built(1e-12);
+    EXPECT_EQ(set->adjustments.size(), size_t{1});
+    if (set->adjustments.empty()) continue;
+    const Adjustment& raised = set->adjustments[0];
+    EXPECT(raised.knob == "calibration.damping" && std::get<double>(raised.effective) > 1e-12 && raised.reason.find("it was raised") != std::string::npos, settings[0].second, raised.knob, raised.reason);
   }
 }
 

@@ -2,6 +2,7 @@
 // A prompt attends to keys and values in 16 bits whatever the cache is quantized to, however long it is: they are rounded at its end. What
 // waits is in the plan and in the ledger; where there is no room for it the prompt is quantized as it comes, with the reason.
 #include "tests/support/engine.h"
+#include "tests/support/planned.h"
 
 using namespace winnow;
 using namespace winnow::test;
@@ -65,7 +66,7 @@ TEST(what_waits_is_planned_and_counted) {
     value(engine->plan(configure(settings), kBatches, 1301, &planned));
     const auto session = makeSession(engine, configure(settings), kBatches);
     ok(session->prefill(someTokens(1300, session->vocab()), {}, [&](int, int, const float*) { most = std::max(most, bytes(session->memory(), MemoryTag::kv)); }));
-    EXPECT(std::fabs(static_cast<double>(planned - most)) <= std::max(0.02 * static_cast<double>(most), 65536.0), settings.size(), planned, most);
+    expectAsPlanned(planned, most, settings.size());
   }
 }
 
@@ -78,7 +79,7 @@ TEST(a_prompt_without_room_is_quantized_as_it_comes) {
   int64_t planned = 0, most = 0;
   value(engine->plan(configure(kTwo), tight, 1301, &planned));
   ok(session->prefill(ids, {}, [&](int, int, const float*) { most = std::max(most, bytes(session->memory(), MemoryTag::kv)); }));
-  EXPECT(std::fabs(static_cast<double>(planned - most)) <= std::max(0.02 * static_cast<double>(most), 65536.0), planned, most);
+  expectAsPlanned(planned, most);
   EXPECT(told(*session, "kv.sealed_early"));
   ok(wide->prefill(ids, {}));
   EXPECT(!told(*wide, "kv.sealed_early"));
@@ -104,7 +105,7 @@ TEST(what_waits_is_foreseen_for_every_way_of_sharing) {
       const auto session = makeSession(engine, config, tight);
       most = 0;
       ok(session->prefill(ids, {}, [&](int, int, const float*) { most = std::max(most, bytes(session->memory(), MemoryTag::kv)); }));
-      EXPECT(std::fabs(static_cast<double>(planned - most)) <= std::max(0.02 * static_cast<double>(most), 65536.0), name, sharing.size(), waits, planned, most);
+      expectAsPlanned(planned, most, name, sharing.size(), waits);
       bool early = false;
       for (const EngineEvent& event : session->takeEvents()) {
         long long count = 0;
@@ -119,7 +120,7 @@ TEST(what_waits_is_foreseen_for_every_way_of_sharing) {
     tight.promptCacheBytes = foreseen;
     check(true);
     // Pages alone were foreseen; the most that was in use is counted with those.
-    EXPECT(std::fabs(static_cast<double>(foreseen - most)) <= std::max(0.02 * static_cast<double>(most), 65536.0), name, sharing.size(), foreseen, most);
+    expectAsPlanned(foreseen, most, name, sharing.size());
   }
 }
 

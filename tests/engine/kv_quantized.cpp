@@ -5,6 +5,7 @@
 #include "engine/evaluate/perplexity.h"
 #include "engine/run/branches.h"
 #include "tests/support/engine.h"
+#include "tests/support/planned.h"
 
 using namespace winnow;
 using namespace winnow::test;
@@ -166,13 +167,8 @@ TEST(the_plan_is_what_a_run_uses) {
     const auto session = makeSession(engine, config, options);
     ok(session->prefill(someTokens(996, session->vocab()), {}));
     generate(*session, 4);
-    const MemoryByTag used = session->memory();
-    for (size_t tag = 0; tag < used.size(); ++tag) {
-      const double allowed = std::max(0.02 * static_cast<double>(used[tag]), 65536.0);
-      EXPECT(std::fabs(static_cast<double>(planned[tag] - used[tag])) <= allowed, settings.front().first, memoryTagName(static_cast<MemoryTag>(tag)),
-             planned[tag], used[tag]);
-    }
-    EXPECT_EQ(bytes(used, MemoryTag::kv), session->cache().allocatedBytes);
+    expectAsPlanned(planned, session->memory(), settings.front().first);
+    EXPECT_EQ(bytes(session->memory(), MemoryTag::kv), session->cache().allocatedBytes);
   }
 }
 

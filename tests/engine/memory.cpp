@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // The ledger against the operating system: what a session says it uses is what the process grew by, and what the plan said before.
 #include "tests/support/engine.h"
+#include "tests/support/planned.h"
 #include "tests/support/resident.h"
 #include "tests/support/shapes.h"
 
@@ -59,11 +60,6 @@ TEST(the_plan_is_what_a_run_uses) {
     const auto session = makeSession(engine, config, options);
     ok(session->prefill(someTokens(596, vocab), {}));
     generate(*session, 4);
-    const MemoryByTag used = session->memory();
-    for (size_t tag = 0; tag < used.size(); ++tag) {
-      const double allowed = std::max(0.02 * static_cast<double>(used[tag]), 65536.0);
-      EXPECT(std::fabs(static_cast<double>(planned[tag] - used[tag])) <= allowed, settings.empty() ? "plain" : settings.front().first,
-             memoryTagName(static_cast<MemoryTag>(tag)), planned[tag], used[tag]);
-    }
+    expectAsPlanned(planned, session->memory(), settings.empty() ? "plain" : settings.front().first);
   }
 }

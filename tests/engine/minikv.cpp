@@ -8,6 +8,7 @@
 #include "engine/evaluate/perplexity.h"
 #include "engine/run/session_impl.h"
 #include "tests/support/engine.h"
+#include "tests/support/planned.h"
 
 using namespace winnow;
 using namespace winnow::test;
@@ -139,10 +140,7 @@ TEST(the_plan_is_what_a_run_uses) {
   const auto session = makeSession(engine, config, options);
   ok(session->prefill(someTokens(999, session->vocab()), {}));
   generate(*session, 1);
-  const MemoryByTag used = session->memory();
-  for (size_t tag = 0; tag < used.size(); ++tag)
-    EXPECT(std::fabs(static_cast<double>(planned[tag] - used[tag])) <= std::max(0.02 * static_cast<double>(used[tag]), 65536.0),
-           memoryTagName(static_cast<MemoryTag>(tag)), planned[tag], used[tag]);
+  expectAsPlanned(planned, session->memory());
 }
 
 // On the starter, half a prompt kept: better than the same budget of random tokens, and than of the newest alone.

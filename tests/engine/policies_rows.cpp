@@ -13,6 +13,7 @@
 #include "engine/core/dtype.h"
 #include "engine/cpu/kv_cache.h"
 #include "tests/support/engine.h"
+#include "tests/support/planned.h"
 
 using namespace winnow;
 using namespace winnow::test;
@@ -554,9 +555,6 @@ TEST(remembered_queries_are_planned) {
     const auto session = makeSession(engine, config, options);
     ok(session->prefill(someTokens(290, session->vocab()), {}));
     generate(*session, 10);
-    for (size_t tag = 0; tag < planned.size(); ++tag) {
-      const int64_t used = session->memory()[tag];
-      EXPECT(std::fabs(static_cast<double>(planned[tag] - used)) <= std::max(0.02 * static_cast<double>(used), 65536.0), policy, memoryTagName(static_cast<MemoryTag>(tag)), planned[tag], used);
-    }
+    expectAsPlanned(planned, session->memory(), policy);
   }
 }

@@ -59,7 +59,8 @@ void expectSameMeans(const HostWeights& made, const std::string& what) {
     left.resize(now.size());
     for (size_t c = 0; c < version.columns.size(); ++c) left[c] /= double{version.columns[c]};
     const float* present = biasIn(made.set->layers[static_cast<size_t>(tensor.layer)], tensor.role);
-    if (version.constants.empty()) continue;
+    const float* constants = version.bias ? static_cast<const float*>(version.bias->matrix.data) : version.constants.empty() ? nullptr : version.constants.data();
+    if (!constants) continue;
     EXPECT(present, what, tensor.fileName);
     if (!present) continue;
     for (int r = 0; r < version.matrix.rows; ++r) {
@@ -75,7 +76,7 @@ void expectSameMeans(const HostWeights& made, const std::string& what) {
         found += double{weights[static_cast<size_t>(k)]} * dot(thin, left);
       }
       if (!version.divisors.empty()) expected /= double{version.divisors[static_cast<size_t>(r)]};
-      const double constant = std::fabs(double{version.constants[static_cast<size_t>(r)]});
+      const double constant = std::fabs(double{constants[r]});
       // Where columns or rows are scaled, the f32 products that make the master are half a step off each.
       double products = 0;
       for (size_t c = 0; c < now.size() && !(version.columns.empty() && version.divisors.empty()); ++c) products += std::fabs(double{was[c]} * whole[c]);

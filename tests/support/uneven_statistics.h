@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// Statistics of no text: some channels of every input are twenty times as large as the others.
+// Statistics of no text, with a pool their second moments as well: some channels of every input are twenty times as large as the others.
 #pragma once
 #include <memory>
 #include <random>
@@ -9,9 +9,9 @@
 
 namespace winnow::test {
 
-inline std::shared_ptr<const Calibration> unevenStatistics(const ModelConfig& c, Ledger& ledger) {
+inline std::shared_ptr<const Calibration> unevenStatistics(const ModelConfig& c, Ledger& ledger, ThreadPool* moments = nullptr) {
   constexpr int kTokens = 16;
-  auto measured = std::make_shared<Calibration>(c, ledger);
+  auto measured = std::make_shared<Calibration>(c, ledger, moments);
   std::mt19937 rng(2);
   std::normal_distribution<float> draw;
   for (int layer = 0; layer < c.layers; ++layer)
